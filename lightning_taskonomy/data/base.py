@@ -1,0 +1,261 @@
+"""The data module all data sets share: which keys, which samples of which split, in which order."""
+
+import multiprocessing
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.distributed import DistributedSampler
+
+from lightning_taskonomy.data import pretext
+from lightning_taskonomy.data.batch import Sample, Samples, collate
+from lightning_taskonomy.errors import InputError, hint
+
+__all__ = ["Pipeline", "TaskDataModule"]
+
+_DRAW_STREAM, _SAMPLE_STREAM, _SUBSET_STREAM, _WORKER_STREAM = range(4)
+
+
+class TaskDataModule(LightningDataModule):
+    """Batches of images and labels for whichever tasks the module trains.
+
+    A subclass says what it offers (``keys_offered``) and makes one split's samples (``build``). Everything else is
+    here: subsets, order, augmentation, inputs and labels made from the picture, loaders. One seed decides all of it:
+    an epoch is the same whatever the number of workers and whether or not the run was interrupted before it.
+
+    Args:
+        batch_size: Samples per batch.
+        num_workers: Loader processes; 0 loads in the main one.
+        keys: Batch keys to load; None asks the module being trained (``batch_keys``).
+        transforms: Augmentations of training samples, applied in order to image and labels together
+            (``lightning_taskonomy.data.transforms``, ``torchvision.transforms.v2``).
+        seed: Decides subsets, order, augmentation and the randomness of derived inputs.
+        limit: At most so many samples of a split, by split name: a seeded subset.
+        fit_split: The split that is trained on.
+        fit_size: Train on so many of its samples only; nested: the first n of one seeded permutation.
+        validation_split: The split that ``validate`` and validation during training run on.
+        test_split: The split that ``test`` runs on.
+        test_part: All of the test split, or one of two disjoint halves: every other sample, from the first or second.
+        predict_split: The split that ``predict`` runs on.
+    """
+
+    def __init__(
+        self,
+        *,
+        batch_size: int = 32,
+        num_workers: int = 0,
+        keys: list[str] | None = None,
+        transforms: list[nn.Module] | None = None,
+        seed: int = 0,
+        limit: dict[str, int] | None = None,
+        fit_split: str = "train",
+        fit_size: int | None = None,
+        validation_split: str = "validation",
+        test_split: str = "test",
+        test_part: Literal["all", "first", "second"] = "all",
+        predict_split: str = "test",
+    ) -> None:
+        super().__init__()
+        for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
+            if value < least:
+                raise InputError(f"data: {name} is {value}, must be at least {least}")
+        for name, size in {"fit_size": fit_size, **(limit or {})}.items():
+            if size is not None and size < 1:
+                raise InputError(f"data: {name} is {size} samples, must be at least 1")
+        if test_part not in ("all", "first", "second"):
+            raise InputError(f"data: test_part is {test_part!r}; allowed: 'all', 'first', 'second'")
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.keys = keys
+        self.transforms = transforms
+        self.seed = seed
+        self.limit: Mapping[str, int] = limit or {}
+        self.fit_split = fit_split
+        self.fit_size = fit_size
+        self.validation_split = validation_split
+        self.test_split = test_split
+        self.test_part = test_part
+        self.predict_split = predict_split
+
+    @property
+    def keys_offered(self) -> Collection[str]:
+        """The keys that ``build`` can give, without those made from the picture."""
+        raise NotImplementedError(f"{type(self).__name__} must say which keys it offers")
+
+    def build(self, split: str, keys: Collection[str]) -> Samples:
+        """Makes the samples of one split.
+
+        Args:
+            split: ``train``, ``validation``, ``test`` or another that the data set has.
+            keys: What the samples must hold, a subset of ``keys_offered``; ``id`` always.
+
+        Raises:
+            InputError: There is no such split or no file.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must build {split!r}")
+
+    def batch_keys(self) -> list[str]:
+        """The keys to load: those given, or those of the module being trained.
+
+        Raises:
+            InputError: The data set does not offer one of them, or nothing says which.
+        """
+        keys = self.keys
+        if keys is None:
+            if self.trainer is None:
+                raise InputError("data: no keys given and no module to ask; pass keys=['image', ...]")
+            keys = list(self.trainer.lightning_module.batch_keys)  # type: ignore[arg-type]
+        offered = {*self.keys_offered, *pretext.KEYS} if "image" in self.keys_offered else {*self.keys_offered}
+        for key in keys:
+            if key not in offered and key != "id":
+                raise InputError(f"{type(self).__name__} has no {key!r}{hint(key, offered)}")
+        return sorted({*keys} - {"id"})
+
+    def dataset(
+        self,
+        split: str,
+        *,
+        keys: Collection[str] | None = None,
+        size: int | None = None,
+        part: Literal["all", "first", "second"] = "all",
+        training: bool = False,
+    ) -> "Pipeline":
+        """The finished samples of one split.
+
+        Args:
+            split: Which split.
+            keys: What to load; None for ``batch_keys()``.
+            size: At most so many samples, a seeded subset; smaller ones are contained in larger ones.
+            part: All of them, or every other one from the first or the second.
+            training: Apply ``transforms`` and draw noise, masks and permutations anew at each epoch.
+
+        Raises:
+            InputError: As ``build`` and ``batch_keys``; or the split has no sample.
+        """
+        wanted = self.batch_keys() if keys is None else sorted(keys)
+        derived = pretext.KEYS.intersection(wanted)
+        loaded = {*wanted} - derived | ({"image"} if derived else set())
+        samples = self.build(split, sorted(loaded))
+        if len(samples) == 0:
+            raise InputError(f"{type(self).__name__} has no sample in split {split!r}")
+        indices = torch.arange(len(samples))
+        sizes = [n for n in (self.limit.get(split), size) if n is not None]
+        if sizes:
+            generator = torch.Generator().manual_seed(pretext.mix(self.seed, _SUBSET_STREAM))
+            indices = torch.randperm(len(samples), generator=generator)[: min(sizes)].sort().values
+        if part != "all":
+            indices = indices[0 if part == "first" else 1 :: 2]
+        return Pipeline(
+            samples, indices.tolist(), keys=wanted, seed=self.seed, training=training,
+            transforms=self.transforms if training else None,
+        )  # fmt: skip
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        """Shuffled batches of ``fit_split``; the last one is dropped if it is not whole and not the only one."""
+        samples = self.dataset(self.fit_split, size=self.fit_size, training=True)
+        world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        sampler = _Draws(samples, num_replicas=world, rank=rank, seed=self.seed)
+        return self.loader(samples, sampler=sampler, drop_last=len(sampler) >= self.batch_size)
+
+    def val_dataloader(self) -> DataLoader[Sample]:
+        """Batches of ``validation_split`` in order."""
+        return self.loader(self.dataset(self.validation_split))
+
+    def test_dataloader(self) -> DataLoader[Sample]:
+        """Batches of ``test_part`` of ``test_split`` in order."""
+        return self.loader(self.dataset(self.test_split, part=self.test_part))
+
+    def predict_dataloader(self) -> DataLoader[Sample]:
+        """Batches of ``predict_split`` in order."""
+        return self.loader(self.dataset(self.predict_split))
+
+    def loader(self, samples: "Pipeline", **options: Any) -> DataLoader[Sample]:
+        """A loader with this module's batch size and workers.
+
+        Args:
+            samples: What to load.
+            **options: Further arguments of ``DataLoader``.
+        """
+        forked = self.num_workers > 0 and "fork" in multiprocessing.get_all_start_methods()
+        return DataLoader(
+            samples,
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            collate_fn=collate,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=self.num_workers > 0,
+            multiprocessing_context="fork" if forked else None,
+            generator=torch.Generator().manual_seed(pretext.mix(self.seed, _WORKER_STREAM)),
+            **options,
+        )
+
+
+class Pipeline(Dataset[Sample]):
+    """Samples as a loader gives them: subset, augmented, with what is made from the picture, nothing more than asked.
+
+    Args:
+        samples: Where they come from.
+        indices: Which of them, in order.
+        keys: What a sample holds in the end, with ``id``.
+        seed: With the sample's id (or, in training, the draw) it decides all randomness.
+        training: An index beyond the end is a draw of a later epoch: index modulo length, with new randomness.
+        transforms: Applied in order to image and labels together.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        indices: list[int],
+        *,
+        keys: Collection[str],
+        seed: int = 0,
+        training: bool = False,
+        transforms: list[nn.Module] | None = None,
+    ) -> None:
+        self.samples = samples
+        self.indices = indices
+        self.keys = frozenset(keys) | {"id"}
+        self.seed = seed
+        self.training = training
+        self.transform: nn.Module | None = None
+        if transforms:
+            from lightning_taskonomy.data.transforms import Joint
+
+            self.transform = Joint(transforms)
+
+    def __len__(self) -> int:
+        """How many samples an epoch has."""
+        return len(self.indices)
+
+    def __getitem__(self, draw: int) -> Sample:
+        """Loads, augments and completes one sample."""
+        epoch, position = divmod(draw, len(self.indices))
+        if epoch and not self.training:
+            raise IndexError(draw)
+        index = self.indices[position]
+        sample = dict(self.samples[index])
+        sample.setdefault("id", torch.tensor(index))
+        if self.training:
+            seed = pretext.mix(self.seed, _DRAW_STREAM, epoch, index)
+        else:
+            seed = pretext.mix(self.seed, _SAMPLE_STREAM, int(sample["id"]))
+        if self.transform is not None:
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(seed)
+                sample = self.transform(sample)
+        pretext.derive(sample, self.keys & pretext.KEYS - sample.keys(), seed)
+        return {key: sample[key] for key in sample if key in self.keys}
+
+
+class _Draws(DistributedSampler[Sample]):
+    """Draws of one epoch, told apart from those of the others: epoch * length + index.
+
+    Lightning sets the epoch, also after a resume, and leaves a ``DistributedSampler`` as it is.
+    """
+
+    def __iter__(self) -> Iterator[int]:
+        length = len(self.dataset)  # type: ignore[arg-type]
+        return (self.epoch * length + index for index in super().__iter__())

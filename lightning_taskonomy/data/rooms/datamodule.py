@@ -1,0 +1,57 @@
+"""Rooms for the Trainer: three sets of buildings that never meet."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning_taskonomy.data.base import TaskDataModule
+from lightning_taskonomy.data.batch import Samples
+from lightning_taskonomy.data.rooms.dataset import RoomsDataset
+from lightning_taskonomy.data.rooms.render import KEYS
+from lightning_taskonomy.errors import InputError, hint
+
+__all__ = ["RoomsDataModule"]
+
+_FIRST: Mapping[str, int] = {"train": 0, "validation": 1_000_000, "test": 2_000_000}
+"""The first building of each split; a split has at most a million."""
+
+
+class RoomsDataModule(TaskDataModule):
+    """Procedural rooms, rendered on the spot, with all labels of the dictionary of 26 tasks.
+
+    Args:
+        size: Pixels along each side, 32 to 512.
+        views: Views per building.
+        train_buildings: Buildings of the train split.
+        validation_buildings: Buildings of the validation split; transfers train there.
+        test_buildings: Buildings of the test split.
+        samples: Colour samples along each side of a pixel that lies on an edge; 1 is the fastest.
+        cache: A folder to keep rendered samples in; None renders them every time.
+        **options: As ``TaskDataModule``.
+
+    Raises:
+        InputError: A number is out of range.
+    """
+
+    def __init__(
+        self, *, size: int = 128, views: int = 16, train_buildings: int = 64, validation_buildings: int = 32,
+        test_buildings: int = 16, samples: int = 2, cache: Path | None = None, **options: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(**options)
+        self.size, self.views, self.samples, self.cache = size, views, samples, cache
+        self.buildings = {"train": train_buildings, "validation": validation_buildings, "test": test_buildings}
+        for split, count in self.buildings.items():
+            if not 1 <= count <= 1_000_000:
+                raise InputError(f"rooms: {count} {split} buildings; allowed: 1 to 1000000")
+
+    @property
+    def keys_offered(self) -> Collection[str]:
+        """Everything that Rooms renders."""
+        return KEYS
+
+    def build(self, split: str, keys: Collection[str]) -> Samples:
+        """The samples of one split."""
+        if split not in _FIRST:
+            raise InputError(f"rooms has no split {split!r}{hint(split, _FIRST)}")
+        buildings = range(_FIRST[split], _FIRST[split] + self.buildings[split])
+        return RoomsDataset(buildings, self.views, self.size, keys, samples=self.samples, cache=self.cache)

@@ -1,0 +1,8 @@
+"""From images to feature maps."""
+
+from lightning_taskonomy.models.backbones.base import Backbone, load_weights, read_weights
+from lightning_taskonomy.models.backbones.hrnet import HRNetV2
+from lightning_taskonomy.models.backbones.taskonomy import TaskonomyResNet
+from lightning_taskonomy.models.backbones.timm import TimmBackbone
+
+__all__ = ["Backbone", "HRNetV2", "TaskonomyResNet", "TimmBackbone", "load_weights", "read_weights"]

@@ -1,0 +1,287 @@
+"""One backbone, one head per task: task-specific networks and multi-task learning with labels missing anywhere."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+from torchmetrics import MeanMetric, MetricCollection
+
+from lightning_taskonomy import losses
+from lightning_taskonomy.errors import InputError, hint
+from lightning_taskonomy.models.backbones import Backbone
+from lightning_taskonomy.models.heads import merge_views
+from lightning_taskonomy.modules.base import BaseModule, adamw
+from lightning_taskonomy.modules.objectives import HeadFactory, Objective, has_label, objective
+from lightning_taskonomy.tasks import Task, TaskKind, resolve
+
+__all__ = ["MultiTaskModule"]
+
+Batch = dict[str, Tensor]
+Features = list[Tensor]
+
+
+class MultiTaskModule(BaseModule):
+    """One task or many on one backbone.
+
+    The backbone runs once per distinct input of the tasks; views of a pair, a triplet or a jigsaw pass through it
+    together (towers that share weights) and reach the head side by side. A subclass overrides one step:
+    :meth:`encode`, :meth:`predict_task`, :meth:`task_loss` or :meth:`combine`.
+
+    Args:
+        tasks: Names of the catalog, dotted paths, or tasks.
+        backbone: Any backbone.
+        heads: Head factories by task name or by kind (``dense``, ``vector``, ...), in place of the kind's default.
+        optimizer: Called with the parameters.
+        scheduler: Called with the optimizer.
+        scheduler_interval: Whether the schedule counts epochs or steps.
+
+    Raises:
+        InputError: Unknown task, a key of ``heads`` that is neither task nor kind, or a head that does not fit.
+    """
+
+    def __init__(
+        self,
+        tasks: list[str | Task],
+        backbone: Backbone,
+        heads: dict[str, HeadFactory] | None = None,
+        optimizer: OptimizerCallable = adamw,
+        scheduler: LRSchedulerCallable | None = None,
+        scheduler_interval: Literal["epoch", "step"] = "epoch",
+    ) -> None:
+        super().__init__(optimizer, scheduler, scheduler_interval)
+        self.tasks = resolve(tasks)
+        self.backbone = backbone
+        self.objectives: dict[str, Objective] = {name: objective(task) for name, task in self.tasks.items()}
+        self.heads = self.configure_heads(heads or {})
+        self.val_metrics, self.test_metrics = self.configure_metrics("val"), self.configure_metrics("test")
+        self._checked = False
+
+    # construction: each step may be overridden
+
+    def configure_heads(self, heads: Mapping[str, HeadFactory]) -> nn.ModuleDict:
+        """One head per task, from the factory of its name, of its kind, or the kind's default."""
+        allowed = {*self.tasks, *(kind.value for kind in TaskKind)}
+        for name in heads:
+            if name not in allowed:
+                raise InputError(f"heads names {name!r}, which is neither a task here nor a kind{hint(name, allowed)}")
+        built = {}
+        for name, task in self.tasks.items():
+            factory = heads.get(name) or heads.get(task.kind.value) or self.objectives[name].head
+            channels = [task.views * c for c in self.backbone.out_channels]
+            built[name] = factory(channels, list(self.backbone.reductions), task)
+        return nn.ModuleDict(built)
+
+    def configure_metrics(self, prefix: str) -> nn.ModuleDict:
+        """Metrics per task, logged as ``<prefix>/<task>/<metric>``, the mean loss among them."""
+        return nn.ModuleDict(
+            {
+                name: MetricCollection(
+                    self.objectives[name].metrics(task), prefix=f"{prefix}/{name}/", compute_groups=False
+                )
+                for name, task in self.tasks.items()
+            }
+            | {f"{name}_loss": MeanMetric() for name in self.tasks}
+        )
+
+    @property
+    def batch_keys(self) -> list[str]:
+        """The entries of a batch that the tasks read: inputs and targets, sorted."""
+        return sorted({key for task in self.tasks.values() for key in (task.input, task.target)})
+
+    # one batch
+
+    def has_input(self, task: Task, batch: Batch) -> bool:
+        """Whether the batch holds what the task is read from."""
+        return task.input in batch
+
+    def image_size(self, task: Task, batch: Batch) -> tuple[int, int]:
+        """Height and width of the task's input."""
+        height, width = batch[task.input].shape[-2:]
+        return height, width
+
+    def encode(self, batch: Batch, key: str) -> Features:
+        """The backbone's features of one input.
+
+        Args:
+            batch: The batch.
+            key: The input's key; (B, 3, H, W), or (B, V, 3, H, W) for several views.
+
+        Returns:
+            Feature maps (B, V*C, h, w).
+        """
+        images = batch[key]
+        if images.dim() == 4:
+            features: Features = self.backbone(images)
+            return features
+        return merge_views(self.backbone(images.flatten(0, 1)), images.shape[1])
+
+    def predict_task(self, task: Task, features: Features, size: tuple[int, int]) -> Tensor:
+        """A task's prediction from the features, in the task's units.
+
+        Args:
+            task: The task.
+            features: What :meth:`encode` gave for the task's input.
+            size: Height and width of the input image.
+        """
+        preds: Tensor = self.heads[task.name](features, (size[0] // task.stride, size[1] // task.stride)).float()
+        return preds if task.shift == 0 and task.scale == 1 else task.shift + task.scale * preds
+
+    def forward(self, batch: Batch, names: list[str] | None = None) -> dict[str, Tensor]:
+        """Predictions by task name; the backbone runs once per distinct input that the batch holds."""
+        predictions, features = {}, dict[str, Features]()
+        for name in self.tasks if names is None else names:
+            task = self.tasks[name]
+            if not self.has_input(task, batch):
+                continue
+            if task.input not in features:
+                features[task.input] = self.encode(batch, task.input)
+            predictions[name] = self.predict_task(task, features[task.input], self.image_size(task, batch))
+        return predictions
+
+    def task_loss(self, task: Task, predictions: Tensor, batch: Batch) -> Tensor:
+        """The task's loss: the mean error over what is valid in the batch, over all processes.
+
+        Args:
+            task: The task.
+            predictions: Its predictions, in its units.
+            batch: The batch with its target.
+        """
+        error, valid = self.objectives[task.name].errors(predictions, batch[task.target])
+        total, count = losses.total_and_count(error, valid)
+        if self.trainer_world_size > 1:
+            count = self.all_gather(count.detach()).sum() / self.trainer_world_size
+        return total / count.clamp(min=torch.finfo(total.dtype).tiny)
+
+    def combine(self, task_losses: dict[str, Tensor]) -> Tensor:
+        """One loss from the tasks' losses: their weighted sum. Weightings override this."""
+        return torch.stack([self.tasks[name].weight * loss for name, loss in task_losses.items()]).sum()
+
+    @property
+    def trainer_world_size(self) -> int:
+        """Processes that train together; 1 without a trainer."""
+        return 1 if self._trainer is None else self._trainer.world_size
+
+    def labelled(self, batch: Batch) -> list[str]:
+        """The tasks that have any valid label in this batch, on any process."""
+        held = [task for task in self.tasks.values() if task.target in batch and self.has_input(task, batch)]
+        if not held:
+            raise InputError(
+                f"a batch holds {sorted(batch)} but none of the tasks' inputs and targets {self.batch_keys}"
+            )
+        present = torch.stack([has_label(task, batch[task.target]) for task in held])
+        if self.trainer_world_size > 1:
+            present = self.all_gather(present.float()).reshape(self.trainer_world_size, -1).amax(0)
+        return [task.name for task, found in zip(held, present.tolist(), strict=True) if found]
+
+    def losses(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Losses and predictions of the tasks that have labels here; the other heads do not run."""
+        names = self.labelled(batch)
+        predictions = self(batch, names)
+        if not self._checked:
+            self._check(predictions, batch)
+        return {name: self.task_loss(self.tasks[name], predictions[name], batch) for name in names}, predictions
+
+    def _check(self, predictions: dict[str, Tensor], batch: Batch) -> None:
+        """Once: do predictions and targets have one size, and classes their range?"""
+        for name, preds in predictions.items():
+            task, target = self.tasks[name], batch[self.tasks[name].target]
+            if task.is_dense and preds.shape[-2:] != target.shape[-2:]:
+                raise InputError(
+                    f"task {name!r}: predictions are {tuple(preds.shape[-2:])} pixels and its target {task.target!r} "
+                    f"is {tuple(target.shape[-2:])}; give images and labels one size, or the task a stride"
+                )
+            if task.kind in (TaskKind.SEGMENTATION, TaskKind.CLASSIFICATION):
+                losses.check_classes(target, task.channels, name)
+        self._checked = True
+
+    # Lightning's steps
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
+        """The combined loss; none where no task has a label."""
+        task_losses, _ = self.losses(batch)
+        if not task_losses:
+            return None
+        self.require_finite(task_losses)
+        loss = self.combine(task_losses)
+        size = _batch_size(batch)
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=size)
+        if len(task_losses) > 1:
+            self.log_dict({f"train/{name}/loss": value.detach() for name, value in task_losses.items()}, batch_size=size)
+        return loss
+
+    def require_finite(self, task_losses: dict[str, Tensor]) -> None:
+        """Stops the run when a loss is no number.
+
+        Raises:
+            InputError: Names the tasks; the last checkpoint is untouched.
+        """
+        finite = torch.stack([value.detach() for value in task_losses.values()]).isfinite().tolist()
+        if not all(finite):
+            bad = [name for name, ok in zip(task_losses, finite, strict=True) if not ok]
+            raise InputError(
+                f"the loss of {', '.join(bad)} is NaN or infinite at step {self.global_step}; the last checkpoint is "
+                "kept; lower the learning rate, clip gradients or look at the labels with 'data check'"
+            )
+
+    def _evaluate(self, batch: Batch, held: nn.ModuleDict) -> dict[str, Tensor]:
+        task_losses, predictions = self.losses(batch)
+        for name, loss in task_losses.items():
+            held[f"{name}_loss"].update(loss.detach(), _batch_size(batch))
+            held[name].update(predictions[name], batch[self.tasks[name].target])
+        return predictions
+
+    def _log_evaluation(self, prefix: str, held: nn.ModuleDict) -> None:
+        logged, total = {}, []
+        for name, task in self.tasks.items():
+            mean = held[f"{name}_loss"]
+            if mean.weight > 0:
+                logged[f"{prefix}/{name}/loss"] = mean.compute()
+                total.append(task.weight * logged[f"{prefix}/{name}/loss"])
+                logged |= held[name].compute()
+            mean.reset()
+            held[name].reset()
+        if total:
+            self.log_dict({f"{prefix}/loss": torch.stack(total).sum(), **logged}, sync_dist=False)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Updates the validation metrics."""
+        self._evaluate(batch, self.val_metrics)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs ``val/loss`` and ``val/<task>/<metric>``."""
+        self._log_evaluation("val", self.val_metrics)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Updates the test metrics.
+
+        Returns:
+            ``id`` and one score per image (B,) for each task, lower is better, NaN where unlabelled.
+        """
+        predictions = self._evaluate(batch, self.test_metrics)
+        return self.scores(predictions, batch)
+
+    def on_test_epoch_end(self) -> None:
+        """Logs ``test/loss`` and ``test/<task>/<metric>``."""
+        self._log_evaluation("test", self.test_metrics)
+
+    def scores(self, predictions: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """One score per image and task, NaN where unlabelled, and the images' ids."""
+        size = _batch_size(batch)
+        found = {"id": batch["id"]} if "id" in batch else {}
+        for name in self.tasks:
+            if name in predictions:
+                error, valid = self.objectives[name].score_errors(predictions[name], batch[self.tasks[name].target])
+                found[name] = losses.per_image(error, valid)
+            else:
+                found[name] = torch.full((size,), torch.nan, device=self.device)
+        return found
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Predictions by task name, in the tasks' units."""
+        return self(batch)
+
+
+def _batch_size(batch: Mapping[str, Any]) -> int:
+    return int(next(iter(batch.values())).shape[0])

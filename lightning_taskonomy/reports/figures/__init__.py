@@ -1,0 +1,12 @@
+"""Figures of the reports: functions of plain data that return matplotlib figures. No pyplot, no global state."""
+
+from lightning_taskonomy.reports.figures.curves import budget_curves, labels_saved, seed_spread
+from lightning_taskonomy.reports.figures.graphs import dendrogram, taxonomy_graph, taxonomy_grid
+from lightning_taskonomy.reports.figures.matrices import affinity_matrix, gain_quality
+from lightning_taskonomy.reports.figures.qualitative import qualitative
+from lightning_taskonomy.reports.figures.style import to_png, to_svg
+
+__all__ = [
+    "affinity_matrix", "budget_curves", "dendrogram", "gain_quality", "labels_saved", "qualitative", "seed_spread",
+    "taxonomy_graph", "taxonomy_grid", "to_png", "to_svg",
+]  # fmt: skip

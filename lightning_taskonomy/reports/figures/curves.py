@@ -1,0 +1,144 @@
+"""Budgets against results (Figs. 9 and 11 of Taskonomy, CVPR 2018), labels saved, and spread over seeds."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.reports.figures.style import GREY, INK, MUTED, new_figure, order_style, readable, styled
+from lightning_taskonomy.reports.study import Taxonomy
+
+__all__ = ["budget_curves", "labels_saved", "seed_spread"]
+
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+_MARKERS = ("o", "s", "^", "D")
+
+
+@styled
+def budget_curves(taxonomies: Sequence[Taxonomy]) -> Figure:
+    """Mean gain and mean quality against the budget, one curve per maximum order, with the random taxonomies.
+
+    The grey band spans the 5th to 95th percentile of random feasible taxonomies of the same budget (Fig. 11), of the
+    highest order that has them.
+
+    Args:
+        taxonomies: Any number of budgets and maximum orders.
+    """
+    if not taxonomies:
+        raise InputError("no taxonomy to draw; give at least one")
+    figure = new_figure(9.2, 3.5)
+    axes = figure.subplots(1, 2, sharey=True)
+    for axis, name, title in zip(axes, ("gain", "quality"), ("Mean gain", "Mean quality"), strict=True):
+        _band(axis, taxonomies, name)
+        for index, order in enumerate(sorted({t.max_order for t in taxonomies})):
+            points = [(t.budget, getattr(t, f"mean_{name}")) for t in taxonomies if t.max_order == order]
+            points = sorted(p for p in points if p[1] is not None)
+            axis.plot(
+                *zip(*points, strict=True) if points else ([], []), color=_COLORS[index % 4], ls=order_style(index + 1)[0],
+                marker=_MARKERS[index % 4], ms=5, lw=1.8, label=f"taxonomy, order ≤ {order}",
+            )  # fmt: skip
+        axis.axhline(0.5, color=INK, lw=0.8, ls=":", alpha=0.7)
+        axis.set_title(f"{title}: wins against {'scratch' if name == 'gain' else 'full supervision'}")
+        axis.set_xlabel("supervision budget")
+        axis.set_ylim(0, 1)
+        axis.grid(True, axis="y")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=9))
+    axes[0].set_ylabel("win rate")
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 4))
+    return figure
+
+
+@styled
+def labels_saved(
+    points: Sequence[tuple[float, float, float, str]], *, reference: float | None = None
+) -> Figure:
+    """Mean quality against the share of labels used, relative to training every target fully.
+
+    Args:
+        points: (share of labels of 0 to 1 or above, mean quality, budget, name of the curve) per taxonomy.
+        reference: Mean quality of training every target fully, a line; 0.5 by definition.
+    """
+    if not points:
+        raise InputError("no taxonomy with a mean quality to draw; give at least one")
+    figure = new_figure(6.6, 3.7)
+    axis = figure.subplots()
+    for index, name in enumerate(dict.fromkeys(p[3] for p in points)):
+        line = sorted((p[0], p[1], p[2]) for p in points if p[3] == name)
+        axis.plot([p[0] for p in line], [p[1] for p in line], marker=_MARKERS[index % 4], ms=5, lw=1.8, label=name,
+                  color=_COLORS[index % 4], ls=order_style(index + 1)[0])  # fmt: skip
+        if index == 0:
+            for share, quality, budget in line:
+                axis.annotate(f"{budget:g}", (share, quality), (0, -12), textcoords="offset points", ha="center", fontsize=7.5)
+    if reference is not None:
+        axis.axhline(reference, color=INK, lw=0.8, ls=":", alpha=0.7)
+        axis.annotate("every target trained fully", (0.0, reference), (4, 3), textcoords="offset points", fontsize=8,
+                      xycoords=("axes fraction", "data"))  # fmt: skip
+    axis.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axis.set_xlim(0, max(1.0, *(p[0] for p in points)) * 1.04)
+    axis.set_ylim(0, max(0.6, *(p[1] for p in points)) * 1.08)
+    axis.set_xlabel("labels used (100 %: every target trained fully); budget written at each point")
+    axis.set_ylabel("mean quality")
+    axis.grid(True)
+    axis.legend(loc="lower right")
+    return figure
+
+
+@styled
+def seed_spread(
+    groups: Mapping[str, Mapping[str, Sequence[float]]], *, value: str = "win rate", reference: float | None = 0.5
+) -> Figure:
+    """A bar per series with its mean over seeds, whiskers from least to greatest, and a dot per seed.
+
+    Args:
+        groups: Values per seed, by group (``depth z → normals``) and series (``transfer``, ``shuffled scores``).
+        value: What is measured.
+        reference: A line to compare with.
+    """
+    if not groups:
+        raise InputError("no measurement over seeds to draw; give at least one")
+    series = list(dict.fromkeys(name for group in groups.values() for name in group))
+    thick = 0.8 / len(series)
+    figure = new_figure(8.0, 0.34 * len(groups) * max(len(series), 1) + 1.3)
+    axis = figure.subplots()
+    for index, name in enumerate(series):
+        color = (*_COLORS[:1], GREY, *_COLORS[1:])[index % 5]
+        for row, group in enumerate(groups.values()):
+            values = np.asarray(group.get(name, ()), float)
+            values = values[np.isfinite(values)]
+            if not values.size:
+                continue
+            place = row - 0.4 + thick * (index + 0.5)
+            axis.barh(place, values.mean(), thick * 0.9, color=color, label=name if row == 0 else None)
+            axis.errorbar(
+                values.mean(), place, xerr=[[values.mean() - values.min()], [values.max() - values.mean()]],
+                color=INK, lw=1.1, capsize=3,
+            )  # fmt: skip
+            axis.plot(values, np.full(values.size, place), ".", color=INK, ms=4)
+    if reference is not None:
+        axis.axvline(reference, color=INK, lw=0.8, ls=":", alpha=0.7)
+    axis.set_yticks(range(len(groups)), list(groups))
+    axis.set_ylim(len(groups) - 0.45, -0.55)
+    axis.set_xlabel(value)
+    axis.grid(True, axis="x")
+    axis.tick_params(axis="y", length=0)
+    handles, names = axis.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=4)
+    return figure
+
+
+def _band(axis: Axes, taxonomies: Sequence[Taxonomy], name: str) -> None:
+    """The random taxonomies of the highest order that has them."""
+    known = [t for t in taxonomies if getattr(t, f"random_{name}") is not None]
+    if not known:
+        return
+    order = max(t.max_order for t in known)
+    known = sorted((t for t in known if t.max_order == order), key=lambda t: t.budget)
+    budgets = [t.budget for t in known]
+    bands = [getattr(t, f"random_{name}") for t in known]
+    axis.fill_between(budgets, [b.low for b in bands], [b.high for b in bands], color=MUTED, alpha=0.3, lw=0,
+                      label=f"random taxonomies, order ≤ {order} (5–95 %)")  # fmt: skip
+    axis.plot(budgets, [b.middle for b in bands], color=MUTED, lw=1.4, marker="|", label="their median")

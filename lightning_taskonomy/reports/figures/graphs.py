@@ -1,0 +1,285 @@
+"""Taxonomies as graphs (Fig. 8 of Taskonomy, CVPR 2018) and the similarity tree of tasks (Fig. 13)."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import FancyArrowPatch, PathPatch
+from matplotlib.path import Path as Curve
+from numpy.typing import ArrayLike
+
+from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.reports.figures.style import (
+    FAMILIES,
+    FAMILY_COLORS,
+    FAMILY_MARKERS,
+    GREY,
+    INK,
+    MUTED,
+    new_figure,
+    order_style,
+    readable,
+    styled,
+    text_on,
+)
+from lightning_taskonomy.reports.study import Taxonomy
+
+__all__ = ["dendrogram", "taxonomy_graph", "taxonomy_grid"]
+
+_RING = "#D55E00"
+
+
+@styled
+def taxonomy_graph(
+    taxonomy: Taxonomy,
+    *,
+    families: Mapping[str, str] | None = None,
+    source_only: Sequence[str] = (),
+    tasks: Sequence[str] | None = None,
+) -> Figure:
+    """One taxonomy: the tasks to train fully on the left, ringed; the tasks solved by transfer on the right.
+
+    A curve runs from each source to the target that reads it, in the colour of the source's family; its style tells
+    the order of the transfer. Beside every target stand its gain and quality. Tasks that are neither trained nor
+    targets are dimmed below the sources; so is every source-only task.
+
+    Args:
+        taxonomy: What the solver returned.
+        families: Family of every task.
+        source_only: Tasks that are never targets.
+        tasks: All tasks of the dictionary; those of the taxonomy if not given.
+    """
+    families = families or {}
+    chosen = set(taxonomy.sources)
+    transfers = [choice for choice in taxonomy.policy if choice.kind != "task_specific"]
+    alone = {choice.target: choice for choice in taxonomy.policy if choice.kind == "task_specific"}
+    left = sorted(chosen, key=lambda t: (_rank(families.get(t, "")), t))
+    for _ in range(4):
+        places = {task: row / max(len(left) - 1, 1) for row, task in enumerate(left)}
+        transfers.sort(key=lambda c: (np.mean([places.get(s, 0.5) for s in c.sources] or [0.5]), c.target))
+        reads: dict[str, list[float]] = {task: [] for task in left}
+        for row, choice in enumerate(transfers):
+            for source in choice.sources:
+                reads.setdefault(source, []).append(row / max(len(transfers) - 1, 1))
+        left.sort(key=lambda t: (float(np.mean(reads[t])) if reads[t] else 2.0, _rank(families.get(t, "")), t))
+    known = list(tasks) if tasks is not None else []
+    unused = [t for t in known if t not in chosen and t not in {c.target for c in taxonomy.policy}]
+
+    rows = max(len(left) + (len(unused) + 1.2 if unused else 0), len(transfers), 3)
+    figure = new_figure(9.4, 0.31 * rows + 1.7)
+    axis = figure.subplots()
+    axis.set_xlim(-4.4, 9.2)
+    axis.set_ylim(rows - 0.2, -1.5)
+    axis.axis("off")
+    left_rows = rows - (len(unused) + 1.2 if unused else 0)
+    y_left = {t: y for t, y in zip(left, _spread(len(left), left_rows), strict=True)}
+    y_right = {c.target: y for c, y in zip(transfers, _spread(len(transfers), rows), strict=True)}
+    axis.text(0, -1.0, f"trained with all labels ({len(left)})", ha="right", weight="bold")
+    if transfers:
+        axis.text(4, -1.0, f"solved by transfer ({len(transfers)})", ha="left", weight="bold")
+    for x, title in ((7.72, "gain"), (8.62, "quality")):
+        axis.text(x, -1.0, title, ha="center", fontsize=8)
+    for choice in transfers:
+        style, width = order_style(choice.order)
+        for source in choice.sources:
+            if source in y_left:
+                ends = (0.25, y_left[source]), (3.75, y_right[choice.target])
+                curve = Curve([ends[0], (2.0, ends[0][1]), (2.0, ends[1][1]), ends[1]], [1, 4, 4, 4])
+                axis.add_patch(
+                    PathPatch(curve, fill=False, ls=style, lw=width, alpha=0.85, zorder=1, capstyle="butt",
+                              edgecolor=FAMILY_COLORS.get(families.get(source, ""), MUTED),
+                              gid=f"edge:{source}:{choice.target}")  # fmt: skip
+                )
+    for task, y in y_left.items():
+        dim = task in source_only
+        _node(axis, 0, y, families.get(task, ""), ring=True, dim=dim)
+        axis.text(-0.35, y, readable(task), ha="right", va="center", alpha=0.65 if dim else 1.0)
+        if task in alone and alone[task].gain is not None:
+            axis.text(-4.35, y, f"gain {alone[task].gain:.2f}", ha="left", va="center", fontsize=7, color=MUTED)
+    for choice in transfers:
+        y = y_right[choice.target]
+        _node(axis, 4, y, families.get(choice.target, ""), ring=False)
+        axis.text(4.35, y, readable(choice.target), ha="left", va="center")
+        for x, value in ((7.72, choice.gain), (8.62, choice.quality)):
+            _cell(axis, x, y, value)
+    if unused:
+        top = left_rows + 0.4
+        axis.text(0, top, f"not used ({len(unused)})", ha="right", va="center", color=MUTED, fontsize=8)
+        for index, task in enumerate(unused):
+            _node(axis, 0, top + 0.9 + index, families.get(task, ""), ring=False, dim=True)
+            axis.text(-0.35, top + 0.9 + index, readable(task), ha="right", va="center", alpha=0.55)
+    orders = sorted({c.order for c in transfers})
+    figure.legend(handles=_legend(families, known or [*left, *y_right], orders), loc="outside lower center", ncols=4)
+    return figure
+
+
+@styled
+def taxonomy_grid(
+    taxonomies: Sequence[Taxonomy],
+    *,
+    tasks: Sequence[str],
+    families: Mapping[str, str] | None = None,
+    source_only: Sequence[str] = (),
+) -> Figure:
+    """All taxonomies as small multiples: budgets across, maximum orders down; every task keeps its place.
+
+    Tasks stand on a circle, by family, numbered as in the list on the right; trained tasks are ringed; arrows run
+    from source to target. Source-only tasks are dimmed unless chosen.
+
+    Args:
+        taxonomies: Any number of budgets and maximum orders; a missing pair leaves an empty place.
+        tasks: All tasks of the dictionary.
+        families: Family of every task.
+        source_only: Tasks that are never targets.
+    """
+    if not taxonomies:
+        raise InputError("no taxonomy to draw; give at least one")
+    families = families or {}
+    ordered = sorted(tasks, key=lambda t: (_rank(families.get(t, "")), t))
+    budgets = sorted({t.budget for t in taxonomies})
+    orders = sorted({t.max_order for t in taxonomies})
+    angles = np.pi / 2 - 2 * np.pi * np.arange(len(ordered)) / max(len(ordered), 1)
+    spot = {task: np.array([np.cos(a), np.sin(a)]) for task, a in zip(ordered, angles, strict=True)}
+    columns = min(len(budgets), 5)
+    lines = -(-len(budgets) // columns)
+    side = 2.3 if len(tasks) > 12 else 2.0
+    height = max(side * lines * len(orders) + 0.9, 0.19 * len(tasks) + 1.2)
+    figure = new_figure(side * columns + 2.3, height)
+    axes = figure.subplots(lines * len(orders), columns, squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for taxonomy in taxonomies:
+        place = budgets.index(taxonomy.budget)
+        row = orders.index(taxonomy.max_order) * lines + place // columns
+        axis = axes[row, place % columns]
+        axis.set_title(f"budget {taxonomy.budget:g}, order ≤ {taxonomy.max_order}", fontsize=8.5, loc="center")
+        axis.set_xlim(-1.25, 1.25)
+        axis.set_ylim(-1.25, 1.25)
+        axis.set_aspect("equal")
+        for choice in taxonomy.policy:
+            if choice.kind == "task_specific" or choice.target not in spot:
+                continue
+            style, width = order_style(choice.order)
+            for source in choice.sources:
+                if source in spot and source != choice.target:
+                    axis.add_patch(
+                        FancyArrowPatch(
+                            tuple(spot[source]), tuple(spot[choice.target]), arrowstyle="-|>", mutation_scale=6,
+                            connectionstyle="arc3,rad=0.12", shrinkA=6.5, shrinkB=6.5, ls=style, lw=width * 0.45,
+                            color=FAMILY_COLORS.get(families.get(source, ""), MUTED), zorder=1)  # fmt: skip
+                    )
+        for number, task in enumerate(ordered, 1):
+            ring = task in taxonomy.sources
+            dim = task in source_only and not ring
+            color = FAMILY_COLORS.get(families.get(task, ""), GREY)
+            axis.plot(*spot[task], FAMILY_MARKERS.get(families.get(task, ""), "o"), ms=9.5, color=color,
+                      alpha=0.3 if dim else 1.0, mec=_RING if ring else "none", mew=2.0 if ring else 0, zorder=2)  # fmt: skip
+            axis.text(*spot[task], str(number), ha="center", va="center", fontsize=5.6, zorder=3,
+                      color="#000000", alpha=0.5 if dim else 1.0)  # fmt: skip
+    handles = [
+        Line2D([], [], ls="", ms=7, color=FAMILY_COLORS.get(families.get(task, ""), GREY), label=f"{number} {readable(task)}",
+               marker=FAMILY_MARKERS.get(families.get(task, ""), "o"))  # fmt: skip
+        for number, task in enumerate(ordered, 1)
+    ]
+    handles.append(Line2D([], [], ls="", marker="o", ms=7, color="none", mec=_RING, mew=2, label="trained fully"))
+    figure.legend(handles=handles, loc="outside right upper", fontsize=7.5, labelspacing=0.35, handletextpad=0.1)
+    return figure
+
+
+@styled
+def dendrogram(
+    linkage: ArrayLike, names: Sequence[str], *, families: Mapping[str, str] | None = None
+) -> Figure:
+    """The task similarity tree: agglomerative clustering of tasks by how they transfer to others (Fig. 13).
+
+    Args:
+        linkage: As of ``scipy.cluster.hierarchy.linkage``, shape (tasks - 1, 4).
+        names: The tasks, in the order of the rows that were clustered.
+        families: Family of every task; colours the leaves and every branch that holds one family alone.
+    """
+    from scipy.cluster.hierarchy import dendrogram as lay_out
+
+    families = families or {}
+    links = np.asarray(linkage, float)
+    if links.shape != (len(names) - 1, 4):
+        raise InputError(f"a linkage of shape {links.shape} for {len(names)} tasks; give ({len(names) - 1}, 4)")
+    holds = [{families.get(name, "")} for name in names]
+    for one, other in links[:, :2].astype(int):
+        holds.append(holds[one] | holds[other])
+
+    def color(cluster: int) -> str:
+        family = next(iter(holds[cluster])) if len(holds[cluster]) == 1 else ""
+        return FAMILY_COLORS.get(family, MUTED)
+
+    tree = lay_out(links, no_plot=True, link_color_func=color)
+    figure = new_figure(8.2, 0.27 * len(names) + 1.4)
+    axis = figure.subplots()
+    for xs, ys, tint in zip(tree["icoord"], tree["dcoord"], tree["color_list"], strict=True):
+        axis.plot(ys, xs, color=tint, lw=1.8, solid_joinstyle="round")
+    reach = float(links[:, 2].max()) or 1.0
+    for place, leaf in enumerate(tree["leaves"]):
+        family = families.get(names[leaf], "")
+        _node(axis, 0, 10 * place + 5, family, ring=False)
+        axis.text(-0.02 * reach, 10 * place + 5, readable(names[leaf]), ha="left", va="center")
+    axis.set_xlim(reach * 1.03, -0.35 * reach)
+    axis.set_ylim(0, 10 * len(names))
+    axis.set_yticks([])
+    axis.spines["left"].set_visible(False)
+    axis.spines["bottom"].set_bounds(0, reach)
+    axis.set_xticks([tick for tick in axis.get_xticks() if 0 <= tick <= reach])
+    axis.set_xlabel("distance between tasks (joined further left: less alike)", loc="left")
+    figure.legend(handles=_legend(families, names, ()), loc="outside lower center", ncols=4)
+    return figure
+
+
+def _rank(family: str) -> int:
+    """Place of a family in lists."""
+    return FAMILIES.index(family) if family in FAMILIES else len(FAMILIES)
+
+
+def _spread(count: int, rows: float) -> list[float]:
+    """Rows for so many nodes, centred, at least one apart and at most two."""
+    if count < 2:
+        return [(rows - 1) / 2] * count
+    step = min(max((rows - 1) / (count - 1), 1.0), 2.2)
+    start = (rows - 1 - step * (count - 1)) / 2
+    return [start + step * index for index in range(count)]
+
+
+def _node(axis: Axes, x: float, y: float, family: str, *, ring: bool, dim: bool = False) -> None:
+    """A task."""
+    axis.plot(
+        x, y, FAMILY_MARKERS.get(family, "o"), ms=10, color=FAMILY_COLORS.get(family, GREY), alpha=0.45 if dim else 1.0,
+        mec=_RING if ring else "none", mew=2.4 if ring else 0, zorder=3, clip_on=False,
+    )  # fmt: skip
+
+
+def _cell(axis: Axes, x: float, y: float, value: float | None) -> None:
+    """A win rate in its colour: red loses, blue wins."""
+    import matplotlib
+
+    if value is None:
+        axis.text(x, y, "–", ha="center", va="center", fontsize=8, color=MUTED)
+        return
+    color = matplotlib.colormaps["RdBu"](value)
+    axis.text(x, y, f"{value:.2f}", ha="center", va="center", fontsize=8, color=text_on(color),
+              bbox={"boxstyle": "square,pad=0.22", "facecolor": color, "edgecolor": "none"})  # fmt: skip
+
+
+def _legend(families: Mapping[str, str], tasks: Sequence[str], orders: Sequence[int]) -> list[Line2D]:
+    """Families and orders that are in the picture."""
+    present = {families.get(task, "") for task in tasks}
+    handles = [
+        Line2D([], [], ls="", marker=FAMILY_MARKERS[f], color=FAMILY_COLORS[f], ms=8, label=f) for f in FAMILIES if f in present
+    ]
+    if orders:
+        handles.append(Line2D([], [], ls="", marker="o", color="none", mec=_RING, mew=2.2, ms=8, label="trained fully"))
+    for order in sorted({min(o, 4) for o in orders}):
+        style, width = order_style(order)
+        label = f"order {order}" + (" or more" if order == 4 and max(orders) > 4 else "")
+        handles.append(Line2D([], [], color=INK, ls=style, lw=width, label=label))
+    return handles
+
+

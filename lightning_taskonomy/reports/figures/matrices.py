@@ -1,0 +1,166 @@
+"""Heat maps: affinities before and after AHP (Fig. 7 of Taskonomy, CVPR 2018), gain and quality per task (Fig. 9)."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from numpy.typing import ArrayLike, NDArray
+
+from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.reports.figures.style import FAMILY_COLORS, INK, new_figure, readable, styled, text_on
+
+__all__ = ["affinity_matrix", "gain_quality"]
+
+
+@styled
+def affinity_matrix(
+    before: ArrayLike | None,
+    after: ArrayLike,
+    *,
+    targets: Sequence[str],
+    sources: Sequence[str],
+    families: Mapping[str, str] | None = None,
+    beta: float = 20.0,
+) -> Figure:
+    """The first-order affinity matrix before and after the Analytic Hierarchy Process, side by side.
+
+    Left the mean losses, each row stretched to its own range, which stands beside it; right ``exp(-beta P)``, the
+    paper's distance of affinities P that sum to 1 per row. Dark is a good transfer in both.
+
+    Args:
+        before: Mean loss of every transfer, shape (targets, sources), NaN where there is none; None leaves it out.
+        after: Affinities P, shape (targets, sources), NaN where there is none.
+        targets: Names of the rows.
+        sources: Names of the columns, ``task-specific`` among them.
+        families: Family of every task; colours a mark beside its name.
+        beta: The paper's 20.
+    """
+    affinities = np.asarray(after, float)
+    if affinities.shape != (len(targets), len(sources)):
+        raise InputError(f"affinities of shape {affinities.shape} for {len(targets)} targets, {len(sources)} sources")
+    panels: list[tuple[str, NDArray[np.float64]]] = []
+    ranges: list[str] = []
+    if before is not None:
+        losses = np.asarray(before, float)
+        low, high = _least(losses, np.fmin), _least(losses, np.fmax)
+        spread = np.where(high > low, high - low, 1.0)
+        panels.append(("Before: mean loss, each row on its own scale", (losses - low) / spread))
+        ranges = [f"{a:.3g}–{b:.3g}" if np.isfinite(a) else "" for a, b in zip(low[:, 0], high[:, 0], strict=True)]
+    panels.append((f"After AHP: distance exp(−{beta:g}·P)", np.exp(-beta * affinities)))
+    cell = 0.3 if len(sources) > 12 else 0.42
+    width = len(panels) * (cell * len(sources) + 0.9) + 1.9
+    figure = new_figure(max(width, 5.0), cell * len(targets) + 2.5)
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for index, (axis, (title, values)) in enumerate(zip(axes, panels, strict=True)):
+        image = _heat(axis, values, "viridis", 0.0, 1.0)
+        axis.set_title(title)
+        axis.set_xticks(range(len(sources)), [readable(s) for s in sources], rotation=90)
+        axis.set_yticks(range(len(targets)), [readable(t) for t in targets])
+        axis.set_xlabel("source")
+        if len(sources) <= 12:
+            _numbers(axis, image, values)
+        _family_marks(axis, targets, sources, families or {}, rows=index == 0)
+        if index == 0:
+            axis.set_ylabel("target")
+        if index == 0 and ranges:
+            for row, text in enumerate(ranges):
+                axis.text(len(sources) - 0.4, row, text, fontsize=6.5, va="center", ha="left", color=INK)
+    bar = figure.colorbar(image, ax=list(axes), shrink=0.6, pad=0.01, aspect=30, ticks=[0, 0.5, 1])
+    bar.ax.set_yticklabels(["0 (best)", "0.5", "1 (worst)"])
+    bar.outline.set_visible(False)
+    return figure
+
+
+@styled
+def gain_quality(
+    gain: Mapping[int, ArrayLike],
+    quality: Mapping[int, ArrayLike],
+    *,
+    tasks: Sequence[str],
+    budgets: Sequence[float],
+    families: Mapping[str, str] | None = None,
+) -> Figure:
+    """Gain and quality of every task under every budget, a pair of panels per transfer order (Fig. 9).
+
+    Red (0) loses on every test image, white (0.5) is on a par, blue (1) wins on every one.
+
+    Args:
+        gain: Per order, win rates against a network from scratch, shape (tasks, budgets), NaN where unknown.
+        quality: Per order, win rates against the fully supervised network, shape (tasks, budgets).
+        tasks: Names of the rows.
+        budgets: Names of the columns.
+        families: Family of every task.
+    """
+    panels = [("Gain", order, np.asarray(values, float)) for order, values in sorted(gain.items())]
+    panels += [("Quality", order, np.asarray(values, float)) for order, values in sorted(quality.items())]
+    if not panels:
+        raise InputError("no gain and no quality to draw; give at least one order")
+    cell = 0.46 if len(budgets) <= 9 else 0.28
+    figure = new_figure(len(panels) * (cell * len(budgets) + 0.35) + 2.9, 0.27 * len(tasks) + 1.5)
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for index, (axis, (name, order, values)) in enumerate(zip(axes, panels, strict=True)):
+        image = _heat(axis, values, "RdBu", 0.0, 1.0)
+        axis.set_title(f"{name}, order ≤ {order}" if order else name, fontsize=9)
+        axis.set_xticks(range(len(budgets)), [f"{b:g}" for b in budgets])
+        axis.set_yticks(range(len(tasks)), [readable(t) for t in tasks])
+        axis.set_xlabel("budget")
+        if len(budgets) <= 9:
+            _numbers(axis, image, values, size=6.5)
+        _family_marks(axis, tasks, (), families or {}, rows=index == 0)
+    bar = figure.colorbar(image, ax=list(axes), shrink=0.7, pad=0.01, aspect=30, ticks=[0, 0.5, 1])
+    bar.ax.set_yticklabels(["0 loses", "0.5 par", "1 wins"])
+    bar.outline.set_visible(False)
+    return figure
+
+
+def _least(values: NDArray[np.float64], ufunc: np.ufunc) -> NDArray[np.float64]:
+    """Row-wise extreme that passes over NaN without a warning, shape (rows, 1)."""
+    result: NDArray[np.float64] = ufunc.reduce(values, axis=1, keepdims=True, initial=np.nan)
+    return result
+
+
+def _heat(axis: Axes, values: NDArray[np.float64], name: str, low: float, high: float) -> AxesImage:
+    """A heat map with thin gaps; what is missing stays hatched."""
+    axis.set_facecolor("none")
+    axis.add_patch(
+        matplotlib.patches.Rectangle(
+            (-0.5, -0.5), values.shape[1], values.shape[0], hatch="////", fill=False, linewidth=0, zorder=-1
+        )
+    )
+    image = axis.imshow(
+        np.ma.masked_invalid(values), cmap=name, vmin=low, vmax=high, aspect="auto", interpolation="nearest"
+    )
+    axis.set_xticks(np.arange(values.shape[1] + 1) - 0.5, minor=True)
+    axis.set_yticks(np.arange(values.shape[0] + 1) - 0.5, minor=True)
+    axis.grid(False)
+    axis.tick_params(which="both", length=0)
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+    return image
+
+
+def _numbers(axis: Axes, image: AxesImage, values: NDArray[np.float64], size: float = 7.0) -> None:
+    """Writes each value into its cell, legibly."""
+    for row, column in np.argwhere(np.isfinite(values)):
+        value = float(values[row, column])
+        color = text_on(image.cmap(image.norm(value)))
+        text = f"{value:.2f}"
+        axis.text(column, row, text[1:] if text.startswith("0.") else text, ha="center", va="center", fontsize=size, color=color)
+
+
+def _family_marks(
+    axis: Axes, rows_of: Sequence[str], columns_of: Sequence[str], families: Mapping[str, str], *, rows: bool
+) -> None:
+    """A bar in its family's colour between a task's name and its row or column."""
+    if rows:
+        for row, task in enumerate(rows_of):
+            if families.get(task) in FAMILY_COLORS:
+                axis.plot([-0.011] * 2, [row - 0.42, row + 0.42], transform=axis.get_yaxis_transform(), lw=3,
+                          color=FAMILY_COLORS[families[task]], clip_on=False, solid_capstyle="butt")  # fmt: skip
+    for column, task in enumerate(columns_of):
+        if families.get(task) in FAMILY_COLORS:
+            axis.plot([column - 0.42, column + 0.42], [-0.011] * 2, transform=axis.get_xaxis_transform(), lw=3,
+                      color=FAMILY_COLORS[families[task]], clip_on=False, solid_capstyle="butt")  # fmt: skip

@@ -1,0 +1,111 @@
+"""One look for all figures: ink, families, orders. Figures are plain matplotlib figures, without global state."""
+
+import re
+from collections.abc import Callable, Mapping
+from functools import wraps
+from io import BytesIO, StringIO
+from typing import ParamSpec, TypeVar
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+__all__ = [
+    "FAMILIES", "FAMILY_COLORS", "FAMILY_MARKERS", "GREEN", "GREY", "INK", "MUTED", "ORDER_STYLES", "ORDER_WIDTHS",
+    "family_of", "new_figure", "order_style", "readable", "styled", "text_on", "to_png", "to_svg",
+]  # fmt: skip
+
+INK = "#1f2430"
+"""Text and lines; follows the reader's light or dark page in an SVG."""
+MUTED = "#8a8f9a"
+"""Grids and secondary marks, visible on light and on dark."""
+GREY = "#b9bdc6"
+GREEN = "#009E73"
+
+FAMILIES = ("2D", "3D", "low-dimensional", "semantic")
+FAMILY_COLORS = {"2D": "#E69F00", "3D": "#56B4E9", "low-dimensional": "#009E73", "semantic": "#CC79A7"}
+"""Okabe and Ito's palette, which colour-blind readers tell apart; the marker says the same once more."""
+FAMILY_MARKERS = {"2D": "s", "3D": "o", "low-dimensional": "^", "semantic": "D"}
+
+ORDER_STYLES: tuple[str | tuple[int, tuple[float, ...]], ...] = ("-", (0, (5, 1.6)), (0, (2.2, 1.4)), (0, (1, 1.4)))
+ORDER_WIDTHS = (2.4, 1.9, 1.6, 1.3)
+
+_STYLE = {
+    "font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 10, "axes.labelsize": 9, "legend.fontsize": 8.5,
+    "xtick.labelsize": 8.5, "ytick.labelsize": 8.5, "axes.titleweight": "bold", "axes.titlelocation": "left",
+    "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": MUTED, "axes.titlecolor": INK, "xtick.color": INK,
+    "ytick.color": INK, "legend.labelcolor": INK, "legend.frameon": False, "axes.spines.top": False,
+    "axes.spines.right": False, "axes.facecolor": "none", "figure.facecolor": "white", "grid.color": MUTED,
+    "grid.alpha": 0.25, "grid.linewidth": 0.6, "svg.fonttype": "path", "hatch.color": "#96969e", "hatch.linewidth": 0.8,
+}  # fmt: skip
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def styled(function: Callable[P, T]) -> Callable[P, T]:
+    """Draws inside the style of this module, whatever the user's own matplotlib settings are."""
+
+    @wraps(function)
+    def inside(*args: P.args, **kwargs: P.kwargs) -> T:
+        with matplotlib.rc_context():
+            matplotlib.rcParams.update(matplotlib.rcParamsDefault | {"backend": matplotlib.rcParams["backend"]} | _STYLE)
+            return function(*args, **kwargs)
+
+    return inside
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of that size in inches, with its own canvas: no window, no pyplot, nothing to close."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def readable(task: str) -> str:
+    """A task's name as people read it: ``edges_2d`` becomes ``edges 2d``."""
+    return task.replace("_", " ")
+
+
+def family_of(task: str, families: Mapping[str, str]) -> str:
+    """The family of a task, or an empty string where unknown."""
+    return families.get(task, "")
+
+
+def order_style(order: int) -> tuple[str | tuple[int, tuple[float, ...]], float]:
+    """Line style and width of a transfer of that order; orders above four look like four."""
+    index = min(max(order, 1), len(ORDER_STYLES)) - 1
+    return ORDER_STYLES[index], ORDER_WIDTHS[index]
+
+
+def text_on(color: tuple[float, ...]) -> str:
+    """Black or white, whichever is legible on that RGB(A) of 0 to 1."""
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color[:3])
+    return "#000000" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.18 else "#ffffff"
+
+
+def to_png(figure: Figure, dots_per_inch: int = 130) -> bytes:
+    """The figure as a PNG on white."""
+    stream = BytesIO()
+    figure.savefig(stream, format="png", dpi=dots_per_inch, metadata={"Software": None})
+    return stream.getvalue()
+
+
+def to_svg(figure: Figure, name: str) -> str:
+    """The figure as an SVG to stand inside a page: ink in the page's text colour, no background, no foreign address.
+
+    Args:
+        figure: What to draw.
+        name: Unique in the page; prefixes every id.
+    """
+    stream = StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}):
+        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = stream.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->\n?", "", text, flags=re.DOTALL)
+    text = re.sub(r'id="([^"]+)"', rf'id="{name}-\1"', text)
+    text = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', text)
+    text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
+    return text.replace(INK, "currentColor")

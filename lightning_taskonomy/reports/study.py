@@ -1,0 +1,273 @@
+"""What a Taskonomy study left in its folder, read and checked. A file that cannot be used is told by name and reason."""
+
+import csv
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_taskonomy.affinity.table import TransferKey, TransfersTable
+from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.tasks import Task, TaskKind, catalog
+
+__all__ = ["OPTIONAL", "REQUIRED", "Band", "Choice", "StudyResults", "TaskInfo", "Taxonomy", "read_study"]
+
+REQUIRED = ("affinity.csv",)
+"""Without these a folder is no study."""
+
+OPTIONAL = {
+    "solutions.json": "the taxonomies",
+    "losses.csv": "the losses before normalisation",
+    "sanity.csv": "the win rates against the average guess and a random encoder",
+    "control.json": "the positive control over seeds",
+    "examples.npz": "the predictions on examples",
+    "costs.json": "the costs",
+    "config.yaml": "the configuration",
+    "failures.json": "the list of failed runs",
+    "tasks.json": "families and kinds of the tasks",
+}
+"""What else a study leaves, and what each file holds."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a taxonomy solves one target: by which sources, and how well (None where unknown).
+
+    ``gain`` and ``quality`` are win rates of 0 to 1 against a network from scratch on the transfer data and against
+    the fully supervised one (Taskonomy, CVPR 2018, section 4.1).
+    """
+
+    target: str
+    sources: tuple[str, ...]
+    order: int
+    kind: str
+    affinity: float | None = None
+    gain: float | None = None
+    quality: float | None = None
+
+
+@dataclass(frozen=True)
+class Band:
+    """The 5th, 50th and 95th percentile of a mean over random taxonomies of the same budget."""
+
+    low: float
+    middle: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Taxonomy:
+    """One solution: the tasks to train fully under a budget, and how every target is solved."""
+
+    budget: float
+    max_order: int
+    sources: tuple[str, ...]
+    policy: tuple[Choice, ...]
+    objective: float | None = None
+    proven: bool | None = None
+    gap: float | None = None
+    seconds: float | None = None
+    mean_gain: float | None = None
+    mean_quality: float | None = None
+    random_gain: Band | None = None
+    random_quality: Band | None = None
+    p_value: float | None = None
+
+    @property
+    def transfers(self) -> tuple[Choice, ...]:
+        """The targets that are solved by transfer."""
+        return tuple(choice for choice in self.policy if choice.kind != "task_specific")
+
+
+@dataclass(frozen=True)
+class TaskInfo:
+    """A task as the study used it."""
+
+    name: str
+    family: str = ""
+    kind: str = ""
+    channels: int = 1
+    source_only: bool = False
+    units: str = ""
+    class_names: tuple[str, ...] = ()
+
+    def as_task(self) -> Task:
+        """What its labels are coloured by: the dictionary's own task where it is the same, else one of that kind."""
+        known = catalog().get(self.name)
+        if known is not None and (known.kind.value, known.channels) == (self.kind, self.channels):
+            return known
+        names = self.class_names if len(self.class_names) == self.channels else None
+        return Task(self.name, TaskKind(self.kind), self.name, self.channels, units=self.units, class_names=names)
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """Everything a study left; an optional file that is not there is empty here and named in ``absent``."""
+
+    folder: Path
+    table: TransfersTable
+    tasks: Mapping[str, TaskInfo]
+    taxonomies: tuple[Taxonomy, ...] = ()
+    losses: Mapping[TransferKey, float] = field(default_factory=dict)
+    sanity: tuple[tuple[str, float, float], ...] = ()
+    control: tuple[Mapping[str, Any], ...] = ()
+    examples: Mapping[str, Mapping[str, NDArray[Any]]] = field(default_factory=dict)
+    costs: Mapping[str, Any] = field(default_factory=dict)
+    config: str = ""
+    failures: tuple[Mapping[str, Any], ...] = ()
+    absent: tuple[str, ...] = ()
+
+    @property
+    def families(self) -> dict[str, str]:
+        """Family of every task."""
+        return {name: task.family for name, task in self.tasks.items()}
+
+    @property
+    def targets(self) -> list[str]:
+        """Tasks that were targets, in the order of the dictionary."""
+        named = set(self.table.targets)
+        return [name for name in self.tasks if name in named]
+
+    @property
+    def source_only(self) -> list[str]:
+        """Tasks that are never targets."""
+        named = set(self.table.targets)
+        return [name for name, task in self.tasks.items() if task.source_only or name not in named]
+
+
+def read_study(folder: Path) -> StudyResults:
+    """Reads a study's folder.
+
+    Args:
+        folder: Where ``lightning-taskonomy study`` wrote.
+
+    Raises:
+        InputError: It is no such folder, or one of its files cannot be used; the file is named.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder; give the folder of a study")
+    missing = [name for name in REQUIRED if not (folder / name).is_file()]
+    if missing:
+        raise InputError(
+            f"{folder} is no finished study: {', '.join(missing)} is missing; run 'lightning-taskonomy study' first"
+        )
+    absent = tuple(name for name in OPTIONAL if not (folder / name).is_file())
+    table = TransfersTable.read(folder / "affinity.csv")
+    solutions = _json(folder / "solutions.json", [], list)
+    return StudyResults(
+        folder,
+        table,
+        _tasks(folder / "tasks.json", table),
+        tuple(_taxonomy(entry, folder / "solutions.json") for entry in solutions),
+        _losses(folder / "losses.csv"),
+        tuple(
+            (cells["task"], _number(cells["win_rate_vs_average"]), _number(cells["win_rate_vs_random_encoder"]))
+            for cells in _rows(folder / "sanity.csv", ("task", "win_rate_vs_average", "win_rate_vs_random_encoder"))
+        ),
+        tuple(_json(folder / "control.json", [], list)),
+        _examples(folder / "examples.npz"),
+        _json(folder / "costs.json", {}, dict),
+        (folder / "config.yaml").read_text() if "config.yaml" not in absent else "",
+        tuple(_json(folder / "failures.json", [], list)),
+        absent,
+    )
+
+
+def _json(path: Path, default: Any, kind: type) -> Any:
+    """The content of a JSON file, or the default where there is none."""
+    if not path.is_file():
+        return default
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}); run that stage of the study again") from error
+    if not isinstance(content, kind):
+        raise InputError(f"{path} holds a {type(content).__name__}, not a {kind.__name__}; run that stage again")
+    return content
+
+
+def _rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    """The rows of a CSV that has these columns; none where there is no file."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        lost = [name for name in columns if name not in (reader.fieldnames or ())]
+        if lost:
+            raise InputError(f"{path}: column {lost[0]!r} is missing; its first line must name {', '.join(columns)}")
+        return list(reader)
+
+
+def _number(cell: str) -> float:
+    """A number of a cell, NaN where empty."""
+    return float(cell) if cell.strip() else math.nan
+
+
+def _losses(path: Path) -> dict[TransferKey, float]:
+    """Mean scores by transfer."""
+    found: dict[TransferKey, float] = {}
+    for cells in _rows(path, ("target", "order", "sources", "kind", "mean_score")):
+        sources = tuple(sorted(name for name in cells["sources"].split(";") if name))
+        found[cells["target"], cells["kind"], sources] = _number(cells["mean_score"])  # type: ignore[index]
+    return found
+
+
+def _tasks(path: Path, table: TransfersTable) -> dict[str, TaskInfo]:
+    """Tasks of the study; names alone, from the table, where ``tasks.json`` is absent."""
+    told = {
+        name: TaskInfo(
+            name,
+            str(entry.get("family", "")),
+            str(entry.get("kind", "")),
+            int(entry.get("channels") or 1),
+            bool(entry.get("source_only", False)),
+            str(entry.get("units") or ""),
+            tuple(entry.get("class_names") or ()),
+        )
+        for name, entry in _json(path, {}, dict).items()
+    }
+    return {name: told.get(name, TaskInfo(name)) for name in dict.fromkeys((*told, *table.targets, *table.sources))}
+
+
+def _taxonomy(entry: Mapping[str, Any], path: Path) -> Taxonomy:
+    """One entry of ``solutions.json``."""
+    random = entry.get("random") or {}
+    try:
+        return Taxonomy(
+            float(entry["budget"]),
+            int(entry["max_order"]),
+            tuple(entry["sources"]),
+            tuple(
+                Choice(choice["target"], tuple(choice["sources"]), int(choice.get("order") or len(choice["sources"])),
+                       choice["kind"], choice.get("affinity"), choice.get("gain"), choice.get("quality"))  # fmt: skip
+                for choice in entry["policy"]
+            ),
+            entry.get("objective"),
+            entry.get("proven"),
+            entry.get("gap"),
+            entry.get("seconds"),
+            entry.get("mean_gain"),
+            entry.get("mean_quality"),
+            Band(*random["gain"]) if random.get("gain") else None,
+            Band(*random["quality"]) if random.get("quality") else None,
+            random.get("p_value"),
+        )
+    except KeyError as error:
+        raise InputError(f"{path}: a solution without {error}; run the solve stage of the study again") from error
+
+
+def _examples(path: Path) -> dict[str, dict[str, NDArray[Any]]]:
+    """Arrays of ``examples.npz`` by task and column."""
+    found: dict[str, dict[str, NDArray[Any]]] = {}
+    if path.is_file():
+        with np.load(path, allow_pickle=False) as archive:
+            for name in archive.files:
+                task, _, column = name.rpartition("/")
+                found.setdefault(task, {})[column] = archive[name]
+    return found

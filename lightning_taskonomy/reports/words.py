@@ -1,0 +1,57 @@
+"""Results in words."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lightning_taskonomy.reports.figures.style import readable
+from lightning_taskonomy.reports.study import Taxonomy
+
+__all__ = ["join", "label_share", "labels_line", "percent", "policy_line", "readable"]
+
+
+def join(names: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``; ``none`` if empty."""
+    if len(names) < 2:
+        return "".join(names) or "none"
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def percent(share: float) -> str:
+    """A share of 0 to 1 as a percentage."""
+    return f"{100 * share:.0f} %"
+
+
+def policy_line(taxonomy: Taxonomy) -> str:
+    """Which targets are solved from which sources, in one sentence."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for choice in taxonomy.transfers:
+        groups.setdefault(choice.sources, []).append(readable(choice.target))
+    if not groups:
+        return "Nothing is left to transfer."
+    parts = [f"{join(targets)} from {' + '.join(map(readable, sources))}" for sources, targets in groups.items()]
+    return f"The other {len(taxonomy.transfers)} by transfer: {'; '.join(parts)}."
+
+
+def label_share(taxonomy: Taxonomy, costs: Mapping[str, Any]) -> float | None:
+    """Labels that a taxonomy uses, as a share of those of training every target fully.
+
+    Args:
+        taxonomy: What is trained and transferred.
+        costs: With ``labels: {labels_per_source, labels_per_transfer}``.
+
+    Returns:
+        The share, or None where the costs do not tell.
+    """
+    labels = costs.get("labels")
+    if not isinstance(labels, Mapping) or not labels.get("labels_per_source") or not taxonomy.policy:
+        return None
+    full, small = float(labels["labels_per_source"]), float(labels.get("labels_per_transfer") or 0)
+    return (len(taxonomy.sources) * full + len(taxonomy.transfers) * small) / (len(taxonomy.policy) * full)
+
+
+def labels_line(taxonomy: Taxonomy, share: float) -> str:
+    """What a taxonomy costs in labels, in one sentence."""
+    return (
+        f"{len(taxonomy.sources)} tasks trained fully and {len(taxonomy.transfers)} transfers use {percent(share)} of "
+        f"the labels that training all {len(taxonomy.policy)} targets fully takes."
+    )

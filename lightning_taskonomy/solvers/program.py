@@ -1,0 +1,152 @@
+"""Mixed binary programs and the two libraries that solve them: python-mip (CBC) and SciPy (HiGHS)."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Answer", "Backend", "Program", "Row"]
+
+Backend = Literal["mip", "scipy"]
+"""``mip``: python-mip with CBC. ``scipy``: ``scipy.optimize.milp``, HiGHS."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """lower <= sum(coefficients * x[columns]) <= upper."""
+
+    columns: NDArray[np.int64]
+    coefficients: NDArray[np.float64]
+    lower: float = -math.inf
+    upper: float = math.inf
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a search ended with.
+
+    Args:
+        x: (n,) the best solution found; None if there is none.
+        bound: No solution has a lower objective.
+        status: ``optimal`` to the gap asked for; ``infeasible``; or ``stopped`` by the time limit.
+    """
+
+    x: NDArray[np.float64] | None
+    bound: float
+    status: Literal["optimal", "infeasible", "stopped"]
+
+
+@dataclass(frozen=True)
+class Program:
+    """Minimise over 0 <= x <= 1.
+
+    Args:
+        binaries: The last so many of the n variables are 0 or 1, the others may lie between.
+        size: n.
+        rows: The constraints.
+    """
+
+    size: int
+    binaries: int
+    rows: list[Row] = field(default_factory=list)
+
+    def minimise(
+        self,
+        objective: NDArray[np.float64],
+        *extra: Row,
+        backend: Backend,
+        gap: float = 0.0,
+        deadline: float = math.inf,
+        accept: Callable[[NDArray[np.bool_]], bool] = lambda chosen: True,
+    ) -> Answer:
+        """Solves it with further rows.
+
+        Solvers hold constraints to about 1e-6 only. An answer that exact arithmetic refuses is cut off and the search
+        repeated.
+
+        Args:
+            objective: (n,) coefficients.
+            extra: Rows for this call alone.
+            backend: Which library.
+            gap: The relative gap at which the search may stop.
+            deadline: ``time.perf_counter()`` at which it must.
+            accept: Exact test of the binary part.
+        """
+        rows = [*self.rows, *extra]
+        search = _by_mip if backend == "mip" else _by_scipy
+        while True:
+            seconds = deadline - time.perf_counter()
+            if seconds <= 0:
+                return Answer(None, -math.inf, "stopped")
+            answer = search(self, objective, rows, gap, seconds)
+            if answer.x is None:
+                return answer
+            chosen = answer.x[self.size - self.binaries :] > 0.5
+            if accept(chosen):
+                return answer
+            columns = np.arange(self.size - self.binaries, self.size)
+            rows.append(Row(columns, np.where(chosen, -1.0, 1.0), lower=1.0 - int(chosen.sum())))
+
+
+def _by_mip(program: Program, objective: NDArray[np.float64], rows: list[Row], gap: float, seconds: float) -> Answer:
+    import mip
+
+    model = mip.Model(sense=mip.MINIMIZE, solver_name=mip.CBC)
+    model.verbose = 0
+    model.threads = 1
+    model.max_mip_gap, model.max_mip_gap_abs = gap, 0.0
+    model.integer_tol = model.infeas_tol = model.opt_tol = 1e-9
+    continuous = program.size - program.binaries
+    x = [
+        model.add_var(lb=0.0, ub=1.0, obj=float(cost), var_type=mip.CONTINUOUS if index < continuous else mip.BINARY)
+        for index, cost in enumerate(objective)
+    ]
+    for row in rows:
+        terms = mip.LinExpr([x[column] for column in row.columns], [float(value) for value in row.coefficients])
+        if row.lower == row.upper:
+            model.add_constr(terms == row.upper)
+            continue
+        if row.upper < math.inf:
+            model.add_constr(terms <= row.upper)
+        if row.lower > -math.inf:
+            model.add_constr(terms >= row.lower)
+    status = model.optimize(max_seconds=min(seconds, 1e9))
+    if status in (mip.OptimizationStatus.INFEASIBLE, mip.OptimizationStatus.INT_INFEASIBLE):
+        return Answer(None, math.inf, "infeasible")
+    if not model.num_solutions:
+        return Answer(None, -math.inf, "stopped")
+    bound = model.objective_bound
+    return Answer(
+        np.array([variable.x for variable in x]),
+        -math.inf if bound is None else float(bound),
+        "optimal" if status == mip.OptimizationStatus.OPTIMAL else "stopped",
+    )
+
+
+def _by_scipy(program: Program, objective: NDArray[np.float64], rows: list[Row], gap: float, seconds: float) -> Answer:
+    from scipy.optimize import Bounds, LinearConstraint, milp
+    from scipy.sparse import csr_array
+
+    lengths = [len(row.columns) for row in rows]
+    matrix = csr_array(
+        (
+            np.concatenate([row.coefficients for row in rows]),
+            np.concatenate([row.columns for row in rows]),
+            np.concatenate([[0], np.cumsum(lengths)]),
+        ),
+        shape=(len(rows), program.size),
+    )
+    limits = LinearConstraint(matrix, np.array([row.lower for row in rows]), np.array([row.upper for row in rows]))
+    options = {"mip_rel_gap": gap} | ({"time_limit": seconds} if seconds < math.inf else {})
+    integrality = np.arange(program.size) >= program.size - program.binaries
+    found = milp(objective, constraints=limits, bounds=Bounds(0, 1), integrality=integrality, options=options)
+    if found.status == 2:
+        return Answer(None, math.inf, "infeasible")
+    if found.status not in (0, 1):
+        raise RuntimeError(f"HiGHS failed: {found.message}")
+    bound = -math.inf if found.mip_dual_bound is None else float(found.mip_dual_bound)
+    return Answer(found.x, bound, "optimal" if found.status == 0 else "stopped")

@@ -1,0 +1,212 @@
+"""Which networks a Taskonomy study trains: settings in, runs out. Nothing is trained here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from lightning_taskonomy.errors import InputError, hint
+from lightning_taskonomy.studies.engine import Job
+from lightning_taskonomy.studies.runs import RunSpec, Spec, content_hash
+from lightning_taskonomy.tasks import Task, resolve
+
+__all__ = ["Plan", "Settings"]
+
+RANDOM = "random_encoder"
+_MULTITASK = "lightning_taskonomy.modules.MultiTaskModule"
+_TRANSFER = "lightning_taskonomy.modules.TransferModule"
+_REPRESENTATIONS = "lightning_taskonomy.data.RepresentationDataModule"
+_TRAINER = {
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "num_sanity_val_steps": 0,
+    "limit_val_batches": 0,
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides which networks are trained; the meaning of each is in ``TaxonomyStudy``."""
+
+    tasks: tuple[str, ...]
+    data: Spec
+    backbone: Spec
+    heads: Spec | None = None
+    transfer_head: Spec | None = None
+    transfer_width: int = 32
+    optimizer: Spec | None = None
+    scheduler: Spec | None = None
+    scheduler_interval: str = "epoch"
+    trainer: Spec = field(default_factory=dict)
+    epochs: int = 20
+    transfer_epochs: int = 10
+    scratch_epochs: int | None = None
+    transfer_scheduler: Spec | None = None
+    transfer_size: int | None = None
+    max_order: int = 1
+    beam: int = 5
+    seed: int = 0
+    test_images: int | None = None
+
+    def but(self, changes: dict[str, Any]) -> "Settings":
+        """A copy with some settings changed.
+
+        Raises:
+            InputError: There is no such setting.
+        """
+        names = self.__dataclass_fields__
+        for name in changes:
+            if name not in names:
+                raise InputError(f"a variant changes {name!r}, which is no setting{hint(name, names)}")
+        plain = {name: tuple(value) if name == "tasks" else value for name, value in changes.items()}
+        return replace(self, **plain)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of one setting of a study.
+
+    Args:
+        settings: The settings.
+        root: The study's folder.
+        checkpoint_seconds: The shortest time between two checkpoints of a run.
+    """
+
+    settings: Settings
+    root: Path
+    checkpoint_seconds: float = 60.0
+
+    @property
+    def tasks(self) -> dict[str, Task]:
+        """All tasks by name."""
+        return resolve(self.settings.tasks)
+
+    @property
+    def references(self) -> dict[str, str]:
+        """How each task is referred to in a recipe: its catalog name or dotted path."""
+        return dict(zip(self.tasks, self.settings.tasks, strict=True))
+
+    @property
+    def targets(self) -> list[str]:
+        """The tasks to be solved."""
+        return [name for name, task in self.tasks.items() if not task.source_only]
+
+    def _data(self, split: str, size: int | None) -> Spec:
+        init_args = dict(self.settings.data.get("init_args", {}))
+        init_args |= {"fit_split": split, "fit_size": size, "seed": self.settings.seed}
+        if self.settings.test_images is not None:
+            init_args["limit"] = {**init_args.get("limit", {}), "test": self.settings.test_images}
+        return {**self.settings.data, "init_args": init_args}
+
+    @property
+    def training_data(self) -> Spec:
+        """The training buildings."""
+        return self._data("train", None)
+
+    @property
+    def transfer_data(self) -> Spec:
+        """The seeded subset of the validation buildings."""
+        return self._data("validation", self.settings.transfer_size)
+
+    def _config(self, model: str, init_args: Spec, data: Spec, epochs: int, scheduler: Spec | None) -> dict[str, Any]:
+        own = self.settings
+        shared = {
+            "optimizer": own.optimizer,
+            "scheduler": scheduler,
+            "scheduler_interval": own.scheduler_interval if scheduler else None,
+        }
+        init_args = {**init_args, **{name: value for name, value in shared.items() if value is not None}}
+        return {
+            "seed_everything": own.seed,
+            "model": {"class_path": model, "init_args": init_args},
+            "data": data,
+            "trainer": {**_TRAINER, "max_epochs": epochs, **own.trainer},
+        }
+
+    def _network(self, kind: str, task: str, data: Spec, epochs: int) -> RunSpec:
+        own = self.settings
+        init_args: Spec = {"tasks": [self.references[task]], "backbone": own.backbone}
+        if own.heads is not None:
+            init_args["heads"] = own.heads
+        return RunSpec(kind, task, self._config(_MULTITASK, init_args, data, epochs, own.scheduler), self.root)
+
+    def task_specific(self, task: str) -> RunSpec:
+        """(I) The fully supervised network on the training buildings: the gold standard."""
+        return self._network("task_specific", task, self.training_data, self.settings.epochs)
+
+    def scratch(self, task: str) -> RunSpec:
+        """The same network from scratch on the data of the transfers: what could be had without them."""
+        epochs = self.settings.scratch_epochs or self.settings.transfer_epochs
+        return self._network("scratch", task, self.transfer_data, epochs)
+
+    @property
+    def random_encoder(self) -> RunSpec:
+        """A network that is never trained: its encoder is Gaussian noise."""
+        first = next(iter(self.tasks))
+        spec = self._network(RANDOM, first, self.training_data, 0)
+        return RunSpec(RANDOM, "encoder", spec.config, self.root)
+
+    def source(self, name: str) -> RunSpec:
+        """The run whose encoder a source is."""
+        return self.random_encoder if name == RANDOM else self.task_specific(name)
+
+    def representation(self, source: RunSpec) -> Path:
+        """The folder of a source's cached representations."""
+        name = content_hash([source.config, self._images()], self.root)
+        return self.root / "representations" / f"{source.name}-{name}"
+
+    def _images(self) -> Spec:
+        """What decides which images are encoded."""
+        return {**self.transfer_data, "key": "images"}
+
+    def encode(self, source: str, key: str) -> Job:
+        """Encodes one input with one source, once for all transfers."""
+        spec = self.source(source)
+        return self.encode_run(spec, key)
+
+    def encode_run(self, spec: RunSpec, key: str) -> Job:
+        """Encodes one input with the encoder of one run."""
+        folder = self.representation(spec)
+        kwargs = {
+            "run": str(spec.folder),
+            "data": self.transfer_data,
+            "folder": str(folder),
+            "key": key,
+            "splits": {"validation": self.settings.transfer_size, "test": None},
+        }
+        return Job("encode", f"{key} by {spec.name}", "lightning_taskonomy.studies.jobs.encode", kwargs, folder / f"{key}.done")
+
+    def transfer(self, target: str, sources: Sequence[str]) -> RunSpec:
+        """(II) The readout of a target from the cached representations of some sources."""
+        return self.transfer_from(target, [self.source(name) for name in sources], "+".join(sources))
+
+    def transfer_from(self, target: str, runs: Sequence[RunSpec], label: str) -> RunSpec:
+        """The readout of a target from the cached representations of some runs' encoders."""
+        own = self.settings
+        folders = [str(self.representation(spec)) for spec in runs]
+        init_args: Spec = {"target": self.references[target], "sources": folders, "width": own.transfer_width}
+        head = own.transfer_head or (own.heads or {}).get(self.tasks[target].kind.value)
+        if head is not None:
+            init_args["head"] = head
+        data = {
+            "class_path": _REPRESENTATIONS,
+            "init_args": {"labels": self.transfer_data, "sources": folders, "input": self.tasks[target].input},
+        }
+        scheduler = own.transfer_scheduler or own.scheduler
+        config = self._config(_TRANSFER, init_args, data, own.transfer_epochs, scheduler)
+        return RunSpec("transfer", f"{target}<-{label}", config, self.root)
+
+    def average(self, task: str) -> Job:
+        """The statistically informed guess."""
+        name = f"average-{task}-{content_hash([self.training_data, self.references[task]], self.root)}"
+        folder = self.root / "runs" / name
+        kwargs = {"task": self.references[task], "data": self.training_data, "folder": str(folder)}
+        return Job("average", task, "lightning_taskonomy.studies.jobs.average_guess", kwargs, folder / "scores.npz")
+
+    def prepare(self) -> Job:
+        """What the data module prepares once."""
+        done = self.root / "data" / f"{content_hash(self.settings.data, self.root)}.done"
+        kwargs = {"data": self.training_data, "done": str(done)}
+        return Job("prepare", "data", "lightning_taskonomy.studies.jobs.prepare", kwargs, done)

@@ -1,0 +1,345 @@
+"""The Taskonomy study: which tasks help which, and what to train under a budget (CVPR 2018, section 3)."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from lightning_taskonomy.affinity import TransfersTable, candidates, win_rate
+from lightning_taskonomy.errors import InputError, hint
+from lightning_taskonomy.files import write_json, write_text
+from lightning_taskonomy.reports import report
+from lightning_taskonomy.solvers import TaxonomySolver
+from lightning_taskonomy.studies.base import Results, Study, locked
+from lightning_taskonomy.studies.engine import Engine, Job
+from lightning_taskonomy.studies.runs import RunSpec, Spec
+from lightning_taskonomy.studies.taxonomy.analysis import (
+    Scores,
+    as_report,
+    halves,
+    mean_scores,
+    measure,
+    read_scores,
+    shuffled,
+    significance,
+)
+from lightning_taskonomy.studies.taxonomy.plan import RANDOM, Plan, Settings
+
+__all__ = ["TaxonomyStudy"]
+
+Stage = Literal["networks", "transfers", "affinity", "taxonomy", "report"]
+STAGES: tuple[Stage, ...] = ("networks", "transfers", "affinity", "taxonomy", "report")
+
+
+class TaxonomyStudy(Study):
+    """Task-specific networks, transfers of growing order, affinities, taxonomies per budget, a report.
+
+    Args:
+        tasks: Names of the catalog or dotted paths; source-only ones are never targets.
+        data: The data module's class and arguments.
+        backbone: The encoder's class and arguments, the same for all tasks.
+        heads: Head factories by task or kind, for networks; the kinds' for transfers too.
+        transfer_head: The head on a readout; that of ``heads`` where not given.
+        transfer_width: Channels of the readout's two convolutions.
+        optimizer: The optimizer's class and arguments.
+        scheduler: The schedule's class and arguments.
+        scheduler_interval: Whether schedules count epochs or steps.
+        transfer_scheduler: The schedule of transfers, annealed earlier; the networks' where not given.
+        trainer: Further arguments of every Trainer (precision, accelerator, ...).
+        epochs: Of task-specific networks.
+        transfer_epochs: Of transfers.
+        scratch_epochs: Of networks from scratch on the transfers' data; as many as transfers where not given.
+        transfer_size: Images of the validation buildings that transfers train on; all where not given.
+        test_images: Test images used; all where not given.
+        max_order: The highest order of transfers.
+        beam: The sources combined up to this order, 5 in the paper.
+        budgets: Supervision budgets to solve for; 1 to the number of tasks where not given.
+        same_images: Measure gain and quality on the images of the affinity, as the paper does.
+        seed: Of everything.
+        seeds: Further seeds: the whole study again, for the spread.
+        variants: Other settings by name (``{wide: {transfer_width: 64}}``): measured too, for the stability.
+        controls: Pairs (source, target) known to be related: the positive control.
+        random_taxonomies: How many random taxonomies each one is compared with.
+        examples: Test images shown in the report.
+        workers: Worker processes.
+        threads: Torch threads of each.
+        checkpoint_seconds: The shortest time between two checkpoints of a run.
+    """
+
+    def __init__(
+        self,
+        tasks: list[str],
+        data: dict[str, Any],
+        backbone: dict[str, Any],
+        heads: dict[str, Any] | None = None,
+        transfer_head: dict[str, Any] | None = None,
+        transfer_width: int = 32,
+        optimizer: dict[str, Any] | None = None,
+        scheduler: dict[str, Any] | None = None,
+        scheduler_interval: Literal["epoch", "step"] = "epoch",
+        transfer_scheduler: dict[str, Any] | None = None,
+        trainer: dict[str, Any] | None = None,
+        epochs: int = 20,
+        transfer_epochs: int = 10,
+        scratch_epochs: int | None = None,
+        transfer_size: int | None = None,
+        test_images: int | None = None,
+        max_order: int = 1,
+        beam: int = 5,
+        budgets: list[int] | None = None,
+        same_images: bool = False,
+        seed: int = 0,
+        seeds: list[int] | None = None,
+        variants: dict[str, dict[str, Any]] | None = None,
+        controls: list[tuple[str, str]] | None = None,
+        random_taxonomies: int = 1000,
+        examples: int = 4,
+        workers: int = 2,
+        threads: int = 1,
+        checkpoint_seconds: float = 60.0,
+    ) -> None:
+        self.settings = Settings(
+            tuple(tasks), data, backbone, heads, transfer_head, transfer_width, optimizer, scheduler,
+            scheduler_interval, trainer or {}, epochs, transfer_epochs, scratch_epochs, transfer_scheduler,
+            transfer_size, max_order, beam, seed, test_images,
+        )  # fmt: skip
+        self.budgets, self.same_images = budgets, same_images
+        self.variants = {f"seed {s}": {"seed": s} for s in seeds or []} | (variants or {})
+        self.controls = controls or []
+        self.random_taxonomies, self.examples = random_taxonomies, examples
+        self.workers, self.threads, self.checkpoint_seconds = workers, threads, checkpoint_seconds
+        self._check()
+
+    def _check(self) -> None:
+        plan = Plan(self.settings, Path("."))
+        names = list(plan.tasks)
+        for name, value in {"max_order": self.settings.max_order, "beam": self.settings.beam}.items():
+            if value < 1:
+                raise InputError(f"{name} is {value}, must be at least 1")
+        if len(plan.targets) < 1 or len(names) < 2:
+            raise InputError(f"a study needs two tasks, one of them a target; given: {', '.join(names)}")
+        for source, target in self.controls:
+            for name in (source, target):
+                if name not in names:
+                    raise InputError(f"controls name {name!r}, which is no task here{hint(name, names)}")
+        for budget in self.budgets or []:
+            if budget < 1:
+                raise InputError(f"budget {budget}: no taxonomy meets it; give at least 1")
+        for changes in self.variants.values():
+            self.settings.but(changes)
+
+    # the study
+
+    def run(self, out: Path, *, stages: list[str] | None = None) -> Results:
+        """Does what is not done yet; see the base class."""
+        wanted = tuple(STAGES if stages is None else stages)
+        for stage in wanted:
+            if stage not in STAGES:
+                raise InputError(f"no stage {stage!r}{hint(stage, STAGES)}")
+        out = Path(out)
+        plan = Plan(self.settings, out, self.checkpoint_seconds)
+        with locked(out):
+            write_json(out / "tasks.json", {name: _described(task) for name, task in plan.tasks.items()})
+            with Engine(self.workers, self.threads, out / "costs.json") as engine:
+                if (out / "costs.json").is_file():
+                    engine.costs = json.loads((out / "costs.json").read_text())
+                self._train(engine, plan, wanted)
+                for name, changes in self.variants.items():
+                    self._train(engine, Plan(self.settings.but(changes), out, self.checkpoint_seconds), wanted, f" ({name})")
+                self._save_failures(out, engine)
+            if "affinity" in wanted:
+                self._affinity(plan)
+            if "taxonomy" in wanted:
+                self._taxonomy(plan)
+            page = report(out) if "report" in wanted else None
+            return self._results(out, page)
+
+    def _train(self, engine: Engine, plan: Plan, stages: Sequence[str], label: str = "") -> None:
+        """Stages I and II: networks, representations, transfers of each order."""
+        if "networks" in stages:
+            engine.run(f"data{label}", [plan.prepare()])
+            specs = [plan.task_specific(name) for name in plan.tasks] + [plan.scratch(name) for name in plan.targets]
+            jobs = [spec.job(plan.checkpoint_seconds) for spec in [plan.random_encoder, *specs]]
+            engine.run(f"networks{label}", jobs + [plan.average(name) for name in plan.targets])
+        if "transfers" in stages:
+            sources = [name for name in [*plan.tasks, RANDOM] if plan.source(name).job(0).is_done]
+            keys = {task.input for name, task in plan.tasks.items() if name in plan.targets}
+            encoded = {job.done for job in engine.run(
+                f"representations{label}", [plan.encode(name, key) for name in sources for key in sorted(keys)]
+            )}  # fmt: skip
+
+            def possible(target: str, names: Iterable[str]) -> bool:
+                key = plan.tasks[target].input
+                return all(plan.encode(name, key).done in encoded for name in names)
+
+            first = [(t, (s,)) for t in plan.targets for s in sources if s != t and possible(t, (s,))]
+            engine.run(f"transfers of order 1{label}", [self._transfer_job(plan, *pair) for pair in first])
+            if self.settings.max_order > 1 or plan.settings.max_order > 1:
+                higher = [
+                    (target, chosen)
+                    for target in plan.targets
+                    for chosen in self._higher(plan, target)
+                    if possible(target, chosen)
+                ]
+                engine.run(f"transfers of higher order{label}", [self._transfer_job(plan, *pair) for pair in higher])
+
+    def _transfer_job(self, plan: Plan, target: str, sources: Sequence[str]) -> Job:
+        return plan.transfer(target, sources).job(plan.checkpoint_seconds)
+
+    def _higher(self, plan: Plan, target: str) -> list[tuple[str, ...]]:
+        """The higher orders by the paper's rule, from the first-order affinities of this target."""
+        scores, ids = self._scores(plan, [target], first_order=True)
+        images, _ = halves(ids, plan.settings.seed, self.same_images)
+        if not any(kind == "transfer" for _, kind, _ in scores[target]):
+            return []
+        table = measure(scores, images, images)
+        ranked = {
+            row.sources[0]: row.affinity for row in table.rows if row.kind == "transfer" and row.affinity is not None
+        }
+        orders = range(2, plan.settings.max_order + 1)
+        return [chosen for order in orders for chosen in candidates(ranked, order, plan.settings.beam)]
+
+    def _networks(self, plan: Plan, target: str, first_order: bool = False) -> dict[Any, RunSpec]:
+        """The finished networks of a target, by the key of their row."""
+        found: dict[Any, RunSpec] = {
+            (target, "task_specific", (target,)): plan.task_specific(target),
+            (target, "scratch", ()): plan.scratch(target),
+        }
+        sets = [(name,) for name in plan.tasks if name != target]
+        done = {key: spec for key, spec in found.items() if spec.job(0).is_done}
+        for chosen in sets:
+            spec = plan.transfer(target, chosen)
+            if spec.job(0).is_done:
+                done[target, "transfer", chosen] = spec
+        if not first_order and plan.settings.max_order > 1:
+            for chosen in self._higher(plan, target):
+                spec = plan.transfer(target, chosen)
+                if spec.job(0).is_done:
+                    done[target, "transfer", tuple(sorted(chosen))] = spec
+        return done
+
+    def _scores(
+        self, plan: Plan, targets: Sequence[str], first_order: bool = False
+    ) -> tuple[Scores, NDArray[np.int64]]:
+        """Per-image scores of the finished networks of some targets."""
+        scores: Scores = {}
+        ids: NDArray[np.int64] | None = None
+        for target in targets:
+            scores[target] = {}
+            for key, spec in self._networks(plan, target, first_order).items():
+                own, values = read_scores(spec.folder / "scores.npz", target)
+                if ids is not None and not np.array_equal(ids, own):
+                    raise InputError(f"{spec.folder} was tested on other images than the rest; remove it and run again")
+                ids, scores[target][key] = own, values
+        if ids is None:
+            raise InputError(f"{plan.root} holds no finished network of {', '.join(targets)}; run stage 'networks' first")
+        return scores, ids
+
+    # analysis
+
+    def measured(self, plan: Plan) -> tuple[TransfersTable, Scores, NDArray[np.bool_], NDArray[np.bool_]]:
+        """(III) The transfers table, the scores behind it, the images of affinity and the held-out ones."""
+        scores, ids = self._scores(plan, plan.targets)
+        scores = {t: own for t, own in scores.items() if any(kind == "transfer" for _, kind, _ in own)}
+        if not scores:
+            raise InputError(f"{plan.root} holds no finished transfer; run stage 'transfers' first")
+        images, held_out = halves(ids, plan.settings.seed, self.same_images)
+        return measure(scores, images, held_out), scores, images, held_out
+
+    def _affinity(self, plan: Plan) -> None:
+        table, scores, images, _ = self.measured(plan)
+        table.write(plan.root / "affinity.csv")
+        rows = [
+            [target, len(sources), ";".join(sources), kind, f"{value:.6g}"]
+            for (target, kind, sources), value in mean_scores(scores, images)
+        ]
+        _write_csv(plan.root / "losses.csv", ["target", "order", "sources", "kind", "mean_score"], rows)
+        rows = []
+        for target in scores:
+            spec = plan.task_specific(target)
+            _, own = read_scores(spec.folder / "scores.npz", target)
+            against = [plan.average(target).done, plan.transfer(target, [RANDOM]).folder / "scores.npz"]
+            rates = [win_rate(own, read_scores(file, target)[1]) if file.is_file() else float("nan") for file in against]
+            rows.append([target, *(f"{rate:.6g}" for rate in rates)])
+        _write_csv(plan.root / "sanity.csv", ["task", "win_rate_vs_average", "win_rate_vs_random_encoder"], rows)
+        if self.controls:
+            write_json(plan.root / "control.json", [self._control(*pair, plan.root) for pair in self.controls])
+
+    def _control(self, source: str, target: str, root: Path) -> dict[str, Any]:
+        """Does a related source beat a random encoder, over seeds; and does it when scores are shuffled?"""
+        seeds = [self.settings] + [self.settings.but(c) for n, c in self.variants.items() if n.startswith("seed ")]
+        rates, null, affinities = [], [], []
+        for settings in seeds:
+            plan = Plan(settings, root)
+            files = [plan.transfer(target, [name]).folder / "scores.npz" for name in (source, RANDOM)]
+            if not all(file.is_file() for file in files):
+                continue
+            pair = {(target, "transfer", (name,)): read_scores(file, target)[1] for name, file in zip((source, RANDOM), files, strict=True)}
+            mixed = shuffled({target: pair}, settings.seed)[target]  # type: ignore[dict-item]  # keys are literal kinds
+            rates.append(win_rate(*pair.values()))
+            null.append(win_rate(*mixed.values()))
+            table, *_ = self.measured(plan)
+            row = next((r for r in table.rows if r.key == (target, "transfer", (source,))), None)
+            affinities.append(None if row is None else row.affinity)
+        return {
+            "source": source, "target": target, "seeds": [s.seed for s in seeds][: len(rates)],
+            "win_rate_vs_random_encoder": rates, "shuffled": null, "affinity_per_seed": affinities,
+        }  # fmt: skip
+
+    def _taxonomy(self, plan: Plan) -> None:
+        """(IV) The best taxonomy of each budget and order."""
+        table = TransfersTable.read(plan.root / "affinity.csv")
+        budgets = self.budgets or list(range(1, len(plan.tasks) + 1))
+        solutions = TaxonomySolver().sweep(table, budgets, range(1, plan.settings.max_order + 1))
+        write_json(
+            plan.root / "solutions.json",
+            [
+                as_report(s, significance(s, table, count=self.random_taxonomies, seed=plan.settings.seed))
+                for s in solutions
+            ],
+        )
+
+    def _save_failures(self, out: Path, engine: Engine) -> None:
+        write_json(out / "failures.json", [{"run": f.name, "error": f.error, "trace": f.trace} for f in engine.failures])
+
+    def _results(self, out: Path, page: Path | None) -> Results:
+        results = Results(report=page)
+        if (out / "affinity.csv").is_file():
+            with (out / "affinity.csv").open(newline="") as file:
+                header, *rows = list(csv.reader(file))
+            results.tables["affinity"] = (header, rows)
+        if (out / "solutions.json").is_file():
+            for entry in json.loads((out / "solutions.json").read_text()):
+                prefix = f"order_{entry['max_order']}/budget_{entry['budget']:g}"
+                for name in ("objective", "mean_gain", "mean_quality"):
+                    if entry[name] is not None:
+                        results.scalars[f"{prefix}/{name}"] = entry[name]
+        if page is not None:
+            results.figures = {file.stem: file for file in sorted(page.parent.glob("*.png"))}
+        return results
+
+    def dry_run(self, out: Path) -> str:
+        """Runs, expected time and disk; see the base class."""
+        raise InputError("not yet")
+
+
+def _described(task: Any) -> dict[str, Any]:
+    return {
+        "family": task.family.value, "kind": task.kind.value, "channels": task.channels,
+        "source_only": task.source_only, "units": task.units, "target": task.target,
+        "class_names": list(task.class_names) if task.class_names else None,
+    }  # fmt: skip
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_text(path, text.getvalue())

@@ -1,0 +1,314 @@
+"""One run from a configuration: the LightningCLI part, called by the command line and, warm, by studies.
+
+A run is a folder: ``config.yaml`` (a recipe that repeats it), ``weights.safetensors``, ``metrics.json`` and, once
+tested, ``scores.npz``. ``metrics.json`` is written last: a folder that has it is finished and is never repeated.
+"""
+
+import difflib
+import json
+import logging
+import re
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch.cli as lightning_cli
+import torch
+import yaml
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from lightning_taskonomy import data, modules  # importing them lets YAML name their classes without the path
+from lightning_taskonomy.callbacks import ResumeCheckpoint, ScoreWriter
+from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.files import write_bytes, write_json, write_text
+
+__all__ = ["TaskCLI", "execute", "instantiate_data", "is_finished", "load_run", "load_weights", "save_weights"]
+
+METRICS, WEIGHTS, CONFIG = "metrics.json", "weights.safetensors", "config.yaml"
+_PACKAGES = (data, modules)
+
+
+class Parser(LightningArgumentParser):
+    """Adds "did you mean" to unknown options and keys, and says it on one line."""
+
+    def error(self, message: str, ex: Exception | None = None) -> None:
+        """Exits with status 2 after one line."""
+        parser = getattr(ex, "subcommand_parser", None) or self
+        names = {option.lstrip("-") for option in _options(parser)}
+        unknown = re.findall(r"--([\w.]+)", " ".join(re.findall(r"[Uu]nrecognized arguments: (.*)", message)))
+        unknown += re.findall(r"[Kk]ey ['\"]([\w.]+)['\"] is not expected", message)
+        unknown += re.findall(r"Group '([\w.]+)' does not accept", message)
+        hints = [near for name in unknown for near in _near(name, names)]
+        if hints:
+            message += f" Did you mean {', '.join(dict.fromkeys(hints))}?"
+        super().error(" ".join(message.split()), ex)
+
+
+def _near(name: str, names: set[str]) -> list[str]:
+    last = {option.rsplit(".", 1)[-1] for option in names}
+    return difflib.get_close_matches(name, names, 2, 0.6) or difflib.get_close_matches(
+        name.rsplit(".", 1)[-1], last, 2, 0.6
+    )
+
+
+def _options(parser: Any) -> Iterator[str]:
+    for action in parser._actions:
+        yield from action.option_strings
+        for sub in (getattr(action, "_name_parser_map", None) or {}).values():
+            yield from _options(sub)
+
+
+class SaveRunConfig(SaveConfigCallback):
+    """Saves the configuration into the run's own folder and gives it to the loggers."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """At the start of a fit, on one process; a test of a finished run leaves its configuration as it is."""
+        if self.already_saved or stage != "fit":
+            return
+        if trainer.is_global_zero:
+            text = self.parser.dump(self.config, skip_none=False)
+            write_text(Path(trainer.default_root_dir) / CONFIG, text)
+            for logger in trainer.loggers:
+                logger.log_hyperparams(yaml.safe_load(text))
+        self.already_saved = True
+
+
+class TaskCLI(LightningCLI):
+    """LightningCLI with a run folder (``--out``) and starting weights (``--weights``)."""
+
+    def __init__(self, args: list[str] | dict[str, Any] | None = None, run: bool = True) -> None:
+        super().__init__(
+            LightningModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            parser_class=Parser,
+            save_config_callback=SaveRunConfig,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            parser_kwargs={"default_env": True, "env_prefix": "LT"},
+            args=args,
+            run=run,
+        )
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """No abbreviated options; ``--config`` may be given again to add to the earlier ones."""
+        kwargs.setdefault("allow_abbrev", False)
+        parser = self.parser_class(**kwargs)
+        parser.add_argument("-c", "--config", action=ActionConfigFile, help="A recipe; give it again to add to it.")
+        return parser
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """``--out`` and ``--weights``."""
+        parser.add_argument("--out", type=str, default="runs/fit", help="The run's folder.")
+        parser.add_argument(
+            "--weights",
+            type=str | None,
+            default=None,
+            help="Weights to start from: a run folder or a safetensors file (``--ckpt_path`` resumes instead).",
+        )
+
+    def before_instantiate_classes(self) -> None:
+        """The run's folder is the trainer's root, and the loggers' unless they name their own."""
+        config = self._own()
+        config.trainer.default_root_dir = config.out
+        loggers = config.trainer.logger if isinstance(config.trainer.logger, list) else [config.trainer.logger]
+        for logger in loggers:
+            init_args = getattr(logger, "init_args", None)
+            if init_args is not None and init_args.get("save_dir", "") in (None, "."):
+                init_args.save_dir = config.out
+                Path(config.out).mkdir(parents=True, exist_ok=True)
+
+    def _own(self) -> Namespace:
+        return self.config[self.subcommand] if self.subcommand else self.config
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Adds the writer of per-image scores."""
+        trainer = super().instantiate_trainer(**kwargs)
+        trainer.callbacks.append(ScoreWriter())
+        return trainer
+
+    def instantiate_classes(self) -> None:
+        """Also loads the starting weights."""
+        super().instantiate_classes()
+        weights = self._own().weights
+        if weights is not None:
+            load_weights(self.model, weights)
+
+    def after_fit(self) -> None:
+        """The best checkpoint's weights, or the last, as safetensors; the metrics beside them."""
+        best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
+        if best and self.trainer.checkpoint_callback.monitor:
+            state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
+            self.model.load_state_dict(state)
+        if self.trainer.is_global_zero:
+            out = Path(self.trainer.default_root_dir)
+            save_weights(self.model, out / WEIGHTS)
+            self._write_metrics(out)
+
+    def after_test(self) -> None:
+        """Adds the test's metrics."""
+        if self.trainer.is_global_zero:
+            self._write_metrics(Path(self.trainer.default_root_dir))
+
+    def _write_metrics(self, out: Path) -> None:
+        path = out / METRICS
+        held = json.loads(path.read_text()) if path.is_file() else {}
+        write_json(path, {**held, **_metrics(self.trainer)})
+
+
+def _metrics(trainer: Trainer) -> dict[str, float]:
+    return {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
+
+
+def save_weights(model: LightningModule, path: Path) -> None:
+    """Writes a module's state as safetensors, atomically."""
+    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    write_bytes(path, save({name: value.clone() for name, value in state.items()}))
+
+
+def load_weights(model: LightningModule, path: str | Path) -> None:
+    """Loads a run's weights into a module; every backbone and head that both have must fit.
+
+    Args:
+        model: The module.
+        path: A run folder or a safetensors file.
+
+    Raises:
+        InputError: No such file, a damaged one, or weights of another shape.
+    """
+    path = Path(path)
+    file = path / WEIGHTS if path.is_dir() else path
+    if not file.is_file():
+        raise InputError(f"no weights at {file}; name a finished run's folder or a safetensors file")
+    try:
+        state = load_file(file)
+    except SafetensorError as error:
+        raise InputError(f"{file} is damaged ({error}); train that run again") from error
+    own = model.state_dict()
+    wrong = [name for name, value in state.items() if name in own and own[name].shape != value.shape]
+    absent = [name for name in own if name not in state]
+    if wrong or len(absent) == len(own):
+        name = (wrong or absent)[0]
+        raise InputError(f"{file} does not fit the model: {name!r} is absent or has another shape; use its config.yaml")
+    if absent:
+        warnings.warn(f"{len(absent)} of {len(own)} entries are not in {file} and start anew: {absent[0]} ...", stacklevel=2)
+    model.load_state_dict(state, strict=False)
+
+
+def is_finished(folder: str | Path) -> bool:
+    """Whether a run folder holds a finished run."""
+    return (Path(folder) / METRICS).is_file()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Lightning's greetings and hints are for interactive fits."""
+    names = ["lightning.pytorch", "lightning.fabric", "lightning"]
+    before = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"lightning\.")
+        warnings.filterwarnings("ignore", message=r".*(does not have many workers|log_every_n_steps|`isinstance\(treespec).*")
+        try:
+            yield
+        finally:
+            for name, level in before.items():
+                logging.getLogger(name).setLevel(level)
+
+
+_parser: list[Parser] = []
+
+
+def _run_parser() -> Parser:
+    """The parser of one run, built once per process: it takes longer to build than a small fit to run."""
+    if not _parser:
+        parser = Parser(allow_abbrev=False, exit_on_error=False)
+        parser.add_argument("--seed_everything", type=int, default=0)
+        parser.add_argument("--out", type=str, default="runs/fit")
+        parser.add_argument("--weights", type=str | None, default=None)
+        parser.add_lightning_class_args(Trainer, "trainer")
+        parser.add_lightning_class_args(LightningModule, "model", subclass_mode=True)
+        parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
+        _parser.append(parser)
+    return _parser[0]
+
+
+def execute(config: dict[str, Any], folder: str | Path, *, checkpoint_seconds: float = 60.0) -> dict[str, float]:
+    """Fits and tests one run in this process, unless it is finished; resumes it where a kill left it.
+
+    Args:
+        config: What ``fit --config`` takes: ``seed_everything``, ``model``, ``data``, ``trainer``, ``weights``.
+        folder: The run's folder.
+        checkpoint_seconds: The shortest time between two checkpoints to resume from.
+
+    Returns:
+        Its metrics, and ``seconds``.
+
+    Raises:
+        InputError: The configuration is wrong, or the loss is no number.
+    """
+    folder = Path(folder)
+    if is_finished(folder):
+        return dict(json.loads((folder / METRICS).read_text()))
+    start = time.monotonic()
+    parser = _run_parser()
+    with _quiet():
+        parsed = parser.parse_object({**config, "out": str(folder)})
+        parsed.trainer.default_root_dir = str(folder)
+        lightning_cli.seed_everything(parsed.seed_everything, workers=True, verbose=False)
+        built = parser.instantiate_classes(parsed)
+        write_text(folder / CONFIG, parser.dump(parsed, skip_none=False))
+        model, datamodule = built.model, built.data
+        if parsed.weights is not None:
+            load_weights(model, parsed.weights)
+        resume = ResumeCheckpoint(folder, checkpoint_seconds, parsed.seed_everything)
+        scores = ScoreWriter(folder)
+        given = built.trainer.pop("callbacks", None) or []
+        trainer = Trainer(**{**vars(built.trainer), "callbacks": [*given, resume, scores]})
+        if trainer.max_epochs != 0 and trainer.max_steps != 0:
+            trainer.fit(model, datamodule=datamodule, ckpt_path=resume.found, weights_only=True)
+        save_weights(model, folder / WEIGHTS)
+        fitted = _metrics(trainer)
+        trainer.test(model, datamodule=datamodule, verbose=False)
+        metrics = {**fitted, **_metrics(trainer), "seconds": round(time.monotonic() - start, 3)}
+        write_json(folder / METRICS, metrics)
+        resume.remove()
+    return metrics
+
+
+def instantiate_data(spec: dict[str, Any]) -> data.TaskDataModule:
+    """A data module from its ``class_path`` and ``init_args``.
+
+    Raises:
+        InputError: Unknown class or argument.
+    """
+    parser = Parser(allow_abbrev=False, exit_on_error=False)
+    parser.add_lightning_class_args(data.TaskDataModule, "data", subclass_mode=True)
+    module: data.TaskDataModule = parser.instantiate_classes(parser.parse_object({"data": spec})).data
+    return module
+
+
+def load_run(folder: str | Path) -> tuple[LightningModule, LightningDataModule]:
+    """A finished run's module, with its weights, and its data module.
+
+    Raises:
+        InputError: The folder holds no finished run.
+    """
+    folder = Path(folder)
+    if not (folder / CONFIG).is_file():
+        raise InputError(f"{folder} holds no {CONFIG}; name a run's folder")
+    parser = _run_parser()
+    with _quiet():
+        held = yaml.safe_load((folder / CONFIG).read_text())
+        built = parser.instantiate_classes(parser.parse_object({name: held[name] for name in ("model", "data")}))
+    load_weights(built.model, folder)
+    return built.model, built.data

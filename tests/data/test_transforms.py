@@ -1,0 +1,173 @@
+"""Joint transforms: what a mirror, a zoom and a hole do to each label, against geometry done again."""
+
+import math
+
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+from torchvision.transforms import v2
+
+from lightning_taskonomy.data.transforms import Invariant, Joint, Normals
+from lightning_taskonomy.errors import InputError
+
+torch.set_num_threads(1)
+SIZE, FOCAL = 32, 30.0
+
+
+def plane_depth(normal: Tensor, offset: float) -> Tensor:
+    """Depth (1, H, W) of the plane normal . x = offset in a pinhole camera with its axis through the centre."""
+    axis = (torch.arange(SIZE) + 0.5 - SIZE / 2) / FOCAL
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    return (offset / (normal[0] * x + normal[1] * y + normal[2]))[None]
+
+
+def normals_of(depth: Tensor) -> Tensor:
+    """Unit normals (3, H-2, W-2) towards the camera, by central differences of the points seen."""
+    axis = (torch.arange(SIZE) + 0.5 - SIZE / 2) / FOCAL
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    points = torch.stack([x, y, torch.ones_like(x)]) * depth
+    across, down = points[:, 1:-1, 2:] - points[:, 1:-1, :-2], points[:, 2:, 1:-1] - points[:, :-2, 1:-1]
+    normal = torch.linalg.cross(across, down, dim=0)
+    normal = normal / normal.norm(dim=0)
+    return normal * -normal[2:].sign()
+
+
+@pytest.fixture
+def sample() -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator)
+
+    depth = draw(1, SIZE, SIZE) * 4 + 1
+    depth[0, 8:16, 8:16] = math.nan
+    return {
+        "image": draw(3, SIZE, SIZE),
+        "depth_z": depth,
+        "normals": torch.nn.functional.normalize(draw(3, SIZE, SIZE) - 0.5, dim=0),
+        "semantic": torch.randint(0, 5, (SIZE, SIZE), generator=generator),
+        "pair_fixated": draw(2, 3, SIZE, SIZE),
+        "pose_fixated": draw(6),
+        "egomotion": draw(18),
+        "vanishing_points": draw(9),
+        "scene_class": torch.tensor(3),
+        "id": torch.tensor(7),
+    }
+
+
+def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    return first.keys() == second.keys() and all(
+        type(first[key]) is Tensor and torch.equal(first[key].nan_to_num(-7), second[key].nan_to_num(-7)) for key in first
+    )
+
+
+def test_mirror_twice_is_nothing(sample: dict[str, Tensor]) -> None:
+    flip = Joint([v2.RandomHorizontalFlip(1)])
+    before = {key: entry.clone() for key, entry in sample.items()}
+    once = flip(sample)
+    assert same(sample, before), "the input was changed"
+    assert torch.equal(once["image"], sample["image"].flip(-1))
+    assert torch.equal(once["semantic"], sample["semantic"].flip(-1))
+    assert torch.equal(once["pair_fixated"], sample["pair_fixated"].flip(-1))
+    assert not torch.equal(once["normals"], sample["normals"].flip(-1))
+    assert same(flip(once), sample)
+
+
+def test_mirrored_plane_has_the_normals_of_its_mirrored_depth() -> None:
+    normal = torch.nn.functional.normalize(torch.tensor([0.5, 0.2, -1.0]), dim=0)
+    depth = plane_depth(normal, -3.0)
+    normals = normal[:, None, None].expand(3, SIZE, SIZE).contiguous()
+    torch.testing.assert_close(normals_of(depth), normals[:, 1:-1, 1:-1], atol=1e-4, rtol=0)
+    for transform in (v2.RandomHorizontalFlip(1), v2.RandomVerticalFlip(1)):
+        out = Joint([transform])({"image": torch.zeros(3, SIZE, SIZE), "depth_z": depth, "normals": normals})
+        torch.testing.assert_close(normals_of(out["depth_z"]), out["normals"][:, 1:-1, 1:-1], atol=1e-4, rtol=0)
+
+
+def test_mirrored_pose_moves_mirrored_points() -> None:
+    """A point seen by both cameras, mirrored in both camera frames, is moved by the mirrored pose."""
+    pose = torch.tensor([0.3, -0.5, 0.2, 0.4, -0.1, 0.7])
+    out = Joint([v2.RandomHorizontalFlip(1)])({"image": torch.zeros(3, 4, 4), "pose_fixated": pose})["pose_fixated"]
+    point, mirror = torch.tensor([0.2, 0.5, 2.0]), torch.tensor([-1.0, 1.0, 1.0])
+
+    def move(pose: Tensor, point: Tensor) -> Tensor:
+        return torch.tensor(Rotation.from_rotvec(pose[:3].numpy()).apply(point.numpy())).float() + pose[3:]
+
+    torch.testing.assert_close(move(out, point * mirror), move(pose, point) * mirror)
+
+
+def test_mirrored_vanishing_points(sample: dict[str, Tensor]) -> None:
+    out = Joint([v2.RandomHorizontalFlip(1)])(sample)["vanishing_points"].reshape(3, 3)
+    assert torch.equal(out, sample["vanishing_points"].reshape(3, 3) * torch.tensor([-1, 1, 1]))
+
+
+@pytest.mark.parametrize("transform", [v2.Resize((16, 16)), v2.Resize(48), v2.RandomResizedCrop(24, (0.2, 0.5))])
+def test_zoom_keeps_depth_metric_and_holes(sample: dict[str, Tensor], transform: torch.nn.Module) -> None:
+    sample["depth_z"] = plane_depth(torch.tensor([0.3, 0.1, -1.0]), -3.0)
+    low, high = sample["depth_z"].min(), sample["depth_z"].max()
+    out = Joint([transform])(sample)
+    assert low <= out["depth_z"].min() and out["depth_z"].max() <= high
+    assert out["depth_z"].shape[-2:] == out["image"].shape[-2:] == out["semantic"].shape == out["normals"].shape[-2:]
+    assert set(out["semantic"].unique().tolist()) <= set(range(5))
+    torch.testing.assert_close(out["normals"].norm(dim=0), torch.ones(out["normals"].shape[-2:]))
+    assert torch.equal(out["pose_fixated"], sample["pose_fixated"])
+
+
+def test_zoomed_depth_is_the_depth_there() -> None:
+    """The left half of a plane, enlarged: the plane's depth at the places that are seen."""
+    depth = plane_depth(torch.tensor([0.3, 0.0, -1.0]), -3.0)
+
+    class LeftHalf(v2.Transform):
+        def transform(self, inpt: Tensor, params: dict[str, object]) -> Tensor:
+            return self._call_kernel(v2.functional.resized_crop, inpt, 0, 0, SIZE, SIZE // 2, [SIZE, SIZE])
+
+    out = Joint([LeftHalf()])({"image": torch.zeros(3, SIZE, SIZE), "depth_z": depth})["depth_z"]
+    place = (torch.arange(SIZE) + 0.5) / 2
+    expected = -3.0 / (0.3 * (place - SIZE / 2) / FOCAL - 1)
+    torch.testing.assert_close(out[0, :, 1:-1], expected[None, 1:-1].expand(SIZE, -1), atol=2e-4, rtol=0)
+
+
+def test_hole_stays_a_hole_and_its_rim_is_true(sample: dict[str, Tensor]) -> None:
+    sample["depth_z"] = torch.full((1, SIZE, SIZE), 2.5)
+    sample["depth_z"][0, 8:16, 8:16] = math.nan
+    for size in (16, 24, 64):
+        depth = Joint([v2.Resize((size, size))])(sample)["depth_z"]
+        scale = size / SIZE
+        hole = depth[0].isnan()
+        assert hole[int(9 * scale) : int(15 * scale), int(9 * scale) : int(15 * scale)].all()
+        assert abs(hole.sum().item() - 64 * scale**2) <= 8 * 4 * scale
+        torch.testing.assert_close(depth[~depth.isnan()], torch.full_like(depth[~depth.isnan()], 2.5))
+
+
+def test_what_comes_into_view_is_missing(sample: dict[str, Tensor]) -> None:
+    out = Joint([v2.Pad(4)])(sample)
+    assert (out["semantic"][:4] == 255).all() and out["depth_z"][:, :4].isnan().all()
+    assert out["normals"][:, :, -4:].isnan().all() and (out["image"][:, :4] == 0).all()
+    del sample["normals"], sample["pose_fixated"], sample["egomotion"], sample["vanishing_points"]
+    torch.manual_seed(0)
+    out = Joint([v2.RandomRotation((45, 45))])(sample)
+    assert out["semantic"][0, 0] == 255 and out["depth_z"][0, 0, 0].isnan()
+
+
+def test_colour_changes_images_alone(sample: dict[str, Tensor]) -> None:
+    torch.manual_seed(0)
+    out = Joint([v2.ColorJitter(0.5, 0.5, 0.5, 0.2)])(sample)
+    assert not torch.equal(out["image"], sample["image"])
+    rest = {key: entry for key, entry in sample.items() if key not in ("image", "pair_fixated")}
+    assert same({key: out[key] for key in rest}, rest)
+
+
+@pytest.mark.parametrize("key", ["room_layout", "my_vector"])
+def test_unknown_vectors_are_not_mirrored(key: str) -> None:
+    sample = {"image": torch.zeros(3, 4, 4), key: torch.zeros(9)}
+    with pytest.raises(InputError, match=r"vector label of shape \(9,\) cannot follow"):
+        Joint([v2.RandomHorizontalFlip(1)])(sample)
+    assert Joint([v2.RandomHorizontalFlip(1)], {key: Invariant})(sample)[key].shape == (9,)
+    assert Joint([v2.Resize(8)])(sample)[key].shape == (9,)
+
+
+def test_normals_are_not_rotated_but_may_have_another_name() -> None:
+    sample = {"image": torch.zeros(3, 4, 4), "mine": torch.ones(3, 4, 4)}
+    with pytest.raises(InputError, match="normals label"):
+        Joint([v2.RandomRotation(30)], {"mine": Normals})(sample)
+    assert (Joint([v2.RandomHorizontalFlip(1)], {"mine": Normals})(sample)["mine"][0] == -1).all()

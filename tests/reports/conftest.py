@@ -1,0 +1,141 @@
+"""A study's folder as a finished study leaves it, made up: a linear world in which families help themselves."""
+
+import json
+from collections.abc import Callable
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lightning_taskonomy.tasks import Task, TaskKind, resolve
+
+NINE = (
+    "autoencoding", "edges_2d", "depth_z", "normals", "curvature", "reshading", "vanishing_points",
+    "semantic_segmentation", "segmentation_25d", "colorization",
+)  # fmt: skip
+
+
+def label(task: Task, generator: np.random.Generator, size: int) -> np.ndarray:
+    """A smooth random label of any dense kind."""
+    y, x = np.mgrid[0:size, 0:size] / size
+    planes = np.stack([np.sin(3 * generator.normal() * x + 4 * generator.normal() * y + c) for c in range(task.channels)])
+    if task.kind is TaskKind.NORMALS:
+        planes[2] -= 2
+        return (planes / np.linalg.norm(planes, axis=0)).astype(np.float32)
+    if task.kind in (TaskKind.SEGMENTATION, TaskKind.GROUPING):
+        return planes.argmax(0)
+    return (planes * task.scale / 2 + task.shift).astype(np.float32)
+
+
+def make_study(folder: Path, names: tuple[str, ...] = NINE, orders: int = 2, size: int = 24) -> Path:
+    """Writes every file that a study may leave."""
+    folder.mkdir(parents=True, exist_ok=True)
+    generator = np.random.default_rng(0)
+    tasks = resolve(names)
+    targets = [n for n, t in tasks.items() if not t.source_only]
+    helps = {
+        t: {s: (0.0 if tasks[s].family is tasks[t].family else 1.5) + generator.normal(0, 0.4) + 0.6 for s in names}
+        for t in targets
+    }
+    rows: list[tuple[str, tuple[str, ...], str, float]] = []
+    for target in targets:
+        rows.append((target, (target,), "task_specific", 0.0))
+        rows += [(target, (s,), "transfer", helps[target][s] + 0.5) for s in names if s != target]
+        best = sorted((s for s in names if s != target), key=helps[target].__getitem__)[:4]
+        for order in range(2, orders + 1):
+            rows += [
+                (target, group, "transfer", min(helps[target][s] for s in group) + 0.5 - 0.15 * order)
+                for group in combinations(best, order)
+            ]
+    table = ["target,order,sources,kind,affinity,win_rate_vs_task_specific,win_rate_vs_scratch"]
+    losses = ["target,order,sources,kind,mean_score"]
+    quality, gain, affinity = {}, {}, {}
+    for target, group, kind, cost in rows:
+        key = (target, group, kind)
+        total = sum(np.exp(-r[3]) for r in rows if r[0] == target)
+        affinity[key] = float(np.exp(-cost) / total)
+        quality[key] = 0.5 if kind == "task_specific" else float(1 / (1 + np.exp(cost)))
+        gain[key] = float(1 / (1 + np.exp(cost - 2)))
+        start = f"{target},{len(group)},{';'.join(group)},{kind}"
+        table.append(f"{start},{affinity[key]!r},{quality[key]!r},{gain[key]!r}")
+        losses.append(f"{start},{(0.1 + 0.02 * cost) * (1 + targets.index(target))!r}")
+    (folder / "affinity.csv").write_text("\n".join(table) + "\n")
+    (folder / "losses.csv").write_text("\n".join(losses) + "\n")
+    solutions = []
+    for order in range(1, orders + 1):
+        for budget in (1, 2, 4, 6, len(targets)):
+            by_family: dict[str, list[str]] = {}
+            for name in targets:
+                by_family.setdefault(tasks[name].family.value, []).append(name)
+            turns = [group[i] for i in range(len(targets)) for group in by_family.values() if i < len(group)]
+            chosen = sorted(turns[:budget])
+            policy = []
+            for target in targets:
+                usable = [r for r in rows if r[0] == target and len(r[1]) <= order and set(r[1]) <= set(chosen)]
+                best_row = min(usable, key=lambda r: r[3])
+                key = best_row[:3]
+                policy.append({"target": target, "sources": list(best_row[1]), "order": len(best_row[1]),
+                               "kind": best_row[2], "affinity": affinity[key], "gain": gain[key],
+                               "quality": quality[key]})  # fmt: skip
+            means = {f"mean_{n}": float(np.mean([p[n] for p in policy])) for n in ("gain", "quality")}
+            random = {n: [means[f"mean_{n}"] * f for f in (0.5, 0.7, 0.85)] for n in ("gain", "quality")}
+            solutions.append({
+                "budget": budget, "max_order": order, "objective": sum(p["affinity"] for p in policy), "proven": True,
+                "gap": 0.0, "seconds": 0.01, "sources": chosen, "policy": policy, **means,
+                "random": {**random, "p_value": 0.001},
+            })  # fmt: skip
+    _json(folder / "solutions.json", solutions)
+    sanity = [f"{n},{generator.uniform(0.6, 1)},{generator.uniform(0.4, 1)}" for n in targets]
+    (folder / "sanity.csv").write_text("task,win_rate_vs_average,win_rate_vs_random_encoder\n" + "\n".join(sanity) + "\n")
+    pairs = [("depth_z", "normals"), ("normals", "curvature")]
+    _json(folder / "control.json", [
+        {"source": s, "target": t, "affinity_per_seed": [0.21, 0.24, 0.2], "random_per_seed": [0.05, 0.06, 0.04],
+         "shuffled_per_seed": [0.1, 0.11, 0.09], "gain_per_seed": [0.9, 0.86, 0.91]} for s, t in pairs
+    ])  # fmt: skip
+    arrays = {}
+    for name in targets:
+        if tasks[name].is_dense:
+            truth = [label(tasks[name], generator, size) for _ in range(3)]
+            arrays[f"{name}/input"] = generator.random((3, 3, size, size), np.float32)
+            arrays[f"{name}/target"] = np.stack(truth)
+            for column in ("task_specific", "scratch", "transfer"):
+                arrays[f"{name}/{column}"] = np.stack([label(tasks[name], generator, size) for _ in range(3)])
+    np.savez(folder / "examples.npz", **arrays)
+    _json(folder / "costs.json", {
+        "task_specific": {"runs": len(names), "seconds": 120.5}, "transfer": {"runs": 40, "seconds": 61.0},
+        "scratch": {"runs": len(targets), "seconds": 20.0},
+        "labels": {"labels_per_source": 2000, "labels_per_transfer": 200},
+    })  # fmt: skip
+    (folder / "config.yaml").write_text("seed: 0\nname: <quick> & small\n")
+    _json(folder / "failures.json", [{"run": "transfer-3", "error": "loss is NaN <script>alert(1)</script>"}])
+    _json(folder / "tasks.json", {
+        n: {"family": t.family.value, "kind": t.kind.value, "channels": t.channels, "source_only": t.source_only,
+            "units": t.units, "class_names": t.class_names} for n, t in tasks.items()
+    })  # fmt: skip
+    return folder
+
+
+def _json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content))
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Callable[..., Path]:
+    """Makes a study's folder."""
+
+    def make(**options: Any) -> Path:
+        return make_study(tmp_path / "study", **options)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study's folder with its report, not to be changed."""
+    from lightning_taskonomy.reports import report
+
+    folder = make_study(tmp_path_factory.mktemp("finished"))
+    report(folder)
+    return folder
