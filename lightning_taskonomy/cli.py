@@ -1,15 +1,21 @@
 """One program: Trainer commands by LightningCLI, the others by typed functions. Each imports what it needs when it runs."""
 
 import errno
+import importlib
+import inspect
+import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from lightning_taskonomy.errors import InputError, hint
+from lightning_taskonomy.errors import InputError, hint, input_error
 
 if TYPE_CHECKING:
-    from lightning_taskonomy.studies import Study
+    from jsonargparse import ArgumentParser
+
+    from lightning_taskonomy.studies.results import Results
 
 __all__ = ["main"]
 
@@ -30,32 +36,38 @@ def main(args: list[str] | None = None) -> int:
     Returns:
         The exit status: 0, or 1 after one line on bad input. Unknown options exit with 2.
     """
-    args = sys.argv[1:] if args is None else list(args)
-    commands = {**TRAINER_COMMANDS, **{name: _summary(command) for name, command in TOOLS.items()}}
-    if not args or args[0] in ("-h", "--help"):
+    words = sys.argv[1:] if args is None else list(args)
+    tools = _tools()
+    commands = {**TRAINER_COMMANDS, **{name: _summary(command) for name, command in tools.items()}}
+    if not words or words[0] in ("-h", "--help"):
         _overview(commands)
-        return 0 if args else 2
-    name, *rest = args
+        return 0 if words else 2
+    name = words[0]
     try:
         if name in TRAINER_COMMANDS:
             from lightning_taskonomy.training import TaskCLI
 
-            TaskCLI([name, *rest])
-        elif name in TOOLS:
-            TOOLS[name](rest)
+            TaskCLI(words)
+        elif " ".join(words[:2]) in tools:
+            _run_tool(" ".join(words[:2]), tools[" ".join(words[:2])], words[2:])
+        elif name in tools:
+            _run_tool(name, tools[name], words[1:])
         elif name == "--version":
             from lightning_taskonomy import __version__
 
             print(__version__)
         else:
-            raise InputError(f"no command {name!r}{hint(name, commands)}")
-    except InputError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            raise InputError(f"no command {' '.join(words[:2])!r}{hint(name, commands)}")
+    except ValueError as error:
+        bad = input_error(error)
+        if bad is None:
+            raise
+        print(f"error: {' '.join(str(bad).split())}", file=sys.stderr)
         return 1
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        print(f"error: the disk is full ({error.filename}); free some space and run the same command again", file=sys.stderr)
+        print(f"error: the disk is full ({error.filename}); free some and run the same command again", file=sys.stderr)
         return 1
     return 0
 
@@ -71,59 +83,94 @@ def _summary(command: Callable[..., Any]) -> str:
     return (command.__doc__ or "").splitlines()[0]
 
 
-def _parsed(function: Callable[..., Any], name: str, args: list[str], **options: Any) -> Any:
-    """Parses a typed function's arguments from words, recipes and environment variables, and calls it."""
+def _tools() -> dict[str, Callable[..., Any]]:
+    """The commands that need no Trainer: every public function of ``commands``, by its own name."""
+    from lightning_taskonomy import commands
+
+    return {name.replace("_", " "): getattr(commands, name) for name in commands.__all__}
+
+
+def _run_tool(name: str, command: Callable[..., Any], words: list[str]) -> None:
+    """Parses a typed function's arguments from words, recipes and environment variables, calls it, logs its results.
+
+    A function that has a parameter ``settings`` gets the whole configuration in it, as plain data.
+    """
+    words = _switches([_underscored(word) for word in words], command)
+    parser = _tool_parser(name, command, logs=_wants_logger(words))
+    given = parser.parse_args(words)
+    settings: dict[str, Any] = json.loads(parser.dump(given, skip_none=False, format="json"))
+    described = given.pop("study", None)
+    built = parser.instantiate(given)
+    if described is not None:  # a study takes descriptions of what its runs build
+        built["study"] = _imported(described.class_path)(**settings["study"]["init_args"])
+    loggers = built.pop("logger", None)
+    arguments = {key: value for key, value in built.items() if key != "config"}
+    if "settings" in inspect.signature(command).parameters:
+        arguments["settings"] = settings
+    results: Results | None = command(**arguments)
+    if results is not None and loggers:
+        from lightning_taskonomy.studies.results import log_results
+
+        log_results(results, loggers if isinstance(loggers, list) else [loggers], settings)
+
+
+def _imported(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+def _tool_parser(name: str, command: Callable[..., Any], logs: bool) -> "ArgumentParser":
     from jsonargparse import ActionConfigFile, ArgumentParser
 
+    from lightning_taskonomy.arguments import explained
+
     class Parser(ArgumentParser):
-        """One line, with a hint."""
+        """Says what is wrong on one line, with a hint."""
 
         def error(self, message: str, ex: Exception | None = None) -> None:
-            super().error(" ".join(message.split()), ex)
+            super().error(explained(message, self), ex)
 
     parser = Parser(
-        prog=f"lightning-taskonomy {name}", description=_summary(function), default_env=True, env_prefix="LT",
+        prog=f"lightning-taskonomy {name}", description=_summary(command), default_env=True, env_prefix="LT",
         allow_abbrev=False,
     )  # fmt: skip
     parser.add_argument("-c", "--config", action=ActionConfigFile, help="A recipe; give it again to add to it.")
-    parser.add_function_arguments(function, as_group=False, **options)
-    given = parser.parse_args(args)
-    built = parser.instantiate_classes(given)
-    return function(**{key: value for key, value in built.items() if key != "config"}), given, parser
+    parser.add_function_arguments(command, as_group=False, skip={"settings"})
+    logger_type: Any = type(None)
+    if logs:
+        from lightning.pytorch.loggers import Logger
+
+        logger_type = Logger | list[Logger] | None
+    help_text = "Where results are logged, as in a fit's trainer.logger."
+    parser.add_argument("--logger", type=logger_type, default=None, help=help_text)
+    return parser
 
 
-def study(args: list[str]) -> None:
-    """Measure which tasks help which, solve for budgets, write a report; resumes."""
-    from lightning_taskonomy.studies import Study
+def _wants_logger(words: list[str]) -> bool:
+    """Whether a logger is named anywhere; only then is Lightning imported."""
+    import yaml
 
-    def run(
-        study: Study,
-        out: Path = Path("runs/study"),
-        dry_run: bool = False,
-        stages: list[str] | None = None,
-        logger: dict[str, Any] | bool | None = None,
-    ) -> "tuple[Study, Path, bool, list[str] | None]":
-        """Measure which tasks help which, solve for budgets, write a report; resumes.
-
-        Args:
-            study: Which study, with its settings.
-            out: The study's folder.
-            dry_run: Say what would run, how long and on how much disk, without training.
-            stages: Only these stages.
-            logger: Where results are logged, as in a fit's ``trainer.logger``.
-        """
-        return study, out, dry_run, stages
-
-    (made, out, dry, stages), given, parser = _parsed(run, "study", args)
-    if dry:
-        print(made.dry_run(out))
-        return
-    from lightning_taskonomy.files import write_text
-
-    write_text(out / "config.yaml", parser.dump(given, skip_none=False))
-    results = made.run(out, stages=stages)
-    if results.report is not None:
-        print(f"report: {results.report}")
+    files = [words[i + 1] for i, word in enumerate(words[:-1]) if word in ("-c", "--config")]
+    files += [word.split("=", 1)[1] for word in words if word.startswith("--config=")]
+    named = any(word.split("=")[0].split(".")[0] == "--logger" for word in words) or "LT_LOGGER" in os.environ
+    for file in files:
+        if Path(file).is_file():
+            content = yaml.safe_load(Path(file).read_text())
+            named = named or (isinstance(content, dict) and bool(content.get("logger")))
+    return named
 
 
-TOOLS: dict[str, Callable[[list[str]], None]] = {"study": study}
+def _switches(words: list[str], command: Callable[..., Any]) -> list[str]:
+    """A bare ``--json`` means ``--json=true``."""
+    flags = {f"--{name}" for name, given in inspect.signature(command).parameters.items() if given.default is False}
+    following = [*words[1:], "--"]
+    return [
+        f"{word}=true" if word in flags and after not in ("true", "false") else word
+        for word, after in zip(words, following, strict=True)
+    ]
+
+
+def _underscored(word: str) -> str:
+    """``--max-order=2`` means ``--max_order=2``."""
+    option, equals, value = word.partition("=")
+    return option.replace("-", "_").replace("__", "--", 1) + equals + value if option.startswith("--") else word

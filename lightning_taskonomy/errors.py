@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["InputError", "hint"]
+__all__ = ["InputError", "hint", "input_error"]
 
 
 class InputError(ValueError):
@@ -25,3 +25,17 @@ def hint(given: str, allowed: Iterable[str]) -> str:
     if near:
         return f"; did you mean {' or '.join(map(repr, near))}?"
     return f"; allowed: {', '.join(names)}" if names else ""
+
+
+def input_error(error: BaseException) -> InputError | None:
+    """The bad input behind an error: parsers wrap what a constructor raises in errors of their own."""
+    seen: list[BaseException] = []
+    todo: list[BaseException | None] = [error]
+    while todo:
+        found = todo.pop()
+        if isinstance(found, InputError):
+            return found
+        if found is not None and found not in seen:
+            seen.append(found)
+            todo += [found.__context__, found.__cause__]
+    return None

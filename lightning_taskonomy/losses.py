@@ -1,10 +1,10 @@
 """Losses of every task kind, over what is labelled.
 
-Each error function returns ``(error, valid)``: element errors, finite everywhere and zero where nothing is labelled, and
-a boolean mask of the same shape, both with the batch as leading dimension. Missing labels are taken out *before* any
-arithmetic, so a NaN label reaches neither the loss nor a gradient. The reducers turn the pair into a loss (``mean``), into
-what processes sum before dividing (``total_and_count``) or into a score per image (``per_image``). Everything is computed
-in float32 or wider, whatever the precision of the predictions.
+Each error function returns ``(error, valid)``: element errors, finite everywhere and zero where nothing is labelled,
+and a boolean mask of the same shape, both with the batch as leading dimension. Missing labels are taken out *before*
+any arithmetic, so a NaN label reaches neither the loss nor a gradient. The reducers turn the pair into a loss
+(``mean``), into what processes sum before dividing (``total_and_count``) or into a score per image (``per_image``).
+Everything is computed in float32 or wider, whatever the precision of the predictions.
 """
 
 import math
@@ -56,7 +56,7 @@ def l1(preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 def angular(preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """One minus the cosine between predicted and true direction, in [0, 2]: smooth at a perfect prediction.
 
-    Predictions shorter than 1e-3 are divided by 1e-3 instead of their length, so that values and gradients stay bounded.
+    Predictions shorter than 1e-3 are divided by 1e-3 instead of their length: values and gradients stay bounded.
 
     Args:
         preds: Vectors of any length (B, 3, ...).
@@ -76,7 +76,7 @@ def angular(preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def angle(preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Angle between predicted and true direction in degrees, in [0, 180]; exact near 0 and 180. For scores, not training.
+    """Angle between predicted and true direction in degrees, in [0, 180], exact at both ends. For scores, not training.
 
     Args:
         preds: Vectors of any length (B, 3, ...); a zero vector counts as 90 degrees off.
@@ -119,8 +119,8 @@ def cross_entropy(preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """
     if preds.shape[:1] + preds.shape[2:] != target.shape:
         raise InputError(
-            f"logits of shape {tuple(preds.shape)} and classes of shape {tuple(target.shape)}: expected (B, K, ...) and "
-            "(B, ...); image and label must have the same size"
+            f"logits of shape {tuple(preds.shape)} and classes of shape {tuple(target.shape)}: expected (B, K, ...) "
+            "and (B, ...); image and label must have the same size"
         )
     if target.device.type == "cpu":
         check_classes(target, preds.shape[1])
@@ -155,11 +155,11 @@ _EPSILON = 1e-2
 def grouping(preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Pairwise metric-learning error of an embedding: close within a segment, apart between segments.
 
-    Similarity s = 2 / (1 + exp(d)) with d the squared distance of two pixels' embeddings; the error of a pair is -log s in
-    one segment, -log(1 - s) across two (Fathi et al. 2017, "Semantic Instance Segmentation via Deep Metric Learning",
-    Eq. 1-2), where d + 0.01 stands for d in the second, which bounds value and gradient. Pairs are a fixed sample, half of
-    them near each other, the same for every image and step. In each image the errors are weighted so that pairs within and
-    across segments count half each in the mean over its valid pairs.
+    Similarity s = 2 / (1 + exp(d)) with d the squared distance of two pixels' embeddings; the error of a pair is
+    -log s in one segment, -log(1 - s) across two (Fathi et al. 2017, "Semantic Instance Segmentation via Deep Metric
+    Learning", Eq. 1-2), where d + 0.01 stands for d in the second, which bounds value and gradient. Pairs are a fixed
+    sample, half of them near each other, the same for every image and step. In each image the errors are weighted so
+    that pairs within and across segments count half each in the mean over its valid pairs.
 
     Args:
         preds: Embedding (B, C, H, W).
@@ -185,7 +185,7 @@ def grouping(preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
     embedding = _wide(preds).flatten(2)
     distance = (embedding[:, :, first] - embedding[:, :, second]).square().sum(1)
-    # -log s = softplus(d) - log 2;  -log(1 - s) = -log tanh(d / 2), written so that large d neither overflows nor rounds
+    # -log s = softplus(d) - log 2; -log(1 - s) = -log tanh(d / 2), written so that no d overflows or loses digits
     attract = F.softplus(distance) - math.log(2.0)
     gap = distance + _EPSILON
     repel = torch.log1p(torch.exp(-gap)) - torch.log(-torch.expm1(-gap))
@@ -256,6 +256,6 @@ def _wide(values: Tensor) -> Tensor:
 def _same_shape(preds: Tensor, target: Tensor) -> None:
     if preds.shape != target.shape:
         raise InputError(
-            f"predictions of shape {tuple(preds.shape)} and labels of shape {tuple(target.shape)} differ; image and label "
-            "must have the same size and the task as many channels as its label"
+            f"predictions of shape {tuple(preds.shape)} and labels of shape {tuple(target.shape)} differ; image and "
+            "label must have the same size and the task as many channels as its label"
         )

@@ -210,7 +210,7 @@ def _classes(task: Task, values: NDArray[Any], colors: ArrayLike | None) -> Pict
         table = np.asarray(colors).astype(np.uint8)
     else:
         table = palette(IGNORE_INDEX if task.kind is TaskKind.GROUPING else min(task.channels, 1000))
-    picture = table[ids % len(table)]
+    picture: Picture = table[ids % len(table)]
     picture[missing] = hatch(*missing.shape)[missing]
     return picture
 
@@ -282,7 +282,8 @@ def _softmax(values: NDArray[Any]) -> NDArray[np.float64]:
     """Chances of logits."""
     flat = values.astype(np.float64).reshape(-1)
     chances: NDArray[np.float64] = np.exp(flat - flat.max())
-    return chances / chances.sum()
+    chances /= chances.sum()
+    return chances
 
 
 def _map_name(task: Task) -> str:
@@ -302,7 +303,8 @@ def _table(name: str) -> NDArray[np.float64]:
 
 def _mapped(values: NDArray[np.float64], name: str) -> NDArray[np.float64]:
     """Values of 0 to 1 through a colour map."""
-    return _table(name)[np.clip(np.round(values * 255), 0, 255).astype(int)]
+    rgb: NDArray[np.float64] = _table(name)[np.clip(np.round(values * 255), 0, 255).astype(int)]
+    return rgb
 
 
 def _bytes(rgb: NDArray[np.float64], valid: NDArray[np.bool_] | None = None) -> Picture:

@@ -4,10 +4,8 @@ A run is a folder: ``config.yaml`` (a recipe that repeats it), ``weights.safeten
 tested, ``scores.npz``. ``metrics.json`` is written last: a folder that has it is finished and is never repeated.
 """
 
-import difflib
 import json
 import logging
-import re
 import time
 import warnings
 from collections.abc import Iterator
@@ -18,13 +16,14 @@ from typing import Any
 import lightning.pytorch.cli as lightning_cli
 import torch
 import yaml
-from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+from jsonargparse import ActionConfigFile, Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from lightning_taskonomy import data, modules  # importing them lets YAML name their classes without the path
+from lightning_taskonomy.arguments import explained
 from lightning_taskonomy.callbacks import ResumeCheckpoint, ScoreWriter
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.files import write_bytes, write_json, write_text
@@ -36,33 +35,11 @@ _PACKAGES = (data, modules)
 
 
 class Parser(LightningArgumentParser):
-    """Adds "did you mean" to unknown options and keys, and says it on one line."""
+    """Says what is wrong on one line, with "did you mean"."""
 
     def error(self, message: str, ex: Exception | None = None) -> None:
         """Exits with status 2 after one line."""
-        parser = getattr(ex, "subcommand_parser", None) or self
-        names = {option.lstrip("-") for option in _options(parser)}
-        unknown = re.findall(r"--([\w.]+)", " ".join(re.findall(r"[Uu]nrecognized arguments: (.*)", message)))
-        unknown += re.findall(r"[Kk]ey ['\"]([\w.]+)['\"] is not expected", message)
-        unknown += re.findall(r"Group '([\w.]+)' does not accept", message)
-        hints = [near for name in unknown for near in _near(name, names)]
-        if hints:
-            message += f" Did you mean {', '.join(dict.fromkeys(hints))}?"
-        super().error(" ".join(message.split()), ex)
-
-
-def _near(name: str, names: set[str]) -> list[str]:
-    last = {option.rsplit(".", 1)[-1] for option in names}
-    return difflib.get_close_matches(name, names, 2, 0.6) or difflib.get_close_matches(
-        name.rsplit(".", 1)[-1], last, 2, 0.6
-    )
-
-
-def _options(parser: Any) -> Iterator[str]:
-    for action in parser._actions:
-        yield from action.option_strings
-        for sub in (getattr(action, "_name_parser_map", None) or {}).values():
-            yield from _options(sub)
+        super().error(explained(message, getattr(ex, "subcommand_parser", None) or self), ex)
 
 
 class SaveRunConfig(SaveConfigCallback):
@@ -265,7 +242,7 @@ def execute(config: dict[str, Any], folder: str | Path, *, checkpoint_seconds: f
         parsed = parser.parse_object({**config, "out": str(folder)})
         parsed.trainer.default_root_dir = str(folder)
         lightning_cli.seed_everything(parsed.seed_everything, workers=True, verbose=False)
-        built = parser.instantiate_classes(parsed)
+        built = parser.instantiate(parsed)
         write_text(folder / CONFIG, parser.dump(parsed, skip_none=False))
         model, datamodule = built.model, built.data
         if parsed.weights is not None:
@@ -293,7 +270,7 @@ def instantiate_data(spec: dict[str, Any]) -> data.TaskDataModule:
     """
     parser = Parser(allow_abbrev=False, exit_on_error=False)
     parser.add_lightning_class_args(data.TaskDataModule, "data", subclass_mode=True)
-    module: data.TaskDataModule = parser.instantiate_classes(parser.parse_object({"data": spec})).data
+    module: data.TaskDataModule = parser.instantiate(parser.parse_object({"data": spec})).data
     return module
 
 
@@ -309,6 +286,6 @@ def load_run(folder: str | Path) -> tuple[LightningModule, LightningDataModule]:
     parser = _run_parser()
     with _quiet():
         held = yaml.safe_load((folder / CONFIG).read_text())
-        built = parser.instantiate_classes(parser.parse_object({name: held[name] for name in ("model", "data")}))
+        built = parser.instantiate(parser.parse_object({name: held[name] for name in ("model", "data")}))
     load_weights(built.model, folder)
     return built.model, built.data

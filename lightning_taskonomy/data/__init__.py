@@ -1,1 +1,20 @@
 """Images with labels, some missing: data sets, joint transforms, the data module they share."""
+
+from lightning_taskonomy.data.base import TaskDataModule
+from lightning_taskonomy.data.camvid import CamVidDataModule
+from lightning_taskonomy.data.folder import FolderDataModule
+from lightning_taskonomy.data.images import ImageFiles
+from lightning_taskonomy.data.representations import RepresentationDataModule
+from lightning_taskonomy.data.rooms import RoomsDataModule, RoomsDataset
+from lightning_taskonomy.data.taskonomy import TaskonomyDataModule
+
+__all__ = [
+    "CamVidDataModule",
+    "FolderDataModule",
+    "ImageFiles",
+    "RepresentationDataModule",
+    "RoomsDataModule",
+    "RoomsDataset",
+    "TaskDataModule",
+    "TaskonomyDataModule",
+]

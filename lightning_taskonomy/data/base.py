@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
 from lightning_taskonomy.data import pretext
-from lightning_taskonomy.data.batch import Sample, Samples, collate
+from lightning_taskonomy.data.batch import Sample, Samples, SkipSample, collate
 from lightning_taskonomy.errors import InputError, hint
 
 __all__ = ["Pipeline", "TaskDataModule"]
@@ -85,6 +85,11 @@ class TaskDataModule(LightningDataModule):
         """The keys that ``build`` can give, without those made from the picture."""
         raise NotImplementedError(f"{type(self).__name__} must say which keys it offers")
 
+    @property
+    def wrappers(self) -> Mapping[str, Any]:
+        """What keys of this data set hold, where ``data.transforms`` cannot know: classes of that module by key."""
+        return {}
+
     def build(self, split: str, keys: Collection[str]) -> Samples:
         """Makes the samples of one split.
 
@@ -150,7 +155,7 @@ class TaskDataModule(LightningDataModule):
             indices = indices[0 if part == "first" else 1 :: 2]
         return Pipeline(
             samples, indices.tolist(), keys=wanted, seed=self.seed, training=training,
-            transforms=self.transforms if training else None,
+            transforms=self.transforms if training else None, wrappers=self.wrappers,
         )  # fmt: skip
 
     def train_dataloader(self) -> DataLoader[Sample]:
@@ -203,6 +208,7 @@ class Pipeline(Dataset[Sample]):
         seed: With the sample's id (or, in training, the draw) it decides all randomness.
         training: An index beyond the end is a draw of a later epoch: index modulo length, with new randomness.
         transforms: Applied in order to image and labels together.
+        wrappers: What further keys hold, for ``data.transforms.Joint``.
     """
 
     def __init__(
@@ -214,6 +220,7 @@ class Pipeline(Dataset[Sample]):
         seed: int = 0,
         training: bool = False,
         transforms: list[nn.Module] | None = None,
+        wrappers: Mapping[str, Any] | None = None,
     ) -> None:
         self.samples = samples
         self.indices = indices
@@ -224,19 +231,36 @@ class Pipeline(Dataset[Sample]):
         if transforms:
             from lightning_taskonomy.data.transforms import Joint
 
-            self.transform = Joint(transforms)
+            self.transform = Joint(transforms, wrappers)
 
     def __len__(self) -> int:
         """How many samples an epoch has."""
         return len(self.indices)
 
     def __getitem__(self, draw: int) -> Sample:
-        """Loads, augments and completes one sample."""
-        epoch, position = divmod(draw, len(self.indices))
+        """Loads, augments and completes one sample.
+
+        Instead of one whose image cannot be read comes the next in training, and nothing otherwise.
+
+        Raises:
+            InputError: No image at all can be read.
+        """
+        length = len(self.indices)
+        epoch, position = divmod(draw, length)
         if epoch and not self.training:
             raise IndexError(draw)
-        index = self.indices[position]
-        sample = dict(self.samples[index])
+        for step in range(length):
+            index = self.indices[(position + step) % length]
+            try:
+                sample = dict(self.samples[index])
+            except SkipSample:
+                if self.training:
+                    continue
+                return {}
+            return self._finish(sample, index, epoch)
+        raise InputError("no image can be read; list what is wrong by: lightning-taskonomy data check")
+
+    def _finish(self, sample: Sample, index: int, epoch: int) -> Sample:
         sample.setdefault("id", torch.tensor(index))
         if self.training:
             seed = pretext.mix(self.seed, _DRAW_STREAM, epoch, index)
@@ -246,11 +270,11 @@ class Pipeline(Dataset[Sample]):
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(seed)
                 sample = self.transform(sample)
-        pretext.derive(sample, self.keys & pretext.KEYS - sample.keys(), seed)
+        pretext.derive(sample, (self.keys & pretext.KEYS).difference(sample), seed)
         return {key: sample[key] for key in sample if key in self.keys}
 
 
-class _Draws(DistributedSampler[Sample]):
+class _Draws(DistributedSampler[Any]):
     """Draws of one epoch, told apart from those of the others: epoch * length + index.
 
     Lightning sets the epoch, also after a resume, and leaves a ``DistributedSampler`` as it is.

@@ -1,14 +1,15 @@
 """What a sample is, which of its entries are missing, and how samples become a batch."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import IGNORE_INDEX, Task, TaskKind
 
-__all__ = ["Sample", "Samples", "blank", "collate", "keys_of", "missing_like", "target_shape"]
+__all__ = ["Sample", "Samples", "SkipSample", "blank", "collate", "keys_of", "missing_like", "target_shape"]
 
 Sample = dict[str, Tensor]
 """One image with its labels, without the batch dimension."""
@@ -22,6 +23,10 @@ class Samples(Protocol):
 
     def __getitem__(self, index: int, /) -> Sample:
         """One sample; always has ``id``."""
+
+
+class SkipSample(Exception):
+    """The image of a sample is missing or damaged; whoever asked goes on without it. The file is already reported."""
 
 
 def keys_of(tasks: Mapping[str, Task]) -> list[str]:
@@ -62,14 +67,19 @@ def missing_like(entry: Tensor) -> Tensor:
 
 
 def collate(samples: Sequence[Sample]) -> Sample:
-    """Stacks samples; an entry that only some of them have is missing in the others.
+    """Stacks samples; an entry that only some of them have is missing in the others, an empty sample is left out.
 
     Args:
         samples: Entries of one key have one shape and type.
+
+    Raises:
+        InputError: All are empty, as every image of the batch is missing or damaged.
     """
-    keys: Iterable[str] = dict.fromkeys(key for sample in samples for key in sample)
+    samples = [sample for sample in samples if sample]
+    if not samples:
+        raise InputError("every image of a batch is missing or damaged; list them by: lightning-taskonomy data check")
     batch = {}
-    for key in keys:
+    for key in dict.fromkeys(key for sample in samples for key in sample):
         present = next(sample[key] for sample in samples if key in sample)
         batch[key] = torch.stack([sample[key] if key in sample else missing_like(present) for sample in samples])
     return batch

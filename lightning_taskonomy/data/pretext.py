@@ -49,6 +49,8 @@ def derive(sample: dict[str, Tensor], keys: Collection[str], seed: int) -> None:
         keys: What is wanted.
         seed: Decides noise and permutation.
     """
+    if not KEYS.intersection(keys):
+        return
     image = sample["image"]
     if "image_noisy" in keys:
         noise = torch.randn(image.shape, generator=_stream(seed, 1))

@@ -8,8 +8,9 @@ does is said here once, by registering kernels for its type:
   the same place, so a depth stays the same number of metres; they are interpolated between valid pixels, and a hole
   (NaN) stays a hole;
 - normals stay unit vectors in the camera frame (x right, y down, z forward); a mirrored image mirrors them;
-- directions and poses are mirrored likewise, so pairs and triplets (mirrored view by view) stay consistent;
-- other vectors, such as a room layout, cannot be mirrored: that is refused.
+- poses, vanishing points and room layouts are mirrored likewise, so pairs and triplets (mirrored view by view) stay
+  consistent;
+- of other vectors it is not known what a mirror does to them: that is refused.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +25,7 @@ from lightning_taskonomy.data.batch import Sample
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import IGNORE_INDEX, VIEWS
 
-__all__ = ["WRAPPERS", "Classes", "Directions", "Invariant", "Joint", "Normals", "Poses", "Values", "Vector"]
+__all__ = ["WRAPPERS", "Classes", "Frame", "Invariant", "Joint", "Layout", "Normals", "Poses", "Values", "Vector"]
 
 
 class Classes(tv_tensors.Mask):
@@ -47,8 +48,12 @@ class Invariant(Vector):
     """Values per sample that no transform changes, (C,)."""
 
 
-class Directions(Vector):
-    """Unit vectors in the camera frame one after the other, (3 n,)."""
+class Frame(Vector):
+    """Three orthogonal unit vectors in the camera frame: the scene's right, down and forward, (9,)."""
+
+
+class Layout(Vector):
+    """A box: centre in the camera frame, extents along its own axes, rotation vector of those axes, (9,)."""
 
 
 class Poses(Vector):
@@ -57,12 +62,11 @@ class Poses(Vector):
 
 WRAPPERS: Mapping[str, type[tv_tensors.TVTensor]] = {
     "normals": Normals,
-    "vanishing_points": Directions,
+    "vanishing_points": Frame,
+    "room_layout": Layout,
     "pose_fixated": Poses,
     "pose_nonfixated": Poses,
     "egomotion": Poses,
-    "random_projection": Vector,
-    "room_layout": Vector,
 }
 """What a key holds, where its type and shape do not tell."""
 
@@ -97,18 +101,21 @@ class Joint(nn.Module):
         return {**sample, **{key: entry.as_subclass(Tensor) for key, entry in wrapped.items()}}
 
     def _wrap(self, key: str, entry: Tensor) -> Tensor:
+        kind: type[tv_tensors.TVTensor]
         if key in self.wrappers:
-            return entry.as_subclass(self.wrappers[key])
-        if key == "image" or key.startswith("image_") or key in VIEWS:
-            return entry.as_subclass(tv_tensors.Image)
-        if not entry.is_floating_point():
-            return entry.as_subclass(Classes if entry.ndim > 1 else Invariant)
-        return entry.as_subclass(Values if entry.ndim > 1 else Vector)
+            kind = self.wrappers[key]
+        elif key == "image" or key.startswith("image_") or key in VIEWS:
+            kind = tv_tensors.Image
+        elif entry.is_floating_point():
+            kind = Values if entry.ndim > 1 else Vector
+        else:
+            kind = Classes if entry.ndim > 1 else Invariant
+        return entry.as_subclass(kind)
 
 
 Label = TypeVar("Label", bound=Tensor)
-_MIRRORED_ROTATION = torch.tensor([1.0, -1.0, -1.0])
-"""A rotation vector is axial: mirrored at x = 0 it keeps its x and negates the rest."""
+_MIRROR = torch.tensor([-1.0, 1.0, 1.0])
+"""What a mirror does to a vector; a rotation vector is axial and keeps its x instead."""
 
 
 def _like(entry: Tensor, label: Label) -> Label:
@@ -132,8 +139,8 @@ def _refuse(label: Tensor, *_: Any, **__: Any) -> Tensor:
 
 
 for _operation in (functional.rotate, functional.affine, functional.perspective, functional.elastic):
-    _kernel(_operation, Normals, Vector, Directions, Poses)(_refuse)
-_kernel(functional.vertical_flip, Vector, Directions, Poses)(_refuse)
+    _kernel(_operation, Normals, Vector, Frame, Layout, Poses)(_refuse)
+_kernel(functional.vertical_flip, Vector, Frame, Layout, Poses)(_refuse)
 _kernel(functional.horizontal_flip, Vector)(_refuse)
 for _operation in (
     functional.horizontal_flip, functional.vertical_flip, functional.rotate, functional.affine,
@@ -176,18 +183,23 @@ def _upend_normals(normals: Normals) -> Normals:
     return _like(upended, normals)
 
 
-@_kernel(functional.horizontal_flip, Directions)
-def _mirror_directions(directions: Directions) -> Directions:
-    mirrored = directions.as_subclass(Tensor).clone()
-    mirrored[0::3].neg_()
-    return _like(mirrored, directions)
+@_kernel(functional.horizontal_flip, Frame)
+def _mirror_frame(frame: Frame) -> Frame:
+    """Each vector is mirrored; what was right then points left and is turned round."""
+    rows = frame.as_subclass(Tensor).reshape(3, 3)
+    return _like((_MIRROR[:, None] * rows * _MIRROR).flatten(), frame)
+
+
+@_kernel(functional.horizontal_flip, Layout)
+def _mirror_layout(layout: Layout) -> Layout:
+    center, extents, rotation = layout.as_subclass(Tensor).reshape(3, 3)
+    return _like(torch.cat([center * _MIRROR, extents, rotation * -_MIRROR]), layout)
 
 
 @_kernel(functional.horizontal_flip, Poses)
 def _mirror_poses(poses: Poses) -> Poses:
     rotation, translation = poses.as_subclass(Tensor).reshape(-1, 2, 3).unbind(1)
-    mirrored = torch.stack([rotation * _MIRRORED_ROTATION, translation * -_MIRRORED_ROTATION], 1)
-    return _like(mirrored.flatten(), poses)
+    return _like(torch.stack([rotation * -_MIRROR, translation * _MIRROR], 1).flatten(), poses)
 
 
 @_kernel(functional.resize, Values, Normals)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_taskonomy.models.heads.base import BatchNorm, Head
-from lightning_taskonomy.models.heads.dense import resize
+from lightning_taskonomy.models.resize import resize
 from lightning_taskonomy.tasks import Task
 
 __all__ = ["TransferReadout"]
@@ -15,8 +15,8 @@ __all__ = ["TransferReadout"]
 class TransferReadout(Head):
     """Two convolutions over the side-by-side representations of k frozen sources, then the target's own kind of head.
 
-    Taskonomy (CVPR 2018), section 3.2: the transfer function is a shallow network of two convolutional layers, its input
-    the channel-wise concatenation of the representations. Maps of another size are resampled to the first one's.
+    Taskonomy (CVPR 2018), section 4: the transfer networks are shallow, with two convolutional layers, their input the
+    channel-wise concatenation of the representations. Maps of another size are resampled to the first one's.
 
     Args:
         in_channels: Channels of every source's maps, sources in order; for a target of V views, V times a source's.

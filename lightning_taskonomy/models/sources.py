@@ -43,7 +43,7 @@ def load_backbone(folder: str | Path) -> Backbone:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--backbone", type=Backbone)
     parsed = parser.parse_object({"backbone": {**spec, "init_args": init_args}})
-    backbone: Backbone = parser.instantiate_classes(parsed).backbone
+    backbone: Backbone = parser.instantiate(parsed).backbone
     prefix = "backbone."
     state = {name[len(prefix) :]: value for name, value in load_file(weights).items() if name.startswith(prefix)}
     if not state:

@@ -28,7 +28,8 @@ _CSS = """
 html{scroll-behavior:smooth}
 @media (prefers-reduced-motion:reduce){html{scroll-behavior:auto}}
 body{margin:0;background:var(--page);color:var(--ink);font:16px/1.55 system-ui,sans-serif}
-.layout{max-width:1320px;margin:0 auto;padding:0 1.2rem;display:grid;grid-template-columns:13.5rem minmax(0,1fr);gap:2.2rem}
+.layout{max-width:1320px;margin:0 auto;padding:0 1.2rem;display:grid;
+grid-template-columns:13.5rem minmax(0,1fr);gap:2.2rem}
 nav{position:sticky;top:0;align-self:start;padding:1.6rem 0;max-height:100vh;overflow:auto;font-size:.9rem}
 nav ol{list-style:none;margin:0;padding:0}
 nav a{display:block;padding:.22rem .6rem;border-left:2px solid var(--line);color:var(--soft);text-decoration:none}
@@ -52,7 +53,7 @@ figcaption{margin-top:.5rem}
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
 caption{text-align:left;caption-side:bottom;padding-top:.4rem}
 th,td{padding:.28rem .8rem .28rem 0;text-align:left;border-bottom:1px solid var(--line);vertical-align:top}
-th{font-weight:600;color:var(--soft)}.number{text-align:right}
+th{font-weight:600;color:var(--soft);white-space:nowrap}.number{text-align:right}
 tbody tr:hover{background:color-mix(in srgb,var(--mark) 8%,transparent)}
 details{margin:.6rem 0;border:1px solid var(--line);border-radius:6px;padding:.45rem .9rem;background:var(--card)}
 details figure{border:0;padding:.4rem 0}
@@ -60,8 +61,10 @@ summary{cursor:pointer;font-weight:600}
 pre{overflow:auto;font-size:.82rem;line-height:1.45}
 a{color:var(--mark)}
 :focus-visible{outline:2px solid var(--mark);outline-offset:2px}
-.skip{position:absolute;left:-99rem}.skip:focus{left:1rem;top:.5rem;background:var(--card);padding:.4rem .8rem;z-index:2}
-@media (max-width:60rem){.layout{display:block}nav{position:static;padding:.8rem 0 0;max-height:none}
+.skip{position:absolute;left:-99rem}
+.skip:focus{left:1rem;top:.5rem;background:var(--card);padding:.4rem .8rem;z-index:2}
+@media (max-width:60rem){.layout{display:block}
+nav{position:static;padding:.8rem 0 0;max-height:none}
 nav ol{display:flex;flex-wrap:wrap}nav a{border-left:0;border-bottom:2px solid var(--line)}}
 @media print{nav,.skip{display:none}.layout{display:block}figure,details{break-inside:avoid}}
 """
@@ -147,7 +150,9 @@ class Page:
         marks = [' class="number"' if flag else "" for flag in numeric]
         head = "".join(f'<th scope="col"{mark}>{escape(cell)}</th>' for cell, mark in zip(header, marks, strict=True))
         body = "".join(
-            "<tr>" + "".join(f"<td{mark}>{escape(shown(cell))}</td>" for cell, mark in zip(row, marks, strict=True)) + "</tr>"
+            "<tr>"
+            + "".join(f"<td{mark}>{escape(shown(cell))}</td>" for cell, mark in zip(row, marks, strict=True))
+            + "</tr>"
             for row in rows
         )
         self._body.append(
@@ -188,7 +193,9 @@ class Page:
     def _unique(self, name: str) -> str:
         """Refuses a name that is taken."""
         if name in self._names or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-            raise InputError(f"{name!r} is taken or has other letters than A-Z, a-z, 0-9, '-' and '_'; name it otherwise")
+            raise InputError(
+                f"{name!r} is taken or has other letters than A-Z, a-z, 0-9, '-' and '_'; name it otherwise"
+            )
         self._names.add(name)
         return name
 

@@ -1,4 +1,4 @@
-"""What a Taskonomy study left in its folder, read and checked. A file that cannot be used is told by name and reason."""
+"""What a Taskonomy study left in its folder, read and checked: a file that cannot be used is named, with the reason."""
 
 import csv
 import json
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lightning_taskonomy.affinity.table import TransferKey, TransfersTable
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.tasks import Task, TaskKind, catalog
+from lightning_taskonomy.tasks import Family, Task, TaskKind, catalog
 
 __all__ = ["OPTIONAL", "REQUIRED", "Band", "Choice", "StudyResults", "TaskInfo", "Taxonomy", "read_study"]
 
@@ -129,7 +129,7 @@ class StudyResults:
 
     @property
     def targets(self) -> list[str]:
-        """Tasks that were targets, in the order of the dictionary."""
+        """Tasks that were targets, family by family."""
         named = set(self.table.targets)
         return [name for name in self.tasks if name in named]
 
@@ -219,7 +219,7 @@ def _losses(path: Path) -> dict[TransferKey, float]:
 
 
 def _tasks(path: Path, table: TransfersTable) -> dict[str, TaskInfo]:
-    """Tasks of the study; names alone, from the table, where ``tasks.json`` is absent."""
+    """Tasks of the study by family; names alone, from the table, where ``tasks.json`` is absent."""
     told = {
         name: TaskInfo(
             name,
@@ -232,7 +232,10 @@ def _tasks(path: Path, table: TransfersTable) -> dict[str, TaskInfo]:
         )
         for name, entry in _json(path, {}, dict).items()
     }
-    return {name: told.get(name, TaskInfo(name)) for name in dict.fromkeys((*told, *table.targets, *table.sources))}
+    names = dict.fromkeys((*told, *table.targets, *table.sources))
+    order = {family.value: rank for rank, family in enumerate(Family)}
+    found = [told.get(name, TaskInfo(name)) for name in names]
+    return {task.name: task for task in sorted(found, key=lambda t: order.get(t.family, len(order)))}
 
 
 def _taxonomy(entry: Mapping[str, Any], path: Path) -> Taxonomy:
@@ -244,8 +247,15 @@ def _taxonomy(entry: Mapping[str, Any], path: Path) -> Taxonomy:
             int(entry["max_order"]),
             tuple(entry["sources"]),
             tuple(
-                Choice(choice["target"], tuple(choice["sources"]), int(choice.get("order") or len(choice["sources"])),
-                       choice["kind"], choice.get("affinity"), choice.get("gain"), choice.get("quality"))  # fmt: skip
+                Choice(
+                    choice["target"],
+                    tuple(choice["sources"]),
+                    int(choice.get("order") or len(choice["sources"])),
+                    choice["kind"],
+                    choice.get("affinity"),
+                    choice.get("gain"),
+                    choice.get("quality"),
+                )
                 for choice in entry["policy"]
             ),
             entry.get("objective"),

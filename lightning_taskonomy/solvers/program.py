@@ -1,4 +1,4 @@
-"""Mixed binary programs and the two libraries that solve them: python-mip (CBC) and SciPy (HiGHS)."""
+"""Binary programs and the two libraries that solve them: python-mip (CBC) and SciPy (HiGHS)."""
 
 import math
 import time
@@ -42,16 +42,16 @@ class Answer:
 
 @dataclass(frozen=True)
 class Program:
-    """Minimise over 0 <= x <= 1.
+    """Minimise over x in {0, 1}ⁿ.
 
     Args:
-        binaries: The last so many of the n variables are 0 or 1, the others may lie between.
         size: n.
+        decisions: The last so many variables decide; the others follow from them.
         rows: The constraints.
     """
 
     size: int
-    binaries: int
+    decisions: int
     rows: list[Row] = field(default_factory=list)
 
     def minimise(
@@ -74,7 +74,7 @@ class Program:
             backend: Which library.
             gap: The relative gap at which the search may stop.
             deadline: ``time.perf_counter()`` at which it must.
-            accept: Exact test of the binary part.
+            accept: Exact test of the decisions.
         """
         rows = [*self.rows, *extra]
         search = _by_mip if backend == "mip" else _by_scipy
@@ -85,10 +85,10 @@ class Program:
             answer = search(self, objective, rows, gap, seconds)
             if answer.x is None:
                 return answer
-            chosen = answer.x[self.size - self.binaries :] > 0.5
+            chosen = answer.x[self.size - self.decisions :] > 0.5
             if accept(chosen):
                 return answer
-            columns = np.arange(self.size - self.binaries, self.size)
+            columns = np.arange(self.size - self.decisions, self.size)
             rows.append(Row(columns, np.where(chosen, -1.0, 1.0), lower=1.0 - int(chosen.sum())))
 
 
@@ -100,11 +100,7 @@ def _by_mip(program: Program, objective: NDArray[np.float64], rows: list[Row], g
     model.threads = 1
     model.max_mip_gap, model.max_mip_gap_abs = gap, 0.0
     model.integer_tol = model.infeas_tol = model.opt_tol = 1e-9
-    continuous = program.size - program.binaries
-    x = [
-        model.add_var(lb=0.0, ub=1.0, obj=float(cost), var_type=mip.CONTINUOUS if index < continuous else mip.BINARY)
-        for index, cost in enumerate(objective)
-    ]
+    x = [model.add_var(obj=float(cost), var_type=mip.BINARY) for cost in objective]
     for row in rows:
         terms = mip.LinExpr([x[column] for column in row.columns], [float(value) for value in row.coefficients])
         if row.lower == row.upper:
@@ -142,8 +138,16 @@ def _by_scipy(program: Program, objective: NDArray[np.float64], rows: list[Row],
     )
     limits = LinearConstraint(matrix, np.array([row.lower for row in rows]), np.array([row.upper for row in rows]))
     options = {"mip_rel_gap": gap} | ({"time_limit": seconds} if seconds < math.inf else {})
-    integrality = np.arange(program.size) >= program.size - program.binaries
-    found = milp(objective, constraints=limits, bounds=Bounds(0, 1), integrality=integrality, options=options)
+    for presolve in (True, False):  # HiGHS's presolve fails once in thousands of problems ("Solve error")
+        found = milp(
+            objective,
+            constraints=limits,
+            bounds=Bounds(0, 1),
+            integrality=np.ones(program.size),
+            options=options | {"presolve": presolve},
+        )
+        if found.status != 4:
+            break
     if found.status == 2:
         return Answer(None, math.inf, "infeasible")
     if found.status not in (0, 1):

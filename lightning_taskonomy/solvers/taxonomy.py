@@ -5,7 +5,7 @@ Taskonomy (Zamir et al., CVPR 2018), section 3.4.
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,9 @@ __all__ = ["TaxonomySolution", "TaxonomySolver", "solve_taxonomy"]
 
 SAME = 1e-9
 """Objectives (and label costs) closer than this share of them are the same."""
+
+ROUGHLY_SAME = 1e-7
+"""What the solvers are told instead, whose own tolerances are about 1e-9; the exact test follows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +66,7 @@ class TaxonomySolver:
     second one as a row of 2s that must not exceed -1, which nothing meets, and puts label costs on transfers; this
     follows their meaning. The first constraint is aggregated: for each source and target, the chosen transfers into
     the target that need the source are at most the source's variable, one row instead of one per transfer and the
-    tighter one. Given the sources, each target simply takes its best transfer, so that only sources need be binary.
-    Transfers that a better one from fewer sources dominates are left out, which changes no answer.
+    tighter one. Transfers that a better one from fewer sources dominates are left out, which changes no answer.
 
     A transfer of kind ``task_specific`` trains the target itself and needs the target among the sources.
 
@@ -198,69 +200,88 @@ class TaxonomySolver:
 
     def _solve(self, problem: TaxonomyProblem, budget: float, max_order: int, start: float) -> TaxonomySolution:
         deadline = math.inf if self.time_limit is None else start + self.time_limit
-        spend = Row(np.arange(problem.program.size), problem.over_sources(problem.costs), upper=budget * (1 + SAME))
         reward = np.zeros(problem.program.size)
         reward[problem.performance.columns] = -problem.scale * problem.performance.coefficients
+
+        def affordable(chosen: NDArray[np.bool_]) -> bool:
+            return problem.cost(chosen) <= budget * (1 + SAME) and problem.policy(chosen) is not None
+
+        spend = Row(
+            np.arange(problem.program.size), problem.over_sources(problem.costs), upper=budget * (1 + ROUGHLY_SAME)
+        )
         answer = problem.program.minimise(
-            reward,
-            spend,
-            backend=self.backend,
-            gap=self.gap,
-            deadline=deadline,
-            accept=lambda chosen: problem.policy(chosen) is not None and problem.cost(chosen) <= spend.upper,
+            reward, spend, backend=self.backend, gap=self.gap, deadline=deadline, accept=affordable
         )
         if answer.status == "infeasible":
             raise self._infeasible(problem, budget)
         if answer.x is None:
             raise InputError(f"time_limit {self.time_limit} s ended before any taxonomy was found: allow more time")
         chosen = problem.pruned(_sources(problem, answer))
-        objective = problem.objective(chosen)
-        share = max(0.0, -answer.bound / problem.scale - objective) / max(abs(objective), 1e-300)
+        best = problem.objective(chosen)
+        share = max(0.0, -answer.bound / problem.scale - best) / max(abs(best), 1e-300)
         proven = share <= 1e-6 if self.gap == 0 and answer.status == "optimal" else share <= SAME
         if proven and self.gap == 0:
-            chosen = self._tie_broken(problem, chosen, spend, deadline)
-        return _solution(problem, chosen, budget, max_order, proven, 0.0 if proven else share, start)
-
-    def _tie_broken(
-        self, problem: TaxonomyProblem, chosen: NDArray[np.bool_], spend: Row, deadline: float
-    ) -> NDArray[np.bool_]:
-        """The taxonomy that the documented rule picks among the optimal ones; ``chosen`` is one of them."""
-        costs = problem.costs / max(problem.costs.max(), 1e-300)
-        stages = [costs] if len(set(problem.costs)) > 1 else []
-        best = problem.objective(chosen)
-        limits = [spend]
-        for weights in [*stages, problem.tie_weights]:
-            floor = best - SAME * abs(best)
             keep = Row(
                 problem.performance.columns,
                 problem.scale * problem.performance.coefficients,
-                lower=problem.scale * floor,
+                lower=problem.scale * best * (1 - ROUGHLY_SAME),
             )
+            chosen = self._cheapest(
+                problem,
+                [keep, spend],
+                lambda other: affordable(other) and problem.objective(other) >= best * (1 - SAME),
+                deadline,
+                chosen,
+            )
+        return _solution(problem, chosen, budget, max_order, proven, 0.0 if proven else share, start)
 
-            def accept(candidate: NDArray[np.bool_], floor: float = floor) -> bool:
-                return problem.objective(candidate) >= floor and all(
-                    math.fsum(limit.coefficients[-len(candidate) :][candidate]) <= limit.upper for limit in limits
-                )
+    def _cheapest(
+        self,
+        problem: TaxonomyProblem,
+        rows: list[Row],
+        accept: Callable[[NDArray[np.bool_]], bool],
+        deadline: float,
+        chosen: NDArray[np.bool_],
+    ) -> NDArray[np.bool_]:
+        """The sources of lowest cost, then fewest, then by name, among those that rows and the exact test accept.
 
+        Args:
+            problem: What is solved.
+            rows: The test as constraints, a little wider.
+            accept: The exact test; holds for ``chosen``, and for sources that a policy does not use left out.
+            deadline: When to return the best so far.
+            chosen: Where to start.
+        """
+        costs = problem.costs / max(problem.costs.max(), 1e-300)
+        limits: list[tuple[NDArray[np.float64], float]] = []
+        for weights in (costs, problem.tie_weights) if np.ptp(costs) > 0 else (problem.tie_weights,):
             answer = problem.program.minimise(
                 problem.over_sources(1e3 * weights),
-                keep,
-                *limits,
+                *rows,
+                *(
+                    Row(np.arange(problem.program.size), problem.over_sources(spent), upper=limit * (1 + ROUGHLY_SAME))
+                    for spent, limit in limits
+                ),
                 backend=self.backend,
                 deadline=deadline,
-                accept=accept,
+                accept=lambda other: (
+                    accept(other) and all(math.fsum(spent[other]) <= limit * (1 + SAME) for spent, limit in limits)
+                ),
             )
-            if answer.x is None:
+            if answer.x is None:  # out of time: the objective is the same
                 break
             chosen = problem.pruned(_sources(problem, answer))
-            spent = math.fsum(weights[chosen])
-            limits.append(Row(np.arange(problem.program.size), problem.over_sources(weights), upper=spent * (1 + SAME)))
+            limits.append((weights, math.fsum(weights[chosen])))
         return chosen
 
     def _infeasible(self, problem: TaxonomyProblem, budget: float) -> InputError:
         """The error that names the budget that would do."""
-        answer = problem.program.minimise(problem.over_sources(problem.costs), backend=self.backend)
-        cheapest = problem.pruned(_sources(problem, answer))
+        everything = np.ones(len(problem.sources), dtype=bool)
+        cheapest = self._cheapest(problem, [], lambda other: problem.policy(other) is not None, math.inf, everything)
+        if problem.cost(cheapest) <= budget:
+            raise RuntimeError(
+                f"the solver library lost a taxonomy of cost {problem.cost(cheapest)}: try another backend"
+            )
         names = ", ".join(name for name, taken in zip(problem.sources, cheapest, strict=True) if taken)
         return InputError(
             f"budget {budget:g} is below what any taxonomy costs: the cheapest sources that reach all "

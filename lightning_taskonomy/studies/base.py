@@ -1,33 +1,15 @@
-"""What every study is: settings that are checked at once, a run that resumes, results that a logger can take."""
+"""What every study is: settings that are checked at once, a run that resumes."""
 
 import fcntl
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.studies.results import Results
 
-__all__ = ["Results", "Study", "locked"]
-
-
-@dataclass
-class Results:
-    """What a study hands to the loggers.
-
-    Args:
-        scalars: Numbers by key.
-        tables: Columns and rows by key.
-        figures: Picture files by key.
-        report: The page, if there is one.
-    """
-
-    scalars: dict[str, float] = field(default_factory=dict)
-    tables: dict[str, tuple[list[str], list[list[Any]]]] = field(default_factory=dict)
-    figures: dict[str, Path] = field(default_factory=dict)
-    report: Path | None = None
+__all__ = ["Study", "locked"]
 
 
 class Study(ABC):

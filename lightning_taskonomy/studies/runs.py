@@ -9,10 +9,7 @@ from typing import Any
 
 from lightning_taskonomy.studies.engine import Job
 
-__all__ = ["RunSpec", "Spec", "content_hash"]
-
-Spec = dict[str, Any]
-"""A class and its arguments as in a recipe: ``class_path`` and ``init_args``; or a plain group of settings."""
+__all__ = ["RunSpec", "content_hash"]
 
 
 def content_hash(content: Any, root: Path) -> str:

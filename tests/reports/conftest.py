@@ -20,7 +20,9 @@ NINE = (
 def label(task: Task, generator: np.random.Generator, size: int) -> np.ndarray:
     """A smooth random label of any dense kind."""
     y, x = np.mgrid[0:size, 0:size] / size
-    planes = np.stack([np.sin(3 * generator.normal() * x + 4 * generator.normal() * y + c) for c in range(task.channels)])
+    planes = np.stack(
+        [np.sin(3 * generator.normal() * x + 4 * generator.normal() * y + c) for c in range(task.channels)]
+    )
     if task.kind is TaskKind.NORMALS:
         planes[2] -= 2
         return (planes / np.linalg.norm(planes, axis=0)).astype(np.float32)
@@ -76,24 +78,53 @@ def make_study(folder: Path, names: tuple[str, ...] = NINE, orders: int = 2, siz
                 usable = [r for r in rows if r[0] == target and len(r[1]) <= order and set(r[1]) <= set(chosen)]
                 best_row = min(usable, key=lambda r: r[3])
                 key = best_row[:3]
-                policy.append({"target": target, "sources": list(best_row[1]), "order": len(best_row[1]),
-                               "kind": best_row[2], "affinity": affinity[key], "gain": gain[key],
-                               "quality": quality[key]})  # fmt: skip
+                policy.append(
+                    {
+                        "target": target,
+                        "sources": list(best_row[1]),
+                        "order": len(best_row[1]),
+                        "kind": best_row[2],
+                        "affinity": affinity[key],
+                        "gain": gain[key],
+                        "quality": quality[key],
+                    }
+                )
             means = {f"mean_{n}": float(np.mean([p[n] for p in policy])) for n in ("gain", "quality")}
             random = {n: [means[f"mean_{n}"] * f for f in (0.5, 0.7, 0.85)] for n in ("gain", "quality")}
-            solutions.append({
-                "budget": budget, "max_order": order, "objective": sum(p["affinity"] for p in policy), "proven": True,
-                "gap": 0.0, "seconds": 0.01, "sources": chosen, "policy": policy, **means,
-                "random": {**random, "p_value": 0.001},
-            })  # fmt: skip
+            solutions.append(
+                {
+                    "budget": budget,
+                    "max_order": order,
+                    "objective": sum(p["affinity"] for p in policy),
+                    "proven": True,
+                    "gap": 0.0,
+                    "seconds": 0.01,
+                    "sources": chosen,
+                    "policy": policy,
+                    **means,
+                    "random": {**random, "p_value": 0.001},
+                }
+            )
     _json(folder / "solutions.json", solutions)
     sanity = [f"{n},{generator.uniform(0.6, 1)},{generator.uniform(0.4, 1)}" for n in targets]
-    (folder / "sanity.csv").write_text("task,win_rate_vs_average,win_rate_vs_random_encoder\n" + "\n".join(sanity) + "\n")
+    (folder / "sanity.csv").write_text(
+        "task,win_rate_vs_average,win_rate_vs_random_encoder\n" + "\n".join(sanity) + "\n"
+    )
     pairs = [("depth_z", "normals"), ("normals", "curvature")]
-    _json(folder / "control.json", [
-        {"source": s, "target": t, "affinity_per_seed": [0.21, 0.24, 0.2], "random_per_seed": [0.05, 0.06, 0.04],
-         "shuffled_per_seed": [0.1, 0.11, 0.09], "gain_per_seed": [0.9, 0.86, 0.91]} for s, t in pairs
-    ])  # fmt: skip
+    _json(
+        folder / "control.json",
+        [
+            {
+                "source": s,
+                "target": t,
+                "affinity_per_seed": [0.21, 0.24, 0.2],
+                "random_per_seed": [0.05, 0.06, 0.04],
+                "shuffled_per_seed": [0.1, 0.11, 0.09],
+                "gain_per_seed": [0.9, 0.86, 0.91],
+            }
+            for s, t in pairs
+        ],
+    )
     arrays = {}
     for name in targets:
         if tasks[name].is_dense:
@@ -103,17 +134,31 @@ def make_study(folder: Path, names: tuple[str, ...] = NINE, orders: int = 2, siz
             for column in ("task_specific", "scratch", "transfer"):
                 arrays[f"{name}/{column}"] = np.stack([label(tasks[name], generator, size) for _ in range(3)])
     np.savez(folder / "examples.npz", **arrays)
-    _json(folder / "costs.json", {
-        "task_specific": {"runs": len(names), "seconds": 120.5}, "transfer": {"runs": 40, "seconds": 61.0},
-        "scratch": {"runs": len(targets), "seconds": 20.0},
-        "labels": {"labels_per_source": 2000, "labels_per_transfer": 200},
-    })  # fmt: skip
+    _json(
+        folder / "costs.json",
+        {
+            "task_specific": {"runs": len(names), "seconds": 120.5},
+            "transfer": {"runs": 40, "seconds": 61.0},
+            "scratch": {"runs": len(targets), "seconds": 20.0},
+            "labels": {"labels_per_source": 2000, "labels_per_transfer": 200},
+        },
+    )
     (folder / "config.yaml").write_text("seed: 0\nname: <quick> & small\n")
     _json(folder / "failures.json", [{"run": "transfer-3", "error": "loss is NaN <script>alert(1)</script>"}])
-    _json(folder / "tasks.json", {
-        n: {"family": t.family.value, "kind": t.kind.value, "channels": t.channels, "source_only": t.source_only,
-            "units": t.units, "class_names": t.class_names} for n, t in tasks.items()
-    })  # fmt: skip
+    _json(
+        folder / "tasks.json",
+        {
+            n: {
+                "family": t.family.value,
+                "kind": t.kind.value,
+                "channels": t.channels,
+                "source_only": t.source_only,
+                "units": t.units,
+                "class_names": t.class_names,
+            }
+            for n, t in tasks.items()
+        },
+    )
     return folder
 
 

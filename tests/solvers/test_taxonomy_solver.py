@@ -54,18 +54,18 @@ def random_options(table, seed, ties):
     return options
 
 
-def by_enumeration(table, budget, max_order, label_costs=None, importance=None, forbidden=(), required=(), source_only=(),
-                   target_only=()):  # fmt: skip
+def by_enumeration(table, *, budget, max_order, label_costs=None, importance=None, **closed):
     """(objective, sources) by trying every set of sources, ties by the documented rule; None if infeasible."""
     costs, weights = label_costs or {}, importance or {}
-    targets = [name for name in table.targets if name not in source_only]
-    free = [name for name in table.sources if name not in (*forbidden, *target_only)]
+    targets = [name for name in table.targets if name not in closed.get("source_only", ())]
+    unused = {*closed.get("forbidden", ()), *closed.get("target_only", ())}
+    free = [name for name in table.sources if name not in unused]
     rows = [row for row in table.transfers if row.order <= max_order]
     found = []
     for size in range(len(free) + 1):
         for chosen in itertools.combinations(free, size):
             cost = sum(costs.get(name, 1.0) for name in chosen)
-            if cost > budget or not set(required) <= set(chosen):
+            if cost > budget or not set(closed.get("required", ())) <= set(chosen):
                 continue
             best = [
                 max(
@@ -100,7 +100,7 @@ def test_both_backends_find_what_enumeration_finds(seed, ties):
     for backend in BACKENDS:
         solver = TaxonomySolver(**options, backend=backend)
         if expected is None:
-            with pytest.raises(InputError, match="budget|exactly one transfer"):
+            with pytest.raises(InputError, match=r"budget|exactly one transfer"):
                 solver.solve(table)
             continue
         answer = solver.solve(table)

@@ -76,7 +76,7 @@ def _free(room: Room, eye: Table, margin: float) -> bool:
 
 def _worth(room: Room, camera: Camera) -> float:
     """How full a view is: distinct objects and classes, less what is too near or bare."""
-    pixels = geometry(room.prims, room.groups, room.size, camera.eye, camera.axes, camera.focal, _PROBE)
+    pixels = geometry(room.prims, room.nodes, room.size, camera.eye, camera.axes, camera.focal, _PROBE)
     index = pixels[:, 1].astype(int)
     labels, areas = room.prims[index, CLASS].astype(int), np.bincount(room.prims[index, INSTANCE].astype(int))
     classes = np.bincount(labels, minlength=21)[3:]
@@ -116,7 +116,7 @@ def choose(room: Room, rng: np.random.Generator) -> Camera:
 
 def fixating(room: Room, first: Camera, rng: np.random.Generator) -> Camera:
     """A second camera that looks at the point in the middle of the first view, from elsewhere."""
-    probe = geometry(room.prims, room.groups, room.size, first.eye, first.axes, first.focal, 1)[0]
+    probe = geometry(room.prims, room.nodes, room.size, first.eye, first.axes, first.focal, 1)[0]
     point, reach = probe[2:5], min(0.9, 0.4 * probe[0])
     for attempt in range(_TRIES):
         move = rng.uniform(-1, 1, 3) * [1, 0.35, 1] * reach * (1 - 0.9 * attempt / _TRIES)
@@ -124,7 +124,7 @@ def fixating(room: Room, first: Camera, rng: np.random.Generator) -> Camera:
         if not _free(room, eye, 0.1) or np.linalg.norm(move) < 0.05:
             continue
         camera = look(eye, point - eye, rng.normal(0, 0.04), first.focal)
-        seen = geometry(room.prims, room.groups, room.size, camera.eye, camera.axes, camera.focal, 1)[0]
+        seen = geometry(room.prims, room.nodes, room.size, camera.eye, camera.axes, camera.focal, 1)[0]
         if np.linalg.norm(seen[2:5] - point) < 1e-3:
             return camera
     return look(first.eye, point - first.eye, rng.normal(0, 0.04), first.focal)

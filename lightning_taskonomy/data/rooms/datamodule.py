@@ -26,7 +26,7 @@ class RoomsDataModule(TaskDataModule):
         validation_buildings: Buildings of the validation split; transfers train there.
         test_buildings: Buildings of the test split.
         samples: Colour samples along each side of a pixel that lies on an edge; 1 is the fastest.
-        cache: A folder to keep rendered samples in; None renders them every time.
+        cache: A folder to keep rendered samples in, filled when first needed; None renders them every time.
         **options: As ``TaskDataModule``.
 
     Raises:
@@ -54,4 +54,7 @@ class RoomsDataModule(TaskDataModule):
         if split not in _FIRST:
             raise InputError(f"rooms has no split {split!r}{hint(split, _FIRST)}")
         buildings = range(_FIRST[split], _FIRST[split] + self.buildings[split])
-        return RoomsDataset(buildings, self.views, self.size, keys, samples=self.samples, cache=self.cache)
+        samples = RoomsDataset(buildings, self.views, self.size, keys, samples=self.samples, cache=self.cache)
+        if self.cache is not None:
+            samples.prepare(self.num_workers)
+        return samples

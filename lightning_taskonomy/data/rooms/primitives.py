@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from lightning_taskonomy.tasks.catalog.rooms import SEMANTIC_CLASSES
 
 __all__ = [
-    "BALL", "BOX", "CLASS", "COLUMNS", "COS", "CYLINDER", "EMIT", "GLOSS", "GROUP_COLUMNS", "HX", "INSTANCE", "INVERSE",
-    "LIGHT_COLUMNS", "RED", "RED2", "ROLL", "SCALE", "SEED", "SHAPE", "SHELL", "SIN", "TEXTURE", "CX", "Color", "Primitives",
+    "BALL", "BOX", "CLASS", "COLUMNS", "COS", "CX", "CYLINDER", "EMIT", "GLOSS", "HX", "INSTANCE", "INVERSE",
+    "LIGHT_COLUMNS", "NODE_COLUMNS", "RED", "RED2", "ROLL", "SCALE", "SEED", "SHAPE", "SHELL", "SIN", "TEXTURE", "Color",
+    "Primitives",
 ]  # fmt: skip
 
 BOX, BALL, CYLINDER, ROLL = range(4)
@@ -26,14 +27,19 @@ SHAPE, CX, HX, COS, SIN, RED, RED2, TEXTURE, SCALE, SEED, EMIT, GLOSS, CLASS, IN
 """Columns of the table: centre at CX.., half sizes at HX.., two colours at RED.. and RED2.., 1/half sizes at INVERSE.."""
 
 COLUMNS = 25
-GROUP_COLUMNS = 9
-"""Per object: bounds low x y z, high x y z, first row, past-the-last row, whether it casts shadows."""
+NODE_COLUMNS = 9
+"""Per node of the tree of bounds, depth first: low x y z, high x y z, first row, past-the-last row (equal where the node
+has children), the node to go on with when a ray misses this one."""
 LIGHT_COLUMNS = 11
 """Per light: kind (0 lamp, 1 window), x y z, radius or half width, half height, cos and sin of the yaw, r g b."""
 SHELL = 6
 """The first rows are the room's own faces: floor, ceiling, walls at -z, +z, -x, +x, seen from inside."""
 
+_LEAF = 2
+
 Color = NDArray[np.float64]
+Bounds = NDArray[np.float64]
+Ids = NDArray[np.int64]
 
 
 class Primitives:
@@ -103,17 +109,45 @@ class Primitives:
         self.lights.append([1.0, *position, *half, math.cos(yaw), math.sin(yaw), *color])
 
     def table(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """The tables of primitives, of objects with their bounds, and of lights."""
-        head, rest = self.rows[:SHELL], sorted(self.rows[SHELL:], key=lambda row: row[INSTANCE])
-        rows = np.array(head + rest)
-        ids = rows[SHELL:, INSTANCE]
-        starts = SHELL + np.flatnonzero(np.diff(ids, prepend=-1.0))
+        """The tables of primitives, of the tree of their bounds, and of lights."""
+        rows = np.array(self.rows)
         cos, sin, half = np.abs(rows[:, COS]), np.abs(rows[:, SIN]), rows[:, HX : HX + 3]
         reach = np.stack([cos * half[:, 0] + sin * half[:, 2], half[:, 1], sin * half[:, 0] + cos * half[:, 2]], 1)
         low, high = rows[:, CX : CX + 3] - reach - 1e-6, rows[:, CX : CX + 3] + reach + 1e-6
-        ends = np.append(starts[1:], len(rows))
-        dark = np.minimum.reduceat(rows[:, EMIT], starts) < 0.5
-        groups = np.column_stack(
-            [np.minimum.reduceat(low, starts), np.maximum.reduceat(high, starts), starts, ends, dark.astype(float)]
-        )
-        return rows, groups, np.array(self.lights).reshape(-1, LIGHT_COLUMNS)
+        order, nodes = list(range(SHELL)), list[list[float]]()
+
+        def grow(members: Ids) -> None:
+            bottom, top = low[members].min(0), high[members].max(0)
+            node = [*bottom, *top, 0.0, 0.0, 0.0]
+            nodes.append(node)
+            if len(members) <= _LEAF:
+                node[6:8] = len(order), len(order) + len(members)
+                order.extend(members.tolist())
+            else:
+                first, second = _split(members, low, high)
+                grow(first)
+                grow(second)
+            node[8] = len(nodes)
+
+        grow(np.arange(SHELL, len(rows)))
+        return rows[order], np.array(nodes), np.array(self.lights).reshape(-1, LIGHT_COLUMNS)
+
+
+def _split(members: Ids, low: Bounds, high: Bounds) -> tuple[Ids, Ids]:
+    """The cut across an axis that leaves the least surface times members on its two sides."""
+    best, halves = np.inf, (members[:1], members[1:])
+    for axis in range(3):
+        ordered = members[np.argsort(low[members, axis] + high[members, axis], kind="stable")]
+        count = np.arange(1, len(ordered))
+        left = np.maximum.accumulate(high[ordered]) - np.minimum.accumulate(low[ordered])
+        back = ordered[::-1]
+        right = (np.maximum.accumulate(high[back]) - np.minimum.accumulate(low[back]))[::-1]
+        cost = count * _area(left[:-1]) + count[::-1] * _area(right[1:])
+        k = int(np.argmin(cost))
+        if cost[k] < best:
+            best, halves = cost[k], (ordered[: k + 1], ordered[k + 1 :])
+    return halves
+
+
+def _area(sides: Bounds) -> Bounds:
+    return np.asarray(sides[:, 0] * sides[:, 1] + sides[:, 1] * sides[:, 2] + sides[:, 2] * sides[:, 0])

@@ -1,7 +1,7 @@
 """The ray caster: what a ray meets first, what blocks it, and the geometry of the surface it meets.
 
-A ray is tested against the room's faces first, then against the bounds of every object, and against an object's own
-primitives only inside its bounds. Normals and principal curvatures are exact, from the quadrics' own equations
+A ray is tested against the room's faces first, then down a tree of bounds (depth first, each node knows where to go on
+when it is missed), and against primitives only in the leaves it enters. Normals and principal curvatures are exact, from the quadrics' own equations
 (Goldman, Curvature formulas for implicit curves and surfaces, CAGD 2005, section 3).
 """
 
@@ -61,14 +61,14 @@ def _meet(prims: Table, i: int, ox: float, oy: float, oz: float, dx: float, dy: 
 
 @compiled
 def _enters(
-    groups: Table, g: int, ox: float, oy: float, oz: float, ix: float, iy: float, iz: float, limit: float
+    nodes: Table, g: int, ox: float, oy: float, oz: float, ix: float, iy: float, iz: float, limit: float
 ) -> bool:
-    """Whether a ray, with the inverse of its direction, enters an object's bounds before ``limit``."""
-    a, b = (groups[g, 0] - ox) * ix, (groups[g, 3] - ox) * ix
+    """Whether a ray, with the inverse of its direction, enters a node's bounds before ``limit``."""
+    a, b = (nodes[g, 0] - ox) * ix, (nodes[g, 3] - ox) * ix
     near, far = min(a, b), max(a, b)
-    a, b = (groups[g, 1] - oy) * iy, (groups[g, 4] - oy) * iy
+    a, b = (nodes[g, 1] - oy) * iy, (nodes[g, 4] - oy) * iy
     near, far = max(near, min(a, b)), min(far, max(a, b))
-    a, b = (groups[g, 2] - oz) * iz, (groups[g, 5] - oz) * iz
+    a, b = (nodes[g, 2] - oz) * iz, (nodes[g, 5] - oz) * iz
     near, far = max(near, min(a, b)), min(far, max(a, b))
     return near <= far and far > 0 and near < limit
 
@@ -92,13 +92,13 @@ def _shell(room: Table, ox: float, oy: float, oz: float, dx: float, dy: float, d
 
 @compiled
 def cast(
-    prims: Table, groups: Table, room: Table, ox: float, oy: float, oz: float, dx: float, dy: float, dz: float
+    prims: Table, nodes: Table, room: Table, ox: float, oy: float, oz: float, dx: float, dy: float, dz: float
 ) -> tuple[float, int]:
     """What a ray meets first.
 
     Args:
         prims: (P, COLUMNS) the primitives, the room's faces first.
-        groups: (G, GROUP_COLUMNS) the objects.
+        nodes: (N, NODE_COLUMNS) the tree of their bounds.
         room: Half width, height, half depth in metres.
         ox: Origin, inside the room, in metres.
         oy: Likewise.
@@ -114,19 +114,23 @@ def cast(
     ix = 1 / dx if abs(dx) > 1e-12 else 1e12
     iy = 1 / dy if abs(dy) > 1e-12 else 1e12
     iz = 1 / dz if abs(dz) > 1e-12 else 1e12
-    for g in range(groups.shape[0]):
-        if _enters(groups, g, ox, oy, oz, ix, iy, iz, best):
-            for i in range(int(groups[g, 6]), int(groups[g, 7])):
+    node = 0
+    while node < nodes.shape[0]:
+        if _enters(nodes, node, ox, oy, oz, ix, iy, iz, best):
+            for i in range(int(nodes[node, 6]), int(nodes[node, 7])):
                 t = _meet(prims, i, ox, oy, oz, dx, dy, dz)
                 if t < best:
                     best, index = t, i
+            node += 1
+        else:
+            node = int(nodes[node, 8])
     return best, index
 
 
 @compiled
 def blocked(
     prims: Table,
-    groups: Table,
+    nodes: Table,
     ox: float,
     oy: float,
     oz: float,
@@ -135,15 +139,19 @@ def blocked(
     dz: float,
     limit: float,
 ) -> bool:
-    """Whether an object (not the room itself, not a lamp) lies on the ray before ``limit``."""
+    """Whether a primitive (not the room itself) lies on the ray before ``limit``."""
     ix = 1 / dx if abs(dx) > 1e-12 else 1e12
     iy = 1 / dy if abs(dy) > 1e-12 else 1e12
     iz = 1 / dz if abs(dz) > 1e-12 else 1e12
-    for g in range(groups.shape[0]):
-        if groups[g, 8] > 0 and _enters(groups, g, ox, oy, oz, ix, iy, iz, limit):
-            for i in range(int(groups[g, 6]), int(groups[g, 7])):
+    node = 0
+    while node < nodes.shape[0]:
+        if _enters(nodes, node, ox, oy, oz, ix, iy, iz, limit):
+            for i in range(int(nodes[node, 6]), int(nodes[node, 7])):
                 if _meet(prims, i, ox, oy, oz, dx, dy, dz) < limit:
                     return True
+            node += 1
+        else:
+            node = int(nodes[node, 8])
     return False
 
 

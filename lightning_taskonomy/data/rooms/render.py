@@ -6,14 +6,17 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_taskonomy.data.rooms import labels, picture
+from lightning_taskonomy.data.rooms import labels, matching, picture, segments
 from lightning_taskonomy.data.rooms.camera import Camera, choose, fixating, relative_pose, turned
 from lightning_taskonomy.data.rooms.scene import ROOMS_PER_BUILDING, Room, build_room
 from lightning_taskonomy.data.rooms.seeds import Stream, generator
 from lightning_taskonomy.data.rooms.shading import geometry, radiance, visibility
 from lightning_taskonomy.errors import InputError, hint
 
-__all__ = ["KEYS", "SIZES", "View", "render_view"]
+__all__ = ["KEYS", "SIZES", "VERSION", "View", "render_view"]
+
+VERSION = 1
+"""Counts changes of what is rendered; a cache of another version is another cache."""
 
 SIZES = (32, 512)
 """The smallest and largest picture, pixels along each side."""
@@ -22,7 +25,7 @@ Table = NDArray[np.float64]
 Label = NDArray[np.generic]
 Image = NDArray[np.uint8]
 
-_SHADOW_RAYS = 2
+_MAX_SHADOW_RAYS = 3
 
 _GEOMETRIC: Mapping[str, Callable[[Table, Camera], Label]] = {
     "depth_z": labels.depth_z,
@@ -38,7 +41,8 @@ _PICTURE: Mapping[str, Callable[[Image], Label]] = {"edges_2d": picture.edges_2d
 KEYS = frozenset(
     {
         "image", *_GEOMETRIC, *_PICTURE, "semantic", "object_class", "scene_class", "room_layout", "vanishing_points",
-        "pair_fixated", "pose_fixated", "pair_nonfixated", "pose_nonfixated", "triplet", "egomotion",
+        "pair_fixated", "pose_fixated", "pair_nonfixated", "pose_nonfixated", "triplet", "egomotion", "pair_matching",
+        "matching", "segments_2d", "segments_25d",
     }
 )  # fmt: skip
 """The keys ``render_view`` offers."""
@@ -68,6 +72,7 @@ class View:
         self.room, self.cameras = _placed(building, view)
         self._pixels: dict[int, Table] = {}
         self._images: dict[int, Image] = {}
+        self._matching: tuple[Image, int] | None = None
 
     def camera(self, index: int) -> Camera:
         """Camera 0 of the view itself, 1 fixating the same point, 2 turned elsewhere, 3 further on from 2."""
@@ -84,7 +89,7 @@ class View:
         """(H * W, GEOMETRY_COLUMNS) what the pixels' centres see through a camera."""
         if index not in self._pixels:
             c, room = self.camera(index), self.room
-            self._pixels[index] = geometry(room.prims, room.groups, room.size, c.eye, c.axes, c.focal, self.size)
+            self._pixels[index] = geometry(room.prims, room.nodes, room.size, c.eye, c.axes, c.focal, self.size)
         return self._pixels[index]
 
     def image(self, index: int = 0) -> Image:
@@ -95,16 +100,17 @@ class View:
 
     def _picture(self, index: int) -> Image:
         room, n, c, pixels = self.room, self.size, self.camera(index), self.pixels(index)
-        tables = room.prims, room.groups, room.size, room.lights, room.sun
-        seen = visibility(*tables, pixels, n, _SHADOW_RAYS)
+        tables = room.prims, room.nodes, room.size, room.lights, room.sun
+        seen = visibility(*tables, pixels, n, min(self.samples, _MAX_SHADOW_RAYS))
         light = radiance(*tables, c.eye, c.axes, c.focal, pixels, seen, n, self.samples)
         rng = generator(Stream.SENSOR, self.building, self.view, index)
         balance = 1 + rng.normal(0, 0.02, 3)
         level = np.mean(np.minimum(light, 2.0)) ** 0.8
-        light = light * balance * (0.42 * np.exp(rng.normal(0, 0.1)) / max(level, 0.02))
-        light = light * (1 + light / 2.6**2) / (1 + light) * 1.12
+        light = light * balance * (0.46 * np.exp(rng.normal(0, 0.1)) / max(level, 0.02))
+        light = light**1.12 * 1.12
+        light = light * (1 + light / 2.4**2) / (1 + light)
         noise = rng.standard_normal(light.shape, np.float32)
-        signal = np.clip(light, 0, 1) ** (1 / 2.1) + noise * (0.006 + 0.012 * np.sqrt(np.clip(light, 0, 1)))
+        signal = np.clip(light, 0, 1) ** (1 / 2.1) + noise * (0.005 + 0.008 * np.sqrt(np.clip(light, 0, 1)))
         return np.clip(np.rint(signal * 255), 0, 255).astype(np.uint8).T.reshape(3, n, n)
 
     def render(self, keys: Collection[str]) -> dict[str, Label]:
@@ -152,7 +158,23 @@ class View:
                 return self._poses((0, 2))
             case "egomotion":
                 return self._poses((0, 2), (2, 3), (0, 3))
+            case "pair_matching":
+                return self._patches()[0]
+            case "matching":
+                return np.array(self._patches()[1])
+            case "segments_2d":
+                return segments.segments_2d(self.image())
+            case "segments_25d":
+                n, pixels = self.size, self.pixels()
+                return segments.segments_25d(self.image(), pixels[:, 0].reshape(n, n), pixels[:, 5:8].reshape(n, n, 3))
         raise InputError(f"rooms has no {key!r}{hint(key, KEYS)}")
+
+    def _patches(self) -> tuple[Image, int]:
+        if self._matching is None:
+            images, pixels = (self.image(0), self.image(1)), (self.pixels(0), self.pixels(1))
+            rng = generator(Stream.MATCHING, self.building, self.view)
+            self._matching = matching.pair(images, pixels, self.camera(1), rng)
+        return self._matching
 
     def _poses(self, *pairs: tuple[int, int]) -> Label:
         poses = [relative_pose(self.camera(a), self.camera(b)) for a, b in pairs]

@@ -51,7 +51,7 @@ class Room:
         scene_class: Its index in ``SCENE_CLASSES``.
         size: (3,) half width, height, half depth in metres; the floor's centre is the origin.
         prims: (P, COLUMNS) primitives.
-        groups: (G, GROUP_COLUMNS) objects.
+        nodes: (N, NODE_COLUMNS) the tree of their bounds.
         lights: (L, LIGHT_COLUMNS) lights.
         sun: (6,) direction towards the sun and its colour, black if it does not shine.
         footprints: (F, 5) of the furniture: low x, low z, high x, high z, height.
@@ -60,7 +60,7 @@ class Room:
     scene_class: int
     size: Table
     prims: Table
-    groups: Table
+    nodes: Table
     lights: Table
     sun: Table
     footprints: Table
@@ -92,9 +92,9 @@ class _Builder:
         self._furnish()
         for _ in range(int(self.rng.integers(3, 8))):
             self._picture()
-        prims, groups, lights = self.parts.table()
+        prims, nodes, lights = self.parts.table()
         return Room(
-            SCENE_CLASSES.index(self.name), np.array([self.w, self.h, self.d]), prims, groups, lights, self.sun,
+            SCENE_CLASSES.index(self.name), np.array([self.w, self.h, self.d]), prims, nodes, lights, self.sun,
             np.array(self.floor).reshape(-1, 5),
         )  # fmt: skip
 

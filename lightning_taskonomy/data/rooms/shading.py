@@ -24,12 +24,12 @@ _AMBIENT_REACH = 0.8
 
 
 @compiled
-def geometry(prims: Table, groups: Table, room: Table, eye: Table, axes: Table, focal: float, size: int) -> Table:
+def geometry(prims: Table, nodes: Table, room: Table, eye: Table, axes: Table, focal: float, size: int) -> Table:
     """What the centre of every pixel sees.
 
     Args:
         prims: (P, COLUMNS) the primitives.
-        groups: (G, GROUP_COLUMNS) the objects.
+        nodes: (N, NODE_COLUMNS) the tree of their bounds.
         room: Half width, height, half depth in metres.
         eye: (3,) the camera.
         axes: (3, 3) its right, down and forward in the world.
@@ -47,7 +47,7 @@ def geometry(prims: Table, groups: Table, room: Table, eye: Table, axes: Table, 
             dx = x * axes[0, 0] + y * axes[1, 0] + axes[2, 0]
             dy = x * axes[0, 1] + y * axes[1, 1] + axes[2, 1]
             dz = x * axes[0, 2] + y * axes[1, 2] + axes[2, 2]
-            t, i = cast(prims, groups, room, eye[0], eye[1], eye[2], dx, dy, dz)
+            t, i = cast(prims, nodes, room, eye[0], eye[1], eye[2], dx, dy, dz)
             pixel = out[row * size + column]
             pixel[0], pixel[1] = t, i
             pixel[2], pixel[3], pixel[4] = eye[0] + t * dx, eye[1] + t * dy, eye[2] + t * dz
@@ -78,13 +78,13 @@ def _sun(room: Table, lights: Table, x: float, y: float, z: float, sun: Table) -
 
 @compiled
 def visibility(
-    prims: Table, groups: Table, room: Table, lights: Table, sun: Table, pixels: Table, size: int, rays: int
+    prims: Table, nodes: Table, room: Table, lights: Table, sun: Table, pixels: Table, size: int, rays: int
 ) -> Table:
     """How much of every light each pixel sees.
 
     Args:
         prims: (P, COLUMNS) the primitives.
-        groups: (G, GROUP_COLUMNS) the objects.
+        nodes: (N, NODE_COLUMNS) the tree of their bounds.
         room: Half width, height, half depth in metres.
         lights: (L, LIGHT_COLUMNS) the lights.
         sun: (6,) direction towards the sun and its colour, black if it does not shine.
@@ -113,7 +113,7 @@ def visibility(
             px, py, pz = x + _AMBIENT_REACH * dx, y + _AMBIENT_REACH * dy, z + _AMBIENT_REACH * dz
             if py < 0 or py > room[1] or abs(px) > room[0] or abs(pz) > room[2]:
                 open_ = 0.4
-            if blocked(prims, groups, x, y, z, dx, dy, dz, _AMBIENT_REACH):
+            if blocked(prims, nodes, x, y, z, dx, dy, dz, _AMBIENT_REACH):
                 open_ = 0.0
             raw[k, 0] += open_ / (2 * rays)
         for m in range(lights.shape[0]):
@@ -127,11 +127,11 @@ def visibility(
                 else:
                     lx, ly, lz = lx + light[4] * q * math.cos(a), ly + light[4] * 0.5 * (q - 0.5), lz + light[4] * q * math.sin(a)
                 dx, dy, dz = lx - x, ly - y, lz - z
-                if dx * nx + dy * ny + dz * nz > 0 and not blocked(prims, groups, x, y, z, dx, dy, dz, 0.97):
+                if dx * nx + dy * ny + dz * nz > 0 and not blocked(prims, nodes, x, y, z, dx, dy, dz, 0.97):
                     raw[k, m + 1] += 1.0 / rays
         if shines and sun[0] * nx + sun[1] * ny + sun[2] * nz > 0:
             t = _sun(room, lights, x, y, z, sun)
-            if t > 0 and not blocked(prims, groups, x, y, z, sun[0], sun[1], sun[2], t - 0.15):
+            if t > 0 and not blocked(prims, nodes, x, y, z, sun[0], sun[1], sun[2], t - 0.15):
                 raw[k, count - 1] = 1.0
     out = np.empty((n, count))
     total = np.empty(count)
@@ -162,7 +162,7 @@ def _light(
     r, g, b = albedo(prims, i, p[6], p[7], p[10], p[11], p[12], pixel)
     r, g, b = r**2.0, g**2.0, b**2.0
     nx, ny, nz = p[3], p[4], p[5]
-    ambient = (0.30 + 0.10 * ny) * (0.15 + 0.85 * seen[0])
+    ambient = (0.26 + 0.08 * ny) * (0.08 + 0.92 * seen[0])
     lr, lg, lb, sr, sg, sb = ambient * 1.0, ambient * 0.98, ambient * 0.97, 0.0, 0.0, 0.0
     gloss = prims[i, GLOSS]
     for m in range(lights.shape[0]):
@@ -193,7 +193,7 @@ def _light(
 
 @compiled
 def _view(
-    prims: Table, groups: Table, room: Table, lights: Table, sun: Table, eye: Table,
+    prims: Table, nodes: Table, room: Table, lights: Table, sun: Table, eye: Table,
     dx: float, dy: float, dz: float, t: float, i: int, p: Table, width: float, seen: Table, scratch: Table, out: Table,
 ) -> None:  # fmt: skip
     """Colour along one viewing ray that meets primitive i at t, with its mirror image if it is glossy."""
@@ -206,7 +206,7 @@ def _view(
         facing = -(dx * p[3] + dy * p[4] + dz * p[5])
         rx, ry, rz = dx + 2 * facing * p[3], dy + 2 * facing * p[4], dz + 2 * facing * p[5]
         ox, oy, oz = p[0] + 2e-3 * p[3], p[1] + 2e-3 * p[4], p[2] + 2e-3 * p[5]
-        far, j = cast(prims, groups, room, ox, oy, oz, rx, ry, rz)
+        far, j = cast(prims, nodes, room, ox, oy, oz, rx, ry, rz)
         q = scratch[:13]
         q[0], q[1], q[2] = ox + far * rx, oy + far * ry, oz + far * rz
         surface(prims, j, q[0], q[1], q[2], q[3:])
@@ -221,14 +221,14 @@ def _view(
 
 @compiled
 def radiance(
-    prims: Table, groups: Table, room: Table, lights: Table, sun: Table, eye: Table, axes: Table, focal: float,
+    prims: Table, nodes: Table, room: Table, lights: Table, sun: Table, eye: Table, axes: Table, focal: float,
     pixels: Table, seen: Table, size: int, samples: int,
 ) -> Table:  # fmt: skip
     """The linear colour of every pixel.
 
     Args:
         prims: (P, COLUMNS) the primitives.
-        groups: (G, GROUP_COLUMNS) the objects.
+        nodes: (N, NODE_COLUMNS) the tree of their bounds.
         room: Half width, height, half depth in metres.
         lights: (L, LIGHT_COLUMNS) the lights.
         sun: (6,) direction towards the sun and its colour.
@@ -252,7 +252,7 @@ def radiance(
         dz = x * axes[0, 2] + y * axes[1, 2] + axes[2, 2]
         p = pixels[k]
         _view(
-            prims, groups, room, lights, sun, eye, dx, dy, dz, p[0], int(p[1]), p[2:], width, seen[k], scratch, out[k]
+            prims, nodes, room, lights, sun, eye, dx, dy, dz, p[0], int(p[1]), p[2:], width, seen[k], scratch, out[k]
         )  # fmt: skip
     if samples < 2:
         return out
@@ -264,7 +264,7 @@ def radiance(
             if 0 <= r < size and 0 <= c < size:
                 j = r * size + c
                 jump = abs(out[j, 0] - out[k, 0]) + abs(out[j, 1] - out[k, 1]) + abs(out[j, 2] - out[k, 2])
-                if pixels[j, 1] != pixels[k, 1] or jump > 0.15 * (0.1 + out[k, 0] + out[k, 1] + out[k, 2]):
+                if pixels[j, 1] != pixels[k, 1] or jump > 0.25 * (0.1 + out[k, 0] + out[k, 1] + out[k, 2]):
                     edge = True
         if not edge:
             continue
@@ -275,7 +275,7 @@ def radiance(
             dx = x * axes[0, 0] + y * axes[1, 0] + axes[2, 0]
             dy = x * axes[0, 1] + y * axes[1, 1] + axes[2, 1]
             dz = x * axes[0, 2] + y * axes[1, 2] + axes[2, 2]
-            t, i = cast(prims, groups, room, eye[0], eye[1], eye[2], dx, dy, dz)
+            t, i = cast(prims, nodes, room, eye[0], eye[1], eye[2], dx, dy, dz)
             hit[0], hit[1], hit[2] = eye[0] + t * dx, eye[1] + t * dy, eye[2] + t * dz
             surface(prims, i, hit[0], hit[1], hit[2], hit[3:])
             best, closest = k, math.inf  # the shadows of the nearest pixel on the same surface
@@ -287,7 +287,7 @@ def radiance(
                     if d < closest:
                         best, closest = r * size + c, d
             _view(
-                prims, groups, room, lights, sun, eye, dx, dy, dz, t, i, hit, width / samples, seen[best], scratch, color
+                prims, nodes, room, lights, sun, eye, dx, dy, dz, t, i, hit, width / samples, seen[best], scratch, color
             )  # fmt: skip
             for c in range(3):
                 fine[k, c] += min(color[c], 4.0) / (samples * samples)

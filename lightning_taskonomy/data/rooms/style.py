@@ -44,4 +44,4 @@ class Style:
     def cloth(self, rng: np.random.Generator) -> Color:
         """A fabric's or small thing's colour."""
         hue = self.cloth_hue + rng.choice([0.0, 0.08, 0.5, 0.58]) if rng.random() < 0.6 else rng.random()
-        return hsv(hue + rng.normal(0, 0.02), rng.uniform(0.2, 0.75), rng.uniform(0.35, 0.9))
+        return hsv(hue + rng.normal(0, 0.02), rng.uniform(0.12, 0.62), rng.uniform(0.35, 0.88))

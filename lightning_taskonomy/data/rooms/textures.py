@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_taskonomy.data.rooms.compiled import compiled
-from lightning_taskonomy.data.rooms.primitives import RED, RED2, SCALE, SEED, TEXTURE
+from lightning_taskonomy.data.rooms.primitives import HX, RED, RED2, SCALE, SEED, TEXTURE
 
 __all__ = [
     "BOOKS", "BRICK", "CHECK", "FABRIC", "LEAF", "MARBLE", "PICTURE", "PLAIN", "PLANKS", "RUG", "SKY", "STRIPE", "TILE",
@@ -81,6 +81,8 @@ def albedo(
     if kind == PLAIN:
         k = 1 + 0.08 * _detail(u + seed, v, 3.0, pixel)
     elif kind == WOOD or kind == PLANKS:
+        if kind == WOOD and prims[i, HX + 1] > prims[i, HX]:
+            u, v = v, u  # the grain runs up tall things
         if kind == PLANKS:
             row = math.floor(v * 8)
             along = u * 0.9 + _random(row, seed) * 7

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lightning_taskonomy.errors import InputError
 
-__all__ = ["Backbone", "load_weights", "read_weights"]
+__all__ = ["Backbone", "load_weights", "own_weights", "read_weights"]
 
 
 class Backbone(nn.Module):
@@ -26,8 +26,12 @@ class Backbone(nn.Module):
     """Channels of each feature map."""
     reductions: list[int]
     """Image pixels per pixel of each feature map, along each axis; maps go from fine to coarse."""
+    mean: Tensor
+    std: Tensor
 
-    def __init__(self, mean: Sequence[float] = (0.485, 0.456, 0.406), std: Sequence[float] = (0.229, 0.224, 0.225)) -> None:
+    def __init__(
+        self, mean: Sequence[float] = (0.485, 0.456, 0.406), std: Sequence[float] = (0.229, 0.224, 0.225)
+    ) -> None:
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
@@ -50,6 +54,19 @@ class Backbone(nn.Module):
     def normalise(self, image: Tensor) -> Tensor:
         """Images in [0, 1] to about zero mean and unit variance."""
         return (image - self.mean) / self.std
+
+    def load_own(self, path: str | Path) -> None:
+        """Loads the weights of a run of this library; leaves a file of other weights alone.
+
+        Args:
+            path: Weights of a whole module (those of its backbone are taken) or of a backbone.
+
+        Raises:
+            InputError: They are of another backbone.
+        """
+        own = own_weights(read_weights(path))
+        if own is not None:
+            load_weights(self, own, origin=str(path))
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -76,22 +93,33 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"weight file {str(path)!r} cannot be read ({reason}); it must hold tensors by name only") from error
+        raise InputError(
+            f"weight file {str(path)!r} cannot be read ({reason}); it must hold tensors by name only"
+        ) from error
     for key in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()) or not content:
+    if (
+        not isinstance(content, Mapping)
+        or not all(isinstance(value, Tensor) for value in content.values())
+        or not content
+    ):
         raise InputError(f"weight file {str(path)!r} does not hold tensors by name; save a model's state_dict()")
     return {str(name).removeprefix("module."): value for name, value in content.items()}
 
 
+def own_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    """The backbone's weights among those of a run of this library; None if they come from elsewhere."""
+    backbone = {
+        name.removeprefix("backbone."): value for name, value in weights.items() if name.startswith("backbone.")
+    }
+    if backbone:
+        return backbone
+    return dict(weights) if any(name.startswith("model.") for name in weights) else None
+
+
 def load_weights(
-    module: nn.Module,
-    weights: Mapping[str, Tensor],
-    *,
-    origin: str,
-    optional: Collection[str] = (),
-    ignored: Collection[str] = (),
+    module: nn.Module, weights: Mapping[str, Tensor], *, origin: str, optional: Collection[str] = ()
 ) -> None:
     """Loads weights into a module; every name and shape must fit, but for the parts named.
 
@@ -100,14 +128,13 @@ def load_weights(
         weights: Tensors by name.
         origin: Where they come from, for the message.
         optional: Beginnings of names that the weights may lack.
-        ignored: Beginnings of names that the module may lack.
 
     Raises:
-        InputError: Something is missing, left over or of another shape; nothing has been loaded then.
+        InputError: Something is missing or left over, or of another shape; nothing has been loaded then.
     """
     own = module.state_dict()
     missing = [name for name in own if name not in weights and not name.startswith(tuple(optional))]
-    left = [name for name in weights if name not in own and not name.startswith(tuple(ignored))]
+    left = [name for name in weights if name not in own]
     shapes = [
         f"{name} {tuple(weights[name].shape)} instead of {tuple(value.shape)}"
         for name, value in own.items()
@@ -120,5 +147,7 @@ def load_weights(
             for what, names in problems.items()
             if names
         )
-        raise InputError(f"weights of {origin} do not fit {type(module).__name__}: {told}; give the weights of this network")
-    module.load_state_dict({name: value for name, value in weights.items() if name in own}, strict=False)
+        raise InputError(
+            f"weights of {origin} do not fit {type(module).__name__}: {told}; give the weights of this network"
+        )
+    module.load_state_dict(weights, strict=False)

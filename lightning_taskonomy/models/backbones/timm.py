@@ -1,15 +1,16 @@
 """Any timm model as a backbone."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import timm
-from torch import Tensor, nn
+from torch import Tensor
 
 from lightning_taskonomy.errors import InputError, hint
-from lightning_taskonomy.models.backbones.base import Backbone, load_weights, read_weights
+from lightning_taskonomy.models.backbones.base import Backbone, load_weights, own_weights, read_weights
 
-__all__ = ["TimmBackbone"]
+__all__ = ["TimmBackbone", "create_features"]
 
 
 class TimmBackbone(Backbone):
@@ -18,15 +19,15 @@ class TimmBackbone(Backbone):
     Args:
         name: A name of ``timm.list_models()``, such as ``resnet18`` or ``convnext_tiny.fb_in22k``.
         pretrained: Load timm's weights, downloaded or from its cache.
-        weights: A local file instead (safetensors, or a torch file): the weights of the whole timm model, whose classifier
-            is left out, or those of a run of this library with the same backbone.
+        weights: A local file instead (safetensors, or a torch file): the weights of the whole timm model, whose
+            classifier is left out, or those of a run of this library with the same backbone.
         out_indices: Which of the model's maps to give; all by default.
         output_stride: Replaces strides by dilation beyond this reduction, where the model can.
         in_chans: Channels of the image.
         options: More arguments of ``timm.create_model``, such as ``{dynamic_img_size: true}`` for vision transformers.
 
     Raises:
-        InputError: The name is unknown, the model gives no feature maps or refuses an option, or the weights do not fit.
+        InputError: The name is unknown, the model gives no maps or refuses an option, or the weights do not fit.
     """
 
     def __init__(
@@ -40,34 +41,71 @@ class TimmBackbone(Backbone):
         in_chans: int = 3,
         options: dict[str, Any] | None = None,
     ) -> None:
-        if not timm.is_model(name):
-            raise InputError(f"no timm model {name!r}{hint(name.split('.')[0], timm.list_models())}")
-        state = None if weights is None else read_weights(weights)
-        if state is not None and not _is_own(state):
-            _require_timm(name, state, str(weights))
-            pretrained, source = True, {"state_dict": state}
-        else:
-            pretrained, source = pretrained and state is None, None
-        model = _create(
+        model = create_features(
             name,
             pretrained=pretrained,
-            pretrained_cfg_overlay=source,
-            features_only=True,
+            weights=weights,
             out_indices=out_indices,
             output_stride=output_stride,
             in_chans=in_chans,
             **(options or {}),
         )
-        super().__init__(*(_per_channel(model.pretrained_cfg[key], in_chans) for key in ("mean", "std")))
+        mean, std = (_per_channel(model.pretrained_cfg[key], in_chans) for key in ("mean", "std"))
+        super().__init__(mean, std)
         self.model = model
         self.channels_last = getattr(model, "output_fmt", None) == "NHWC"
         self.out_channels = list(model.feature_info.channels())
         self.reductions = list(model.feature_info.reduction())
-        if state is not None and _is_own(state):
-            own = {key.removeprefix("backbone."): value for key, value in state.items() if key.startswith("backbone.")}
-            self.own_weights = (own or state, str(weights))
+        if weights is not None:
+            self.load_own(weights)
 
     def features(self, image: Tensor) -> list[Tensor]:
         """The timm model's feature maps, channels first."""
         maps = self.model(image)
         return [m.permute(0, 3, 1, 2).contiguous() for m in maps] if self.channels_last else list(maps)
+
+
+def create_features(name: str, *, pretrained: bool = False, weights: str | Path | None = None, **options: Any) -> Any:
+    """A timm model that returns feature maps.
+
+    Args:
+        name: A name of ``timm.list_models()``, with or without a tag of weights.
+        pretrained: Load timm's weights, downloaded or from its cache.
+        weights: A file of the whole timm model's weights instead; every name and shape must fit, but for the
+            classifier. The weights of a run of this library are left for ``Backbone.load_own``.
+        options: More arguments of ``timm.create_model``; None is the model's default. Parts that an option adds to the
+            plain model, such as the convolution of ``replace_stem_pool``, start at random.
+
+    Raises:
+        InputError: The name is unknown, the model gives no maps or refuses an option, the weights do not fit or
+            cannot be downloaded.
+    """
+    if not timm.is_model(name):
+        raise InputError(f"no timm model {name!r}{hint(name.split('.')[0], timm.list_models())}")
+    options, overlay = {key: value for key, value in options.items() if value is not None}, None
+    if weights is not None:
+        pretrained, state = False, read_weights(weights)
+        if own_weights(state) is None:
+            whole: Any = timm.create_model(name)
+            classifier = whole.pretrained_cfg.get("classifier") or ()
+            heads = [f"{part}." for part in ([classifier] if isinstance(classifier, str) else classifier)]
+            body = {key: value for key, value in state.items() if not key.startswith(tuple(heads))}
+            load_weights(whole, body, origin=str(weights), optional=heads)
+            pretrained, overlay = True, {"state_dict": whole.state_dict()}
+    try:
+        return timm.create_model(
+            name, pretrained=pretrained, pretrained_cfg_overlay=overlay, features_only=True, **options
+        )
+    except (RuntimeError, TypeError, IndexError, AssertionError, NotImplementedError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"timm model {name!r} with {options or 'no options'} cannot be a backbone: {reason}"
+        ) from error
+    except OSError as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"pretrained weights of {name!r} cannot be had ({reason}); give a file by weights") from error
+
+
+def _per_channel(values: Sequence[float], channels: int) -> list[float]:
+    """One value per image channel; their mean where the model was not made for so many."""
+    return list(values) if len(values) == channels else [sum(values) / len(values)] * channels

@@ -32,12 +32,12 @@ class Head(nn.Module):
         if task.kind not in self.fits:
             allowed = ", ".join(sorted(kind.value for kind in self.fits))
             raise InputError(
-                f"{type(self).__name__} does not fit task {task.name!r}, which is {task.kind.value}; it serves {allowed}"
+                f"{type(self).__name__} does not fit task {task.name!r} of kind {task.kind.value}; it serves {allowed}"
             )
         if not in_channels or len(in_channels) != len(reductions):
             raise InputError(
-                f"{type(self).__name__} got {len(in_channels)} channel counts and {len(reductions)} reductions; one of each "
-                "per feature map, at least one map"
+                f"{type(self).__name__} got {len(in_channels)} channel counts and {len(reductions)} reductions; "
+                "one of each per feature map, at least one map"
             )
 
     def forward(self, features: list[Tensor], size: tuple[int, int]) -> Tensor:
@@ -59,7 +59,9 @@ class BatchNorm(nn.BatchNorm2d):
     def forward(self, input: Tensor) -> Tensor:
         """Normalises (B, C, H, W)."""
         if self.training and input.numel() == input.shape[1]:
-            return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+            return F.batch_norm(
+                input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
+            )
         return super().forward(input)
 
 
@@ -67,7 +69,7 @@ def initialise_output(layer: nn.Conv2d | nn.Linear, kind: TaskKind) -> None:
     """Starts predictions near zero; directions and embeddings, for which zero is singular, at about unit length."""
     fan_in = layer.weight[0].numel()
     unit = kind in (TaskKind.NORMALS, TaskKind.GROUPING)
-    nn.init.normal_(layer.weight, std=(1.0 if unit else 0.1) * (layer.weight.shape[0] if unit else 1) ** -0.5 * fan_in**-0.5)
+    nn.init.normal_(layer.weight, std=(fan_in * len(layer.weight)) ** -0.5 if unit else 0.1 * fan_in**-0.5)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
 

@@ -3,11 +3,11 @@
 import math
 from typing import ClassVar
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.models.heads.base import BatchNorm, Head, initialise_output
+from lightning_taskonomy.models.resize import resize
 from lightning_taskonomy.tasks import Task, TaskKind
 
 __all__ = ["DenseHead"]
@@ -16,10 +16,10 @@ __all__ = ["DenseHead"]
 class DenseHead(Head):
     """A fully convolutional decoder: convolutions, then pairs of up-convolution and convolution, then the output.
 
-    With 15 layers on features at /16 it is the decoder of Taskonomy (section 3.1: "fully convolutional, 15 layers"): 6
-    convolutions, 4 pairs up to full size, 1 output layer. With fewer layers it first gives up convolutions, then pairs,
-    and the output is enlarged bilinearly instead. Several feature maps are projected, enlarged to the finest that is read,
-    and added.
+    With 15 layers on features at /16 it is a decoder as in Taskonomy (section 4: "a 15-layer fully convolutional
+    network"): 6 convolutions, 4 pairs up to full size, 1 output layer. With fewer layers it first gives up
+    convolutions, then pairs, and the output is enlarged bilinearly instead. Several feature maps are projected,
+    enlarged to the finest that is read, and added.
 
     Args:
         in_channels: Channels of each feature map.
@@ -82,13 +82,6 @@ class DenseHead(Head):
             fused = fused + resize(other, finest)
         output: Tensor = self.output(self.decoder(fused))
         return resize(output, size)
-
-
-def resize(maps: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Maps (B, C, h, w) enlarged or reduced bilinearly to (B, C, *size); untouched if they have that size."""
-    if maps.shape[-2:] == tuple(size):
-        return maps
-    return F.interpolate(maps, size=list(size), mode="bilinear", align_corners=False)
 
 
 def _layer(convolution: nn.Conv2d | nn.ConvTranspose2d) -> list[nn.Module]:

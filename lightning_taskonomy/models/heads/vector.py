@@ -1,5 +1,6 @@
 """The heads of tasks with one answer per sample."""
 
+from itertools import pairwise
 from typing import ClassVar
 
 import torch.nn.functional as F
@@ -15,8 +16,8 @@ __all__ = ["ClassificationHead", "VectorHead"]
 class VectorHead(Head):
     """Fully connected layers on the coarsest feature map, whose layout is kept on a small grid.
 
-    Two or three layers are what Taskonomy uses for low-dimensional tasks (section 3.1); pairs, triplets and jigsaw tiles
-    come with their views side by side in channels.
+    Two or three layers are what Taskonomy uses for low-dimensional tasks (section 4); pairs, triplets and jigsaw
+    tiles come with their views side by side in channels.
 
     Args:
         in_channels: Channels of each feature map.
@@ -47,14 +48,15 @@ class VectorHead(Head):
         super().__init__(in_channels, reductions, task)
         if min(layers, hidden, grid, width) < 1:
             raise InputError(
-                f"{type(self).__name__} with layers={layers}, hidden={hidden}, grid={grid}, width={width}: all at least 1"
+                f"{type(self).__name__} with layers={layers}, hidden={hidden}, grid={grid}, width={width}: "
+                "all at least 1"
             )
         self.read, self.grid = max(range(len(reductions)), key=reductions.__getitem__), grid
         channels = in_channels[self.read]
         self.project = nn.Conv2d(channels, width, 1) if channels > width else nn.Identity()
         sizes = [min(channels, width) * grid**2] + [hidden] * (layers - 1)
         connected: list[nn.Module] = []
-        for before, after in zip(sizes, sizes[1:], strict=False):
+        for before, after in pairwise(sizes):
             connected += [nn.Linear(before, after), nn.ReLU(inplace=True)]
         self.connected = nn.Sequential(*connected)
         self.output = nn.Linear(sizes[-1], task.channels)

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.reports.figures.style import GREY, INK, MUTED, new_figure, order_style, readable, styled
+from lightning_taskonomy.reports.figures.style import GREY, INK, MUTED, new_figure, order_style, styled
 from lightning_taskonomy.reports.study import Taxonomy
 
 __all__ = ["budget_curves", "labels_saved", "seed_spread"]
@@ -37,9 +37,14 @@ def budget_curves(taxonomies: Sequence[Taxonomy]) -> Figure:
             points = [(t.budget, getattr(t, f"mean_{name}")) for t in taxonomies if t.max_order == order]
             points = sorted(p for p in points if p[1] is not None)
             axis.plot(
-                *zip(*points, strict=True) if points else ([], []), color=_COLORS[index % 4], ls=order_style(index + 1)[0],
-                marker=_MARKERS[index % 4], ms=5, lw=1.8, label=f"taxonomy, order ≤ {order}",
-            )  # fmt: skip
+                *zip(*points, strict=True) if points else ([], []),
+                color=_COLORS[index % 4],
+                ls=order_style(index + 1)[0],
+                marker=_MARKERS[index % 4],
+                ms=5,
+                lw=1.8,
+                label=f"taxonomy, order ≤ {order}",
+            )
         axis.axhline(0.5, color=INK, lw=0.8, ls=":", alpha=0.7)
         axis.set_title(f"{title}: wins against {'scratch' if name == 'gain' else 'full supervision'}")
         axis.set_xlabel("supervision budget")
@@ -53,9 +58,7 @@ def budget_curves(taxonomies: Sequence[Taxonomy]) -> Figure:
 
 
 @styled
-def labels_saved(
-    points: Sequence[tuple[float, float, float, str]], *, reference: float | None = None
-) -> Figure:
+def labels_saved(points: Sequence[tuple[float, float, float, str]], *, reference: float | None = None) -> Figure:
     """Mean quality against the share of labels used, relative to training every target fully.
 
     Args:
@@ -68,15 +71,31 @@ def labels_saved(
     axis = figure.subplots()
     for index, name in enumerate(dict.fromkeys(p[3] for p in points)):
         line = sorted((p[0], p[1], p[2]) for p in points if p[3] == name)
-        axis.plot([p[0] for p in line], [p[1] for p in line], marker=_MARKERS[index % 4], ms=5, lw=1.8, label=name,
-                  color=_COLORS[index % 4], ls=order_style(index + 1)[0])  # fmt: skip
+        axis.plot(
+            [p[0] for p in line],
+            [p[1] for p in line],
+            marker=_MARKERS[index % 4],
+            ms=5,
+            lw=1.8,
+            label=name,
+            color=_COLORS[index % 4],
+            ls=order_style(index + 1)[0],
+        )
         if index == 0:
             for share, quality, budget in line:
-                axis.annotate(f"{budget:g}", (share, quality), (0, -12), textcoords="offset points", ha="center", fontsize=7.5)
+                axis.annotate(
+                    f"{budget:g}", (share, quality), (0, -12), textcoords="offset points", ha="center", fontsize=7.5
+                )
     if reference is not None:
         axis.axhline(reference, color=INK, lw=0.8, ls=":", alpha=0.7)
-        axis.annotate("every target trained fully", (0.0, reference), (4, 3), textcoords="offset points", fontsize=8,
-                      xycoords=("axes fraction", "data"))  # fmt: skip
+        axis.annotate(
+            "every target trained fully",
+            (0.0, reference),
+            (4, 3),
+            textcoords="offset points",
+            fontsize=8,
+            xycoords=("axes fraction", "data"),
+        )
     axis.xaxis.set_major_formatter(PercentFormatter(1.0))
     axis.set_xlim(0, max(1.0, *(p[0] for p in points)) * 1.04)
     axis.set_ylim(0, max(0.6, *(p[1] for p in points)) * 1.08)
@@ -114,9 +133,13 @@ def seed_spread(
             place = row - 0.4 + thick * (index + 0.5)
             axis.barh(place, values.mean(), thick * 0.9, color=color, label=name if row == 0 else None)
             axis.errorbar(
-                values.mean(), place, xerr=[[values.mean() - values.min()], [values.max() - values.mean()]],
-                color=INK, lw=1.1, capsize=3,
-            )  # fmt: skip
+                values.mean(),
+                place,
+                xerr=[[values.mean() - values.min()], [values.max() - values.mean()]],
+                color=INK,
+                lw=1.1,
+                capsize=3,
+            )
             axis.plot(values, np.full(values.size, place), ".", color=INK, ms=4)
     if reference is not None:
         axis.axvline(reference, color=INK, lw=0.8, ls=":", alpha=0.7)
@@ -139,6 +162,13 @@ def _band(axis: Axes, taxonomies: Sequence[Taxonomy], name: str) -> None:
     known = sorted((t for t in known if t.max_order == order), key=lambda t: t.budget)
     budgets = [t.budget for t in known]
     bands = [getattr(t, f"random_{name}") for t in known]
-    axis.fill_between(budgets, [b.low for b in bands], [b.high for b in bands], color=MUTED, alpha=0.3, lw=0,
-                      label=f"random taxonomies, order ≤ {order} (5–95 %)")  # fmt: skip
+    axis.fill_between(
+        budgets,
+        [b.low for b in bands],
+        [b.high for b in bands],
+        color=MUTED,
+        alpha=0.3,
+        lw=0,
+        label=f"random taxonomies, order ≤ {order} (5–95 %)",
+    )
     axis.plot(budgets, [b.middle for b in bands], color=MUTED, lw=1.4, marker="|", label="their median")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -27,8 +28,6 @@ from lightning_taskonomy.reports.figures.style import (
 from lightning_taskonomy.reports.study import Taxonomy
 
 __all__ = ["dendrogram", "taxonomy_graph", "taxonomy_grid"]
-
-_RING = "#D55E00"
 
 
 @styled
@@ -74,7 +73,7 @@ def taxonomy_graph(
     axis.set_ylim(rows - 0.2, -1.5)
     axis.axis("off")
     left_rows = rows - (len(unused) + 1.2 if unused else 0)
-    y_left = {t: y for t, y in zip(left, _spread(len(left), left_rows), strict=True)}
+    y_left = dict(zip(left, _spread(len(left), left_rows), strict=True))
     y_right = {c.target: y for c, y in zip(transfers, _spread(len(transfers), rows), strict=True)}
     axis.text(0, -1.0, f"trained with all labels ({len(left)})", ha="right", weight="bold")
     if transfers:
@@ -85,23 +84,31 @@ def taxonomy_graph(
         style, width = order_style(choice.order)
         for source in choice.sources:
             if source in y_left:
-                ends = (0.25, y_left[source]), (3.75, y_right[choice.target])
+                ends = (0.3, y_left[source]), (3.75, y_right[choice.target])
                 curve = Curve([ends[0], (2.0, ends[0][1]), (2.0, ends[1][1]), ends[1]], [1, 4, 4, 4])
                 axis.add_patch(
-                    PathPatch(curve, fill=False, ls=style, lw=width, alpha=0.85, zorder=1, capstyle="butt",
-                              edgecolor=FAMILY_COLORS.get(families.get(source, ""), MUTED),
-                              gid=f"edge:{source}:{choice.target}")  # fmt: skip
+                    PathPatch(
+                        curve,
+                        fill=False,
+                        ls=style,
+                        lw=width,
+                        alpha=0.85,
+                        zorder=1,
+                        capstyle="butt",
+                        edgecolor=FAMILY_COLORS.get(families.get(source, ""), MUTED),
+                        gid=f"edge:{source}:{choice.target}",
+                    )
                 )
     for task, y in y_left.items():
         dim = task in source_only
         _node(axis, 0, y, families.get(task, ""), ring=True, dim=dim)
-        axis.text(-0.35, y, readable(task), ha="right", va="center", alpha=0.65 if dim else 1.0)
+        axis.text(-0.4, y, readable(task), ha="right", va="center", alpha=0.65 if dim else 1.0)
         if task in alone and alone[task].gain is not None:
-            axis.text(-4.35, y, f"gain {alone[task].gain:.2f}", ha="left", va="center", fontsize=7, color=MUTED)
+            axis.text(-4.35, y, f"gain {alone[task].gain:.2f}", ha="left", va="center", fontsize=7.5, alpha=0.75)
     for choice in transfers:
         y = y_right[choice.target]
         _node(axis, 4, y, families.get(choice.target, ""), ring=False)
-        axis.text(4.35, y, readable(choice.target), ha="left", va="center")
+        axis.text(4.3, y, readable(choice.target), ha="left", va="center")
         for x, value in ((7.72, choice.gain), (8.62, choice.quality)):
             _cell(axis, x, y, value)
     if unused:
@@ -109,7 +116,8 @@ def taxonomy_graph(
         axis.text(0, top, f"not used ({len(unused)})", ha="right", va="center", color=MUTED, fontsize=8)
         for index, task in enumerate(unused):
             _node(axis, 0, top + 0.9 + index, families.get(task, ""), ring=False, dim=True)
-            axis.text(-0.35, top + 0.9 + index, readable(task), ha="right", va="center", alpha=0.55)
+            axis.text(-0.4, top + 0.9 + index, readable(task), ha="right", va="center", alpha=0.55)
+    _settle(axis)
     orders = sorted({c.order for c in transfers})
     figure.legend(handles=_legend(families, known or [*left, *y_right], orders), loc="outside lower center", ncols=4)
     return figure
@@ -140,58 +148,90 @@ def taxonomy_grid(
     ordered = sorted(tasks, key=lambda t: (_rank(families.get(t, "")), t))
     budgets = sorted({t.budget for t in taxonomies})
     orders = sorted({t.max_order for t in taxonomies})
-    angles = np.pi / 2 - 2 * np.pi * np.arange(len(ordered)) / max(len(ordered), 1)
-    spot = {task: np.array([np.cos(a), np.sin(a)]) for task, a in zip(ordered, angles, strict=True)}
-    columns = min(len(budgets), 5)
-    lines = -(-len(budgets) // columns)
-    side = 2.3 if len(tasks) > 12 else 2.0
-    height = max(side * lines * len(orders) + 0.9, 0.19 * len(tasks) + 1.2)
-    figure = new_figure(side * columns + 2.3, height)
-    axes = figure.subplots(lines * len(orders), columns, squeeze=False)
-    for axis in axes.flat:
-        axis.axis("off")
+    lines = -(-len(budgets) // 6)
+    columns = -(-len(budgets) // lines)
+    side = (2.2 if len(tasks) > 12 else 1.9) * (0.9 if columns > 5 else 1.0)
+    figure = new_figure(side * columns + 2.2, max(side * 1.08 * lines * len(orders) + 0.1, 0.175 * len(tasks) + 0.7))
+    axis = figure.subplots()
+    axis.axis("off")
+    axis.set_aspect("equal", anchor="NW")
+    axis.set_xlim(-1.25, 2.6 * columns - 1.25)
+    axis.set_ylim(1.35 - 2.8 * lines * len(orders), 1.6)
     for taxonomy in taxonomies:
         place = budgets.index(taxonomy.budget)
         row = orders.index(taxonomy.max_order) * lines + place // columns
-        axis = axes[row, place % columns]
-        axis.set_title(f"budget {taxonomy.budget:g}, order ≤ {taxonomy.max_order}", fontsize=8.5, loc="center")
-        axis.set_xlim(-1.25, 1.25)
-        axis.set_ylim(-1.25, 1.25)
-        axis.set_aspect("equal")
-        for choice in taxonomy.policy:
-            if choice.kind == "task_specific" or choice.target not in spot:
-                continue
-            style, width = order_style(choice.order)
-            for source in choice.sources:
-                if source in spot and source != choice.target:
-                    axis.add_patch(
-                        FancyArrowPatch(
-                            tuple(spot[source]), tuple(spot[choice.target]), arrowstyle="-|>", mutation_scale=6,
-                            connectionstyle="arc3,rad=0.12", shrinkA=6.5, shrinkB=6.5, ls=style, lw=width * 0.45,
-                            color=FAMILY_COLORS.get(families.get(source, ""), MUTED), zorder=1)  # fmt: skip
-                    )
-        for number, task in enumerate(ordered, 1):
-            ring = task in taxonomy.sources
-            dim = task in source_only and not ring
-            color = FAMILY_COLORS.get(families.get(task, ""), GREY)
-            axis.plot(*spot[task], FAMILY_MARKERS.get(families.get(task, ""), "o"), ms=9.5, color=color,
-                      alpha=0.3 if dim else 1.0, mec=_RING if ring else "none", mew=2.0 if ring else 0, zorder=2)  # fmt: skip
-            axis.text(*spot[task], str(number), ha="center", va="center", fontsize=5.6, zorder=3,
-                      color="#000000", alpha=0.5 if dim else 1.0)  # fmt: skip
+        centre = (2.6 * (place % columns), -2.8 * row)
+        axis.text(
+            centre[0],
+            centre[1] + 1.28,
+            f"budget {taxonomy.budget:g}, order ≤ {taxonomy.max_order}",
+            ha="center",
+            fontsize=8.5,
+            weight="bold",
+        )
+        _wheel(axis, centre, taxonomy, ordered, families, source_only)
+    _settle(axis)
     handles = [
-        Line2D([], [], ls="", ms=7, color=FAMILY_COLORS.get(families.get(task, ""), GREY), label=f"{number} {readable(task)}",
-               marker=FAMILY_MARKERS.get(families.get(task, ""), "o"))  # fmt: skip
+        Line2D(
+            [],
+            [],
+            ls="",
+            ms=7,
+            color=FAMILY_COLORS.get(families.get(task, ""), GREY),
+            label=f"{number} {readable(task)}",
+            marker=FAMILY_MARKERS.get(families.get(task, ""), "o"),
+        )
         for number, task in enumerate(ordered, 1)
     ]
-    handles.append(Line2D([], [], ls="", marker="o", ms=7, color="none", mec=_RING, mew=2, label="trained fully"))
-    figure.legend(handles=handles, loc="outside right upper", fontsize=7.5, labelspacing=0.35, handletextpad=0.1)
+    handles.append(_trained())
+    figure.legend(handles=handles, loc="outside right upper", fontsize=7.5, labelspacing=0.3, handletextpad=0.1)
     return figure
 
 
+def _wheel(
+    axis: Axes, centre: tuple[float, float], taxonomy: Taxonomy, ordered: Sequence[str], families: Mapping[str, str],
+    source_only: Sequence[str],
+) -> None:  # fmt: skip
+    """One small taxonomy: the tasks on a unit circle about a centre."""
+    angles = np.pi / 2 - 2 * np.pi * np.arange(len(ordered)) / max(len(ordered), 1)
+    spot = {t: (centre[0] + np.cos(a), centre[1] + np.sin(a)) for t, a in zip(ordered, angles, strict=True)}
+    for choice in taxonomy.transfers:
+        style, width = order_style(choice.order)
+        for source in choice.sources:
+            if source in spot and choice.target in spot and source != choice.target:
+                axis.add_patch(
+                    FancyArrowPatch(
+                        spot[source],
+                        spot[choice.target],
+                        arrowstyle="-|>",
+                        mutation_scale=6,
+                        zorder=1,
+                        connectionstyle="arc3,rad=0.12",
+                        shrinkA=7,
+                        shrinkB=7,
+                        ls=style,
+                        lw=width * 0.45,
+                        color=FAMILY_COLORS.get(families.get(source, ""), MUTED),
+                    )
+                )
+    for number, task in enumerate(ordered, 1):
+        chosen = task in taxonomy.sources
+        dim = task in source_only and not chosen
+        _node(axis, *spot[task], families.get(task, ""), ring=chosen, dim=dim, size=9)
+        axis.text(
+            *spot[task],
+            str(number),
+            ha="center",
+            va="center",
+            fontsize=5.6,
+            zorder=4,
+            color="#000000",
+            alpha=0.55 if dim else 1.0,
+        )
+
+
 @styled
-def dendrogram(
-    linkage: ArrayLike, names: Sequence[str], *, families: Mapping[str, str] | None = None
-) -> Figure:
+def dendrogram(linkage: ArrayLike, names: Sequence[str], *, families: Mapping[str, str] | None = None) -> Figure:
     """The task similarity tree: agglomerative clustering of tasks by how they transfer to others (Fig. 13).
 
     Args:
@@ -234,6 +274,12 @@ def dendrogram(
     return figure
 
 
+def _settle(axis: Axes) -> None:
+    """Everything lies inside the axes: spares the layout the measuring of every artist."""
+    for artist in axis.get_children():
+        artist.set_in_layout(False)
+
+
 def _rank(family: str) -> int:
     """Place of a family in lists."""
     return FAMILIES.index(family) if family in FAMILIES else len(FAMILIES)
@@ -248,38 +294,59 @@ def _spread(count: int, rows: float) -> list[float]:
     return [start + step * index for index in range(count)]
 
 
-def _node(axis: Axes, x: float, y: float, family: str, *, ring: bool, dim: bool = False) -> None:
-    """A task."""
+def _node(axis: Axes, x: float, y: float, family: str, *, ring: bool, dim: bool = False, size: float = 10.0) -> None:
+    """A task; a ring says that it is trained fully."""
+    marker = FAMILY_MARKERS.get(family, "o")
     axis.plot(
-        x, y, FAMILY_MARKERS.get(family, "o"), ms=10, color=FAMILY_COLORS.get(family, GREY), alpha=0.45 if dim else 1.0,
-        mec=_RING if ring else "none", mew=2.4 if ring else 0, zorder=3, clip_on=False,
-    )  # fmt: skip
+        x,
+        y,
+        marker,
+        ms=size * (1.15 if marker == "^" else 1.0),
+        color=FAMILY_COLORS.get(family, GREY),
+        mec="none",
+        alpha=0.45 if dim else 1.0,
+        zorder=3,
+        clip_on=False,
+    )
+    if ring:
+        axis.plot(x, y, "o", ms=size * 1.6, mfc="none", mec=INK, mew=1.3, zorder=2, clip_on=False)
+
+
+def _trained() -> Line2D:
+    """The ring, for a legend."""
+    return Line2D([], [], ls="", marker="o", mfc="none", mec=INK, mew=1.3, ms=10, label="trained fully")
 
 
 def _cell(axis: Axes, x: float, y: float, value: float | None) -> None:
     """A win rate in its colour: red loses, blue wins."""
-    import matplotlib
-
     if value is None:
         axis.text(x, y, "–", ha="center", va="center", fontsize=8, color=MUTED)
         return
     color = matplotlib.colormaps["RdBu"](value)
-    axis.text(x, y, f"{value:.2f}", ha="center", va="center", fontsize=8, color=text_on(color),
-              bbox={"boxstyle": "square,pad=0.22", "facecolor": color, "edgecolor": "none"})  # fmt: skip
+    axis.text(
+        x,
+        y,
+        f"{value:.2f}",
+        ha="center",
+        va="center",
+        fontsize=8,
+        color=text_on(*color[:3]),
+        bbox={"boxstyle": "square,pad=0.22", "facecolor": color, "edgecolor": "none"},
+    )
 
 
 def _legend(families: Mapping[str, str], tasks: Sequence[str], orders: Sequence[int]) -> list[Line2D]:
     """Families and orders that are in the picture."""
     present = {families.get(task, "") for task in tasks}
     handles = [
-        Line2D([], [], ls="", marker=FAMILY_MARKERS[f], color=FAMILY_COLORS[f], ms=8, label=f) for f in FAMILIES if f in present
+        Line2D([], [], ls="", marker=FAMILY_MARKERS[f], color=FAMILY_COLORS[f], ms=8, label=f)
+        for f in FAMILIES
+        if f in present
     ]
     if orders:
-        handles.append(Line2D([], [], ls="", marker="o", color="none", mec=_RING, mew=2.2, ms=8, label="trained fully"))
+        handles.append(_trained())
     for order in sorted({min(o, 4) for o in orders}):
         style, width = order_style(order)
         label = f"order {order}" + (" or more" if order == 4 and max(orders) > 4 else "")
         handles.append(Line2D([], [], color=INK, ls=style, lw=width, label=label))
     return handles
-
-

@@ -2,15 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike, NDArray
 
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.reports.figures.style import FAMILY_COLORS, INK, new_figure, readable, styled, text_on
+from lightning_taskonomy.reports.figures.style import (
+    FAMILY_COLORS,
+    FAMILY_MARKERS,
+    INK,
+    new_figure,
+    readable,
+    styled,
+    text_on,
+)
 
 __all__ = ["affinity_matrix", "gain_quality"]
 
@@ -45,30 +54,37 @@ def affinity_matrix(
     ranges: list[str] = []
     if before is not None:
         losses = np.asarray(before, float)
-        low, high = _least(losses, np.fmin), _least(losses, np.fmax)
+        low, high = _extreme(losses, np.fmin), _extreme(losses, np.fmax)
         spread = np.where(high > low, high - low, 1.0)
         panels.append(("Before: mean loss, each row on its own scale", (losses - low) / spread))
         ranges = [f"{a:.3g}–{b:.3g}" if np.isfinite(a) else "" for a, b in zip(low[:, 0], high[:, 0], strict=True)]
     panels.append((f"After AHP: distance exp(−{beta:g}·P)", np.exp(-beta * affinities)))
     cell = 0.3 if len(sources) > 12 else 0.42
-    width = len(panels) * (cell * len(sources) + 0.9) + 1.9
-    figure = new_figure(max(width, 5.0), cell * len(targets) + 2.5)
-    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    for index, (axis, (title, values)) in enumerate(zip(axes, panels, strict=True)):
-        image = _heat(axis, values, "viridis", 0.0, 1.0)
+    stacked = len(sources) > 14
+    width, height = cell * len(sources) + 0.9, cell * len(targets) + 2.1
+    if stacked:
+        figure = new_figure(width + 1.9, len(panels) * height + 0.2)
+        axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
+    else:
+        figure = new_figure(max(len(panels) * width + 1.9, 5.0), height + 0.2)
+        axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for index, (axis, (title, shown)) in enumerate(zip(axes, panels, strict=True)):
+        image = _heat(axis, shown, "viridis", 0.0, 1.0)
         axis.set_title(title)
         axis.set_xticks(range(len(sources)), [readable(s) for s in sources], rotation=90)
         axis.set_yticks(range(len(targets)), [readable(t) for t in targets])
         axis.set_xlabel("source")
         if len(sources) <= 12:
-            _numbers(axis, image, values)
-        _family_marks(axis, targets, sources, families or {}, rows=index == 0)
-        if index == 0:
+            _numbers(axis, image, shown)
+        _family_marks(axis, targets, sources, families or {}, rows=index == 0 or stacked)
+        if index == 0 or stacked:
             axis.set_ylabel("target")
         if index == 0 and ranges:
             for row, text in enumerate(ranges):
                 axis.text(len(sources) - 0.4, row, text, fontsize=6.5, va="center", ha="left", color=INK)
-    bar = figure.colorbar(image, ax=list(axes), shrink=0.6, pad=0.01, aspect=30, ticks=[0, 0.5, 1])
+    bar = figure.colorbar(
+        image, ax=list(axes), shrink=0.6 if len(panels) * stacked < 2 else 0.3, pad=0.01, aspect=30, ticks=[0, 0.5, 1]
+    )
     bar.ax.set_yticklabels(["0 (best)", "0.5", "1 (worst)"])
     bar.outline.set_visible(False)
     return figure
@@ -116,7 +132,7 @@ def gain_quality(
     return figure
 
 
-def _least(values: NDArray[np.float64], ufunc: np.ufunc) -> NDArray[np.float64]:
+def _extreme(values: NDArray[np.float64], ufunc: np.ufunc) -> NDArray[np.float64]:
     """Row-wise extreme that passes over NaN without a warning, shape (rows, 1)."""
     result: NDArray[np.float64] = ufunc.reduce(values, axis=1, keepdims=True, initial=np.nan)
     return result
@@ -126,9 +142,7 @@ def _heat(axis: Axes, values: NDArray[np.float64], name: str, low: float, high: 
     """A heat map with thin gaps; what is missing stays hatched."""
     axis.set_facecolor("none")
     axis.add_patch(
-        matplotlib.patches.Rectangle(
-            (-0.5, -0.5), values.shape[1], values.shape[0], hatch="////", fill=False, linewidth=0, zorder=-1
-        )
+        Rectangle((-0.5, -0.5), values.shape[1], values.shape[0], hatch="////", fill=False, linewidth=0, zorder=-1)
     )
     image = axis.imshow(
         np.ma.masked_invalid(values), cmap=name, vmin=low, vmax=high, aspect="auto", interpolation="nearest"
@@ -136,7 +150,7 @@ def _heat(axis: Axes, values: NDArray[np.float64], name: str, low: float, high: 
     axis.set_xticks(np.arange(values.shape[1] + 1) - 0.5, minor=True)
     axis.set_yticks(np.arange(values.shape[0] + 1) - 0.5, minor=True)
     axis.grid(False)
-    axis.tick_params(which="both", length=0)
+    axis.tick_params(which="both", length=0, pad=9)
     for spine in axis.spines.values():
         spine.set_visible(False)
     return image
@@ -144,23 +158,24 @@ def _heat(axis: Axes, values: NDArray[np.float64], name: str, low: float, high: 
 
 def _numbers(axis: Axes, image: AxesImage, values: NDArray[np.float64], size: float = 7.0) -> None:
     """Writes each value into its cell, legibly."""
+    colors = image.to_rgba(values)
     for row, column in np.argwhere(np.isfinite(values)):
-        value = float(values[row, column])
-        color = text_on(image.cmap(image.norm(value)))
-        text = f"{value:.2f}"
-        axis.text(column, row, text[1:] if text.startswith("0.") else text, ha="center", va="center", fontsize=size, color=color)
+        color = text_on(*colors[row, column, :3])
+        text = f"{values[row, column]:.2f}"
+        text = text[1:] if text.startswith("0.") else text
+        axis.text(column, row, text, ha="center", va="center", fontsize=size, color=color, in_layout=False)
 
 
 def _family_marks(
     axis: Axes, rows_of: Sequence[str], columns_of: Sequence[str], families: Mapping[str, str], *, rows: bool
 ) -> None:
-    """A bar in its family's colour between a task's name and its row or column."""
-    if rows:
-        for row, task in enumerate(rows_of):
-            if families.get(task) in FAMILY_COLORS:
-                axis.plot([-0.011] * 2, [row - 0.42, row + 0.42], transform=axis.get_yaxis_transform(), lw=3,
-                          color=FAMILY_COLORS[families[task]], clip_on=False, solid_capstyle="butt")  # fmt: skip
-    for column, task in enumerate(columns_of):
-        if families.get(task) in FAMILY_COLORS:
-            axis.plot([column - 0.42, column + 0.42], [-0.011] * 2, transform=axis.get_xaxis_transform(), lw=3,
-                      color=FAMILY_COLORS[families[task]], clip_on=False, solid_capstyle="butt")  # fmt: skip
+    """The mark of its family between a task's name and its row or column."""
+    places = [(task, -0.01, float(row), axis.get_yaxis_transform()) for row, task in enumerate(rows_of) if rows]
+    places += [(task, float(row), -0.01, axis.get_xaxis_transform()) for row, task in enumerate(columns_of)]
+    for task, x, y, transform in places:
+        family = families.get(task, "")
+        if family in FAMILY_COLORS:
+            mark = Line2D([x], [y], marker=FAMILY_MARKERS[family], ms=4.5, color=FAMILY_COLORS[family], mec="none")
+            mark.set_transform(transform)
+            axis.add_artist(mark)
+            mark.set_clip_path(None)

@@ -45,19 +45,26 @@ def qualitative(
     if not rows:
         raise InputError("no example to draw; give at least one task with its pictures")
     present: Sequence[str] = [name for name in columns if any(name in shown for shown in pictures.values())]
-    figure = new_figure(1.75 * len(present) + 1.2, 1.75 * len(rows) + 0.3)
-    axes = figure.subplots(len(rows), len(present), squeeze=False)
-    for line, (task, index) in zip(axes, rows, strict=True):
-        for axis, name in zip(line, present, strict=True):
-            axis.set_xticks([])
-            axis.set_yticks([])
-            for spine in axis.spines.values():
-                spine.set_visible(False)
+    figure = new_figure(1.6 * len(present) + 1.5, 1.6 * len(rows) + 0.35)
+    axis = figure.subplots()
+    axis.axis("off")
+    for row, (task, index) in enumerate(rows):
+        for column, name in enumerate(present):
             if name in pictures[task]:
-                axis.imshow(pictures[task][name][index], interpolation="nearest")
+                axis.imshow(
+                    pictures[task][name][index],
+                    interpolation="nearest",
+                    extent=(column, column + 0.97, row + 0.97, row),
+                )
         if index == 0:
             note = (notes or {}).get(task, "")
-            line[0].set_ylabel(readable(task) + (f"\n{note}" if note else ""), fontsize=8)
-    for axis, name in zip(axes[0], present, strict=True):
-        axis.set_title(columns[name], loc="center", fontsize=9)
+            axis.text(
+                -0.06, row + 0.1, "\n".join(readable(task).split()), ha="right", va="top", weight="bold", fontsize=8
+            )
+            axis.text(-0.06, row + 0.9, note, ha="right", va="bottom", fontsize=6.5)
+    for column, name in enumerate(present):
+        axis.text(column + 0.485, -0.04, columns[name], ha="center", va="bottom")
+    axis.set_xlim(-0.85, len(present))
+    axis.set_ylim(len(rows), -0.2)
+    axis.set_aspect("equal")
     return figure

@@ -1,18 +1,19 @@
 """One look for all figures: ink, families, orders. Figures are plain matplotlib figures, without global state."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import wraps
 from io import BytesIO, StringIO
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import matplotlib
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 __all__ = [
-    "FAMILIES", "FAMILY_COLORS", "FAMILY_MARKERS", "GREEN", "GREY", "INK", "MUTED", "ORDER_STYLES", "ORDER_WIDTHS",
-    "family_of", "new_figure", "order_style", "readable", "styled", "text_on", "to_png", "to_svg",
+    "FAMILIES", "FAMILY_COLORS", "FAMILY_MARKERS", "GREY", "INK", "MUTED", "ORDER_STYLES", "ORDER_WIDTHS", "new_figure",
+    "order_style", "readable", "styled", "text_on", "to_png", "to_svg",
 ]  # fmt: skip
 
 INK = "#1f2430"
@@ -20,7 +21,6 @@ INK = "#1f2430"
 MUTED = "#8a8f9a"
 """Grids and secondary marks, visible on light and on dark."""
 GREY = "#b9bdc6"
-GREEN = "#009E73"
 
 FAMILIES = ("2D", "3D", "low-dimensional", "semantic")
 FAMILY_COLORS = {"2D": "#E69F00", "3D": "#56B4E9", "low-dimensional": "#009E73", "semantic": "#CC79A7"}
@@ -30,14 +30,30 @@ FAMILY_MARKERS = {"2D": "s", "3D": "o", "low-dimensional": "^", "semantic": "D"}
 ORDER_STYLES: tuple[str | tuple[int, tuple[float, ...]], ...] = ("-", (0, (5, 1.6)), (0, (2.2, 1.4)), (0, (1, 1.4)))
 ORDER_WIDTHS = (2.4, 1.9, 1.6, 1.3)
 
-_STYLE = {
-    "font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 10, "axes.labelsize": 9, "legend.fontsize": 8.5,
-    "xtick.labelsize": 8.5, "ytick.labelsize": 8.5, "axes.titleweight": "bold", "axes.titlelocation": "left",
-    "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": MUTED, "axes.titlecolor": INK, "xtick.color": INK,
-    "ytick.color": INK, "legend.labelcolor": INK, "legend.frameon": False, "axes.spines.top": False,
-    "axes.spines.right": False, "axes.facecolor": "none", "figure.facecolor": "white", "grid.color": MUTED,
-    "grid.alpha": 0.25, "grid.linewidth": 0.6, "svg.fonttype": "path", "hatch.color": "#96969e", "hatch.linewidth": 0.8,
-}  # fmt: skip
+_STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.fontsize": 8.5,
+    "legend.frameon": False,
+    **{f"{name}color": INK for name in ("text.", "axes.label", "axes.title", "xtick.", "ytick.", "legend.label")},
+    "axes.edgecolor": MUTED,
+    "axes.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "figure.facecolor": "white",
+    "image.composite_image": False,
+    "grid.color": MUTED,
+    "grid.alpha": 0.25,
+    "grid.linewidth": 0.6,
+    "hatch.color": "#96969e",
+    "hatch.linewidth": 0.8,
+}
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -49,7 +65,8 @@ def styled(function: Callable[P, T]) -> Callable[P, T]:
     @wraps(function)
     def inside(*args: P.args, **kwargs: P.kwargs) -> T:
         with matplotlib.rc_context():
-            matplotlib.rcParams.update(matplotlib.rcParamsDefault | {"backend": matplotlib.rcParams["backend"]} | _STYLE)
+            matplotlib.rcdefaults()
+            matplotlib.rcParams.update(_STYLE)
             return function(*args, **kwargs)
 
     return inside
@@ -57,7 +74,7 @@ def styled(function: Callable[P, T]) -> Callable[P, T]:
 
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure of that size in inches, with its own canvas: no window, no pyplot, nothing to close."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=120)
     FigureCanvasAgg(figure)
     return figure
 
@@ -67,27 +84,27 @@ def readable(task: str) -> str:
     return task.replace("_", " ")
 
 
-def family_of(task: str, families: Mapping[str, str]) -> str:
-    """The family of a task, or an empty string where unknown."""
-    return families.get(task, "")
-
-
 def order_style(order: int) -> tuple[str | tuple[int, tuple[float, ...]], float]:
     """Line style and width of a transfer of that order; orders above four look like four."""
     index = min(max(order, 1), len(ORDER_STYLES)) - 1
     return ORDER_STYLES[index], ORDER_WIDTHS[index]
 
 
-def text_on(color: tuple[float, ...]) -> str:
-    """Black or white, whichever is legible on that RGB(A) of 0 to 1."""
-    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color[:3])
-    return "#000000" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.18 else "#ffffff"
+def text_on(red: float, green: float, blue: float) -> str:
+    """Black or white, whichever is legible on that colour of 0 to 1 (WCAG's relative luminance)."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (red, green, blue)]
+    return "#000000" if 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] > 0.18 else "#ffffff"
 
 
-def to_png(figure: Figure, dots_per_inch: int = 130) -> bytes:
-    """The figure as a PNG on white."""
+def to_png(figure: Figure) -> bytes:
+    """The figure as a PNG on white, at the figure's own resolution. Its layout is fixed from then on."""
+    from PIL import Image
+
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    figure.set_layout_engine("none")
     stream = BytesIO()
-    figure.savefig(stream, format="png", dpi=dots_per_inch, metadata={"Software": None})
+    Image.fromarray(np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])).save(stream, "PNG")
     return stream.getvalue()
 
 
@@ -105,7 +122,7 @@ def to_svg(figure: Figure, name: str) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r"<!--.*?-->\n?", "", text, flags=re.DOTALL)
-    text = re.sub(r'id="([^"]+)"', rf'id="{name}-\1"', text)
+    text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
     text = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', text)
     text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
     return text.replace(INK, "currentColor")

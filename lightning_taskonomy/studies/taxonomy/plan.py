@@ -7,7 +7,8 @@ from typing import Any
 
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.studies.engine import Job
-from lightning_taskonomy.studies.runs import RunSpec, Spec, content_hash
+from lightning_taskonomy.studies.runs import RunSpec, content_hash
+from lightning_taskonomy.studies.specs import Spec
 from lightning_taskonomy.tasks import Task, resolve
 
 __all__ = ["Plan", "Settings"]

@@ -16,9 +16,11 @@ from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.files import write_json, write_text
 from lightning_taskonomy.reports import report
 from lightning_taskonomy.solvers import TaxonomySolver
-from lightning_taskonomy.studies.base import Results, Study, locked
+from lightning_taskonomy.studies.base import Study, locked
 from lightning_taskonomy.studies.engine import Engine, Job
-from lightning_taskonomy.studies.runs import RunSpec, Spec
+from lightning_taskonomy.studies.results import Results
+from lightning_taskonomy.studies.runs import RunSpec
+from lightning_taskonomy.studies.specs import BackboneSpec, DataSpec, HeadSpec, OptimizerSpec, SchedulerSpec
 from lightning_taskonomy.studies.taxonomy.analysis import (
     Scores,
     as_report,
@@ -75,15 +77,15 @@ class TaxonomyStudy(Study):
     def __init__(
         self,
         tasks: list[str],
-        data: dict[str, Any],
-        backbone: dict[str, Any],
-        heads: dict[str, Any] | None = None,
-        transfer_head: dict[str, Any] | None = None,
+        data: DataSpec,
+        backbone: BackboneSpec,
+        heads: dict[str, HeadSpec] | None = None,
+        transfer_head: HeadSpec | None = None,
         transfer_width: int = 32,
-        optimizer: dict[str, Any] | None = None,
-        scheduler: dict[str, Any] | None = None,
+        optimizer: OptimizerSpec | None = None,
+        scheduler: SchedulerSpec | None = None,
         scheduler_interval: Literal["epoch", "step"] = "epoch",
-        transfer_scheduler: dict[str, Any] | None = None,
+        transfer_scheduler: SchedulerSpec | None = None,
         trainer: dict[str, Any] | None = None,
         epochs: int = 20,
         transfer_epochs: int = 10,
@@ -200,7 +202,7 @@ class TaxonomyStudy(Study):
             return []
         table = measure(scores, images, images)
         ranked = {
-            row.sources[0]: row.affinity for row in table.rows if row.kind == "transfer" and row.affinity is not None
+            row.sources[0]: row.affinity for row in table.transfers if row.kind == "transfer" and row.affinity is not None
         }
         orders = range(2, plan.settings.max_order + 1)
         return [chosen for order in orders for chosen in candidates(ranked, order, plan.settings.beam)]
@@ -285,7 +287,7 @@ class TaxonomyStudy(Study):
             rates.append(win_rate(*pair.values()))
             null.append(win_rate(*mixed.values()))
             table, *_ = self.measured(plan)
-            row = next((r for r in table.rows if r.key == (target, "transfer", (source,))), None)
+            row = next((r for r in table.transfers if r.key == (target, "transfer", (source,))), None)
             affinities.append(None if row is None else row.affinity)
         return {
             "source": source, "target": target, "seeds": [s.seed for s in seeds][: len(rates)],

@@ -1,0 +1,68 @@
+"""Which visual tasks help which, and what to train under a budget.
+
+The names below load when they are first used: importing the package imports neither torch nor lightning.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lightning_taskonomy.affinity import TransfersTable as TransfersTable
+    from lightning_taskonomy.data.base import TaskDataModule as TaskDataModule
+    from lightning_taskonomy.data.camvid import CamVidDataModule as CamVidDataModule
+    from lightning_taskonomy.data.folder import FolderDataModule as FolderDataModule
+    from lightning_taskonomy.data.rooms import RoomsDataModule as RoomsDataModule
+    from lightning_taskonomy.data.rooms import RoomsDataset as RoomsDataset
+    from lightning_taskonomy.data.taskonomy import TaskonomyDataModule as TaskonomyDataModule
+    from lightning_taskonomy.errors import InputError as InputError
+    from lightning_taskonomy.models.backbones import Backbone as Backbone
+    from lightning_taskonomy.models.backbones import HRNetV2 as HRNetV2
+    from lightning_taskonomy.models.backbones import TaskonomyResNet as TaskonomyResNet
+    from lightning_taskonomy.models.backbones import TimmBackbone as TimmBackbone
+    from lightning_taskonomy.models.heads import Head as Head
+    from lightning_taskonomy.modules import MultiTaskModule as MultiTaskModule
+    from lightning_taskonomy.modules import TransferModule as TransferModule
+    from lightning_taskonomy.solvers import TaxonomySolver as TaxonomySolver
+    from lightning_taskonomy.studies import TaxonomyStudy as TaxonomyStudy
+    from lightning_taskonomy.tasks import Task as Task
+    from lightning_taskonomy.tasks import TaskKind as TaskKind
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Backbone": "models.backbones",
+    "CamVidDataModule": "data.camvid",
+    "FolderDataModule": "data.folder",
+    "HRNetV2": "models.backbones",
+    "Head": "models.heads",
+    "InputError": "errors",
+    "MultiTaskModule": "modules",
+    "RoomsDataModule": "data.rooms",
+    "RoomsDataset": "data.rooms",
+    "Task": "tasks",
+    "TaskDataModule": "data.base",
+    "TaskKind": "tasks",
+    "TaskonomyDataModule": "data.taskonomy",
+    "TaskonomyResNet": "models.backbones",
+    "TaxonomySolver": "solvers",
+    "TaxonomyStudy": "studies",
+    "TimmBackbone": "models.backbones",
+    "TransferModule": "modules",
+    "TransfersTable": "affinity",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name's module when the name is first used (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names, loaded or not."""
+    return sorted({*globals(), *_HOMES})

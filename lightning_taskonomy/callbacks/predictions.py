@@ -1,0 +1,96 @@
+"""Predictions as pictures: one PNG per image and task, one video per video and task."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from lightning_taskonomy.files import write_bytes
+from lightning_taskonomy.pictures import caption, colorize
+from lightning_taskonomy.tasks import Task
+
+__all__ = ["PredictionWriter"]
+
+
+class PredictionWriter(Callback):
+    """Writes what ``predict_step`` returns.
+
+    ``<folder>/<file>-<task>.png`` for an image, ``.mp4`` for a video; where the data module does not tell files, the
+    image's id names it. Values per image go to ``<folder>/predictions.jsonl`` as well.
+
+    Args:
+        folder: Where they go; ``predictions`` in the run's folder where none is given.
+    """
+
+    def __init__(self, folder: str | Path | None = None) -> None:
+        self.folder = folder
+        self._videos: dict[tuple[str, str], Any] = {}
+        self._lines: list[str] = []
+
+    def _root(self, trainer: Trainer) -> Path:
+        return Path(self.folder or Path(trainer.default_root_dir) / "predictions")
+
+    def on_predict_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Writes one batch."""
+        frames = getattr(trainer.datamodule, "frames", {})  # type: ignore[attr-defined]  # set by the trainer
+        tasks: dict[str, Task] = pl_module.tasks  # type: ignore[assignment]  # a module of this library
+        for row, image in enumerate(batch["id"].tolist()):
+            frame = frames.get(image)
+            for name, preds in outputs.items():
+                value = preds[row].float().cpu().numpy()
+                size = batch[tasks[name].input].shape[-2:]
+                picture = colorize(tasks[name], value, size=(int(size[0]), int(size[1])))
+                if frame is not None and frame.number is not None:
+                    self._append(self._root(trainer) / f"{frame.file.stem}-{name}.mp4", picture, frame.rate)
+                else:
+                    stem = f"{image:06d}" if frame is None else frame.file.stem
+                    write_bytes(self._root(trainer) / f"{stem}-{name}.png", _png(picture))
+                if not tasks[name].is_dense:
+                    self._lines.append(_line(image if frame is None else str(frame.file), frame, tasks[name], value))
+
+    def _append(self, file: Path, picture: Any, rate: float) -> None:
+        import av
+
+        key = (str(file.parent), file.name)
+        if key not in self._videos:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            container = av.open(str(file), "w")
+            stream = container.add_stream("mpeg4", rate=max(1, round(rate)))
+            stream.height, stream.width = picture.shape[0] // 2 * 2, picture.shape[1] // 2 * 2
+            stream.pix_fmt, stream.bit_rate = "yuv420p", 4_000_000
+            self._videos[key] = container, stream
+        container, stream = self._videos[key]
+        pixels = np.ascontiguousarray(picture[: stream.height, : stream.width])
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Ends the videos."""
+        for container, stream in self._videos.values():
+            container.mux(stream.encode())
+            container.close()
+        self._videos = {}
+        if self._lines:
+            write_bytes(self._root(trainer) / "predictions.jsonl", "".join(self._lines).encode())
+            self._lines = []
+
+
+def _line(image: int | str, frame: Any, task: Task, value: Any) -> str:
+    import json
+
+    content = {"image": image, "task": task.name, "prediction": caption(task, value), "values": np.round(value, 6).tolist()}
+    if frame is not None and frame.number is not None:
+        content["frame"] = frame.number
+    return json.dumps(content) + "\n"
+
+
+def _png(picture: Any) -> bytes:
+    import io
+
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG")
+    return buffer.getvalue()

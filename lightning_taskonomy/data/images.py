@@ -1,0 +1,130 @@
+"""Image files, folders of them and videos, to predict on: no labels."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.nn.functional import interpolate
+from torch.utils.data import DataLoader, IterableDataset
+
+from lightning_taskonomy.data import pretext
+from lightning_taskonomy.data.batch import Sample, collate
+from lightning_taskonomy.errors import InputError
+
+__all__ = ["IMAGES", "VIDEOS", "Frame", "ImageFiles"]
+
+IMAGES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm"})
+VIDEOS = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"})
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where a picture came from.
+
+    Args:
+        file: The image or video.
+        number: The frame of a video, from 0; None for an image.
+        rate: Frames per second of a video.
+    """
+
+    file: Path
+    number: int | None = None
+    rate: float = 0.0
+
+
+class ImageFiles(LightningDataModule):
+    """Pictures for ``predict``, in order, one per batch.
+
+    Args:
+        paths: Image files, videos, and folders of them (not their subfolders).
+        size: The shorter side, in pixels, before rounding both to multiples of ``multiple``.
+        multiple: Both sides become multiples of it.
+        seed: Of noise, masks and permutations, for tasks that read altered pictures.
+
+    Raises:
+        InputError: A path does not exist, a folder holds no picture, or a file is of an unknown kind.
+    """
+
+    def __init__(self, paths: list[Path], size: int = 256, multiple: int = 32, seed: int = 0) -> None:
+        super().__init__()
+        self.files = [file for path in paths for file in _files(Path(path))]
+        if not self.files:
+            raise InputError("no path given; name image files, videos or folders of them")
+        self.size, self.multiple, self.seed = size, multiple, seed
+        self.frames: dict[int, Frame] = {}
+
+    def predict_dataloader(self) -> DataLoader[Sample]:
+        """The pictures, one by one; ``frames`` tells where each ``id`` came from."""
+        wanted: list[str] = ["image"] if self.trainer is None else list(self.trainer.lightning_module.batch_keys)  # type: ignore[arg-type]  # any module of this library
+        return DataLoader(_Stream(self, frozenset(wanted)), batch_size=1, collate_fn=collate)
+
+    def resized(self, image: Tensor) -> Tensor:
+        """A picture (3, H, W) at the size asked for."""
+        height, width = image.shape[-2:]
+        scale = self.size / min(height, width)
+        sides = [max(self.multiple, round(side * scale / self.multiple) * self.multiple) for side in (height, width)]
+        return interpolate(image[None], sides, mode="bilinear", antialias=True, align_corners=False)[0].clamp(0, 1)
+
+
+class _Stream(IterableDataset[Sample]):
+    def __init__(self, module: ImageFiles, keys: frozenset[str]) -> None:
+        self.module, self.keys = module, keys
+
+    def __iter__(self) -> Iterator[Sample]:
+        number = 0
+        for file in self.module.files:
+            for frame, image in _pictures(file):
+                self.module.frames[number] = frame
+                sample = {"id": torch.tensor(number), "image": self.module.resized(image)}
+                pretext.derive(sample, self.keys & pretext.KEYS, pretext.mix(self.module.seed, number))
+                yield sample
+                number += 1
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir():
+        found = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGES | VIDEOS)
+        if not found:
+            raise InputError(f"{path} holds no image or video ({', '.join(sorted(IMAGES | VIDEOS))})")
+        return found
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; name an image, a video or a folder of them")
+    if path.suffix.lower() not in IMAGES | VIDEOS:
+        raise InputError(f"{path} is neither image nor video; allowed: {', '.join(sorted(IMAGES | VIDEOS))}")
+    return [path]
+
+
+def _pictures(file: Path) -> Iterator[tuple[Frame, Tensor]]:
+    if file.suffix.lower() in VIDEOS:
+        yield from _video(file)
+        return
+    import numpy as np
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(file) as opened:
+            pixels = np.asarray(opened.convert("RGB"))
+    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+        raise InputError(f"{file} cannot be read ({error}); leave it out or mend it") from error
+    yield Frame(file), _tensor(pixels)
+
+
+def _video(file: Path) -> Iterator[tuple[Frame, Tensor]]:
+    import av
+
+    try:
+        with av.open(str(file)) as container:
+            stream = container.streams.video[0]
+            rate = float(stream.average_rate or 25)
+            for number, frame in enumerate(container.decode(stream)):
+                yield Frame(file, number, rate), _tensor(frame.to_ndarray(format="rgb24"))
+    except (av.FFmpegError, IndexError) as error:
+        raise InputError(f"{file} cannot be read ({error}); leave it out or mend it") from error
+
+
+def _tensor(pixels: Any) -> Tensor:
+    return torch.tensor(pixels).permute(2, 0, 1).float() / 255

@@ -1,0 +1,168 @@
+"""A cache of samples on disk: one column per key, cut into shards, memory-mapped.
+
+A cache belongs to one configuration: its hash names the folder, and the folder's own record must say the same. Shards are
+written whole or not at all, so a fill that was cut off goes on where it stopped; their checksums are kept in the column's
+manifest and verified when a process first opens a shard.
+"""
+
+import hashlib
+import json
+import shutil
+import struct
+import zlib
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.files import atomic, write_json
+
+__all__ = ["ShardCache"]
+
+Array = NDArray[np.generic]
+Layout = Mapping[str, Array]
+"""An example of each column's entries: their shape and type."""
+
+_PER_SHARD = 256
+
+
+class ShardCache:
+    """Columns of samples under ``root/<hash of the configuration>``.
+
+    Args:
+        root: The folder that holds caches.
+        configuration: What decides the samples' content, as JSON types.
+        count: How many samples there are.
+
+    Raises:
+        InputError: The folder belongs to another configuration or cannot be read as a cache.
+    """
+
+    def __init__(self, root: Path, configuration: Mapping[str, Any], count: int) -> None:
+        self.configuration = json.loads(json.dumps({**configuration, "count": count}))
+        self.count = count
+        digest = hashlib.sha256(json.dumps(self.configuration, sort_keys=True).encode()).hexdigest()
+        self.folder = Path(root) / digest[:16]
+        self._open: dict[tuple[str, int], Array] = {}
+        self._sums: dict[str, list[tuple[int, int]]] = {}
+        record = self.folder / "cache.json"
+        if record.exists() and _read(record) != self.configuration:
+            raise InputError(f"cache {self.folder} belongs to another configuration; remove it or name another folder")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Maps are opened anew in another process."""
+        return {**self.__dict__, "_open": {}, "_sums": {}}
+
+    @property
+    def shards(self) -> int:
+        """Shards per column."""
+        return -(-self.count // _PER_SHARD)
+
+    def missing(self, keys: Collection[str]) -> list[str]:
+        """Those of the columns that are not there in full, sorted."""
+        return [key for key in sorted(keys) if len(self._manifest(key)) < self.shards]
+
+    def expected_bytes(self, layout: Layout) -> int:
+        """How much columns like these take on disk when all samples are in."""
+        return sum(value.nbytes for value in layout.values()) * self.count + 128 * self.shards * len(layout)
+
+    def fill(self, layout: Layout, samples: Callable[[range], Iterable[Mapping[str, Array]]]) -> None:
+        """Writes what is missing of some columns.
+
+        Args:
+            layout: An example of each column's entry.
+            samples: Gives the entries of a range of samples, in order.
+
+        Raises:
+            InputError: The disk has not enough room.
+        """
+        keys = self.missing(layout)
+        first = min((len(self._manifest(key)) for key in keys), default=self.shards)
+        left = self.expected_bytes({key: layout[key] for key in keys}) * (self.shards - first) // max(self.shards, 1)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(self.folder).free
+        if left > free:
+            raise InputError(
+                f"cache {self.folder} needs {left / 1e6:.0f} MB, {free / 1e6:.0f} MB are free; free some or name another disk"
+            )
+        write_json(self.folder / "cache.json", self.configuration)
+        for shard in range(first, self.shards):
+            part = range(shard * _PER_SHARD, min((shard + 1) * _PER_SHARD, self.count))
+            columns: dict[str, list[Array]] = {key: [] for key in keys}
+            for sample in samples(part):
+                for key in keys:
+                    columns[key].append(np.asarray(sample[key]))
+            for key in keys:
+                if len(self._manifest(key)) == shard:
+                    self._append(key, shard, np.stack(columns[key]))
+
+    def read(self, key: str, index: int) -> Array:
+        """One entry of a column, a view of the mapped file.
+
+        Raises:
+            InputError: The shard is missing or damaged.
+        """
+        shard, offset = divmod(index, _PER_SHARD)
+        found = self._open.get((key, shard))
+        if found is None:
+            found = self._open[key, shard] = self._map(key, shard)
+        return np.asarray(found[offset])
+
+    def read_many(self, key: str, indices: Sequence[int]) -> Array:
+        """Entries of a column, stacked."""
+        return np.stack([self.read(key, index) for index in indices])
+
+    def remove(self) -> int:
+        """Deletes this configuration's cache; returns the bytes freed."""
+        if not self.folder.exists():
+            return 0
+        size = sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+        shutil.rmtree(self.folder)
+        self._open.clear()
+        self._sums.clear()
+        return size
+
+    def _path(self, key: str, shard: int) -> Path:
+        return self.folder / key / f"{shard:05d}.safetensors"
+
+    def _manifest(self, key: str) -> list[tuple[int, int]]:
+        """Bytes and checksum of the column's shards that are there, in order."""
+        if key not in self._sums:
+            path = self.folder / key / "manifest.json"
+            self._sums[key] = [(int(size), int(crc)) for size, crc in _read(path)] if path.exists() else []
+        return self._sums[key]
+
+    def _append(self, key: str, shard: int, values: Array) -> None:
+        path = self._path(key, shard)
+        with atomic(path) as temporary:
+            save_file({key: np.ascontiguousarray(values)}, temporary)
+        content = path.read_bytes()
+        self._sums[key] = [*self._manifest(key)[:shard], (len(content), zlib.crc32(content))]
+        write_json(path.with_name("manifest.json"), self._sums[key])
+
+    def _map(self, key: str, shard: int) -> Array:
+        path, sums = self._path(key, shard), self._manifest(key)
+        advice = f"remove {path.parent} and it is rendered again"
+        if shard >= len(sums) or not path.exists():
+            raise InputError(f"cache: {path} is missing; {advice}")
+        content = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.empty(0, np.uint8)
+        if (len(content), zlib.crc32(content)) != sums[shard]:
+            raise InputError(f"cache: {path} is damaged ({len(content)} bytes, {sums[shard][0]} written); {advice}")
+        (header,) = struct.unpack("<Q", content[:8].tobytes())
+        entry = json.loads(content[8 : 8 + header].tobytes())[key]
+        start, end = (8 + header + offset for offset in entry["data_offsets"])
+        return content[start:end].view(_TYPES[entry["dtype"]]).reshape(entry["shape"])
+
+
+_TYPES = {"U8": np.uint8, "U16": np.uint16, "I16": np.int16, "I64": np.int64, "F32": np.float32}
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except ValueError:
+        raise InputError(f"cache: {path} is damaged; remove {path.parent} and it is rendered again") from None

@@ -1,0 +1,121 @@
+"""Taskonomy's metadata of a view to poses, vanishing points and room layout.
+
+The files hold Blender's cameras (x right, y up, z backward) in a world with z up, as Euler angles about the fixed axes
+x, y, z. Here a camera frame is x right, y down, z forward.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+from lightning_taskonomy.data.reading import FileProblem
+
+__all__ = ["View", "read_room_layout", "read_vanishing_points", "read_view", "relative_pose"]
+
+Table = NDArray[np.float64]
+_FROM_BLENDER = np.diag([1.0, -1.0, -1.0])
+
+
+@dataclass(frozen=True)
+class View:
+    """A camera.
+
+    Args:
+        eye: (3,) its centre in the world, metres.
+        axes: (3, 3) rows right, down, forward in the world.
+    """
+
+    eye: Table
+    axes: Table
+
+
+def _metadata(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text())
+    except FileNotFoundError as error:
+        raise FileProblem(file, "missing") from error
+    except (OSError, ValueError) as error:
+        raise FileProblem(file, f"damaged ({error})") from error
+    if not isinstance(content, dict):
+        raise FileProblem(file, "damaged (not the metadata of a view)")
+    return content
+
+
+def _numbers(file: Path, content: dict[str, Any], *keys: str, count: int) -> Table:
+    value: Any = content
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    try:
+        numbers = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        numbers = np.array(np.nan)
+    if numbers.shape != (count,) or not np.isfinite(numbers).all():
+        raise FileProblem(file, f"no {'.'.join(keys)}")
+    return numbers
+
+
+def _view(file: Path, content: dict[str, Any]) -> View:
+    turn = Rotation.from_euler("xyz", _numbers(file, content, "camera_rotation_final", count=3)).as_matrix()
+    return View(_numbers(file, content, "camera_location", count=3), _FROM_BLENDER @ turn.T)
+
+
+def read_view(file: Path) -> View:
+    """The camera of a view.
+
+    Raises:
+        FileProblem: The file is missing, damaged or says nothing of the camera.
+    """
+    return _view(file, _metadata(file))
+
+
+def relative_pose(first: View, second: View) -> Tensor:
+    """(6,) the second camera in the first one's frame: rotation vector in radians, then its centre in metres."""
+    rotation = Rotation.from_matrix(first.axes @ second.axes.T).as_rotvec()
+    return torch.from_numpy(np.concatenate([rotation, first.axes @ (second.eye - first.eye)])).float()
+
+
+def _canonical(directions: Table) -> tuple[Table, list[int]]:
+    """World axes x, y, z (rows, in the camera frame) to right, down, forward, and which world axis each is.
+
+    Forward is the horizontal axis nearest to the viewing direction, so what a network must say is well defined.
+    """
+    axis = int(np.abs(directions[:2, 2]).argmax())
+    forward = directions[axis] * np.sign(directions[axis, 2])
+    down = -directions[2]
+    return np.stack([np.cross(down, forward), down, forward]), [1 - axis, 2, axis]
+
+
+def read_vanishing_points(file: Path) -> Tensor:
+    """(9,) unit vectors to the vanishing points right, down, forward, in the camera frame.
+
+    Raises:
+        FileProblem: As ``read_view``.
+    """
+    content = _metadata(file)
+    stored = [_numbers(file, content, "vanishing_points_gaussian_sphere", axis, count=3) for axis in "xyz"]
+    return torch.from_numpy(_canonical(np.stack(stored) @ _FROM_BLENDER)[0].flatten()).float()
+
+
+def read_room_layout(file: Path) -> Tensor:
+    """(9,) the room's box: centre in the camera frame and extents along right, down, forward (metres), rotation vector.
+
+    The stored ranges have x and y exchanged against the camera's world (as the authors' code says).
+
+    Raises:
+        FileProblem: As ``read_view``.
+    """
+    content = _metadata(file)
+    view = _view(file, content)
+    ranges = np.stack([_numbers(file, content, "bounding_box_ranges", axis, count=2) for axis in "yxz"])
+    directions, order = _canonical(view.axes.T)
+    center = view.axes @ (ranges.mean(1) - view.eye)
+    extents = (ranges[:, 1] - ranges[:, 0])[order]
+    rotation = Rotation.from_matrix(directions.T).as_rotvec()
+    return torch.from_numpy(np.concatenate([center, extents, rotation])).float()

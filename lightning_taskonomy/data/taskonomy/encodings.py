@@ -1,0 +1,125 @@
+"""What the numbers in each of Taskonomy's files mean.
+
+From the data set's description: depth and distance are in 1/512 m, 65535 where the mesh has a hole; normals and
+curvatures are 127-centred; semantic class 0 is "uncertain" and 1 the background. Normals are stored x right, y down and
+z towards the viewer, as in 2D-3D-S (their author, in the data set's forum); here z points forward. The unit of the
+curvatures is not stated, so they stay in multiples of the largest that fits.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lightning_taskonomy.data.reading import FileProblem, read_array, read_pixels
+from lightning_taskonomy.tasks import IGNORE_INDEX
+from lightning_taskonomy.tasks.catalog.taskonomy import SCENES
+
+__all__ = ["DOMAINS", "Domain", "invalid", "read_depth"]
+
+_HOLE = 65535
+_UNITS_PER_METRE = 512
+_CENTRE = 127
+
+
+@dataclass(frozen=True)
+class Domain:
+    """One kind of label.
+
+    Args:
+        folder: Its folder, and the end of its files' names.
+        read: File to tensor.
+        geometric: Rendered from the mesh, so nothing is known where the mesh has a hole.
+        suffix: That of its files.
+    """
+
+    folder: str
+    read: Callable[[Path], Tensor]
+    geometric: bool = False
+    suffix: str = ".png"
+
+
+def _pixels(file: Path, channels: int) -> NDArray[np.generic]:
+    pixels = read_pixels(file)
+    found = 1 if pixels.ndim == 2 else pixels.shape[2]
+    if found < channels:
+        raise FileProblem(file, f"damaged ({found} channels instead of {channels})")
+    return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+def read_depth(file: Path) -> Tensor:
+    """(1, H, W) metres, NaN in holes."""
+    stored = _pixels(file, 1)[..., 0].astype(np.float32)
+    return torch.from_numpy(np.where(stored >= _HOLE, np.float32("nan"), stored / _UNITS_PER_METRE))[None]
+
+
+def invalid(file: Path) -> Tensor:
+    """(H, W) bool: where the mesh has a hole, by a depth file."""
+    return read_depth(file)[0].isnan()
+
+
+def _read_normals(file: Path) -> Tensor:
+    stored = torch.from_numpy(_pixels(file, 3)[..., :3].astype(np.float32)).permute(2, 0, 1) - _CENTRE
+    length = stored.norm(dim=0)
+    return torch.where(
+        length > _CENTRE / 2, stored * torch.tensor([1.0, 1.0, -1.0])[:, None, None] / length, float("nan")
+    )
+
+
+def _read_curvature(file: Path) -> Tensor:
+    stored = torch.from_numpy(_pixels(file, 2)[..., :2].astype(np.float32)).permute(2, 0, 1)
+    return torch.where((stored == 0).all(0), float("nan"), (stored - _CENTRE) / _CENTRE)
+
+
+def _read_share(file: Path) -> Tensor:
+    stored = _pixels(file, 1)[..., 0]
+    most = 255 if stored.dtype == np.uint8 else 65535
+    return torch.from_numpy(stored.astype(np.float32) / most)[None]
+
+
+def _read_semantic(file: Path) -> Tensor:
+    stored = torch.from_numpy(_pixels(file, 1)[..., 0].astype(np.int64))
+    return torch.where((stored >= 1) & (stored <= 17), stored - 1, IGNORE_INDEX)
+
+
+def _read_segments(file: Path) -> Tensor:
+    stored = _pixels(file, 1).astype(np.int64)
+    numbers = (stored * 256 ** np.arange(stored.shape[2])).sum(-1)
+    ids = np.unique(numbers, return_inverse=True)[1].reshape(numbers.shape)
+    return torch.from_numpy(ids % IGNORE_INDEX)
+
+
+def _read_class(among: Sequence[int] | None, file: Path) -> Tensor:
+    """The most probable class; of those chosen, in their order, if the file holds more."""
+    outputs = torch.from_numpy(read_array(file).astype(np.float32)).flatten()
+    if among is not None and len(outputs) > len(among):
+        if max(among) >= len(outputs):
+            raise FileProblem(file, f"damaged ({len(outputs)} classes instead of at least {max(among) + 1})")
+        outputs = outputs[list(among)]
+    if outputs.numel() < 2 or not outputs.isfinite().all():
+        raise FileProblem(file, "damaged (no class probabilities)")
+    return outputs.argmax()
+
+
+DOMAINS: Mapping[str, Domain] = {
+    "depth_z": Domain("depth_zbuffer", read_depth),
+    "depth_euclidean": Domain("depth_euclidean", read_depth),
+    "normals": Domain("normal", _read_normals, True),
+    "curvature": Domain("principal_curvature", _read_curvature, True),
+    "reshading": Domain("reshading", _read_share, True),
+    "edges_2d": Domain("edge_texture", _read_share),
+    "edges_occlusion": Domain("edge_occlusion", _read_share, True),
+    "keypoints_2d": Domain("keypoints2d", _read_share),
+    "keypoints_3d": Domain("keypoints3d", _read_share, True),
+    "segments_2d": Domain("segment_unsup2d", _read_segments),
+    "segments_25d": Domain("segment_unsup25d", _read_segments, True),
+    "semantic": Domain("segment_semantic", _read_semantic),
+    "object_class": Domain("class_object", partial(_read_class, None), suffix=".npy"),
+    "scene_class": Domain("class_scene", partial(_read_class, tuple(SCENES)), suffix=".npy"),
+}
+"""Labels with a file per view, by batch key."""

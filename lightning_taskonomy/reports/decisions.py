@@ -1,0 +1,222 @@
+"""What to train: the sections of the report that show taxonomies and what they are worth."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from lightning_taskonomy.reports import figures
+from lightning_taskonomy.reports.html import Page
+from lightning_taskonomy.reports.study import StudyResults, Taxonomy
+from lightning_taskonomy.reports.words import join, label_share, labels_line, percent, policy_line, readable
+
+__all__ = ["answer", "gain_quality", "headline", "labels", "taxonomies"]
+
+_GRAPH = (
+    "Left, ringed: tasks trained with all their labels. Right: targets solved by transfer, with gain and quality. "
+    "A curve in the source's colour for every source that a target reads; source-only tasks are dimmed."
+)
+
+
+def headline(taxonomies: Sequence[Taxonomy]) -> Taxonomy:
+    """The taxonomy to recommend: of the highest order, the budget where more budget begins to pay less.
+
+    That is the bend of mean quality (the objective where it is unknown) against the budget: the greatest height above
+    the straight line between the smallest and the largest budget; the smaller budget where two are alike.
+    """
+    order = max(t.max_order for t in taxonomies)
+    ranked = sorted((t for t in taxonomies if t.max_order == order), key=lambda t: t.budget)
+    known = all(t.mean_quality is not None for t in ranked)
+    values = np.array([(t.mean_quality if known else t.objective) or 0.0 for t in ranked])
+    budgets = np.array([t.budget for t in ranked])
+    line = np.interp(budgets, budgets[[0, -1]], values[[0, -1]])
+    return ranked[int(np.argmax(np.round(values - line, 9)))]
+
+
+def answer(page: Page, results: StudyResults) -> None:
+    """What to train, how the rest is solved, and what that is worth."""
+    if not results.taxonomies:
+        page.text("The study solved no taxonomy: solutions.json is empty.")
+        return
+    chosen = headline(results.taxonomies)
+    share = label_share(chosen, results.costs)
+    lines = [
+        f"With a budget of {chosen.budget:g}, train {join([readable(s) for s in chosen.sources])} with all labels."
+    ]
+    lines.append(policy_line(chosen))
+    facts = [("tasks trained fully", str(len(chosen.sources))), ("solved by transfer", str(len(chosen.transfers)))]
+    if chosen.mean_gain is not None:
+        facts.append(("mean gain", percent(chosen.mean_gain)))
+    if chosen.mean_quality is not None:
+        facts.append(("mean quality", percent(chosen.mean_quality)))
+    if share is not None:
+        facts.append(("labels used", percent(share)))
+        lines.append(labels_line(chosen, share))
+    page.answer(lines)
+    page.facts(facts)
+    page.text(
+        "Gain: the share of test images on which a policy beats a network trained from scratch on the same data as the "
+        "transfers. Quality: the same against the task's own fully supervised network; 50 % is on a par."
+    )
+    if chosen.random_gain is not None and chosen.mean_gain is not None:
+        odds = "" if chosen.p_value is None else f" (p = {chosen.p_value:.2g})"
+        page.text(
+            f"Random taxonomies of the same budget reach a mean gain of {percent(chosen.random_gain.middle)} "
+            f"({percent(chosen.random_gain.low)} to {percent(chosen.random_gain.high)} for nine in ten){odds}."
+        )
+    page.text(
+        f"This is the budget from which on more budget pays less, at order {chosen.max_order} or below; every other "
+        "budget follows."
+    )
+    page.figure(_graph(chosen, results), "answer-graph", alt=_in_words(chosen), caption=_GRAPH)
+
+
+def taxonomies(page: Page, results: StudyResults) -> None:
+    """The taxonomy of every budget and maximum order."""
+    if not results.taxonomies:
+        page.text("None: solutions.json is empty.")
+        return
+    page.figure(
+        figures.taxonomy_grid(
+            results.taxonomies, tasks=list(results.tasks), families=results.families, source_only=results.source_only
+        ),
+        "taxonomies",
+        alt="Small graphs of every taxonomy; the table below holds the same in numbers.",
+        caption="Every budget and maximum order. Arrows run from source to target; ringed tasks are trained fully.",
+    )
+    ordered = sorted(results.taxonomies, key=lambda t: (t.max_order, t.budget))
+    page.table(
+        "solutions",
+        (
+            "order ≤",
+            "budget",
+            "trained fully",
+            "by transfer",
+            "mean gain",
+            "mean quality",
+            "objective",
+            "proven",
+            "seconds",
+        ),
+        [
+            (
+                t.max_order,
+                _whole(t.budget),
+                _trained(t, results),
+                len(t.transfers),
+                t.mean_gain,
+                t.mean_quality,
+                t.objective,
+                t.proven,
+                t.seconds,
+            )
+            for t in ordered
+        ],
+        caption="Every solution of the program; proven: no better one exists.",
+    )
+    with page.details("Every policy, target by target"):
+        page.table(
+            "policies",
+            ("order ≤", "budget", "target", "solved by", "sources", "affinity", "gain", "quality"),
+            [
+                (t.max_order, _whole(t.budget), c.target, c.kind, ";".join(c.sources), c.affinity, c.gain, c.quality)
+                for t in ordered
+                for c in t.policy
+            ],
+            caption="How every target is solved.",
+        )
+    with page.details(f"Every taxonomy in full ({len(ordered)})"):
+        for taxonomy in ordered:
+            with page.details(f"Budget {taxonomy.budget:g}, order ≤ {taxonomy.max_order}"):
+                name = f"taxonomy-budget{taxonomy.budget:g}-order{taxonomy.max_order}".replace(".", "_")
+                page.figure(_graph(taxonomy, results), name, alt=_in_words(taxonomy), caption=_GRAPH)
+
+
+def gain_quality(page: Page, results: StudyResults) -> None:
+    """Gain and quality by budget, on the mean and per target."""
+    if not results.taxonomies:
+        page.text("None: solutions.json is empty.")
+        return
+    budgets = sorted({t.budget for t in results.taxonomies})
+    gain: dict[int, NDArray[np.float64]] = {}
+    quality: dict[int, NDArray[np.float64]] = {}
+    for taxonomy in results.taxonomies:
+        for values, field in ((gain, "gain"), (quality, "quality")):
+            table = values.setdefault(taxonomy.max_order, np.full((len(results.targets), len(budgets)), np.nan))
+            for choice in taxonomy.policy:
+                value = getattr(choice, field)
+                if choice.target in results.targets and value is not None:
+                    table[results.targets.index(choice.target), budgets.index(taxonomy.budget)] = value
+    page.figure(
+        figures.budget_curves(results.taxonomies),
+        "budget-curves",
+        alt="Mean gain and mean quality against the budget; " + "; ".join(_in_numbers(t) for t in results.taxonomies),
+        caption="The dotted line is on a par with the reference.",
+    )
+    ends = {min(gain), max(gain)}
+    gain, quality = ({order: values[order] for order in ends} for values in (gain, quality))
+    page.figure(
+        figures.gain_quality(gain, quality, tasks=results.targets, budgets=budgets, families=results.families),
+        "gain-quality",
+        alt="Gain and quality of every target under every budget; policies.csv holds the numbers.",
+        caption="Per target and budget. Red loses on every test image, white is on a par, blue wins on every one.",
+    )
+
+
+def labels(page: Page, results: StudyResults) -> None:
+    """How much quality is left with how few labels."""
+    shares = [(t, label_share(t, results.costs)) for t in results.taxonomies]
+    known = [(t, s) for t, s in shares if s is not None]
+    if not known:
+        page.text("Not here: costs.json does not tell how many labels a source and a transfer use.")
+        return
+    page.text(
+        labels_line(headline(results.taxonomies), label_share(headline(results.taxonomies), results.costs) or 0.0)
+    )
+    points = [(s, t.mean_quality, t.budget, f"order ≤ {t.max_order}") for t, s in known if t.mean_quality is not None]
+    if points:
+        page.figure(
+            figures.labels_saved(points, reference=0.5),
+            "labels-saved",
+            alt="Mean quality against the share of labels used; labels.csv holds the numbers.",
+            caption="How much of full supervision's quality is left with how few of its labels.",
+        )
+    page.table(
+        "labels",
+        ("order ≤", "budget", "trained fully", "by transfer", "labels used", "mean gain", "mean quality"),
+        [
+            (t.max_order, _whole(t.budget), len(t.sources), len(t.transfers), s, t.mean_gain, t.mean_quality)
+            for t, s in known
+        ],
+        caption="Labels used: share of those that training every target fully needs.",
+    )
+
+
+def _graph(taxonomy: Taxonomy, results: StudyResults) -> Figure:
+    return figures.taxonomy_graph(
+        taxonomy, families=results.families, source_only=results.source_only, tasks=list(results.tasks)
+    )
+
+
+def _whole(number: float) -> float | int:
+    """A whole number as one."""
+    return number if number % 1 else int(number)
+
+
+def _trained(taxonomy: Taxonomy, results: StudyResults) -> str:
+    """Names of the tasks that are trained fully, short where they are many."""
+    if len(taxonomy.sources) > 3 and set(taxonomy.sources) == set(results.targets):
+        return "every target"
+    return ", ".join(map(readable, taxonomy.sources))
+
+
+def _in_words(taxonomy: Taxonomy) -> str:
+    """What a taxonomy's graph shows."""
+    return f"Trained fully: {join([readable(s) for s in taxonomy.sources])}. {policy_line(taxonomy)}"
+
+
+def _in_numbers(taxonomy: Taxonomy) -> str:
+    """A taxonomy's means."""
+    gain, quality = (("unknown" if v is None else f"{v:.2f}") for v in (taxonomy.mean_gain, taxonomy.mean_quality))
+    return f"budget {taxonomy.budget:g}, order {taxonomy.max_order}: gain {gain}, quality {quality}"

@@ -1,0 +1,192 @@
+"""Why: the sections of the report that show what was measured, and how."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_taskonomy.affinity.tree import similarity_tree
+from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.pictures import colorize, value_range
+from lightning_taskonomy.reports import figures
+from lightning_taskonomy.reports.decisions import headline
+from lightning_taskonomy.reports.html import Page
+from lightning_taskonomy.reports.study import StudyResults
+from lightning_taskonomy.reports.words import join, readable
+from lightning_taskonomy.tasks import TaskKind
+
+__all__ = [
+    "affinity", "configuration", "control", "costs", "failures", "predictions", "sanity", "similarity",
+]  # fmt: skip
+
+
+def affinity(page: Page, results: StudyResults) -> None:
+    """The first-order affinities before and after normalisation."""
+    sources = [*dict.fromkeys(s for s in results.tasks if s in results.table.sources), "task-specific"]
+    shape = (len(results.targets), len(sources))
+    after, before = np.full(shape, np.nan), np.full(shape, np.nan)
+    for row in results.table.candidates:
+        if row.order == 1:
+            column = sources.index("task-specific" if row.kind == "task_specific" else row.sources[0])
+            place = results.targets.index(row.target), column
+            after[place] = np.nan if row.affinity is None else row.affinity
+            before[place] = results.losses.get(row.key, np.nan)
+    total = np.nansum(after, axis=1, keepdims=True)
+    shown = after / np.where(total > 0, total, 1.0)
+    has_losses = bool(np.isfinite(before).any())
+    page.figure(
+        figures.affinity_matrix(
+            before if has_losses else None, shown, targets=results.targets, sources=sources, families=results.families
+        ),
+        "affinity",
+        alt="First-order affinities of every target and source; affinity-first-order.csv holds the numbers.",
+        caption="First-order transfers, dark is better. Affinities are rescaled to sum 1 over the sources shown; "
+        "hatched: not measured.",
+    )
+    if not has_losses:
+        page.text("The matrix before normalisation is not here: the study left no losses.csv with mean scores.")
+    with page.details("First-order affinities in numbers"):
+        page.table(
+            "affinity-first-order",
+            ("target", *sources),
+            [(t, *map(float, row)) for t, row in zip(results.targets, after, strict=True)],
+            caption="Affinities as measured, before rescaling.",
+        )
+    if results.table.unmeasured:
+        names = "; ".join(str(row) for row in results.table.unmeasured)
+        page.text(f"Without an affinity, so left out of every decision: {names}.")
+
+
+def similarity(page: Page, results: StudyResults) -> None:
+    """The tree of tasks by what they transfer to."""
+    try:
+        tree = similarity_tree(results.table)
+    except InputError as reason:
+        page.text(f"Not here: {reason}.")
+        return
+    faithful = "" if np.isnan(tree.cophenetic) else f" Cophenetic correlation {tree.cophenetic:.2f}."
+    page.figure(
+        figures.dendrogram(tree.linkage, tree.names, families=results.families),
+        "similarity",
+        alt=f"Dendrogram of the tasks; from top to bottom: {', '.join(map(readable, reversed(tree.order)))}.",
+        caption="Tasks that help the same targets stand together: agglomerative clustering of the columns of the "
+        f"first-order affinity matrix (Ward, on logarithms).{faithful}",
+    )
+
+
+def sanity(page: Page, results: StudyResults) -> None:
+    """Whether the networks learnt anything."""
+    page.text(
+        "Every fully supervised network must beat the best constant answer, and a readout of its task on a "
+        "Gaussian-random encoder; a win rate near 50 % or below says that it learnt nothing."
+    )
+    page.table(
+        "sanity",
+        ("task", "wins against the average guess", "wins against a random encoder"),
+        [(readable(task), average, random) for task, average, random in results.sanity],
+        caption="Share of test images.",
+    )
+    weak = [readable(task) for task, average, random in results.sanity if min(average, random) <= 0.5]
+    if weak:
+        page.text(f"Weak: {join(weak)}. Read their rows and columns with care.")
+
+
+def predictions(page: Page, results: StudyResults) -> None:
+    """What the networks see, side by side."""
+    pictures: dict[str, dict[str, NDArray[np.uint8]]] = {}
+    for name, columns in results.examples.items():
+        if name not in results.tasks or not results.tasks[name].kind:
+            continue
+        task = results.tasks[name].as_task()
+        truth = columns.get("target")
+        pictures[name] = {}
+        for column, values in columns.items():
+            if column == "input":
+                views = values if values.ndim == 4 else values[:, 0]
+                colours = [np.round(np.clip(np.moveaxis(v, 0, -1), 0, 1) * 255).astype(np.uint8) for v in views]
+            else:
+                colours = []
+                for index, value in enumerate(values):
+                    single = task.kind is TaskKind.DENSE and task.channels == 1
+                    limits = value_range(task, truth[index]) if single and truth is not None else None
+                    colours.append(colorize(task, value, limits))
+            pictures[name][column] = np.stack(colours)
+    if not pictures:
+        page.text("Not here: examples.npz holds no task of this study.")
+        return
+    best = {c.target: c for c in headline(results.taxonomies).policy} if results.taxonomies else {}
+    notes = {
+        name: "from " + "\n+ ".join(map(readable, best[name].sources))
+        for name in pictures
+        if name in best and best[name].kind == "transfer"
+    }
+    page.figure(
+        figures.qualitative(pictures, examples=2 if len(pictures) <= 5 else 1, notes=notes),
+        "predictions",
+        alt=f"Test images with truth and predictions for {join([readable(name) for name in pictures])}.",
+        caption="Test images. Grey stripes: no label.",
+        vector=False,
+    )
+
+
+def control(page: Page, results: StudyResults) -> None:
+    """Whether what must hold holds beyond the spread over seeds."""
+    by_unit: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for entry in results.control:
+        group = f"{readable(str(entry['source']))} → {readable(str(entry['target']))}"
+        for key, values in entry.items():
+            if isinstance(values, list) and values and all(isinstance(v, int | float) for v in values):
+                unit = "gain" if key.startswith(("gain", "win")) else "affinity"
+                series = readable(key.removesuffix("_per_seed"))
+                by_unit.setdefault(unit, {}).setdefault(group, {})[series] = [float(v) for v in values]
+    if not by_unit:
+        page.text("Not here: control.json holds no measurement.")
+        return
+    page.text("Related pairs must beat a random network by more than the spread over seeds; shuffled scores must not.")
+    for unit, groups in by_unit.items():
+        page.figure(
+            figures.seed_spread(groups, value=unit, reference=0.5 if unit == "gain" else None),
+            f"control-{unit}",
+            alt=f"{unit} per pair and seed; control-{unit}.csv holds the numbers.",
+            caption="Bars are means over seeds, whiskers reach from the least to the greatest, dots are seeds.",
+        )
+        page.table(
+            f"control-{unit}-numbers",
+            ("pair", "series", "mean", "least", "greatest", "seeds"),
+            [
+                (group, name, float(np.mean(v)), min(v), max(v), len(v))
+                for group, s in groups.items()
+                for name, v in s.items()
+            ],
+        )
+
+
+def costs(page: Page, results: StudyResults) -> None:
+    """What the study cost."""
+    kinds = {k: v for k, v in results.costs.items() if isinstance(v, Mapping) and "runs" in v}
+    rows = [
+        (readable(k), int(v["runs"]), float(v["seconds"]), float(v["seconds"]) / max(int(v["runs"]), 1))
+        for k, v in kinds.items()
+    ]
+    if rows:
+        runs, seconds = sum(row[1] for row in rows), sum(row[2] for row in rows)
+        rows.append(("all", runs, seconds, seconds / max(runs, 1)))
+    page.table(
+        "costs", ("what ran", "runs", "seconds", "seconds per run"), rows, caption="Wall time of every kind of run."
+    )
+
+
+def configuration(page: Page, results: StudyResults) -> None:
+    """The configuration that made the study."""
+    with page.details("The configuration that made this (config.yaml)"):
+        page.code(results.config)
+
+
+def failures(page: Page, results: StudyResults) -> None:
+    """The runs that failed."""
+    if not results.failures:
+        page.text("None: every run ended well.")
+        return
+    page.text(f"{len(results.failures)} runs failed; what needed them is missing above.")
+    rows = [(str(failure.get("run", "")), str(failure.get("error", ""))) for failure in results.failures]
+    page.table("failures", ("run", "error"), rows)

@@ -1,0 +1,22 @@
+"""Types of what a study is given: descriptions (``class_path``, ``init_args``) of objects that its runs build.
+
+A study builds each of them many times, in other processes, and names runs by the hash of their description; so its
+constructor takes descriptions. A type checker sees plain dictionaries; the parser of a recipe sees the class that is
+described, and checks every key of it.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+__all__ = ["BackboneSpec", "DataSpec", "HeadSpec", "OptimizerSpec", "SchedulerSpec", "Spec"]
+
+Spec = dict[str, Any]
+
+if TYPE_CHECKING:
+    BackboneSpec = DataSpec = HeadSpec = OptimizerSpec = SchedulerSpec = Spec
+else:
+    from lightning.pytorch.cli import LRSchedulerCallable as SchedulerSpec  # noqa: F401 (one name for both readers)
+    from lightning.pytorch.cli import OptimizerCallable as OptimizerSpec  # noqa: F401
+
+    from lightning_taskonomy.data import TaskDataModule as DataSpec  # noqa: F401
+    from lightning_taskonomy.models.backbones import Backbone as BackboneSpec  # noqa: F401
+    from lightning_taskonomy.modules.objectives import HeadFactory as HeadSpec  # noqa: F401

@@ -1,0 +1,89 @@
+"""AHP against closed forms and an independent eigen solver."""
+
+import numpy as np
+import pytest
+import scipy.linalg
+
+from lightning_taskonomy.affinity import affinity_to_distance, ahp, tournament
+from lightning_taskonomy.affinity.ahp import principal_eigenvector, ratio_matrix
+from lightning_taskonomy.errors import InputError
+
+METHODS = ("dense", "power")
+
+
+def random_rates(seed, count):
+    upper = np.triu(np.random.default_rng(seed).random((count, count)), 1)
+    return upper + np.tril(1 - upper.T, -1) + 0.5 * np.eye(count)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_consistent_matrix_returns_its_weights(method):
+    weights = np.array([0.4, 0.3, 0.15, 0.1, 0.05])
+    rates = weights[:, None] / (weights[:, None] + weights[None])
+    np.testing.assert_allclose(ahp(rates, method), weights, rtol=1e-13)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_all_ties_give_the_uniform_vector(method):
+    np.testing.assert_allclose(ahp(np.full((6, 6), 0.5), method), np.full(6, 1 / 6), rtol=1e-14)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("count", [1, 2, 5, 40])
+def test_it_is_the_eigenvector_that_another_library_finds(method, count):
+    rates = random_rates(count, count)
+    matrix = ratio_matrix(rates)
+    values, vectors = scipy.linalg.eig(matrix)
+    expected = np.abs(vectors[:, values.real.argmax()].real)
+    found = ahp(rates, method)
+    np.testing.assert_allclose(found, expected / expected.sum(), rtol=1e-9)
+    assert found.sum() == pytest.approx(1)
+    assert (found > 0).all()
+
+
+def test_methods_agree_on_near_reducible_matrices():
+    groups = np.repeat([0, 1, 2], 4)
+    rates = np.where(groups[:, None] < groups[None], 1.0, np.where(groups[:, None] > groups[None], 0.0, 0.5))
+    np.testing.assert_allclose(ahp(rates, "dense"), ahp(rates, "power"), rtol=1e-10)
+    cycle = np.full((3, 3), 0.5)
+    for winner, loser in ((0, 1), (1, 2), (2, 0)):
+        cycle[winner, loser], cycle[loser, winner] = 1, 0  # the second eigenvalue is nearly as large as the first
+    for method in METHODS:
+        np.testing.assert_allclose(ahp(cycle, method), np.full(3, 1 / 3), rtol=1e-10)
+    nearly = np.array([[1, 1e-9, 1e-9], [1e-9, 1 - 1e-4, 1e-9], [1e-9, 1e-9, 0.5]])
+    np.testing.assert_allclose(
+        principal_eigenvector(nearly, "dense"), principal_eigenvector(nearly, "power"), rtol=1e-8
+    )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_permutation_equivariance(method):
+    rates = random_rates(3, 9)
+    order = np.random.default_rng(0).permutation(9)
+    np.testing.assert_allclose(ahp(rates[np.ix_(order, order)], method), ahp(rates, method)[order], rtol=1e-11)
+
+
+def test_win_rates_are_clipped_as_the_paper_says():
+    matrix = ratio_matrix(np.array([[0.5, 1.0], [0.0, 0.5]]))
+    np.testing.assert_allclose(matrix, [[1, 999], [1 / 999, 1]])
+
+
+def test_shuffled_scores_give_nearly_uniform_affinities():
+    generator = np.random.default_rng(0)
+    scores = (generator.random((8, 4000)) + np.linspace(0, 1, 8)[:, None]).astype(np.float32)
+    spread = np.ptp(ahp(tournament(scores)))
+    shuffled = generator.permuted(scores, axis=0)
+    assert np.ptp(ahp(tournament(shuffled))) < 0.02 < 0.2 < spread
+
+
+def test_distance_is_the_papers():
+    np.testing.assert_allclose(affinity_to_distance([0, 0.05, 1]), [1, np.exp(-1), np.exp(-20)])
+
+
+def test_holes_and_wrong_shapes_are_refused():
+    with pytest.raises(InputError, match="transfers 0 and 1 have no win rate"):
+        ahp([[0.5, np.nan], [np.nan, 0.5]])
+    with pytest.raises(InputError, match="no tournament"):
+        ahp(np.zeros((2, 3)))
+    with pytest.raises(InputError, match="positive"):
+        principal_eigenvector(np.zeros((2, 2)))

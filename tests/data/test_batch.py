@@ -1,0 +1,49 @@
+"""Batches with labels missing: what is filled in, and in which shape."""
+
+import pytest
+import torch
+
+from lightning_taskonomy.data.batch import blank, collate, keys_of, missing_like, target_shape
+from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.tasks import IGNORE_INDEX, catalog, resolve
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "integer"),
+    [
+        ("depth_z", (1, 32, 48), False),
+        ("normals", (3, 32, 48), False),
+        ("semantic_segmentation", (32, 48), True),
+        ("segmentation_2d", (32, 48), True),
+        ("colorization", (8, 12), True),
+        ("scene_classification", (), True),
+        ("room_layout", (9,), False),
+    ],
+)
+def test_blank_is_all_missing(name: str, shape: tuple[int, ...], integer: bool) -> None:
+    task = catalog()[name]
+    entry = blank(task, (32, 48))
+    assert tuple(entry.shape) == shape == target_shape(task, (32, 48))
+    assert entry.dtype == (torch.int64 if integer else torch.float32)
+    assert (entry == IGNORE_INDEX).all() if integer else entry.isnan().all()
+    assert torch.equal(missing_like(torch.zeros_like(entry)).nan_to_num(7), entry.nan_to_num(7))
+
+
+def test_collate_fills_what_some_lack() -> None:
+    first = {"image": torch.zeros(3, 2, 2), "id": torch.tensor(4), "depth": torch.ones(1, 2, 2)}
+    second = {"image": torch.ones(3, 2, 2), "id": torch.tensor(5), "scene": torch.tensor(2)}
+    batch = collate([first, {}, second])
+    assert batch["id"].tolist() == [4, 5] and batch["scene"].tolist() == [IGNORE_INDEX, 2]
+    assert batch["depth"][0].eq(1).all() and batch["depth"][1].isnan().all()
+    assert batch["image"].shape == (2, 3, 2, 2)
+
+
+def test_a_batch_of_nothing_is_said() -> None:
+    with pytest.raises(InputError, match="every image of a batch is missing or damaged"):
+        collate([{}, {}])
+
+
+def test_keys_of_tasks() -> None:
+    assert keys_of(resolve(["jigsaw", "normals", "inpainting"])) == [
+        "image", "image_masked", "image_tiles", "normals", "permutation",
+    ]  # fmt: skip
