@@ -1,7 +1,8 @@
 """A transfer's training step from cached representations, with the same step from live encoders.
 
-Arithmetic allows a ratio of (k F_encoder + 3 F_readout) / (3 F_readout), where F is the time of a forward pass and 3 F that
-of a training step; k encoders run forward only. The cached side reads the files that a study writes, through the study's own data module.
+Arithmetic allows a ratio of (k F_encoder + 3 F_readout) / (3 F_readout), where F is the time of a forward pass and 3 F
+that of a training step; k encoders run forward only. The cached side reads the files that a study
+writes, through the study's own data module.
 """
 
 import tempfile

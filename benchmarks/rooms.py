@@ -1,7 +1,7 @@
 """Rooms: images per second rendered on one core, and read from a warm cache by a loader with two workers.
 
-Rendered are the picture with its shadows and all geometric and semantic labels of a single view; read are picture, depth,
-normals and semantics.
+Rendered are the picture with its shadows and all geometric and semantic labels of a single view; read are picture,
+depth, normals and semantics.
 """
 
 import tempfile

@@ -1,7 +1,7 @@
 """A ``MultiTaskModule`` step under the Trainer with its default logging, with the same step as a plain PyTorch loop.
 
-Both train the same network on the same batch in one process. The Trainer's loader hands out a block of batches and then runs a
-block of plain steps itself, so that the sides take turns; a step is timed from one batch asked for to the next.
+Both train the same network on the same batch in one process. The Trainer's loader hands out a block of batches and then
+runs a block of plain steps itself, so that the sides take turns; a step is timed from one batch asked for to the next.
 """
 
 import copy
@@ -15,6 +15,7 @@ import torch
 from _timing import options, show
 from lightning import Trainer
 from torch import Tensor
+from torch.nn.functional import normalize
 from torch.utils.data import IterableDataset
 
 from lightning_taskonomy import MultiTaskModule, TimmBackbone
@@ -32,9 +33,7 @@ def synthetic_batch(tasks: dict[str, Task], count: int, size: int) -> dict[str, 
             batch[task.target] = torch.randint(task.channels, (count, size, size))
         else:
             values = torch.randn(count, task.channels, size, size)
-            batch[task.target] = (
-                torch.nn.functional.normalize(values, dim=1) if task.name == "normals" else values.abs()
-            )
+            batch[task.target] = normalize(values, dim=1) if task.name == "normals" else values.abs()
     return batch
 
 

@@ -7,7 +7,8 @@ from typing import Any
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.files import write_json, write_text
 from lightning_taskonomy.reports import report as write_report
-from lightning_taskonomy.solvers import TaxonomySolver, solve_taxonomy as solve
+from lightning_taskonomy.solvers import TaxonomySolver
+from lightning_taskonomy.solvers import solve_taxonomy as solve
 from lightning_taskonomy.studies.base import Study
 from lightning_taskonomy.studies.results import Results
 
@@ -74,7 +75,9 @@ def solve_taxonomy(
         print(f"train: {', '.join(solution.sources)}")
         for target, transfer in solution.policy.items():
             print(f"  {target:30} {'+'.join(transfer.sources)}")
-        print(f"objective {solution.objective:.6f}, {'proven optimal' if solution.proven else f'gap {solution.gap:.2%}'}")
+        print(
+            f"objective {solution.objective:.6f}, {'proven optimal' if solution.proven else f'gap {solution.gap:.2%}'}"
+        )
     rows = [[t, r.kind, ";".join(r.sources), r.affinity] for t, r in solution.policy.items()]
     return Results(
         {"objective": solution.objective, "sources": len(solution.sources), "seconds": solution.seconds},

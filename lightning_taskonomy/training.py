@@ -24,11 +24,20 @@ from safetensors.torch import load_file, save
 
 from lightning_taskonomy import data, modules  # importing them lets YAML name their classes without the path
 from lightning_taskonomy.arguments import explained
-from lightning_taskonomy.callbacks import ResumeCheckpoint, ScoreWriter
+from lightning_taskonomy.callbacks import PredictionWriter, ResumeCheckpoint, ScoreWriter
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.files import write_bytes, write_json, write_text
 
-__all__ = ["TaskCLI", "execute", "instantiate_data", "is_finished", "load_run", "load_weights", "save_weights"]
+__all__ = [
+    "TaskCLI",
+    "execute",
+    "instantiate_data",
+    "instantiate_model",
+    "is_finished",
+    "load_run",
+    "load_weights",
+    "save_weights",
+]
 
 METRICS, WEIGHTS, CONFIG = "metrics.json", "weights.safetensors", "config.yaml"
 _PACKAGES = (data, modules)
@@ -107,9 +116,10 @@ class TaskCLI(LightningCLI):
         return self.config[self.subcommand] if self.subcommand else self.config
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Adds the writer of per-image scores."""
+        """Adds the writers of per-image scores and of predictions."""
         trainer = super().instantiate_trainer(**kwargs)
-        trainer.callbacks.append(ScoreWriter())
+        given = {type(callback) for callback in trainer.callbacks}
+        trainer.callbacks += [callback() for callback in (ScoreWriter, PredictionWriter) if callback not in given]
         return trainer
 
     def instantiate_classes(self) -> None:
@@ -176,7 +186,9 @@ def load_weights(model: LightningModule, path: str | Path) -> None:
         name = (wrong or absent)[0]
         raise InputError(f"{file} does not fit the model: {name!r} is absent or has another shape; use its config.yaml")
     if absent:
-        warnings.warn(f"{len(absent)} of {len(own)} entries are not in {file} and start anew: {absent[0]} ...", stacklevel=2)
+        warnings.warn(
+            f"{len(absent)} of {len(own)} entries are not in {file} and start anew: {absent[0]} ...", stacklevel=2
+        )
     model.load_state_dict(state, strict=False)
 
 
@@ -194,7 +206,9 @@ def _quiet() -> Iterator[None]:
         logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"lightning\.")
-        warnings.filterwarnings("ignore", message=r".*(does not have many workers|log_every_n_steps|`isinstance\(treespec).*")
+        warnings.filterwarnings(
+            "ignore", message=r".*(does not have many workers|log_every_n_steps|`isinstance\(treespec).*"
+        )
         try:
             yield
         finally:
@@ -268,10 +282,24 @@ def instantiate_data(spec: dict[str, Any]) -> data.TaskDataModule:
     Raises:
         InputError: Unknown class or argument.
     """
-    parser = Parser(allow_abbrev=False, exit_on_error=False)
-    parser.add_lightning_class_args(data.TaskDataModule, "data", subclass_mode=True)
-    module: data.TaskDataModule = parser.instantiate(parser.parse_object({"data": spec})).data
+    module: data.TaskDataModule = _instantiate(data.TaskDataModule, spec)
     return module
+
+
+def instantiate_model(spec: dict[str, Any]) -> LightningModule:
+    """A module from its ``class_path`` and ``init_args``.
+
+    Raises:
+        InputError: Unknown class or argument.
+    """
+    model: LightningModule = _instantiate(LightningModule, spec)
+    return model
+
+
+def _instantiate(base: type, spec: dict[str, Any]) -> Any:
+    parser = Parser(allow_abbrev=False, exit_on_error=False)
+    parser.add_lightning_class_args(base, "made", subclass_mode=True)
+    return parser.instantiate(parser.parse_object({"made": spec})).made
 
 
 def load_run(folder: str | Path) -> tuple[LightningModule, LightningDataModule]:

@@ -29,7 +29,8 @@ def test_a_row_of_the_task_table_is_the_catalog(row):
     task = DEFAULT[row[0].replace("*", "").strip(" `")]
     assert row[0].endswith("*") == task.source_only
     assert row[1:7] == [
-        f"`{task.input}`", f"`{task.target}`", task.kind.value, str(task.channels), task.units or "-", task.family.value,
+        f"`{task.input}`", f"`{task.target}`", task.kind.value, str(task.channels), task.units or "-",
+        task.family.value,
     ]  # fmt: skip
     definition, source = row[7:]
     assert definition

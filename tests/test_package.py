@@ -1,4 +1,4 @@
-"""What a newcomer meets first: the import, the metadata, the README's commands, nothing of the machine it was made on."""
+"""What a newcomer meets first: import, metadata, the README's commands, nothing of the machine it was made on."""
 
 import ast
 import configparser
@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -86,7 +87,7 @@ def test_links_between_documents_lead_somewhere():
 def test_every_lower_bound_has_its_reason():
     lines = (ROOT / "setup.cfg").read_text().splitlines()
     bounds = 0
-    for before, line in zip(lines, lines[1:], strict=False):
+    for before, line in pairwise(lines):
         bound = re.fullmatch(r"(?:python_requires =|   )\s*([\w.\[\]-]*)>=([\d.]+)\S*", line)
         if bound:
             bounds += 1

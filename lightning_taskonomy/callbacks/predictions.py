@@ -32,7 +32,13 @@ class PredictionWriter(Callback):
         return Path(self.folder or Path(trainer.default_root_dir) / "predictions")
 
     def on_predict_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Writes one batch."""
         frames = getattr(trainer.datamodule, "frames", {})  # type: ignore[attr-defined]  # set by the trainer
@@ -80,7 +86,12 @@ class PredictionWriter(Callback):
 def _line(image: int | str, frame: Any, task: Task, value: Any) -> str:
     import json
 
-    content = {"image": image, "task": task.name, "prediction": caption(task, value), "values": np.round(value, 6).tolist()}
+    content = {
+        "image": image,
+        "task": task.name,
+        "prediction": caption(task, value),
+        "values": np.round(value, 6).tolist(),
+    }
     if frame is not None and frame.number is not None:
         content["frame"] = frame.number
     return json.dumps(content) + "\n"

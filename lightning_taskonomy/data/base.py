@@ -1,7 +1,7 @@
 """The data module all data sets share: which keys, which samples of which split, in which order."""
 
 import multiprocessing
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -184,6 +184,8 @@ class TaskDataModule(LightningDataModule):
             samples: What to load.
             **options: Further arguments of ``DataLoader``.
         """
+        if self.num_workers:
+            samples[0]  # what is wrong in general is said here, on one line, not from within a worker
         forked = self.num_workers > 0 and "fork" in multiprocessing.get_all_start_methods()
         return DataLoader(
             samples,
@@ -272,6 +274,10 @@ class Pipeline(Dataset[Sample]):
                 sample = self.transform(sample)
         pretext.derive(sample, (self.keys & pretext.KEYS).difference(sample), seed)
         return {key: sample[key] for key in sample if key in self.keys}
+
+    def batch(self, draws: Sequence[int]) -> Sample:
+        """Several samples at once, stacked."""
+        return collate([self[draw] for draw in draws])
 
 
 class _Draws(DistributedSampler[Any]):

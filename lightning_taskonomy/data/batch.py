@@ -73,7 +73,7 @@ def collate(samples: Sequence[Sample]) -> Sample:
         samples: Entries of one key have one shape and type.
 
     Raises:
-        InputError: All are empty, as every image of the batch is missing or damaged.
+        InputError: All are empty, as every image of the batch is missing or damaged; or they differ in size.
     """
     samples = [sample for sample in samples if sample]
     if not samples:
@@ -81,5 +81,9 @@ def collate(samples: Sequence[Sample]) -> Sample:
     batch = {}
     for key in dict.fromkeys(key for sample in samples for key in sample):
         present = next(sample[key] for sample in samples if key in sample)
-        batch[key] = torch.stack([sample[key] if key in sample else missing_like(present) for sample in samples])
+        entries = [sample[key] if key in sample else missing_like(present) for sample in samples]
+        shapes = sorted({tuple(entry.shape) for entry in entries})
+        if len(shapes) > 1:
+            raise InputError(f"one batch has {key!r} of shapes {shapes[0]} and {shapes[1]}; give the data a size")
+        batch[key] = torch.stack(entries)
     return batch

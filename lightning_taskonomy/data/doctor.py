@@ -184,7 +184,7 @@ def _usable(data: TaskDataModule, split: str, report: Report) -> list[str]:
 
 def _read(samples: Samples, split: str, limit: int | None, report: Report) -> dict[bytes, str]:
     found = report.splits[split] = SplitReport(images=len(samples))
-    found.buildings = sorted(set(getattr(samples, "buildings", None) or ()))
+    found.buildings = sorted({str(name) for name in getattr(samples, "buildings", None) or ()})
     pictures: dict[bytes, str] = {}
     keys: dict[str, KeyReport] = defaultdict(KeyReport)
     count = len(samples) if limit is None else min(limit, len(samples))

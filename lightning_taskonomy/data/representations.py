@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_taskonomy.data.base import Pipeline, TaskDataModule
-from lightning_taskonomy.data.batch import Sample, collate
+from lightning_taskonomy.data.batch import Sample
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.models.sources import representation_key
 
@@ -64,9 +64,12 @@ class _Joined(Pipeline):
             self._held[position] = self.labels[position]
         return self._held[position]
 
-    def __getitems__(self, draws: Sequence[int]) -> Sample:
-        batch = collate([self[draw] for draw in draws])
+    def batch(self, draws: Sequence[int]) -> Sample:
+        batch = super().batch(draws)
         return batch | self.table.take(batch["id"])
+
+    def __getitems__(self, draws: Sequence[int]) -> Sample:
+        return self.batch(draws)
 
 
 def _as_is(batch: Sample) -> Sample:
@@ -82,7 +85,7 @@ class RepresentationDataModule(TaskDataModule):
         input: The batch key whose representations are read: the target task's input.
     """
 
-    def __init__(self, labels: TaskDataModule, sources: list[str], input: str = "image") -> None:  # noqa: A002 (Task.input)
+    def __init__(self, labels: TaskDataModule, sources: list[str], input: str = "image") -> None:
         super().__init__(batch_size=labels.batch_size, num_workers=labels.num_workers, seed=labels.seed)
         self.labels, self.sources, self.input = labels, sources, input
         self.fit_split, self.fit_size = labels.fit_split, labels.fit_size

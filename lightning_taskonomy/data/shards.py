@@ -1,8 +1,8 @@
 """A cache of samples on disk: one column per key, cut into shards, memory-mapped.
 
-A cache belongs to one configuration: its hash names the folder, and the folder's own record must say the same. Shards are
-written whole or not at all, so a fill that was cut off goes on where it stopped; their checksums are kept in the column's
-manifest and verified when a process first opens a shard.
+A cache belongs to one configuration: its hash names the folder, and the folder's own record must say the same. Shards
+are written whole or not at all, so a fill that was cut off goes on where it stopped; their checksums are kept in the
+column's manifest and verified when a process first opens a shard.
 """
 
 import hashlib
@@ -86,9 +86,8 @@ class ShardCache:
         self.folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(self.folder).free
         if left > free:
-            raise InputError(
-                f"cache {self.folder} needs {left / 1e6:.0f} MB, {free / 1e6:.0f} MB are free; free some or name another disk"
-            )
+            need = f"needs {left / 1e6:.0f} MB, {free / 1e6:.0f} MB are free"
+            raise InputError(f"cache {self.folder} {need}; free some or name another disk")
         write_json(self.folder / "cache.json", self.configuration)
         for shard in range(first, self.shards):
             part = range(shard * _PER_SHARD, min((shard + 1) * _PER_SHARD, self.count))
@@ -150,7 +149,7 @@ class ShardCache:
         if shard >= len(sums) or not path.exists():
             raise InputError(f"cache: {path} is missing; {advice}")
         content = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.empty(0, np.uint8)
-        if (len(content), zlib.crc32(content)) != sums[shard]:
+        if (len(content), zlib.crc32(content.data)) != sums[shard]:
             raise InputError(f"cache: {path} is damaged ({len(content)} bytes, {sums[shard][0]} written); {advice}")
         (header,) = struct.unpack("<Q", content[:8].tobytes())
         entry = json.loads(content[8 : 8 + header].tobytes())[key]

@@ -9,7 +9,7 @@ from lightning_taskonomy.models.heads.base import BatchNorm, Head
 from lightning_taskonomy.models.resize import resize
 from lightning_taskonomy.tasks import Task
 
-__all__ = ["TransferReadout"]
+__all__ = ["TransferReadout", "shared_convolutions", "side_by_side"]
 
 
 class TransferReadout(Head):
@@ -39,19 +39,28 @@ class TransferReadout(Head):
         width: int = 64,
     ) -> None:
         super().__init__(in_channels, reductions, task)
-        self.transfer = nn.Sequential(
-            nn.Conv2d(sum(in_channels), width, 3, padding=1, bias=False),
-            BatchNorm(width),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(width, width, 3, padding=1, bias=False),
-            BatchNorm(width),
-            nn.ReLU(inplace=True),
-        )
+        self.transfer = shared_convolutions(sum(in_channels), width)
         self.head = head([width], reductions[:1], task)
 
     def forward(self, features: list[Tensor], size: tuple[int, int]) -> Tensor:
         """The raw output of the target's head."""
-        first = features[0]
-        joined = torch.cat([first, *(resize(other, first.shape[-2:]).to(first.dtype) for other in features[1:])], dim=1)
-        output: Tensor = self.head([self.transfer(joined)], size)
+        output: Tensor = self.head([self.transfer(side_by_side(features))], size)
         return output
+
+
+def shared_convolutions(in_channels: int, width: int) -> nn.Sequential:
+    """The readout's two convolutions."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, width, 3, padding=1, bias=False),
+        BatchNorm(width),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(width, width, 3, padding=1, bias=False),
+        BatchNorm(width),
+        nn.ReLU(inplace=True),
+    )
+
+
+def side_by_side(features: list[Tensor]) -> Tensor:
+    """Maps concatenated over channels, at the first one's size."""
+    first = features[0]
+    return torch.cat([first, *(resize(other, first.shape[-2:]).to(first.dtype) for other in features[1:])], dim=1)

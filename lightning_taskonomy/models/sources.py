@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.files import write_json
 from lightning_taskonomy.models.backbones import Backbone
+from lightning_taskonomy.models.readouts import shared_convolutions, side_by_side
 
 __all__ = ["CachedSource", "FrozenSources", "describe_representation", "load_backbone", "representation_key"]
 
@@ -25,7 +27,7 @@ def representation_key(index: int) -> str:
 
 
 def load_backbone(folder: str | Path) -> Backbone:
-    """The trained backbone of a finished run.
+    """The trained backbone of a finished run; of a transfer, its sources with the readout's convolutions on top.
 
     Args:
         folder: The run's folder, with ``config.yaml`` and ``weights.safetensors``.
@@ -37,24 +39,52 @@ def load_backbone(folder: str | Path) -> Backbone:
     config, weights = folder / "config.yaml", folder / "weights.safetensors"
     if not config.is_file() or not weights.is_file():
         raise InputError(f"{folder} holds no finished run (config.yaml and weights.safetensors); train it first")
-    spec = yaml.safe_load(config.read_text())["model"]["init_args"]["backbone"]
-    # The trained weights replace whatever the backbone started from.
-    init_args = {k: v for k, v in spec.get("init_args", {}).items() if k not in ("pretrained", "weights")}
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--backbone", type=Backbone)
-    parsed = parser.parse_object({"backbone": {**spec, "init_args": init_args}})
-    backbone: Backbone = parser.instantiate(parsed).backbone
-    prefix = "backbone."
-    state = {name[len(prefix) :]: value for name, value in load_file(weights).items() if name.startswith(prefix)}
-    if not state:
-        raise InputError(f"{weights} holds no backbone (a transfer's sources are frozen); name the run of a source task")
-    backbone.load_state_dict(state)
+    init_args = yaml.safe_load(config.read_text())["model"]["init_args"]
+    state = load_file(weights)
+    if "sources" in init_args:
+        return _transferred(init_args["sources"], state)
+    backbone = _built(init_args["backbone"])
+    backbone.load_state_dict(_under("backbone.", state))
     return backbone
 
 
-def describe_representation(folder: str | Path, backbone: Backbone) -> None:
-    """Writes what a :class:`CachedSource` of that folder needs to know of the backbone."""
-    content = {"out_channels": list(backbone.out_channels), "reductions": list(backbone.reductions)}
+def _built(spec: dict[str, Any]) -> Backbone:
+    """An untrained backbone: the trained weights replace whatever it started from."""
+    init_args = {k: v for k, v in (spec.get("init_args") or {}).items() if k not in ("pretrained", "weights")}
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--backbone", type=Backbone)
+    built: Backbone = parser.instantiate(parser.parse_object({"backbone": {**spec, "init_args": init_args}})).backbone
+    return built
+
+
+def _under(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
+
+
+def _transferred(sources: list[str], state: dict[str, Tensor]) -> Backbone:
+    """The representation that a transfer learned: the first half of s -> t1 -> t2 (Taskonomy, section 3.2)."""
+    runs = [json.loads((Path(source) / _DESCRIPTION).read_text())["run"] for source in sources]
+    (prefix,) = {name.split(".transfer.")[0] + ".transfer." for name in state if ".transfer." in name}
+    return _Transferred(FrozenSources(runs), _under(prefix, state))
+
+
+class _Transferred(Backbone):
+    def __init__(self, sources: "FrozenSources", state: dict[str, Tensor]) -> None:
+        super().__init__()
+        width, channels = state["0.weight"].shape[:2]
+        if channels != sum(sources.out_channels):
+            raise InputError("a transfer that reads several views has no representation of one image")
+        self.sources, self.transfer = sources, shared_convolutions(channels, width)
+        self.transfer.load_state_dict(state)
+        self.out_channels, self.reductions = [width], sources.reductions[:1]
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        return [self.transfer(side_by_side(self.sources(image)))]
+
+
+def describe_representation(folder: str | Path, backbone: Backbone, run: str | Path) -> None:
+    """Writes what a :class:`CachedSource` of that folder needs to know of the backbone, and whose it is."""
+    content = {"out_channels": list(backbone.out_channels), "reductions": list(backbone.reductions), "run": str(run)}
     write_json(Path(folder) / _DESCRIPTION, content)
 
 
@@ -95,6 +125,8 @@ class FrozenSources(Backbone):
     Raises:
         InputError: No source, or a folder that holds neither.
     """
+
+    sources: nn.ModuleList
 
     def __init__(self, sources: Sequence[str | Path | Backbone]) -> None:
         super().__init__()

@@ -208,7 +208,9 @@ class MultiTaskModule(BaseModule):
         size = _batch_size(batch)
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=size)
         if len(task_losses) > 1:
-            self.log_dict({f"train/{name}/loss": value.detach() for name, value in task_losses.items()}, batch_size=size)
+            self.log_dict(
+                {f"train/{name}/loss": value.detach() for name, value in task_losses.items()}, batch_size=size
+            )
         return loss
 
     def require_finite(self, task_losses: dict[str, Tensor]) -> None:

@@ -55,7 +55,9 @@ class TransferModule(MultiTaskModule):
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Everything but the frozen sources, which their own runs hold."""
         prefix = kwargs.get("prefix", "") + "backbone."
-        return {name: value for name, value in super().state_dict(*args, **kwargs).items() if not name.startswith(prefix)}
+        return {
+            name: value for name, value in super().state_dict(*args, **kwargs).items() if not name.startswith(prefix)
+        }
 
     @property
     def batch_keys(self) -> list[str]:

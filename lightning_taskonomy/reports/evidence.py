@@ -135,10 +135,12 @@ def control(page: Page, results: StudyResults) -> None:
     for entry in results.control:
         group = f"{readable(str(entry['source']))} → {readable(str(entry['target']))}"
         for key, values in entry.items():
-            if isinstance(values, list) and values and all(isinstance(v, int | float) for v in values):
+            if isinstance(values, list) and values and all(isinstance(v, int | float | None) for v in values):
                 unit = "gain" if key.startswith(("gain", "win")) else "affinity"
                 series = readable(key.removesuffix("_per_seed"))
-                by_unit.setdefault(unit, {}).setdefault(group, {})[series] = [float(v) for v in values]
+                by_unit.setdefault(unit, {}).setdefault(group, {})[series] = [
+                    float("nan") if v is None else float(v) for v in values
+                ]
     if not by_unit:
         page.text("Not here: control.json holds no measurement.")
         return
@@ -154,7 +156,7 @@ def control(page: Page, results: StudyResults) -> None:
             f"control-{unit}-numbers",
             ("pair", "series", "mean", "least", "greatest", "seeds"),
             [
-                (group, name, float(np.mean(v)), min(v), max(v), len(v))
+                (group, name, float(np.nanmean(v)), float(np.nanmin(v)), float(np.nanmax(v)), len(v))
                 for group, s in groups.items()
                 for name, v in s.items()
             ],
@@ -168,12 +170,12 @@ def costs(page: Page, results: StudyResults) -> None:
         (readable(k), int(v["runs"]), float(v["seconds"]), float(v["seconds"]) / max(int(v["runs"]), 1))
         for k, v in kinds.items()
     ]
-    if rows:
-        runs, seconds = sum(row[1] for row in rows), sum(row[2] for row in rows)
-        rows.append(("all", runs, seconds, seconds / max(runs, 1)))
-    page.table(
-        "costs", ("what ran", "runs", "seconds", "seconds per run"), rows, caption="Wall time of every kind of run."
-    )
+    if not rows:
+        page.text("Not here: costs.json tells of no run.")
+        return
+    runs, seconds = sum(row[1] for row in rows), sum(row[2] for row in rows)
+    rows.append(("all", runs, seconds, seconds / max(runs, 1)))
+    page.table("costs", ("what ran", "runs", "seconds", "seconds per run"), rows, caption="Wall time by kind of run.")
 
 
 def configuration(page: Page, results: StudyResults) -> None:

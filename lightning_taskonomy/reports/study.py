@@ -3,10 +3,11 @@
 import csv
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -166,14 +167,11 @@ def read_study(folder: Path) -> StudyResults:
         _tasks(folder / "tasks.json", table),
         tuple(_taxonomy(entry, folder / "solutions.json") for entry in solutions),
         _losses(folder / "losses.csv"),
-        tuple(
-            (cells["task"], _number(cells["win_rate_vs_average"]), _number(cells["win_rate_vs_random_encoder"]))
-            for cells in _rows(folder / "sanity.csv", ("task", "win_rate_vs_average", "win_rate_vs_random_encoder"))
-        ),
+        _sanity(folder / "sanity.csv"),
         tuple(_json(folder / "control.json", [], list)),
         _examples(folder / "examples.npz"),
         _json(folder / "costs.json", {}, dict),
-        (folder / "config.yaml").read_text() if "config.yaml" not in absent else "",
+        (folder / "config.yaml").read_text(encoding="utf-8") if "config.yaml" not in absent else "",
         tuple(_json(folder / "failures.json", [], list)),
         absent,
     )
@@ -184,7 +182,7 @@ def _json(path: Path, default: Any, kind: type) -> Any:
     if not path.is_file():
         return default
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({error}); run that stage of the study again") from error
     if not isinstance(content, kind):
@@ -204,9 +202,32 @@ def _rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
         return list(reader)
 
 
-def _number(cell: str) -> float:
-    """A number of a cell, NaN where empty."""
-    return float(cell) if cell.strip() else math.nan
+def _number(cells: Mapping[str, str], column: str, path: Path) -> float:
+    """A number of a row, NaN where empty."""
+    try:
+        return float(cells[column]) if cells[column].strip() else math.nan
+    except ValueError:
+        raise InputError(f"{path}: {column} {cells[column]!r} is not a number; leave it empty if unmeasured") from None
+
+
+def _known(value: float | None) -> float | None:
+    """A number, None where it is NaN."""
+    return None if value is None or math.isnan(value) else value
+
+
+def _band(values: Sequence[float | None] | None) -> Band | None:
+    """Three percentiles, None where they are not known."""
+    known = [number for number in map(_known, values or ()) if number is not None]
+    return Band(*known) if len(known) == 3 else None
+
+
+def _sanity(path: Path) -> tuple[tuple[str, float, float], ...]:
+    """Task and its two win rates."""
+    columns = ("win_rate_vs_average", "win_rate_vs_random_encoder")
+    return tuple(
+        (cells["task"], _number(cells, columns[0], path), _number(cells, columns[1], path))
+        for cells in _rows(path, ("task", *columns))
+    )
 
 
 def _losses(path: Path) -> dict[TransferKey, float]:
@@ -214,7 +235,7 @@ def _losses(path: Path) -> dict[TransferKey, float]:
     found: dict[TransferKey, float] = {}
     for cells in _rows(path, ("target", "order", "sources", "kind", "mean_score")):
         sources = tuple(sorted(name for name in cells["sources"].split(";") if name))
-        found[cells["target"], cells["kind"], sources] = _number(cells["mean_score"])  # type: ignore[index]
+        found[cells["target"], cells["kind"], sources] = _number(cells, "mean_score", path)  # type: ignore[index]
     return found
 
 
@@ -252,21 +273,21 @@ def _taxonomy(entry: Mapping[str, Any], path: Path) -> Taxonomy:
                     tuple(choice["sources"]),
                     int(choice.get("order") or len(choice["sources"])),
                     choice["kind"],
-                    choice.get("affinity"),
-                    choice.get("gain"),
-                    choice.get("quality"),
+                    _known(choice.get("affinity")),
+                    _known(choice.get("gain")),
+                    _known(choice.get("quality")),
                 )
                 for choice in entry["policy"]
             ),
-            entry.get("objective"),
+            _known(entry.get("objective")),
             entry.get("proven"),
-            entry.get("gap"),
-            entry.get("seconds"),
-            entry.get("mean_gain"),
-            entry.get("mean_quality"),
-            Band(*random["gain"]) if random.get("gain") else None,
-            Band(*random["quality"]) if random.get("quality") else None,
-            random.get("p_value"),
+            _known(entry.get("gap")),
+            _known(entry.get("seconds")),
+            _known(entry.get("mean_gain")),
+            _known(entry.get("mean_quality")),
+            _band(random.get("gain")),
+            _band(random.get("quality")),
+            _known(random.get("p_value")),
         )
     except KeyError as error:
         raise InputError(f"{path}: a solution without {error}; run the solve stage of the study again") from error
@@ -276,8 +297,11 @@ def _examples(path: Path) -> dict[str, dict[str, NDArray[Any]]]:
     """Arrays of ``examples.npz`` by task and column."""
     found: dict[str, dict[str, NDArray[Any]]] = {}
     if path.is_file():
-        with np.load(path, allow_pickle=False) as archive:
-            for name in archive.files:
-                task, _, column = name.rpartition("/")
-                found.setdefault(task, {})[column] = archive[name]
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+                for name in archive.files:
+                    task, _, column = name.rpartition("/")
+                    found.setdefault(task, {})[column] = archive[name]
+        except (OSError, ValueError, EOFError, BadZipFile) as error:
+            raise InputError(f"{path} cannot be read ({error}); run that stage of the study again") from error
     return found

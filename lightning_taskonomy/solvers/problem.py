@@ -73,6 +73,10 @@ class TaxonomyProblem:
         """What a transfer contributes to the objective, r·p."""
         return self.importance[target] * (transfer.affinity or 0.0)
 
+    def best_value(self, target: str) -> float:
+        """The most that a target can contribute, whatever the budget."""
+        return self.value(target, self.edges[target][0])
+
     def objective(self, chosen: NDArray[np.bool_]) -> float:
         """The collective performance of the best policy from chosen sources (S,); -inf if a target has none."""
         policy = self.policy(chosen)

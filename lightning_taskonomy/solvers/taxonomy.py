@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from lightning_taskonomy.affinity.table import Transfer, TransfersTable
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.solvers.base import Solution
+from lightning_taskonomy.solvers.greedy import greedy
 from lightning_taskonomy.solvers.problem import TaxonomyProblem
 from lightning_taskonomy.solvers.program import Answer, Backend, Row
 
@@ -86,7 +87,8 @@ class TaxonomySolver:
         forbidden: Tasks that must not be supervised.
         required: Tasks that are supervised in any case.
         gap: The relative gap at which the search may stop; ties are broken only at 0.
-        time_limit: Seconds after which the best taxonomy so far is returned, with its gap.
+        time_limit: Seconds after which the best taxonomy so far is returned, with its gap; a greedy one if the search
+            has found none as good.
         backend: python-mip (CBC), or SciPy (HiGHS).
 
     Raises:
@@ -214,11 +216,15 @@ class TaxonomySolver:
         )
         if answer.status == "infeasible":
             raise self._infeasible(problem, budget)
-        if answer.x is None:
+        found = [] if answer.x is None else [_sources(problem, answer)]
+        if answer.status == "stopped":
+            found += [quick for quick in (greedy(problem, budget),) if quick is not None]
+        if not found:
             raise InputError(f"time_limit {self.time_limit} s ended before any taxonomy was found: allow more time")
-        chosen = problem.pruned(_sources(problem, answer))
+        chosen = problem.pruned(max(found, key=problem.objective))
         best = problem.objective(chosen)
-        share = max(0.0, -answer.bound / problem.scale - best) / max(abs(best), 1e-300)
+        bound = min(-answer.bound / problem.scale, math.fsum(map(problem.best_value, problem.edges)))
+        share = max(0.0, bound - best) / best if best > 0 else float(bound > 0)
         proven = share <= 1e-6 if self.gap == 0 and answer.status == "optimal" else share <= SAME
         if proven and self.gap == 0:
             keep = Row(

@@ -10,26 +10,28 @@ from safetensors.torch import save
 from torch import Tensor
 
 from lightning_taskonomy import losses
-from lightning_taskonomy.data import TaskDataModule, pretext
+from lightning_taskonomy.data import TaskDataModule
 from lightning_taskonomy.data.representations import representation_file
-from lightning_taskonomy.files import atomic, write_bytes
+from lightning_taskonomy.files import atomic, write_bytes, write_json
 from lightning_taskonomy.models.heads import merge_views
 from lightning_taskonomy.models.sources import describe_representation, load_backbone
 from lightning_taskonomy.modules.objectives import objective
 from lightning_taskonomy.tasks import IGNORE_INDEX, Task, TaskKind, find
-from lightning_taskonomy.training import instantiate_data
+from lightning_taskonomy.training import instantiate_data, load_run
 
-__all__ = ["average_guess", "encode", "prepare"]
+__all__ = ["average_guess", "encode", "examples", "prepare"]
 
 
 def _device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def prepare(data: dict[str, Any], done: str) -> None:
-    """Whatever the data module prepares once: downloads, caches."""
-    instantiate_data(data).prepare_data()
-    write_bytes(done, b"")
+def prepare(data: dict[str, Any], split: str, keys: list[str], done: str) -> None:
+    """Whatever the data module prepares once for one split: downloads, caches; and a look at the first sample."""
+    module = instantiate_data(data)
+    module.prepare_data()
+    samples = module.dataset(split, keys=keys)
+    write_json(done, {"images": len(samples), "keys": sorted(samples[0])})
 
 
 @torch.no_grad()
@@ -53,12 +55,14 @@ def encode(run: str, data: dict[str, Any], folder: str, key: str, splits: Mappin
         ids, rows = [], []
         for batch in module.loader(module.dataset(split, keys=[key], size=size)):
             images = batch[key].to(device)
-            maps = backbone(images) if images.dim() == 4 else merge_views(backbone(images.flatten(0, 1)), images.shape[1])
+            maps = (
+                backbone(images) if images.dim() == 4 else merge_views(backbone(images.flatten(0, 1)), images.shape[1])
+            )
             ids.append(batch["id"])
             rows.append([features.float().cpu() for features in maps])
         stacked = {f"map_{i}": torch.cat(parts).contiguous() for i, parts in enumerate(zip(*rows, strict=True))}
         write_bytes(file, save({"id": torch.cat(ids), **stacked}))
-    describe_representation(folder, backbone)
+    describe_representation(folder, backbone, run)
     write_bytes(Path(folder) / f"{key}.done", b"")
 
 
@@ -111,6 +115,27 @@ def _average(task: Task, module: TaskDataModule) -> Tensor:
     return total / torch.as_tensor(count).clamp(min=1)
 
 
-def examples(task: str, runs: Mapping[str, str], data: dict[str, Any], ids: list[int], file: str) -> None:
-    """Input, truth and each run's prediction for a few test images."""
-    _ = (task, runs, data, ids, file, pretext)
+@torch.no_grad()
+def examples(task: str, runs: Mapping[str, str], count: int, file: str) -> None:
+    """Input, truth and each network's prediction for a few test images, evenly spaced.
+
+    Args:
+        task: The task's name.
+        runs: Run folders by column.
+        count: How many images.
+        file: The ``.npz`` that is written: arrays (count, ...) by column.
+    """
+    found = find(task)
+    columns: dict[str, Any] = {}
+    for column, folder in runs.items():
+        model, module = load_run(folder)
+        assert isinstance(module, TaskDataModule)
+        samples = module.dataset(module.test_split, keys=model.batch_keys)  # type: ignore[arg-type]  # our modules
+        positions = np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int).tolist()
+        batch = samples.batch(positions)
+        columns[column] = model.eval()(batch)[found.name].numpy()
+        columns["target"] = batch[found.target].numpy()
+        if found.input in batch and batch[found.input].dim() == 4:
+            columns["input"] = batch[found.input].numpy()
+    with atomic(file) as path, path.open("wb") as opened:
+        np.savez_compressed(opened, **columns)

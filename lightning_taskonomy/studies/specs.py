@@ -14,9 +14,9 @@ Spec = dict[str, Any]
 if TYPE_CHECKING:
     BackboneSpec = DataSpec = HeadSpec = OptimizerSpec = SchedulerSpec = Spec
 else:
-    from lightning.pytorch.cli import LRSchedulerCallable as SchedulerSpec  # noqa: F401 (one name for both readers)
-    from lightning.pytorch.cli import OptimizerCallable as OptimizerSpec  # noqa: F401
+    from lightning.pytorch.cli import LRSchedulerCallable as SchedulerSpec
+    from lightning.pytorch.cli import OptimizerCallable as OptimizerSpec
 
-    from lightning_taskonomy.data import TaskDataModule as DataSpec  # noqa: F401
-    from lightning_taskonomy.models.backbones import Backbone as BackboneSpec  # noqa: F401
-    from lightning_taskonomy.modules.objectives import HeadFactory as HeadSpec  # noqa: F401
+    from lightning_taskonomy.data import TaskDataModule as DataSpec
+    from lightning_taskonomy.models.backbones import Backbone as BackboneSpec
+    from lightning_taskonomy.modules.objectives import HeadFactory as HeadSpec

@@ -109,7 +109,9 @@ class Task:
         if self.class_names is not None:
             object.__setattr__(self, "class_names", tuple(self.class_names))
             if len(self.class_names) != self.channels:
-                raise InputError(f"task {self.name!r}: {len(self.class_names)} class names for {self.channels} channels")
+                raise InputError(
+                    f"task {self.name!r}: {len(self.class_names)} class names for {self.channels} channels"
+                )
 
     @property
     def views(self) -> int:

@@ -2,7 +2,8 @@
 
 import csv
 import json
-from dataclasses import dataclass, field
+import shutil
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +49,16 @@ def looking_at(eye: NDArray[np.float64], point: NDArray[np.float64]) -> NDArray[
 
 
 @pytest.fixture
-def taskonomy(tmp_path: Path) -> Download:
-    """Writes all of it."""
+def taskonomy(tmp_path: Path, _written: Download) -> Download:
+    """A fresh copy of all of it."""
+    root = shutil.copytree(_written.root, tmp_path / "taskonomy")
+    return replace(_written, root=root)
+
+
+@pytest.fixture(scope="session")
+def _written(tmp_path_factory: pytest.TempPathFactory) -> Download:
     rng = np.random.default_rng(0)
-    made = Download(tmp_path / "taskonomy")
-    made.root.mkdir()
+    made = Download(tmp_path_factory.mktemp("download"))
     with (made.root / "train_val_test_tiny.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["id", "train", "val", "test"])

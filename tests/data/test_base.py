@@ -57,7 +57,8 @@ def epoch(loader: DataLoader[Sample], number: int) -> list[Sample]:
 
 def same(first: list[Sample], second: list[Sample]) -> bool:
     return len(first) == len(second) and all(
-        a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a) for a, b in zip(first, second, strict=True)
+        a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+        for a, b in zip(first, second, strict=True)
     )
 
 
@@ -155,15 +156,20 @@ class Probe(LightningModule):
         self.seen[-1] += batch["id"].tolist()
         return self.weight * batch["number"].mean()
 
+    def validation_step(self, batch: Sample, _: int) -> None:
+        assert batch.keys() == {"id", "image_gray", "number"}
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.0)
 
 
 def test_lightning_sets_the_epoch_and_the_module_names_the_keys(tmp_path: Any) -> None:
-    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False,
-               "accelerator": "cpu", "default_root_dir": tmp_path}  # fmt: skip
     probe, data = Probe(), NumbersModule(batch_size=5, limit={"train": 20})
-    Trainer(max_epochs=3, **options).fit(probe, datamodule=data)
+    trainer = Trainer(
+        max_epochs=3, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        accelerator="cpu", default_root_dir=tmp_path,
+    )  # fmt: skip
+    trainer.fit(probe, datamodule=data)
     assert probe.keys == {"id", "image_gray", "number"}
     flat = [i for ids in probe.seen for i in ids]
     loader = NumbersModule(batch_size=5, limit={"train": 20}, keys=["number"]).train_dataloader()
@@ -177,7 +183,13 @@ def test_what_is_not_offered_is_said() -> None:
         NumbersModule().train_dataloader()
     with pytest.raises(InputError, match="no sample in split 'empty'"):
         NumbersModule(keys=["number"]).dataset("empty")
-    for options in ({"batch_size": 0}, {"num_workers": -1}, {"fit_size": 0}, {"limit": {"test": 0}}, {"test_part": "third"}):
+    for options in (
+        {"batch_size": 0},
+        {"num_workers": -1},
+        {"fit_size": 0},
+        {"limit": {"test": 0}},
+        {"test_part": "third"},
+    ):
         with pytest.raises(InputError, match=r"^data: "):
             NumbersModule(**options)
     data = NumbersModule(keys=["number"])

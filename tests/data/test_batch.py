@@ -43,6 +43,11 @@ def test_a_batch_of_nothing_is_said() -> None:
         collate([{}, {}])
 
 
+def test_sizes_that_differ_are_said() -> None:
+    with pytest.raises(InputError, match=r"'image' of shapes \(3, 2, 2\) and \(3, 2, 4\); give the data a size"):
+        collate([{"image": torch.zeros(3, 2, 4)}, {"image": torch.zeros(3, 2, 2)}])
+
+
 def test_keys_of_tasks() -> None:
     assert keys_of(resolve(["jigsaw", "normals", "inpainting"])) == [
         "image", "image_masked", "image_tiles", "normals", "permutation",

@@ -58,7 +58,9 @@ def test_other_dense_labels(taskonomy: Any) -> None:
     sample = first_view(taskonomy, keys, mask_holes=False)
     curvature = torch.tensor((pixels(taskonomy, "principal_curvature")[..., :2] - 127.0) / 127).permute(2, 0, 1)
     torch.testing.assert_close(sample["curvature"], curvature.float())
-    torch.testing.assert_close(sample["reshading"][0], torch.tensor(pixels(taskonomy, "reshading")[..., 0] / 255).float())
+    torch.testing.assert_close(
+        sample["reshading"][0], torch.tensor(pixels(taskonomy, "reshading")[..., 0] / 255).float()
+    )
     for key, domain in (("edges_2d", "edge_texture"), ("keypoints_3d", "keypoints3d")):
         torch.testing.assert_close(sample[key][0], torch.tensor(pixels(taskonomy, domain) / 65535).float())
     segments, stored = sample["segments_2d"].flatten(), torch.tensor(pixels(taskonomy, "segment_unsup2d")).flatten()
@@ -221,7 +223,8 @@ def test_resized_together(taskonomy: Any) -> None:
     keys = ["normals", "depth_z", "semantic", "pair_fixated", "pose_fixated"]
     sample = first_view(taskonomy, keys, size=8)
     assert {key: tuple(sample[key].shape) for key in keys} == {
-        "normals": (3, 8, 8), "depth_z": (1, 8, 8), "semantic": (8, 8), "pair_fixated": (2, 3, 8, 8), "pose_fixated": (6,),
+        "normals": (3, 8, 8), "depth_z": (1, 8, 8), "semantic": (8, 8), "pair_fixated": (2, 3, 8, 8),
+        "pose_fixated": (6,),
     }  # fmt: skip
     assert torch.equal(sample["pair_fixated"][0], sample["image"])
 

@@ -31,7 +31,9 @@ def label(task: Task, generator: np.random.Generator, size: int) -> np.ndarray:
     return (planes * task.scale / 2 + task.shift).astype(np.float32)
 
 
-def make_study(folder: Path, names: tuple[str, ...] = NINE, orders: int = 2, size: int = 24) -> Path:
+def make_study(
+    folder: Path, names: tuple[str, ...] = NINE, orders: int = 2, size: int = 24, budgets: tuple[int, ...] = ()
+) -> Path:
     """Writes every file that a study may leave."""
     folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(0)
@@ -67,7 +69,7 @@ def make_study(folder: Path, names: tuple[str, ...] = NINE, orders: int = 2, siz
     (folder / "losses.csv").write_text("\n".join(losses) + "\n")
     solutions = []
     for order in range(1, orders + 1):
-        for budget in (1, 2, 4, 6, len(targets)):
+        for budget in budgets or (1, 4, len(targets)):
             by_family: dict[str, list[str]] = {}
             for name in targets:
                 by_family.setdefault(tasks[name].family.value, []).append(name)

@@ -11,6 +11,7 @@ import pytest
 from lightning_taskonomy.affinity import Transfer, TransfersTable
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.solvers import TaxonomySolver, solve_taxonomy
+from lightning_taskonomy.solvers.greedy import greedy
 from lightning_taskonomy.solvers.problem import TaxonomyProblem
 
 PUBLISHED = Path(__file__).parents[3] / "shared/published/taskonomy/transfers_16k.csv"
@@ -320,10 +321,32 @@ def test_published_measurements_give_the_known_taxonomies(backend, max_order, bu
 
 
 @needs_published
-def test_time_limit_is_honoured():
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_time_limit_returns_a_taxonomy_and_an_honest_gap(backend):
     table = TransfersTable.read(PUBLISHED)
-    with pytest.raises(InputError, match="time_limit"):
-        TaxonomySolver(8, 4, time_limit=1e-9).solve(table)
+    answer = TaxonomySolver(8, 4, time_limit=1e-9, backend=backend).solve(table)
+    assert not answer.proven
+    assert answer.label_cost <= 8
+    assert 0 < answer.objective <= 2.279443 <= answer.objective * (1 + answer.gap)
+    assert answer.objective > 0.9 * 2.279443
+
+
+def test_time_limit_before_any_taxonomy_is_an_error():
+    pair = (Transfer("a", 2, ("b", "c"), "transfer", 0.5), Transfer("d", 1, ("e",), "transfer", 0.5))
+    with pytest.raises(InputError, match="time_limit 1e-09 s ended before any taxonomy"):
+        TaxonomySolver(3, 2, time_limit=1e-9).solve(TransfersTable(pair))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_greedy_is_feasible_and_never_better_than_the_optimum(seed):
+    table = full_table(seed)
+    problem = TaxonomyProblem.of(list(table.transfers), table.targets, {"task0": 2.5}, frozenset(["task1"]), {})
+    best = by_enumeration(table, budget=4, max_order=2, label_costs={"task0": 2.5}, required=["task1"])[0]
+    chosen = greedy(problem, 4)
+    assert problem.cost(chosen) <= 4
+    assert chosen[problem.sources.index("task1")]
+    assert 0.8 * best <= problem.objective(chosen) <= best + 1e-12
+    assert greedy(problem, 0.5) is None
 
 
 @needs_published

@@ -70,7 +70,12 @@ def _free(room: Room, eye: Table, margin: float) -> bool:
     if abs(eye[0]) > w - margin or abs(eye[2]) > d - margin or not 0.3 < eye[1] < h - 0.5:
         return False
     f = room.footprints
-    inside = (eye[0] > f[:, 0] - margin) & (eye[0] < f[:, 2] + margin) & (eye[2] > f[:, 1] - margin) & (eye[2] < f[:, 3] + margin)
+    inside = (
+        (eye[0] > f[:, 0] - margin)
+        & (eye[0] < f[:, 2] + margin)
+        & (eye[2] > f[:, 1] - margin)
+        & (eye[2] < f[:, 3] + margin)
+    )
     return not bool((inside & (f[:, 4] > eye[1] - 0.25)).any())
 
 

@@ -1,4 +1,4 @@
-"""Compiled loops: one place that says how. No fast-math and no threads, so that a picture is the same bits every time."""
+"""How loops are compiled: without fast-math and threads, so that a picture is the same bits every time."""
 
 from collections.abc import Callable
 from typing import TypeVar, cast

@@ -1,5 +1,7 @@
 """Labels of one view that follow from its geometry, for every pixel's centre."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -10,8 +12,8 @@ from lightning_taskonomy.data.rooms.primitives import CLASS, INSTANCE
 from lightning_taskonomy.data.rooms.scene import Room
 
 __all__ = [
-    "curvature", "depth_euclidean", "depth_z", "edges_occlusion", "keypoints_3d", "normals", "object_class", "reshading",
-    "room_layout", "semantic", "vanishing_points",
+    "curvature", "depth_euclidean", "depth_z", "edges_occlusion", "keypoints_3d", "normals", "object_class",
+    "reshading", "room_layout", "semantic", "vanishing_points",
 ]  # fmt: skip
 
 Table = NDArray[np.float64]
@@ -21,7 +23,7 @@ _SMALLEST_OBJECT = 0.005
 
 
 def _square(values: Table) -> int:
-    return int(round(len(values) ** 0.5))
+    return math.isqrt(len(values))
 
 
 def _rays(camera: Camera, size: int) -> Table:
@@ -40,12 +42,12 @@ def depth_z(pixels: Table, camera: Camera) -> Label:
 def depth_euclidean(pixels: Table, camera: Camera) -> Label:
     """(1, H, W) float32, metres from the camera's centre."""
     n = _square(pixels)
-    return (pixels[:, 0].reshape(1, n, n) * np.linalg.norm(_rays(camera, n), axis=-1)).astype(np.float32)
+    return np.asarray((pixels[:, 0].reshape(1, n, n) * np.linalg.norm(_rays(camera, n), axis=-1)), np.float32)
 
 
 def _camera_normals(pixels: Table, camera: Camera) -> Table:
     n = _square(pixels)
-    return (pixels[:, 5:8] @ camera.axes.T).reshape(n, n, 3)
+    return np.asarray((pixels[:, 5:8] @ camera.axes.T).reshape(n, n, 3))
 
 
 def normals(pixels: Table, camera: Camera) -> Label:
@@ -63,7 +65,7 @@ def reshading(pixels: Table, camera: Camera) -> Label:
     """(1, H, W) float32 in [0, 1]: a white Lambertian room lit by one lamp at the camera."""
     rays = _rays(camera, _square(pixels))
     cosine = -(_camera_normals(pixels, camera) * rays).sum(-1) / np.linalg.norm(rays, axis=-1)
-    return np.clip(cosine, 0, 1)[None].astype(np.float32)
+    return np.asarray(np.clip(cosine, 0, 1)[None], np.float32)
 
 
 def _jumps(pixels: Table) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -100,7 +102,7 @@ def edges_occlusion(pixels: Table, camera: Camera) -> Label:
 
     Taskonomy (supplementary, "edge detection (3D)") takes the edges of occlusion from depth alone, with no texture.
     """
-    return np.clip(ndimage.gaussian_filter(_boundary(pixels), 0.5), 0, 1)[None].astype(np.float32)
+    return np.asarray(np.clip(ndimage.gaussian_filter(_boundary(pixels), 0.5), 0, 1)[None], np.float32)
 
 
 def keypoints_3d(pixels: Table, camera: Camera) -> Label:
@@ -121,13 +123,13 @@ def keypoints_3d(pixels: Table, camera: Camera) -> Label:
         xx, yy, xy = xx + gx * gx, yy + gy * gy, xy + gx * gy
     xx, yy, xy = (ndimage.gaussian_filter(t, 1.5 * sigma) * sigma**2 for t in (xx, yy, xy))
     smaller = np.maximum((xx + yy) / 2 - np.sqrt(((xx - yy) / 2) ** 2 + xy**2), 0)
-    return (smaller / (smaller + 0.05))[None].astype(np.float32)
+    return np.asarray((smaller / (smaller + 0.05))[None], np.float32)
 
 
 def semantic(pixels: Table, room: Room) -> Label:
     """(H, W) int64, indices of ``SEMANTIC_CLASSES``."""
     n = _square(pixels)
-    return room.prims[pixels[:, 1].astype(int), CLASS].reshape(n, n).astype(np.int64)
+    return np.asarray(room.prims[pixels[:, 1].astype(int), CLASS].reshape(n, n), np.int64)
 
 
 def object_class(pixels: Table, room: Room) -> Label:

@@ -1,5 +1,7 @@
 """Point matching: are two patches, from two views, centred on the same point of the room?"""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -29,7 +31,7 @@ def correspondences(places: Table, first: Table, second: Table, camera: Camera) 
     Returns:
         (N, 2) column and row in the second view, pixel centres at whole numbers; (N,) whether the point is seen there.
     """
-    size = int(round(len(first) ** 0.5))
+    size = math.isqrt(len(first))
     points = first[places[:, 1].astype(int) * size + places[:, 0].astype(int), 2:5]
     projected = camera.project(points, size)
     where = projected[:, :2] - 0.5
@@ -47,7 +49,7 @@ def _patch(image: Image, place: Table) -> Image:
     steps = ((np.arange(size) + 0.5) / size - 0.5) * (size / PATCH)
     grid = np.stack(np.meshgrid(place[1] + steps, place[0] + steps, indexing="ij"))
     planes = [ndimage.map_coordinates(plane.astype(np.float32), grid, order=1, mode="nearest") for plane in image]
-    return np.rint(np.stack(planes)).astype(np.uint8)
+    return np.asarray(np.rint(np.stack(planes)), np.uint8)
 
 
 def _texture(image: Image, places: Table) -> Table:

@@ -14,8 +14,8 @@ from lightning_taskonomy.tasks.catalog.rooms import SEMANTIC_CLASSES
 
 __all__ = [
     "BALL", "BOX", "CLASS", "COLUMNS", "COS", "CX", "CYLINDER", "EMIT", "GLOSS", "HX", "INSTANCE", "INVERSE",
-    "LIGHT_COLUMNS", "NODE_COLUMNS", "RED", "RED2", "ROLL", "SCALE", "SEED", "SHAPE", "SHELL", "SIN", "TEXTURE", "Color",
-    "Primitives",
+    "LIGHT_COLUMNS", "NODE_COLUMNS", "RED", "RED2", "ROLL", "SCALE", "SEED", "SHAPE", "SHELL", "SIN", "TEXTURE",
+    "Color", "Primitives", "Triple",
 ]  # fmt: skip
 
 BOX, BALL, CYLINDER, ROLL = range(4)
@@ -24,12 +24,12 @@ BOX, BALL, CYLINDER, ROLL = range(4)
 SHAPE, CX, HX, COS, SIN, RED, RED2, TEXTURE, SCALE, SEED, EMIT, GLOSS, CLASS, INSTANCE, INVERSE = (
     0, 1, 4, 7, 8, 9, 12, 15, 16, 17, 18, 19, 20, 21, 22,
 )  # fmt: skip
-"""Columns of the table: centre at CX.., half sizes at HX.., two colours at RED.. and RED2.., 1/half sizes at INVERSE.."""
+"""Columns of the table: centre at CX.., half sizes at HX.., two colours at RED.. and RED2.., 1/half at INVERSE.."""
 
 COLUMNS = 25
 NODE_COLUMNS = 9
-"""Per node of the tree of bounds, depth first: low x y z, high x y z, first row, past-the-last row (equal where the node
-has children), the node to go on with when a ray misses this one."""
+"""Per node of the tree of bounds, depth first: low x y z, high x y z, first row, past-the-last row (equal where the
+node has children), the node to go on with when a ray misses this one."""
 LIGHT_COLUMNS = 11
 """Per light: kind (0 lamp, 1 window), x y z, radius or half width, half height, cos and sin of the yaw, r g b."""
 SHELL = 6
@@ -38,6 +38,7 @@ SHELL = 6
 _LEAF = 2
 
 Color = NDArray[np.float64]
+Triple = Sequence[float] | NDArray[np.float64]
 Bounds = NDArray[np.float64]
 Ids = NDArray[np.int64]
 
@@ -63,8 +64,8 @@ class Primitives:
     def add(
         self,
         shape: int,
-        center: Sequence[float],
-        half: Sequence[float],
+        center: Triple,
+        half: Triple,
         label: str,
         color: Color,
         texture: int = 0,
@@ -95,16 +96,16 @@ class Primitives:
         second = color if color2 is None else color2
         self.rows.append(
             [
-                shape, *center, *half, math.cos(yaw), math.sin(yaw), *color, *second, texture, scale, self.rng.uniform(0, 100),
-                emit, gloss, SEMANTIC_CLASSES.index(label), instance, *(1 / h for h in half),
+                shape, *center, *half, math.cos(yaw), math.sin(yaw), *color, *second, texture, scale,
+                self.rng.uniform(0, 100), emit, gloss, SEMANTIC_CLASSES.index(label), instance, *(1 / h for h in half),
             ]
         )  # fmt: skip
 
-    def lamp(self, position: Sequence[float], radius: float, color: Color) -> None:
+    def lamp(self, position: Triple, radius: float, color: Color) -> None:
         """Adds a light that shines all around from a ball of that radius in metres."""
         self.lights.append([0.0, *position, radius, radius, 1.0, 0.0, *color])
 
-    def opening(self, position: Sequence[float], half: tuple[float, float], yaw: float, color: Color) -> None:
+    def opening(self, position: Triple, half: tuple[float, float], yaw: float, color: Color) -> None:
         """Adds a window's light: a rectangle of those half sizes (metres) that faces along ``yaw``."""
         self.lights.append([1.0, *position, *half, math.cos(yaw), math.sin(yaw), *color])
 

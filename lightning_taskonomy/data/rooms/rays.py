@@ -1,8 +1,8 @@
 """The ray caster: what a ray meets first, what blocks it, and the geometry of the surface it meets.
 
 A ray is tested against the room's faces first, then down a tree of bounds (depth first, each node knows where to go on
-when it is missed), and against primitives only in the leaves it enters. Normals and principal curvatures are exact, from the quadrics' own equations
-(Goldman, Curvature formulas for implicit curves and surfaces, CAGD 2005, section 3).
+when it is missed), and against primitives only in the leaves it enters. Normals and principal curvatures are exact,
+from the quadrics' own equations (Goldman, Curvature formulas for implicit curves and surfaces, CAGD 2005, section 3).
 """
 
 import math
@@ -12,7 +12,17 @@ from numpy.typing import NDArray
 
 from lightning_taskonomy.data.rooms.compiled import compiled
 from lightning_taskonomy.data.rooms.primitives import (
-    BALL, BOX, COS, CX, CYLINDER, HX, INVERSE, ROLL, SHAPE, SHELL, SIN,
+    BALL,
+    BOX,
+    COS,
+    CX,
+    CYLINDER,
+    HX,
+    INVERSE,
+    ROLL,
+    SHAPE,
+    SHELL,
+    SIN,
 )  # fmt: skip
 
 __all__ = ["blocked", "cast", "surface"]
@@ -31,7 +41,8 @@ def _meet(prims: Table, i: int, ox: float, oy: float, oz: float, dx: float, dy: 
     lx, ly, lz = (c * px - s * pz) * ix, py * iy, (s * px + c * pz) * iz
     ex, ey, ez = (c * dx - s * dz) * ix, dy * iy, (s * dx + c * dz) * iz
     shape = prims[i, SHAPE]
-    near, far = -math.inf, math.inf
+    near: float = -math.inf
+    far: float = math.inf
     if shape == ROLL:
         lx, ly, ex, ey = ly, lx, ey, ex
     if shape != BOX:
@@ -70,7 +81,7 @@ def _enters(
     near, far = max(near, min(a, b)), min(far, max(a, b))
     a, b = (nodes[g, 2] - oz) * iz, (nodes[g, 5] - oz) * iz
     near, far = max(near, min(a, b)), min(far, max(a, b))
-    return near <= far and far > 0 and near < limit
+    return bool(near <= far and far > 0 and near < limit)
 
 
 @compiled

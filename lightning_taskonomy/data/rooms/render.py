@@ -78,9 +78,13 @@ class View:
         """Camera 0 of the view itself, 1 fixating the same point, 2 turned elsewhere, 3 further on from 2."""
         if index not in self.cameras:
             if index == 1:
-                self.cameras[1] = fixating(self.room, self.camera(0), generator(Stream.FIXATED, self.building, self.view))
+                self.cameras[1] = fixating(
+                    self.room, self.camera(0), generator(Stream.FIXATED, self.building, self.view)
+                )
             elif index == 2:
-                self.cameras[2] = turned(self.room, self.camera(0), generator(Stream.NONFIXATED, self.building, self.view))
+                self.cameras[2] = turned(
+                    self.room, self.camera(0), generator(Stream.NONFIXATED, self.building, self.view)
+                )
             else:
                 self.cameras[3] = turned(self.room, self.camera(2), generator(Stream.ONWARD, self.building, self.view))
         return self.cameras[index]
@@ -111,7 +115,7 @@ class View:
         light = light * (1 + light / 2.4**2) / (1 + light)
         noise = rng.standard_normal(light.shape, np.float32)
         signal = np.clip(light, 0, 1) ** (1 / 2.1) + noise * (0.005 + 0.008 * np.sqrt(np.clip(light, 0, 1)))
-        return np.clip(np.rint(signal * 255), 0, 255).astype(np.uint8).T.reshape(3, n, n)
+        return np.asarray(np.clip(np.rint(signal * 255), 0, 255), np.uint8).T.reshape(3, n, n)
 
     def render(self, keys: Collection[str]) -> dict[str, Label]:
         """What is asked for.

@@ -8,12 +8,24 @@ from math import cos, pi, sin
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_taskonomy.data.rooms.furniture import FURNITURE, Piece
-from lightning_taskonomy.data.rooms.primitives import BALL, BOX, CYLINDER, Color, Primitives
+from lightning_taskonomy.data.rooms.furniture import FURNITURE
+from lightning_taskonomy.data.rooms.pieces import Piece
+from lightning_taskonomy.data.rooms.primitives import BALL, BOX, CYLINDER, Primitives
 from lightning_taskonomy.data.rooms.seeds import Stream, generator
 from lightning_taskonomy.data.rooms.style import Style, gray, hsv
 from lightning_taskonomy.data.rooms.textures import (
-    BRICK, CHECK, FABRIC, MARBLE, PICTURE, PLAIN, PLANKS, RUG, SKY, STRIPE, TILE, WOOD,
+    BRICK,
+    CHECK,
+    FABRIC,
+    MARBLE,
+    PICTURE,
+    PLAIN,
+    PLANKS,
+    RUG,
+    SKY,
+    STRIPE,
+    TILE,
+    WOOD,
 )  # fmt: skip
 from lightning_taskonomy.tasks.catalog.rooms import SCENE_CLASSES
 
@@ -34,7 +46,19 @@ _SIZES: Mapping[str, tuple[tuple[float, float], tuple[float, float]]] = {
 }
 _WALL_SIDE: Mapping[str, tuple[str, ...]] = {
     "living room": ("sofa", "tv", "armchair", "shelf", "cabinet", "plant", "lamp", "sofa", "plant", "shelf", "stool"),
-    "bedroom": ("bed", "wardrobe", "nightstand", "nightstand", "desk", "chair", "plant", "cabinet", "lamp", "stool", "shelf"),
+    "bedroom": (
+        "bed",
+        "wardrobe",
+        "nightstand",
+        "nightstand",
+        "desk",
+        "chair",
+        "plant",
+        "cabinet",
+        "lamp",
+        "stool",
+        "shelf",
+    ),
     "kitchen": ("counter", "counter", "fridge", "cabinet", "plant", "shelf", "stool", "chair", "plant"),
     "office": ("desk", "shelf", "desk", "shelf", "cabinet", "plant", "lamp", "armchair", "shelf", "plant"),
     "bathroom": ("basin", "toilet", "tub", "washer", "stool", "plant", "cabinet"),
@@ -133,7 +157,9 @@ class _Builder:
             parts.add(BOX, at, (half, 0.05, 0.012), "wall", gray(0.92), instance=3 + k, yaw=yaw)
         if rng.random() < 0.35 and self.name != "bathroom":  # a beam under the ceiling
             x = rng.uniform(-0.5, 0.5) * w
-            parts.add(BOX, (x, h - 0.08, 0), (0.09, 0.08, d), "ceiling", style.wood(rng), WOOD, instance=parts.instance())
+            parts.add(
+                BOX, (x, h - 0.08, 0), (0.09, 0.08, d), "ceiling", style.wood(rng), WOOD, instance=parts.instance()
+            )
 
     def _hang(self, half: float, low: float, high: float, tries: int = 12) -> tuple[float, float, float] | None:
         """A free place on a wall for something of that half width between two heights: x, z, yaw."""
@@ -143,7 +169,9 @@ class _Builder:
             if length - half < 0.12:
                 continue
             u = self.rng.uniform(half - length + 0.1, length - half - 0.1)
-            if all(abs(u - a) > half + b + 0.05 or low > hi + 0.03 or high < lo - 0.03 for a, b, lo, hi in self.hung[k]):
+            if all(
+                abs(u - a) > half + b + 0.05 or low > hi + 0.03 or high < lo - 0.03 for a, b, lo, hi in self.hung[k]
+            ):
                 self.hung[k].append((u, half, low, high))
                 return x + u * cos(yaw), z - u * sin(yaw), yaw
         return None
@@ -156,13 +184,13 @@ class _Builder:
         rng, i = self.rng, self.parts.instance()
         color = self.style.wood(rng) if rng.random() < 0.5 else gray(rng.uniform(0.8, 0.95))
         ahead, side = np.array([sin(yaw), 0, cos(yaw)]), np.array([cos(yaw), 0, -sin(yaw)])
-        at = np.array([x, 0, z])
-        self.parts.add(BOX, at + [0, 1.01, 0], (_DOOR_HALF, 1.04, 0.03), "door", color * 0.85, instance=i, yaw=yaw)
-        self.parts.add(BOX, at + [0, 0.99, 0], (0.4, 0.99, 0.045), "door", color, WOOD, instance=i, yaw=yaw)
+        at, up = np.array([x, 0, z]), np.array([0.0, 1, 0])
+        self.parts.add(BOX, at + 1.01 * up, (_DOOR_HALF, 1.04, 0.03), "door", color * 0.85, instance=i, yaw=yaw)
+        self.parts.add(BOX, at + 0.99 * up, (0.4, 0.99, 0.045), "door", color, WOOD, instance=i, yaw=yaw)
         for y, h in ((1.45, 0.4), (0.5, 0.32)):
-            self.parts.add(BOX, at + [0, y, 0], (0.28, h, 0.052), "door", color * 0.93, WOOD, instance=i, yaw=yaw)
+            self.parts.add(BOX, at + y * up, (0.28, h, 0.052), "door", color * 0.93, WOOD, instance=i, yaw=yaw)
         knob = at + 0.33 * side + 0.08 * ahead
-        self.parts.add(BALL, knob + [0, 1.0, 0], (0.03, 0.03, 0.03), "door", hsv(0.13, 0.4, 0.7), instance=i, gloss=0.2)
+        self.parts.add(BALL, knob + up, (0.03, 0.03, 0.03), "door", hsv(0.13, 0.4, 0.7), instance=i, gloss=0.2)
         front = at + 0.4 * ahead
         reach = np.abs(side) * _DOOR_HALF + np.abs(ahead) * 0.4
         self.floor.append((front[0] - reach[0], front[2] - reach[2], front[0] + reach[0], front[2] + reach[2], 0.0))
@@ -181,7 +209,7 @@ class _Builder:
         parts.add(BOX, at, (half, tall, 0.04), "window", sky, SKY, instance=i, yaw=yaw, emit=1.0)
         parts.add(BOX, at, (0.02, tall, 0.05), "window", white, instance=i, yaw=yaw)
         parts.add(BOX, at, (half, 0.015, 0.047), "window", white, instance=i, yaw=yaw)
-        sill = at + 0.05 * ahead - [0, tall + 0.08, 0]
+        sill = at + 0.05 * ahead - np.array([0, tall + 0.08, 0])
         parts.add(BOX, sill, (half + 0.1, 0.02, 0.1), "window", white, instance=i, yaw=yaw)
         if rng.random() < 0.6:  # curtains: folds of upright cylinders
             cloth = self.style.cloth(rng)
@@ -190,7 +218,9 @@ class _Builder:
                     fold = at + s * (half + 0.24 - 0.07 * k) * side + 0.07 * ahead
                     shape = (0.045, tall + 0.15, 0.035)
                     parts.add(CYLINDER, fold, shape, "window", cloth * (0.92 + 0.04 * k), FABRIC, instance=i, yaw=yaw)
-        parts.opening(at + 0.1 * ahead, (half, tall), yaw, np.array([0.85, 0.93, 1.0]) * rng.uniform(1.3, 2.2) * half * tall * 4)
+        parts.opening(
+            at + 0.1 * ahead, (half, tall), yaw, np.array([0.85, 0.93, 1.0]) * rng.uniform(1.3, 2.2) * half * tall * 4
+        )
         if self.sun[3] == 0 and rng.random() < 0.55:
             up, turn = rng.uniform(0.35, 0.8), rng.uniform(-0.6, 0.6)
             away = -(ahead * cos(turn) + side * sin(turn)) * cos(up) + np.array([0, sin(up), 0])
@@ -203,7 +233,11 @@ class _Builder:
             x, z = rng.uniform(-0.25, 0.25) * self.w, rng.uniform(-0.3, 0.3) * self.d
             if count == 2:
                 z = (k - 0.5) * self.d
-            i, warm, r = parts.instance(), np.array([1, rng.uniform(0.88, 1), rng.uniform(0.7, 1)]), rng.uniform(0.13, 0.22)
+            i, warm, r = (
+                parts.instance(),
+                np.array([1, rng.uniform(0.88, 1), rng.uniform(0.7, 1)]),
+                rng.uniform(0.13, 0.22),
+            )
             kind, y = rng.integers(3), h - 0.15
             if kind == 0:
                 parts.add(CYLINDER, (x, h - 0.04, z), (0.2, 0.04, 0.2), "lamp", warm, instance=i, emit=1.0)
@@ -259,12 +293,15 @@ class _Builder:
         if self.name in ("living room", "kitchen", "office", "bedroom", "bathroom"):
             self._middle()
         if rng.random() < 0.7:
-            shape, w, d = int(rng.choice([BOX, CYLINDER])), min(rng.uniform(0.6, 1.2), self.w - 0.2), rng.uniform(0.5, 0.9)
+            shape, w, d = (
+                int(rng.choice([BOX, CYLINDER])),
+                min(rng.uniform(0.6, 1.2), self.w - 0.2),
+                rng.uniform(0.5, 0.9),
+            )
             x, z = rng.uniform(-0.3, 0.3) * self.w, rng.uniform(-0.3, 0.3) * self.d
             colors = style.cloth(rng), style.cloth(rng)
-            self.parts.add(
-                shape, (x, 0.006, z), (w, 0.006, d), "rug", colors[0], RUG, instance=self.parts.instance(), color2=colors[1]
-            )  # fmt: skip
+            i = self.parts.instance()
+            self.parts.add(shape, (x, 0.006, z), (w, 0.006, d), "rug", colors[0], RUG, instance=i, color2=colors[1])
         for _ in range(int(rng.integers(1, 4))):  # things left on the floor
             r = rng.uniform(0.08, 0.2)
             x, z = rng.uniform(-0.9, 0.9) * self.w, rng.uniform(-0.9, 0.9) * self.d

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, sparse
 from scipy.sparse.linalg import eigsh
 
-__all__ = ["normalized_cut", "segments_25d", "segments_2d"]
+__all__ = ["normalized_cut", "segments_2d", "segments_25d"]
 
 Table = NDArray[np.float64]
 Segments = NDArray[np.int64]
@@ -24,7 +24,7 @@ _VECTORS = 14
 _GROUPS = 28
 _FLOOR = 0.01
 """Affinity of neighbours that are not alike, so that single cells are not worth a cut."""
-_STOP = 0.22
+_STOP = 0.14
 """Groups a, b merge while w(a, b) / min(assoc(a), assoc(b)) is above this."""
 
 
@@ -35,8 +35,8 @@ def segments_2d(image: NDArray[np.uint8]) -> Segments:
 
 def segments_25d(image: NDArray[np.uint8], depth: Table, normals: Table) -> Segments:
     """(H, W) int64 segments of a picture (3, H, W) uint8 with z-depth (H, W) in metres and normals (H, W, 3)."""
-    geometry = np.concatenate([2.0 * np.log(depth)[..., None], 0.5 * normals], -1)
-    return normalized_cut(np.concatenate([0.5 * _color(image), geometry], -1))
+    geometry = np.concatenate([0.5 * np.log(depth)[..., None], 0.5 * normals], -1)
+    return normalized_cut(np.concatenate([0.4 * _color(image), geometry], -1))
 
 
 def _color(image: NDArray[np.uint8]) -> Table:
@@ -84,7 +84,9 @@ def normalized_cut(features: Table) -> Segments:
     affinity = affinity + affinity.T
     scale = 1 / np.sqrt(np.asarray(affinity.sum(1)).ravel())
     balanced = sparse.diags(scale) @ affinity @ sparse.diags(scale)
-    values, vectors = eigsh(balanced.tocsr(), k=_VECTORS, which="LA", v0=1 / scale, tol=1e-3, maxiter=200, ncv=3 * _VECTORS)
+    values, vectors = eigsh(
+        balanced.tocsr(), k=_VECTORS, which="LA", v0=1 / scale, tol=1e-3, maxiter=200, ncv=3 * _VECTORS
+    )
     points = vectors * scale[:, None] * np.sqrt(np.maximum(values, 0))
     groups = _merge(_cluster(points), affinity)
     return _refine(features, means, groups, edges)
@@ -99,7 +101,7 @@ def _cluster(points: Table) -> Segments:
         distance = np.minimum(distance, ((points - centers[-1]) ** 2).sum(1))
     middle = np.stack(centers)
     for _ in range(10):
-        group = np.argmin((middle**2).sum(1) - 2 * points @ middle.T, 1)
+        group: Segments = np.argmin((middle**2).sum(1) - 2 * points @ middle.T, 1)
         members = sparse.csr_matrix((np.ones(len(points)), (group, np.arange(len(points)))), (_GROUPS, len(points)))
         number = np.asarray(members.sum(1))
         middle = np.where(number > 0, (members @ points) / np.maximum(number, 1), middle)

@@ -68,7 +68,7 @@ def _sun(room: Table, lights: Table, x: float, y: float, z: float, sun: Table) -
             nx, nz = lights[k, 7], lights[k, 6]
             slope = sun[0] * nx + sun[2] * nz
             if slope < -1e-3:
-                t = ((lights[k, 1] - x) * nx + (lights[k, 3] - z) * nz) / slope
+                t: float = ((lights[k, 1] - x) * nx + (lights[k, 3] - z) * nz) / slope
                 along = (x + t * sun[0] - lights[k, 1]) * nz - (z + t * sun[2] - lights[k, 3]) * nx
                 up = y + t * sun[1] - lights[k, 2]
                 if t > 0 and 0.02 < abs(along) < lights[k, 4] and abs(up) < lights[k, 5]:
@@ -125,7 +125,11 @@ def visibility(
                     side, up = q * math.cos(a) * light[4], q * math.sin(a) * light[5]
                     lx, ly, lz = lx + side * light[6], ly + up, lz - side * light[7]
                 else:
-                    lx, ly, lz = lx + light[4] * q * math.cos(a), ly + light[4] * 0.5 * (q - 0.5), lz + light[4] * q * math.sin(a)
+                    lx, ly, lz = (
+                        lx + light[4] * q * math.cos(a),
+                        ly + light[4] * 0.5 * (q - 0.5),
+                        lz + light[4] * q * math.sin(a),
+                    )
                 dx, dy, dz = lx - x, ly - y, lz - z
                 if dx * nx + dy * ny + dz * nz > 0 and not blocked(prims, nodes, x, y, z, dx, dy, dz, 0.97):
                     raw[k, m + 1] += 1.0 / rays

@@ -46,14 +46,12 @@ def picture_sheet(views: Sequence[tuple[int, int]], size: int = 128, columns: in
 
 def label_sheet(views: Sequence[tuple[int, int]], size: int = 128, dpi: int = 60, samples: int = 3) -> bytes:
     """A PNG with a row of all labels per (building, view) pair: maps, other views, and vanishing points as arrows."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     from lightning_taskonomy.tasks.catalog.rooms import OBJECT_CLASSES, SCENE_CLASSES
 
     titles = ["image", *_DENSE, "fixated", "non-fixated", "triplet's third", "matching"]
     figure = Figure((1.5 * len(titles), 1.62 * len(views)), dpi=dpi)
-    canvas = FigureCanvasAgg(figure)
     axes = figure.subplots(len(views), len(titles), squeeze=False)
     for number, (row, (building, view)) in enumerate(zip(axes, views, strict=True)):
         seen = View(building, view, size, samples)
@@ -78,9 +76,9 @@ def label_sheet(views: Sequence[tuple[int, int]], size: int = 128, dpi: int = 60
         row[0].set_xlabel(OBJECT_CLASSES[thing] if thing < len(OBJECT_CLASSES) else "none", fontsize=8, labelpad=1)
         row[-1].set_xlabel(("different", "same")[int(labels["matching"])], fontsize=8, labelpad=1)
         for direction, color in zip(manhattan(seen.camera(0))[0], "rgb", strict=True):
-            row[0].annotate(
-                "", size * (0.5 + 0.3 * direction[:2]), (size / 2, size / 2), arrowprops={"arrowstyle": "->", "color": color}
-            )  # fmt: skip
+            arrow = {"arrowstyle": "->", "color": color}
+            row[0].annotate("", size * (0.5 + 0.3 * direction[:2]), (size / 2, size / 2), arrowprops=arrow)
     figure.tight_layout(pad=0.3)
-    canvas.draw()
-    return _png(np.asarray(canvas.buffer_rgba())[..., :3])
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return _png(np.asarray(Image.open(buffer).convert("RGB")))

@@ -80,7 +80,7 @@ def albedo(
     k, w = 1.0, 0.0  # factor on the first colour, share of the second
     if kind == PLAIN:
         k = 1 + 0.08 * _detail(u + seed, v, 3.0, pixel)
-    elif kind == WOOD or kind == PLANKS:
+    elif kind in (WOOD, PLANKS):
         if kind == WOOD and prims[i, HX + 1] > prims[i, HX]:
             u, v = v, u  # the grain runs up tall things
         if kind == PLANKS:
@@ -105,10 +105,7 @@ def albedo(
         a -= math.floor(a)
         w = min(max((0.25 - abs(a - 0.5)) / max(pixel * s, 1e-3) + 0.5, 0.0), 1.0)
     elif kind == CHECK:
-        if pixel * s > 0.7:
-            w = 0.5
-        else:
-            w = (math.floor(u * s) + math.floor(v * s)) % 2
+        w = 0.5 if pixel * s > 0.7 else (math.floor(u * s) + math.floor(v * s)) % 2
     elif kind == MARBLE:
         a, c = u + seed, v
         warp = _noise(a * 2, c * 2) + 0.5 * _noise(a * 5, c * 5) + 0.25 * _noise(a * 13, c * 13)

@@ -19,7 +19,8 @@ class TaskonomyResNet(Backbone):
     here, which starts at random even with pretrained weights.
 
     Args:
-        name: A ResNet of timm: ``resnet50``, ``resnet18``, ``resnet10t``, ...
+        name: A ResNet of timm: ``resnet50``, ``resnet18``, ...; the shortcuts of some variants, such as ``resnet10t``,
+            average pixels.
         channels: Channels of the representation.
         output_stride: Its reduction, 8, 16 or 32; strides beyond it are replaced by dilation.
         pretrained: Load timm's weights into the ResNet, downloaded or from its cache.

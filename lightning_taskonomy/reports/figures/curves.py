@@ -82,7 +82,8 @@ def labels_saved(points: Sequence[tuple[float, float, float, str]], *, reference
             ls=order_style(index + 1)[0],
         )
         if index == 0:
-            for share, quality, budget in line:
+            apart = [p for i, p in enumerate(line) if i == 0 or p[0] - line[i - 1][0] > 0.02]
+            for share, quality, budget in apart:
                 axis.annotate(
                     f"{budget:g}", (share, quality), (0, -12), textcoords="offset points", ha="center", fontsize=7.5
                 )

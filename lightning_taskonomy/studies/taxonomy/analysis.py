@@ -29,7 +29,9 @@ def read_scores(file: Path, task: str) -> tuple[NDArray[np.int64], NDArray[np.fl
         with np.load(file, allow_pickle=False) as content:
             return content["id"], content[task]
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{file} holds no scores of {task!r} ({error}); remove its run folder and run again") from error
+        raise InputError(
+            f"{file} holds no scores of {task!r} ({error}); remove its run folder and run again"
+        ) from error
 
 
 def halves(ids: NDArray[np.int64], seed: int, same: bool) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -96,9 +98,7 @@ def shuffled(scores: Scores, seed: int) -> Scores:
     return mixed
 
 
-def significance(
-    solution: TaxonomySolution, table: TransfersTable, *, count: int, seed: int
-) -> dict[str, Any] | None:
+def significance(solution: TaxonomySolution, table: TransfersTable, *, count: int, seed: int) -> dict[str, Any] | None:
     """A taxonomy's gain and quality against random feasible taxonomies of its budget; None where there is none."""
     if count < 1 or solution.budget < 1:
         return None

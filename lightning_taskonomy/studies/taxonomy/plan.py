@@ -145,9 +145,13 @@ class Plan:
     @property
     def random_encoder(self) -> RunSpec:
         """A network that is never trained: its encoder is Gaussian noise."""
-        first = next(iter(self.tasks))
-        spec = self._network(RANDOM, first, self.training_data, 0)
-        return RunSpec(RANDOM, "encoder", spec.config, self.root)
+        init_args = {"backbone": self.settings.backbone, "seed": self.settings.seed}
+        backbone = {"class_path": "lightning_taskonomy.models.backbones.GaussianBackbone", "init_args": init_args}
+        return replace(self, settings=replace(self.settings, backbone=backbone)).untrained(RANDOM)
+
+    def untrained(self, kind: str) -> RunSpec:
+        """The backbone as it is, as a run."""
+        return replace(self._network(kind, next(iter(self.tasks)), self.training_data, 0), name=kind)
 
     def source(self, name: str) -> RunSpec:
         """The run whose encoder a source is."""
@@ -177,7 +181,9 @@ class Plan:
             "key": key,
             "splits": {"validation": self.settings.transfer_size, "test": None},
         }
-        return Job("encode", f"{key} by {spec.name}", "lightning_taskonomy.studies.jobs.encode", kwargs, folder / f"{key}.done")
+        return Job(
+            "encode", f"{key} by {spec.name}", "lightning_taskonomy.studies.jobs.encode", kwargs, folder / f"{key}.done"
+        )
 
     def transfer(self, target: str, sources: Sequence[str]) -> RunSpec:
         """(II) The readout of a target from the cached representations of some sources."""
@@ -206,8 +212,15 @@ class Plan:
         kwargs = {"task": self.references[task], "data": self.training_data, "folder": str(folder)}
         return Job("average", task, "lightning_taskonomy.studies.jobs.average_guess", kwargs, folder / "scores.npz")
 
-    def prepare(self) -> Job:
-        """What the data module prepares once."""
-        done = self.root / "data" / f"{content_hash(self.settings.data, self.root)}.done"
-        kwargs = {"data": self.training_data, "done": str(done)}
-        return Job("prepare", "data", "lightning_taskonomy.studies.jobs.prepare", kwargs, done)
+    def prepare(self) -> list[Job]:
+        """What the data module prepares once, a job per split."""
+        every = self.tasks.values()
+        targets = [task for task in every if not task.source_only]
+        jobs = []
+        for split, tasks in {"train": every, "validation": targets, "test": targets}.items():
+            keys = sorted({key for task in tasks for key in (task.input, task.target)})
+            kwargs = {"data": self.training_data, "split": split, "keys": keys}
+            done = self.root / "data" / f"{split}-{content_hash([self.settings.data, keys], self.root)}.json"
+            function = "lightning_taskonomy.studies.jobs.prepare"
+            jobs.append(Job("prepare", split, function, {**kwargs, "done": str(done)}, done))
+        return jobs

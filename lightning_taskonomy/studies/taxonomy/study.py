@@ -4,22 +4,22 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from lightning_taskonomy.affinity import TransfersTable, candidates, win_rate
 from lightning_taskonomy.errors import InputError, hint
-from lightning_taskonomy.files import write_json, write_text
+from lightning_taskonomy.files import atomic, write_json, write_text
 from lightning_taskonomy.reports import report
 from lightning_taskonomy.solvers import TaxonomySolver
 from lightning_taskonomy.studies.base import Study, locked
 from lightning_taskonomy.studies.engine import Engine, Job
 from lightning_taskonomy.studies.results import Results
-from lightning_taskonomy.studies.runs import RunSpec
+from lightning_taskonomy.studies.runs import RunSpec, content_hash
 from lightning_taskonomy.studies.specs import BackboneSpec, DataSpec, HeadSpec, OptimizerSpec, SchedulerSpec
 from lightning_taskonomy.studies.taxonomy.analysis import (
     Scores,
@@ -30,6 +30,15 @@ from lightning_taskonomy.studies.taxonomy.analysis import (
     read_scores,
     shuffled,
     significance,
+)
+from lightning_taskonomy.studies.taxonomy.extras import (
+    FineTune,
+    Table,
+    fine_tuned,
+    novel_tasks,
+    stability,
+    train_fine_tuned,
+    transitive,
 )
 from lightning_taskonomy.studies.taxonomy.plan import RANDOM, Plan, Settings
 
@@ -69,6 +78,11 @@ class TaxonomyStudy(Study):
         controls: Pairs (source, target) known to be related: the positive control.
         random_taxonomies: How many random taxonomies each one is compared with.
         examples: Test images shown in the report.
+        novel: Also solve each target as if it were new, all-for-one (section 4.2).
+        imagenet: A timm backbone with pretrained weights whose fixed features novel tasks are compared with.
+        transitive: Chains (source, first, second) compared with the direct transfer (section 3.2).
+        transitive_sizes: Transfer images of the low- and the high-data setting of chains.
+        fine_tune: Another data set on which the task-specific networks are fine-tuned (section 5.1).
         workers: Worker processes.
         threads: Torch threads of each.
         checkpoint_seconds: The shortest time between two checkpoints of a run.
@@ -102,6 +116,11 @@ class TaxonomyStudy(Study):
         controls: list[tuple[str, str]] | None = None,
         random_taxonomies: int = 1000,
         examples: int = 4,
+        novel: bool = False,
+        imagenet: BackboneSpec | None = None,
+        transitive: list[tuple[str, str, str]] | None = None,
+        transitive_sizes: list[int] | None = None,
+        fine_tune: FineTune | None = None,
         workers: int = 2,
         threads: int = 1,
         checkpoint_seconds: float = 60.0,
@@ -115,6 +134,9 @@ class TaxonomyStudy(Study):
         self.variants = {f"seed {s}": {"seed": s} for s in seeds or []} | (variants or {})
         self.controls = controls or []
         self.random_taxonomies, self.examples = random_taxonomies, examples
+        self.novel, self.imagenet = novel, imagenet
+        self.transitive, self.transitive_sizes = transitive or [], transitive_sizes
+        self.fine_tune = FineTune(**fine_tune) if isinstance(fine_tune, dict) else fine_tune
         self.workers, self.threads, self.checkpoint_seconds = workers, threads, checkpoint_seconds
         self._check()
 
@@ -126,10 +148,11 @@ class TaxonomyStudy(Study):
                 raise InputError(f"{name} is {value}, must be at least 1")
         if len(plan.targets) < 1 or len(names) < 2:
             raise InputError(f"a study needs two tasks, one of them a target; given: {', '.join(names)}")
-        for source, target in self.controls:
-            for name in (source, target):
+        named = {"controls": self.controls, "transitive": self.transitive}
+        for option, groups in named.items():
+            for name in (name for group in groups for name in group):
                 if name not in names:
-                    raise InputError(f"controls name {name!r}, which is no task here{hint(name, names)}")
+                    raise InputError(f"{option} name {name!r}, which is no task here{hint(name, names)}")
         for budget in self.budgets or []:
             if budget < 1:
                 raise InputError(f"budget {budget}: no taxonomy meets it; give at least 1")
@@ -153,19 +176,25 @@ class TaxonomyStudy(Study):
                     engine.costs = json.loads((out / "costs.json").read_text())
                 self._train(engine, plan, wanted)
                 for name, changes in self.variants.items():
-                    self._train(engine, Plan(self.settings.but(changes), out, self.checkpoint_seconds), wanted, f" ({name})")
-                self._save_failures(out, engine)
-            if "affinity" in wanted:
-                self._affinity(plan)
-            if "taxonomy" in wanted:
-                self._taxonomy(plan)
+                    self._train(
+                        engine, Plan(self.settings.but(changes), out, self.checkpoint_seconds), wanted, f" ({name})"
+                    )
+                self._train_extras(engine, plan, wanted)
+                if "affinity" in wanted:
+                    self._affinity(plan)
+                if "taxonomy" in wanted:
+                    self._taxonomy(plan)
+                    self._extras(engine, plan)
+                if "report" in wanted:
+                    self._examples(engine, plan)
+                write_json(out / "failures.json", [asdict(failure) for failure in engine.failures])
             page = report(out) if "report" in wanted else None
             return self._results(out, page)
 
     def _train(self, engine: Engine, plan: Plan, stages: Sequence[str], label: str = "") -> None:
         """Stages I and II: networks, representations, transfers of each order."""
         if "networks" in stages:
-            engine.run(f"data{label}", [plan.prepare()])
+            engine.run(f"data{label}", plan.prepare())
             specs = [plan.task_specific(name) for name in plan.tasks] + [plan.scratch(name) for name in plan.targets]
             jobs = [spec.job(plan.checkpoint_seconds) for spec in [plan.random_encoder, *specs]]
             engine.run(f"networks{label}", jobs + [plan.average(name) for name in plan.targets])
@@ -202,7 +231,9 @@ class TaxonomyStudy(Study):
             return []
         table = measure(scores, images, images)
         ranked = {
-            row.sources[0]: row.affinity for row in table.transfers if row.kind == "transfer" and row.affinity is not None
+            row.sources[0]: row.affinity
+            for row in table.transfers
+            if row.kind == "transfer" and row.affinity is not None
         }
         orders = range(2, plan.settings.max_order + 1)
         return [chosen for order in orders for chosen in candidates(ranked, order, plan.settings.beam)]
@@ -240,7 +271,9 @@ class TaxonomyStudy(Study):
                     raise InputError(f"{spec.folder} was tested on other images than the rest; remove it and run again")
                 ids, scores[target][key] = own, values
         if ids is None:
-            raise InputError(f"{plan.root} holds no finished network of {', '.join(targets)}; run stage 'networks' first")
+            raise InputError(
+                f"{plan.root} holds no finished network of {', '.join(targets)}; run stage 'networks' first"
+            )
         return scores, ids
 
     # analysis
@@ -267,7 +300,9 @@ class TaxonomyStudy(Study):
             spec = plan.task_specific(target)
             _, own = read_scores(spec.folder / "scores.npz", target)
             against = [plan.average(target).done, plan.transfer(target, [RANDOM]).folder / "scores.npz"]
-            rates = [win_rate(own, read_scores(file, target)[1]) if file.is_file() else float("nan") for file in against]
+            rates = [
+                win_rate(own, read_scores(file, target)[1]) if file.is_file() else float("nan") for file in against
+            ]
             rows.append([target, *(f"{rate:.6g}" for rate in rates)])
         _write_csv(plan.root / "sanity.csv", ["task", "win_rate_vs_average", "win_rate_vs_random_encoder"], rows)
         if self.controls:
@@ -282,7 +317,10 @@ class TaxonomyStudy(Study):
             files = [plan.transfer(target, [name]).folder / "scores.npz" for name in (source, RANDOM)]
             if not all(file.is_file() for file in files):
                 continue
-            pair = {(target, "transfer", (name,)): read_scores(file, target)[1] for name, file in zip((source, RANDOM), files, strict=True)}
+            pair = {
+                (target, "transfer", (name,)): read_scores(file, target)[1]
+                for name, file in zip((source, RANDOM), files, strict=True)
+            }
             mixed = shuffled({target: pair}, settings.seed)[target]  # type: ignore[dict-item]  # keys are literal kinds
             rates.append(win_rate(*pair.values()))
             null.append(win_rate(*mixed.values()))
@@ -307,8 +345,78 @@ class TaxonomyStudy(Study):
             ],
         )
 
-    def _save_failures(self, out: Path, engine: Engine) -> None:
-        write_json(out / "failures.json", [{"run": f.name, "error": f.error, "trace": f.trace} for f in engine.failures])
+    # beyond the taxonomy
+
+    def _imagenet(self, plan: Plan) -> RunSpec | None:
+        """A network of fixed ImageNet features, never trained here."""
+        if self.imagenet is None:
+            return None
+        fixed = Plan(replace(plan.settings, backbone=self.imagenet), plan.root, plan.checkpoint_seconds)
+        return fixed.untrained("imagenet")
+
+    def _train_extras(self, engine: Engine, plan: Plan, stages: Sequence[str]) -> None:
+        fixed = self._imagenet(plan)
+        if "transfers" in stages and self.novel and fixed is not None:
+            engine.run("ImageNet features", [fixed.job(plan.checkpoint_seconds)])
+            keys = sorted({plan.tasks[name].input for name in plan.targets})
+            engine.run("ImageNet representations", [plan.encode_run(fixed, key) for key in keys])
+            specs = [plan.transfer_from(target, [fixed], "imagenet") for target in plan.targets]
+            engine.run("ImageNet transfers", [spec.job(plan.checkpoint_seconds) for spec in specs])
+        if "transfers" in stages and self.fine_tune is not None:
+            train_fine_tuned(engine, plan, self.fine_tune)
+
+    def _extras(self, engine: Engine, plan: Plan) -> None:
+        tables: dict[str, Table] = {}
+        table, scores, _, held_out = self.measured(plan)
+        if self.novel:
+            fixed = self._imagenet(plan)
+            features = {t: plan.transfer_from(t, [fixed], "imagenet") for t in plan.targets} if fixed else {}
+            tables["novel"] = novel_tasks(plan, table, scores, held_out, features)
+        if self.transitive:
+            sizes = self.transitive_sizes or [plan.settings.transfer_size]
+            tables["transitive"] = transitive(engine, plan, self.transitive, sizes)
+        if self.fine_tune is not None:
+            tables["fine_tune"], rho = fine_tuned(plan, table, self.fine_tune)
+            write_json(plan.root / "fine_tune.json", {"target": self.fine_tune.target, "spearman": rho})
+        others = {}
+        for name, changes in self.variants.items():
+            others[name], *_ = self.measured(Plan(self.settings.but(changes), plan.root))
+        if others:
+            middle = max(1, len(plan.tasks) // 2)
+            tables["stability"] = stability(table, others, middle, plan.settings.max_order)
+        for name, (header, rows) in tables.items():
+            _write_csv(plan.root / f"{name}.csv", header, rows)
+
+    def _examples(self, engine: Engine, plan: Plan) -> None:
+        """Pictures of the fully supervised network, the one from scratch and the best transfer, per dense target."""
+        table = TransfersTable.read(plan.root / "affinity.csv")
+        jobs = []
+        for name in plan.targets:
+            transfers = [row for row in table.transfers if row.target == name and row.kind == "transfer"]
+            if not plan.tasks[name].is_dense or not transfers or self.examples < 1:
+                continue
+            best = max(transfers, key=lambda row: row.affinity or 0.0)
+            specs = {
+                "task_specific": plan.task_specific(name), "scratch": plan.scratch(name),
+                "transfer": plan.transfer(name, self._as_trained(plan, name, best.sources)),
+            }  # fmt: skip
+            runs = {column: str(spec.folder) for column, spec in specs.items() if spec.job(0).is_done}
+            file = plan.root / "examples" / f"{name}-{content_hash(runs, plan.root)}.npz"
+            kwargs = {"task": plan.references[name], "runs": runs, "count": self.examples, "file": str(file)}
+            jobs.append(Job("examples", name, "lightning_taskonomy.studies.jobs.examples", kwargs, file))
+        arrays = {}
+        for job in engine.run("examples", jobs):
+            with np.load(job.done, allow_pickle=False) as content:
+                arrays |= {f"{job.name}/{column}": content[column] for column in content.files}
+        if arrays:
+            with atomic(plan.root / "examples.npz") as path, path.open("wb") as opened:
+                np.savez_compressed(opened, **arrays)
+
+    def _as_trained(self, plan: Plan, target: str, sources: Sequence[str]) -> tuple[str, ...]:
+        """The order in which a set of sources was trained."""
+        if len(sources) == 1:
+            return tuple(sources)
+        return next(chosen for chosen in self._higher(plan, target) if sorted(chosen) == sorted(sources))
 
     def _results(self, out: Path, page: Path | None) -> Results:
         results = Results(report=page)
@@ -322,13 +430,23 @@ class TaxonomyStudy(Study):
                 for name in ("objective", "mean_gain", "mean_quality"):
                     if entry[name] is not None:
                         results.scalars[f"{prefix}/{name}"] = entry[name]
+        for name in ("novel", "transitive", "fine_tune", "stability"):
+            if (out / f"{name}.csv").is_file():
+                with (out / f"{name}.csv").open(newline="") as file:
+                    header, *rows = list(csv.reader(file))
+                results.tables[name] = (header, rows)
         if page is not None:
             results.figures = {file.stem: file for file in sorted(page.parent.glob("*.png"))}
         return results
 
     def dry_run(self, out: Path) -> str:
         """Runs, expected time and disk; see the base class."""
-        raise InputError("not yet")
+        from lightning_taskonomy.studies.taxonomy.estimate import estimate
+
+        plan = Plan(self.settings, Path(out))
+        done = sum(1 for _ in Path(out).glob("runs/*/metrics.json"))
+        text = str(estimate(plan, 1 + len(self.variants), self.workers))
+        return f"{text}\n{done} runs are done already in {out}" if done else text
 
 
 def _described(task: Any) -> dict[str, Any]:

@@ -15,10 +15,14 @@ SCENE_CLASSES = ("living room", "bedroom", "kitchen", "office", "bathroom", "cor
 
 AUTOENCODING = Task("autoencoding", TaskKind.DENSE, "image", 3, family=Family.TWO_D, shift=0.5, scale=0.25)
 DENOISING = Task("denoising", TaskKind.DENSE, "image", 3, "image_noisy", Family.TWO_D, shift=0.5, scale=0.25)
-COLORIZATION = Task("colorization", TaskKind.SEGMENTATION, "color_bins", 313, "image_gray", Family.TWO_D, True, stride=4)
+COLORIZATION = Task(
+    "colorization", TaskKind.SEGMENTATION, "color_bins", 229, "image_gray", Family.TWO_D, True, stride=4
+)
 INPAINTING = Task("inpainting", TaskKind.DENSE, "image", 3, "image_masked", Family.TWO_D, True, shift=0.5, scale=0.25)
 JIGSAW = Task("jigsaw", TaskKind.CLASSIFICATION, "permutation", 72, "image_tiles", Family.TWO_D, True)
-RANDOM_PROJECTION = Task("random_projection", TaskKind.VECTOR, "random_projection", 32, family=Family.TWO_D, source_only=True)
+RANDOM_PROJECTION = Task(
+    "random_projection", TaskKind.VECTOR, "random_projection", 32, family=Family.TWO_D, source_only=True
+)
 
 DEPTH_Z = Task("depth_z", TaskKind.DENSE, "depth_z", units="m", shift=3.0, scale=1.5)
 DEPTH_EUCLIDEAN = Task("depth_euclidean", TaskKind.DENSE, "depth_euclidean", units="m", shift=3.0, scale=1.5)
@@ -36,21 +40,32 @@ SEMANTIC_SEGMENTATION = Task(
     "semantic_segmentation", TaskKind.SEGMENTATION, "semantic", 21, family=Family.SEMANTIC, class_names=SEMANTIC_CLASSES
 )
 OBJECT_CLASSIFICATION = Task(
-    "object_classification", TaskKind.CLASSIFICATION, "object_class", 18, family=Family.SEMANTIC, class_names=OBJECT_CLASSES
+    "object_classification",
+    TaskKind.CLASSIFICATION,
+    "object_class",
+    18,
+    family=Family.SEMANTIC,
+    class_names=OBJECT_CLASSES,
 )
 SCENE_CLASSIFICATION = Task(
     "scene_classification", TaskKind.CLASSIFICATION, "scene_class", 6, family=Family.SEMANTIC, class_names=SCENE_CLASSES
 )
 
-ROOM_LAYOUT = Task("room_layout", TaskKind.VECTOR, "room_layout", 9, family=Family.LOW_DIMENSIONAL, units="m, 1", scale=2.0)
-VANISHING_POINTS = Task("vanishing_points", TaskKind.VECTOR, "vanishing_points", 9, family=Family.LOW_DIMENSIONAL, scale=0.5)
+ROOM_LAYOUT = Task(
+    "room_layout", TaskKind.VECTOR, "room_layout", 9, family=Family.LOW_DIMENSIONAL, units="m, 1", scale=2.0
+)
+VANISHING_POINTS = Task(
+    "vanishing_points", TaskKind.VECTOR, "vanishing_points", 9, family=Family.LOW_DIMENSIONAL, scale=0.5
+)
 POSE_FIXATED = Task(
     "pose_fixated", TaskKind.VECTOR, "pose_fixated", 6, "pair_fixated", Family.LOW_DIMENSIONAL, units="rad, m"
 )
 POSE_NONFIXATED = Task(
     "pose_nonfixated", TaskKind.VECTOR, "pose_nonfixated", 6, "pair_nonfixated", Family.LOW_DIMENSIONAL, units="rad, m"
 )
-EGOMOTION = Task("egomotion", TaskKind.VECTOR, "egomotion", 18, "triplet", Family.LOW_DIMENSIONAL, units="rad, m", scale=0.5)
+EGOMOTION = Task(
+    "egomotion", TaskKind.VECTOR, "egomotion", 18, "triplet", Family.LOW_DIMENSIONAL, units="rad, m", scale=0.5
+)
 POINT_MATCHING = Task(
     "point_matching", TaskKind.CLASSIFICATION, "matching", 2, "pair_matching", Family.LOW_DIMENSIONAL,
     class_names=("different", "same"),

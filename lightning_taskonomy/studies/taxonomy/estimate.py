@@ -1,0 +1,162 @@
+"""What a study would cost: runs counted by the paper's rules, time and disk from a few steps of each kind."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lightning_taskonomy.models.readouts import TransferReadout
+from lightning_taskonomy.modules import MultiTaskModule
+from lightning_taskonomy.modules.objectives import objective
+from lightning_taskonomy.studies.taxonomy.plan import Plan
+from lightning_taskonomy.training import instantiate_data, instantiate_model
+
+__all__ = ["Estimate", "estimate"]
+
+_OVERHEAD = 0.3
+"""Seconds that a warm process needs around a fit."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Runs, seconds and bytes by kind.
+
+    Args:
+        runs: How many of each kind.
+        seconds: What one of each kind takes on one worker.
+        disk: Bytes of data, representations and runs.
+        workers: How many work at once.
+    """
+
+    runs: dict[str, int]
+    seconds: dict[str, float]
+    disk: dict[str, int]
+    workers: int
+
+    def __str__(self) -> str:
+        lines = ["kind              runs   seconds each"]
+        lines += [f"{kind:<16} {n:>5}   {self.seconds[kind]:>12.1f}" for kind, n in self.runs.items()]
+        total = sum(n * self.seconds[kind] for kind, n in self.runs.items()) / self.workers
+        lines.append(f"about {_duration(total)} on {self.workers} worker{'s' if self.workers > 1 else ''}")
+        lines.append("disk: " + ", ".join(f"{kind} {size / 1e6:.0f} MB" for kind, size in self.disk.items()))
+        return "\n".join(lines)
+
+
+def _duration(seconds: float) -> str:
+    hours, rest = divmod(math.ceil(seconds / 60), 60)
+    return f"{hours} h {rest:02d} min" if hours else f"{rest} min"
+
+
+def _timed(call: Callable[[], object], repeats: int = 2) -> float:
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def estimate(plan: Plan, copies: int, workers: int) -> Estimate:
+    """Counts runs and times a few steps; nothing is kept.
+
+    Args:
+        plan: The study's runs.
+        copies: How often all of it runs (seeds and variants).
+        workers: Worker processes.
+    """
+    own = plan.settings
+    targets, tasks = plan.targets, plan.tasks
+    data = instantiate_data(plan.training_data)
+    keys = sorted({key for task in tasks.values() for key in (task.input, task.target)})
+    if getattr(data, "cache", None) is not None:
+        data.cache = None  # type: ignore[attr-defined]  # a data module that has one would fill it
+    probe = {split: data.dataset(split, keys=keys) for split in ("train", "validation", "test")}
+    counts = {split: len(samples) for split, samples in probe.items()}
+    one = probe["train"][0]
+    render = _timed(lambda: probe["train"][1])
+    counts["transfer"] = min(own.transfer_size or counts["validation"], counts["validation"])
+    batch = data.batch_size
+    sample = {key: value[None].expand(batch, *value.shape).clone() for key, value in one.items()}
+    step, forward, encode, channels = _network_times(plan, sample)
+    readout = _readout_time(plan, channels, sample)
+    steps = {split: max(1, count // batch) for split, count in counts.items()}
+    test = math.ceil(counts["test"] / batch)
+    seconds = {
+        "data": render * sum(counts[split] for split in ("train", "validation", "test")),
+        "task_specific": own.epochs * steps["train"] * step + test * forward + _OVERHEAD,
+        "scratch": (own.scratch_epochs or own.transfer_epochs) * steps["transfer"] * step + test * forward + _OVERHEAD,
+        "encode": (steps["transfer"] + test) * encode + _OVERHEAD,
+        "transfer": own.transfer_epochs * steps["transfer"] * readout + test * readout / 3 + _OVERHEAD,
+    }
+    runs = {
+        "data": 1,
+        "task_specific": copies * len(tasks),
+        "scratch": copies * len(targets),
+        "encode": copies * (len(tasks) + 1) * len({tasks[name].input for name in targets}),
+        "transfer": copies * sum(_transfers(plan, target) for target in targets),
+    }
+    bytes_each = sum(value.nbytes for key, value in one.items() if value.dim())
+    representation = sum(c * h * w for c, h, w in channels) * 4
+    weights = sum(p.numel() for p in _model(plan).parameters()) * 4
+    disk = {
+        "data": 0 if plan.settings.data.get("init_args", {}).get("cache") is None
+        else bytes_each * sum(counts[split] for split in ("train", "validation", "test")),
+        "representations": runs["encode"] * representation * (counts["transfer"] + counts["test"]),
+        "runs": weights * (runs["task_specific"] + runs["scratch"]) + sum(runs.values()) * (12 * counts["test"] + 20_000),
+    }  # fmt: skip
+    return Estimate(runs, seconds, disk, max(workers, 1))
+
+
+def _transfers(plan: Plan, target: str) -> int:
+    """Transfers into one target: every source and the random encoder, and the higher orders by the paper's rule."""
+    sources = len(plan.tasks) - (target in plan.tasks)
+    beam = plan.settings.beam
+    higher = 0
+    for order in range(2, plan.settings.max_order + 1):
+        if sources >= order:
+            higher += math.comb(min(beam, sources), order) if order <= beam else 1
+    return sources + 1 + higher
+
+
+def _model(plan: Plan) -> MultiTaskModule:
+    first = next(name for name in plan.targets if plan.tasks[name].input == "image")
+    model = instantiate_model(plan.task_specific(first).config["model"])
+    assert isinstance(model, MultiTaskModule)
+    return model
+
+
+def _network_times(plan: Plan, sample: dict[str, Tensor]) -> tuple[float, float, float, list[tuple[int, int, int]]]:
+    """Seconds of a training step, of a test step and of encoding a batch; and the shapes of the maps."""
+    model = _model(plan)
+    (task,) = model.tasks.values()
+
+    def step() -> None:
+        losses, _ = model.losses(sample)
+        torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+
+    with torch.no_grad():
+        forward = _timed(lambda: model(sample))
+        maps = model.encode(sample, task.input)
+        encode = _timed(lambda: model.encode(sample, task.input))
+    return _timed(step), forward, encode, [(int(m.shape[1]), int(m.shape[2]), int(m.shape[3])) for m in maps]
+
+
+def _readout_time(plan: Plan, channels: list[tuple[int, int, int]], sample: dict[str, Tensor]) -> float:
+    """Seconds of a training step of a first-order transfer from cached representations."""
+    model = _model(plan)
+    (task,) = model.tasks.values()
+    size = (int(sample[task.input].shape[-2]), int(sample[task.input].shape[-1]))
+    reductions = [size[0] // h for _, h, _ in channels]
+    readout = TransferReadout(
+        [c for c, _, _ in channels], reductions, task, width=plan.settings.transfer_width, head=objective(task).head
+    )
+    batch = next(iter(sample.values())).shape[0]
+    maps = [torch.randn(batch, *shape) for shape in channels]
+
+    def step() -> None:
+        readout(maps, size).mean().backward()
+
+    return _timed(step)

@@ -1,0 +1,89 @@
+"""The data doctor: counts and ranges against what was written; every planted fault is found."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lightning_taskonomy.data.doctor import check
+from lightning_taskonomy.data.folder import FolderDataModule
+from lightning_taskonomy.data.taskonomy import TaskonomyDataModule
+from lightning_taskonomy.errors import InputError
+
+torch.set_num_threads(1)
+
+
+def test_a_sound_download(taskonomy: Any) -> None:
+    report = check(TaskonomyDataModule(str(taskonomy.root), size=16), keys=["image", "depth_z", "scene_class"])
+    assert report.ok and report.problems == [] and {n: s.images for n, s in report.splits.items()} == {
+        "train": 12, "validation": 6, "test": 6,
+    }  # fmt: skip
+    stored = np.stack([depth for (building, _, _), depth in taskonomy.depth.items() if building == "darden"])
+    metres = stored[stored != 65535] / 512
+    found = report.splits["test"].keys["depth_z"]
+    assert (found.samples, found.values, found.valid) == (6, stored.size, metres.size)
+    np.testing.assert_allclose(
+        [found.low, found.high, found.mean], [metres.min(), metres.max(), metres.mean()], rtol=1e-5
+    )
+    assert report.splits["train"].buildings == ["allens", "beech"]
+    assert sum(report.splits["train"].keys["scene_class"].histogram.values()) == 12
+    text = str(report)
+    assert "test: 6 of 6 images of 1 buildings" in text and text.endswith("no problem found")
+    assert json.loads(json.dumps(report.to_dict(), allow_nan=False))["ok"] is True
+
+
+def test_everything_that_is_there_is_read(taskonomy: Any) -> None:
+    shutil.rmtree(taskonomy.root / "keypoints2d")
+    report = check(TaskonomyDataModule(str(taskonomy.root), size=16), splits=["test"])
+    keys = report.splits["test"].keys
+    assert "keypoints_2d" not in keys and "keypoints_3d" in keys and "pose_fixated" in keys
+    assert any("no folder 'keypoints2d'" in note for note in report.notes)
+
+
+def test_planted_faults_are_found(taskonomy: Any) -> None:
+    truncated = taskonomy.file("rgb", "corona", 0, 0)
+    truncated.write_bytes(truncated.read_bytes()[:100])
+    taskonomy.file("normal", "corona", 1, 0).unlink()
+    taskonomy.write(np.full((5, 4, 3), 200, np.uint8), "normal", "corona", 2, 0)
+    shutil.copy(taskonomy.file("rgb", "allens", 0, 0), taskonomy.file("rgb", "darden", 0, 0))
+    with (taskonomy.root / "train_val_test_tiny.csv").open("a") as file:
+        file.write("beech,0,0,1\n")
+    report = check(TaskonomyDataModule(str(taskonomy.root), size=16), keys=["image", "normals"])
+    assert not report.ok
+    text = "\n".join(report.problems)
+    assert f"validation: {truncated}: damaged (" in text
+    assert "point_1_view_0_domain_normal.png: missing" in text
+    assert "point_2_view_0_domain_normal.png is 4x5 pixels but its image" in text
+    assert "train and test share 1 buildings: beech" in text
+    assert "train and test share 7 identical images" in text
+    assert report.splits["validation"].read == 4 and report.splits["validation"].images == 6
+    assert str(report).endswith(f"{len(report.problems)} problems found")
+
+
+def test_constant_and_empty_labels_are_noted(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for key in ("image", "depth_z"):
+        (tmp_path / "train" / key).mkdir(parents=True)
+    for name in "abc":
+        Image.fromarray(rng.integers(0, 256, (4, 4, 3), np.uint8)).save(tmp_path / "train" / "image" / f"{name}.png")
+        np.save(tmp_path / "train" / "depth_z" / f"{name}.npy", np.full((4, 4), 2.0))
+    data = FolderDataModule(str(tmp_path), tasks=["depth_z", "normals"])
+    report = check(data, limit=2)
+    assert report.ok and report.splits["train"].read == 2
+    assert "train: every value of depth_z is 2" in report.notes
+    assert "train: no image has a label normals" in report.notes
+    assert any(note.startswith("test: ") and "no image of split" in note for note in report.notes)
+    assert (
+        json.loads(json.dumps(report.to_dict(), allow_nan=False))["splits"]["train"]["keys"]["normals"]["low"] is None
+    )
+
+
+def test_a_root_without_files(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no image of split 'train'; expected") as caught:
+        check(FolderDataModule(str(tmp_path), tasks=["depth_z"]))
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,243 @@
+import csv
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.reports import report
+from lightning_taskonomy.reports.decisions import headline
+from lightning_taskonomy.reports.html import Page
+from lightning_taskonomy.reports.study import OPTIONAL, Taxonomy, read_study
+from lightning_taskonomy.reports.words import join, label_share, policy_line
+
+VOID = {"meta", "link", "img", "br", "input", "hr"}
+
+
+class Reader(HTMLParser):
+    """Addresses, ids, headings and text of a page; notes every tag that is not closed where it should be."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.addresses, self.ids, self.tags, self.words, self.open, self.wrong = [], [], [], [], [], []
+        self.images = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+        attributes = dict(attrs)
+        self.addresses += [
+            v for k, v in attrs if k in ("src", "href", "xlink:href", "srcset", "action", "data", "poster")
+        ]
+        self.ids += [v for k, v in attrs if k == "id"]
+        if tag in ("svg", "img"):
+            self.images.append(attributes.get("aria-label") or attributes.get("alt"))
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append(tag)
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def page(finished):
+    return Reader((finished / "report" / "index.html").read_text())
+
+
+def rows(finished, name):
+    with (finished / "report" / f"{name}.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_page_asks_for_nothing_from_outside(finished, page):
+    text = (finished / "report" / "index.html").read_text()
+    for address in page.addresses:
+        assert address.startswith(("#", "data:")) or (finished / "report" / address).is_file(), address
+        if address.startswith("#"):
+            assert address[1:] in page.ids
+    assert not re.search(r"url\((?!#)", text) and "@import" not in text
+    assert "script" not in page.tags and "iframe" not in page.tags
+
+
+def test_the_page_is_well_formed_with_unique_ids_and_described_pictures(page):
+    assert not page.wrong and not page.open
+    assert len(page.ids) == len(set(page.ids))
+    assert len(page.images) > 10 and all(page.images)
+
+
+def test_the_page_has_every_section_and_says_what_to_train(page):
+    words = " ".join(page.words)
+    titles = ("Answer", "Taxonomies", "Gain and quality", "Labels saved", "Affinity", "Similarity of tasks", "Sanity")
+    for title in (*titles, "Predictions", "Positive control over seeds", "Costs", "Configuration", "Failures"):
+        assert page.words.count(title) == 2, title  # the table of contents and the heading
+    assert re.search(r"With a budget of \d+, train .+ with all labels", words)
+    assert (
+        "mean gain" in words and "mean quality" in words and "labels that training all 9 targets fully takes" in words
+    )
+    assert "Not here" not in words
+
+
+def test_foreign_text_is_escaped(finished, page):
+    words = "".join(page.words)
+    assert "loss is NaN <script>alert(1)</script>" in words and "name: <quick> & small" in words
+    assert "<script" not in (finished / "report" / "index.html").read_text()
+
+
+def test_tables_hold_what_the_study_measured(finished):
+    solutions = json.loads((finished / "solutions.json").read_text())
+    written = rows(finished, "solutions")
+    assert list(written[0]) == ["order ≤", "budget", "trained fully", "by transfer", "mean gain", "mean quality",
+                                "objective", "proven", "seconds"]  # fmt: skip
+    assert sorted(float(r["mean quality"]) for r in written) == sorted(s["mean_quality"] for s in solutions)
+    policies = rows(finished, "policies")
+    assert len(policies) == sum(len(s["policy"]) for s in solutions)
+    assert {(r["target"], r["sources"], float(r["gain"])) for r in policies} == {
+        (p["target"], ";".join(p["sources"]), p["gain"]) for s in solutions for p in s["policy"]
+    }
+    first_order = {r["target"]: r for r in rows(finished, "affinity-first-order")}
+    with (finished / "affinity.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            if row["order"] == "1":
+                column = "task-specific" if row["kind"] == "task_specific" else row["sources"]
+                assert first_order[row["target"]][column] == row["affinity"]
+    assert [r["task"] for r in rows(finished, "sanity")] and len(rows(finished, "failures")) == 1
+    costs = {r["what ran"]: r for r in rows(finished, "costs")}
+    assert float(costs["all"]["seconds"]) == pytest.approx(201.5)
+
+
+def test_pictures_stand_beside_the_page(finished):
+    names = ("affinity", "taxonomies", "answer-graph", "gain-quality", "budget-curves", "labels-saved", "similarity")
+    for name in (*names, "predictions", "control-affinity"):
+        picture = matplotlib.image.imread(finished / "report" / f"{name}.png")
+        assert picture.shape[0] > 150 and picture.std() > 0.01, name
+
+
+def test_absent_files_leave_a_sentence(study):
+    folder = study()
+    for name in OPTIONAL:
+        (folder / name).unlink()
+    words = " ".join(Reader(report(folder).read_text()).words)
+    for name in set(OPTIONAL) - {"losses.csv", "tasks.json"}:
+        assert f"Not here: the study left no {name}" in words
+    assert "no losses.csv" in words
+    assert (folder / "report" / "affinity.png").is_file()
+
+
+def test_empty_files_leave_a_sentence(study):
+    folder = study()
+    (folder / "solutions.json").write_text("[]")
+    (folder / "control.json").write_text("[]")
+    (folder / "failures.json").write_text("[]")
+    (folder / "costs.json").write_text("{}")
+    words = " ".join(Reader(report(folder).read_text()).words)
+    assert "solved no taxonomy" in words and "every run ended well" in words and "no measurement" in words
+
+
+def test_a_second_report_replaces_the_first_with_the_same(study):
+    folder = study()
+    for name in ("solutions.json", "examples.npz", "control.json"):  # what takes long
+        (folder / name).unlink()
+    before = report(folder).read_text()
+    assert report(folder).read_text() == before
+
+
+def test_unknown_numbers_stand_as_dashes(study):
+    folder = study(orders=1, budgets=(2,))
+    (folder / "examples.npz").unlink()
+    solutions = json.loads((folder / "solutions.json").read_text())
+    solutions[0]["policy"][-1].update(gain=None, quality=float("nan"))
+    solutions[0].update(mean_gain=None, random={"gain": [None, 0.5, 0.6]})
+    (folder / "solutions.json").write_text(json.dumps(solutions))
+    (folder / "control.json").write_text('[{"source": "a", "target": "b", "affinity_per_seed": [0.5, null]}]')
+    words = " ".join(Reader(report(folder).read_text()).words)
+    assert "nan" not in words.replace("loss is NaN", "") and "–" in words
+    (control,) = rows(folder, "control-affinity-numbers")
+    assert control["mean"] == "0.5" and control["seeds"] == "2"
+
+
+def test_no_study_is_refused_in_one_line(tmp_path, study):
+    for folder, message in ((tmp_path / "absent", "is no folder"), (tmp_path, "affinity.csv is missing")):
+        with pytest.raises(InputError, match=message) as error:
+            report(folder)
+        assert "\n" not in str(error.value)
+    folder = study()
+    (folder / "solutions.json").write_text("[{]")
+    with pytest.raises(InputError, match=r"solutions\.json cannot be read"):
+        report(folder)
+    (folder / "solutions.json").write_text('[{"budget": 1}]')
+    with pytest.raises(InputError, match="a solution without 'max_order'"):
+        report(folder)
+    (folder / "solutions.json").write_text("[]")
+    (folder / "examples.npz").write_bytes(b"PK\x03\x04 cut off")
+    with pytest.raises(InputError, match=r"examples\.npz cannot be read"):
+        report(folder)
+    (folder / "examples.npz").unlink()
+    (folder / "sanity.csv").write_text("task,wins\n")
+    with pytest.raises(InputError, match="column 'win_rate_vs_average' is missing"):
+        report(folder)
+
+
+def test_the_study_s_tasks_colour_their_labels(study):
+    results = read_study(study())
+    assert results.tasks["depth_z"].as_task().units == "m"
+    assert results.source_only == ["colorization"] and "colorization" not in results.targets
+    assert results.families["normals"] == "3D"
+
+
+def test_headline_is_where_budget_begins_to_pay_less():
+    def solved(budget, quality, order=2):
+        return Taxonomy(budget, order, (), (), mean_quality=quality, objective=quality)
+
+    curve = [solved(b, q) for b, q in ((1, 0.1), (2, 0.25), (4, 0.4), (8, 0.45), (16, 0.5))]
+    assert headline([*curve, solved(1, 0.9, order=1)]).budget == 4
+    assert headline([solved(3, 0.2)]).budget == 3
+    assert headline([solved(3, None), solved(6, None)]).budget == 3
+
+
+def test_words():
+    assert join([]) == "none" and join(["a"]) == "a" and join(["a", "b", "c"]) == "a, b and c"
+    assert policy_line(Taxonomy(1, 1, ("a",), ())) == "Nothing is left to transfer."
+
+
+def test_label_share_counts_sources_and_transfers(study):
+    results = read_study(study())
+    small = min(results.taxonomies, key=lambda t: t.budget)
+    # One source of 2000 labels and eight transfers of 200, against nine targets of 2000.
+    assert label_share(small, results.costs) == pytest.approx((2000 + 8 * 200) / (9 * 2000))
+    assert label_share(small, {}) is None
+
+
+def test_page_refuses_a_second_figure_of_the_same_name_and_a_ragged_table(tmp_path):
+    page = Page(tmp_path, "title")
+    page.table("numbers", ("a", "b"), [("x", 1.5), ("y", None)])
+    assert (tmp_path / "numbers.csv").read_text() == "a,b\nx,1.5\ny,\n"
+    with pytest.raises(InputError, match="taken"):
+        page.table("numbers", ("a",), [])
+    with pytest.raises(InputError, match="1 cells under 2"):
+        page.table("others", ("a", "b"), [("x",)])
+
+
+def test_published_measurements_give_a_report(tmp_path):
+    from pathlib import Path
+
+    source = Path(__file__).resolve().parents[3] / "shared" / "published" / "taskonomy" / "transfers_16k.csv"
+    if not source.is_file():
+        pytest.skip("the published measurements are not at hand")
+    shutil.copy(source, tmp_path / "affinity.csv")
+    words = " ".join(Reader(report(tmp_path).read_text()).words)
+    assert "22 targets, 1758 measured ways" in words and "ego_motion+room_layout -> non_fixated_pose" in words
+    written = {r["target"]: r for r in rows(tmp_path, "affinity-first-order")}
+    assert len(written) == 22 and np.isclose(float(written["autoencoder"]["task-specific"]), 0.14589701047315953)
