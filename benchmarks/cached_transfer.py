@@ -2,11 +2,12 @@
 
 Arithmetic allows a ratio of (k F_encoder + 3 F_readout) / (3 F_readout), where F is the time of a forward pass and 3 F
 that of a training step; k encoders run forward only. The cached side reads the files that a study
-writes, through the study's own data module.
+writes, through the study's own data module; "step alone" is that step on a batch at hand.
 """
 
 import tempfile
 from collections.abc import Collection, Iterator
+from itertools import repeat
 from pathlib import Path
 
 import torch
@@ -74,7 +75,7 @@ def cached(folder: Path, encoders: list[Backbone], images: Pictures) -> list[str
             maps = [encoder(images.image[i : i + 8]) for i in range(0, IMAGES, 8)]
         tensors = {f"map_{i}": torch.cat([m[i] for m in maps]) for i in range(len(maps[0]))}
         save_file({"id": torch.arange(IMAGES), **tensors}, representation_file(own, "validation", "image"))
-        describe_representation(own, encoder)
+        describe_representation(own, encoder, run=own)
         folders.append(str(own))
     return folders
 
@@ -125,6 +126,7 @@ def compare(order: int, given_size: int, batch: int, rounds: int, width: int, la
             {
                 "live": Step(live, forever(data, live.batch_keys)),
                 "cached": Step(read, forever(joined, read.batch_keys)),
+                "step alone": Step(read, repeat(next(forever(joined, read.batch_keys)))),
                 "encoder": encode,
                 "readout": readout,
             },

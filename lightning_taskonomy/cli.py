@@ -1,4 +1,4 @@
-"""One program: Trainer commands by LightningCLI, the others by typed functions. Each imports what it needs when it runs."""
+"""One program: Trainer commands by LightningCLI, the others by typed functions, each imported when it runs."""
 
 import errno
 import importlib
@@ -15,7 +15,7 @@ from lightning_taskonomy.errors import InputError, hint, input_error
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
-    from lightning_taskonomy.studies.results import Results
+    from lightning_taskonomy.results import Results
 
 __all__ = ["main"]
 
@@ -62,7 +62,8 @@ def main(args: list[str] | None = None) -> int:
         bad = input_error(error)
         if bad is None:
             raise
-        print(f"error: {' '.join(str(bad).split())}", file=sys.stderr)
+        text = str(bad).rsplit("InputError: ", 1)[-1]  # torch puts a loader worker's traceback before it
+        print(f"error: {' '.join(text.split())}", file=sys.stderr)
         return 1
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -109,7 +110,7 @@ def _run_tool(name: str, command: Callable[..., Any], words: list[str]) -> None:
         arguments["settings"] = settings
     results: Results | None = command(**arguments)
     if results is not None and loggers:
-        from lightning_taskonomy.studies.results import log_results
+        from lightning_taskonomy.results import log_results
 
         log_results(results, loggers if isinstance(loggers, list) else [loggers], settings)
 

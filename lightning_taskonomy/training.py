@@ -102,8 +102,12 @@ class TaskCLI(LightningCLI):
         )
 
     def before_instantiate_classes(self) -> None:
-        """The run's folder is the trainer's root, and the loggers' unless they name their own."""
+        """The run's folder is the trainer's root, and that of loggers and checkpoints unless they name their own."""
         config = self._own()
+        for callback in config.trainer.callbacks or []:
+            init_args = getattr(callback, "init_args", {})
+            if "dirpath" in init_args and init_args.dirpath is None:
+                init_args.dirpath = str(Path(config.out) / "checkpoints")
         config.trainer.default_root_dir = config.out
         loggers = config.trainer.logger if isinstance(config.trainer.logger, list) else [config.trainer.logger]
         for logger in loggers:

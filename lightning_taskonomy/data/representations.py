@@ -18,7 +18,7 @@ __all__ = ["RepresentationDataModule", "representation_file"]
 
 
 def representation_file(folder: str | Path, split: str, key: str) -> Path:
-    """Where the representations of one input of one split lie: ``id`` and ``map_0``, ``map_1``, ..., a row per image."""
+    """Where representations of one input of one split lie: ``id`` and ``map_0``, ``map_1``, ..., a row per image."""
     return Path(folder) / f"{split}-{key}.safetensors"
 
 

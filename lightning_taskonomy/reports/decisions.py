@@ -1,6 +1,7 @@
 """What to train: the sections of the report that show taxonomies and what they are worth."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -11,7 +12,13 @@ from lightning_taskonomy.reports.html import Page
 from lightning_taskonomy.reports.study import StudyResults, Taxonomy
 from lightning_taskonomy.reports.words import join, label_share, labels_line, percent, policy_line, readable
 
-__all__ = ["answer", "gain_quality", "headline", "labels", "taxonomies"]
+__all__ = ["answer", "gain_quality", "headline", "labels", "taxonomies", "telling"]
+
+_BUDGETS = 6
+"""How many budgets are drawn."""
+
+_MANY = 18
+"""Longer tables are folded away."""
 
 _GRAPH = (
     "Left, ringed: tasks trained with all their labels. Right: targets solved by transfer, with gain and quality. "
@@ -73,48 +80,31 @@ def answer(page: Page, results: StudyResults) -> None:
 
 
 def taxonomies(page: Page, results: StudyResults) -> None:
-    """The taxonomy of every budget and maximum order."""
+    """The taxonomy of every budget and maximum order; pictures of the most telling ones, numbers of all."""
     if not results.taxonomies:
         page.text("None: solutions.json is empty.")
         return
+    drawn = telling(results.taxonomies)
+    some = len(drawn) < len(results.taxonomies)
     page.figure(
         figures.taxonomy_grid(
-            results.taxonomies, tasks=list(results.tasks), families=results.families, source_only=results.source_only
+            drawn, tasks=list(results.tasks), families=results.families, source_only=results.source_only
         ),
         "taxonomies",
-        alt="Small graphs of every taxonomy; the table below holds the same in numbers.",
-        caption="Every budget and maximum order. Arrows run from source to target; ringed tasks are trained fully.",
+        alt="Small graphs of the taxonomies; the table below holds the same in numbers.",
+        caption=("Some budgets and maximum orders; the table has all. " if some else "Every budget and maximum order. ")
+        + "Arrows run from source to target; ringed tasks are trained fully.",
     )
     ordered = sorted(results.taxonomies, key=lambda t: (t.max_order, t.budget))
-    page.table(
-        "solutions",
-        (
-            "order ≤",
-            "budget",
-            "trained fully",
-            "by transfer",
-            "mean gain",
-            "mean quality",
-            "objective",
-            "proven",
-            "seconds",
-        ),
-        [
-            (
-                t.max_order,
-                _whole(t.budget),
-                _trained(t, results),
-                len(t.transfers),
-                t.mean_gain,
-                t.mean_quality,
-                t.objective,
-                t.proven,
-                t.seconds,
-            )
-            for t in ordered
-        ],
-        caption="Every solution of the program; proven: no better one exists.",
-    )
+    header = ("order ≤", "budget", "trained fully", "by transfer", "mean gain", "mean quality", "objective", "proven")
+    rows = [
+        (t.max_order, _whole(t.budget), _trained(t, results), len(t.transfers), t.mean_gain, t.mean_quality, *more)
+        for t in ordered
+        for more in [(t.objective, t.proven, t.seconds)]
+    ]
+    about = "Every solution of the program; proven: no better one exists."
+    with page.details(f"Every solution in numbers ({len(rows)})") if len(rows) > _MANY else nullcontext():
+        page.table("solutions", (*header, "seconds"), rows, caption=about)
     with page.details("Every policy, target by target"):
         page.table(
             "policies",
@@ -126,11 +116,33 @@ def taxonomies(page: Page, results: StudyResults) -> None:
             ],
             caption="How every target is solved.",
         )
-    with page.details(f"Every taxonomy in full ({len(ordered)})"):
-        for taxonomy in ordered:
-            with page.details(f"Budget {taxonomy.budget:g}, order ≤ {taxonomy.max_order}"):
-                name = f"taxonomy-budget{taxonomy.budget:g}-order{taxonomy.max_order}".replace(".", "_")
-                page.figure(_graph(taxonomy, results), name, alt=_in_words(taxonomy), caption=_GRAPH)
+    alike: dict[object, list[Taxonomy]] = {}
+    for taxonomy in sorted(drawn, key=lambda t: (t.max_order, t.budget)):
+        alike.setdefault((taxonomy.max_order, taxonomy.sources, taxonomy.policy), []).append(taxonomy)
+    with page.details(f"Taxonomies in full ({len(alike)})"):
+        for same in alike.values():
+            budgets = join([f"{t.budget:g}" for t in same])
+            with page.details(f"Budget {budgets}, order ≤ {same[0].max_order}"):
+                name = f"taxonomy-budget{same[0].budget:g}-order{same[0].max_order}".replace(".", "_")
+                page.figure(_graph(same[0], results), name, alt=_in_words(same[0]), caption=_GRAPH)
+
+
+def telling(solved: Sequence[Taxonomy]) -> list[Taxonomy]:
+    """The taxonomies to draw where there are too many: six budgets at most, evenly, and the least and greatest order.
+
+    The headline's budget is among them.
+    """
+    budgets = sorted({t.budget for t in solved})
+    if len(budgets) > _BUDGETS:
+        even = np.linspace(0, len(budgets) - 1, _BUDGETS).round().astype(int)
+        chosen = [budgets[place] for place in even]
+        wanted = headline(solved).budget
+        nearest = min(range(_BUDGETS), key=lambda place: abs(chosen[place] - wanted))
+        chosen[nearest] = wanted
+        budgets = chosen
+    orders = sorted({t.max_order for t in solved})
+    orders = orders if len(orders) <= 3 else [orders[0], orders[1], orders[-1]]
+    return [t for t in solved if t.budget in budgets and t.max_order in orders]
 
 
 def gain_quality(page: Page, results: StudyResults) -> None:
@@ -138,28 +150,28 @@ def gain_quality(page: Page, results: StudyResults) -> None:
     if not results.taxonomies:
         page.text("None: solutions.json is empty.")
         return
-    budgets = sorted({t.budget for t in results.taxonomies})
-    gain: dict[int, NDArray[np.float64]] = {}
-    quality: dict[int, NDArray[np.float64]] = {}
-    for taxonomy in results.taxonomies:
-        for values, field in ((gain, "gain"), (quality, "quality")):
-            table = values.setdefault(taxonomy.max_order, np.full((len(results.targets), len(budgets)), np.nan))
-            for choice in taxonomy.policy:
-                value = getattr(choice, field)
-                if choice.target in results.targets and value is not None:
-                    table[results.targets.index(choice.target), budgets.index(taxonomy.budget)] = value
+    drawn = telling(results.taxonomies)
+    orders = {min(t.max_order for t in drawn), max(t.max_order for t in drawn)}
+    budgets = sorted({t.budget for t in drawn})
+    shape = len(results.targets), len(budgets)
+    gain: dict[int, NDArray[np.float64]] = {order: np.full(shape, np.nan) for order in orders}
+    quality = {order: np.full(shape, np.nan) for order in orders}
+    for taxonomy in drawn:
+        for choice in taxonomy.policy:
+            if taxonomy.max_order in orders and choice.target in results.targets:
+                place = results.targets.index(choice.target), budgets.index(taxonomy.budget)
+                gain[taxonomy.max_order][place] = np.nan if choice.gain is None else choice.gain
+                quality[taxonomy.max_order][place] = np.nan if choice.quality is None else choice.quality
     page.figure(
         figures.budget_curves(results.taxonomies),
         "budget-curves",
-        alt="Mean gain and mean quality against the budget; " + "; ".join(_in_numbers(t) for t in results.taxonomies),
+        alt="Mean gain and mean quality against the budget; " + "; ".join(map(_in_numbers, drawn)),
         caption="The dotted line is on a par with the reference.",
     )
-    ends = {min(gain), max(gain)}
-    gain, quality = ({order: values[order] for order in ends} for values in (gain, quality))
     page.figure(
         figures.gain_quality(gain, quality, tasks=results.targets, budgets=budgets, families=results.families),
         "gain-quality",
-        alt="Gain and quality of every target under every budget; policies.csv holds the numbers.",
+        alt="Gain and quality of every target by budget; policies.csv holds the numbers.",
         caption="Per target and budget. Red loses on every test image, white is on a par, blue wins on every one.",
     )
 
@@ -182,15 +194,16 @@ def labels(page: Page, results: StudyResults) -> None:
             alt="Mean quality against the share of labels used; labels.csv holds the numbers.",
             caption="How much of full supervision's quality is left with how few of its labels.",
         )
-    page.table(
-        "labels",
-        ("order ≤", "budget", "trained fully", "by transfer", "labels used", "mean gain", "mean quality"),
-        [
-            (t.max_order, _whole(t.budget), len(t.sources), len(t.transfers), s, t.mean_gain, t.mean_quality)
-            for t, s in known
-        ],
-        caption="Labels used: share of those that training every target fully needs.",
-    )
+    with page.details(f"Labels of every solution ({len(known)})") if len(known) > _MANY else nullcontext():
+        page.table(
+            "labels",
+            ("order ≤", "budget", "trained fully", "by transfer", "labels used", "mean gain", "mean quality"),
+            [
+                (t.max_order, _whole(t.budget), len(t.sources), len(t.transfers), s, t.mean_gain, t.mean_quality)
+                for t, s in known
+            ],
+            caption="Labels used: share of those that training every target fully needs.",
+        )
 
 
 def _graph(taxonomy: Taxonomy, results: StudyResults) -> Figure:

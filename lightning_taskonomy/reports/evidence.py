@@ -11,12 +11,12 @@ from lightning_taskonomy.pictures import colorize, value_range
 from lightning_taskonomy.reports import figures
 from lightning_taskonomy.reports.decisions import headline
 from lightning_taskonomy.reports.html import Page
-from lightning_taskonomy.reports.study import StudyResults
+from lightning_taskonomy.reports.study import STAGES, StudyResults
 from lightning_taskonomy.reports.words import join, readable
 from lightning_taskonomy.tasks import TaskKind
 
 __all__ = [
-    "affinity", "configuration", "control", "costs", "failures", "predictions", "sanity", "similarity",
+    "affinity", "beyond", "configuration", "control", "costs", "failures", "predictions", "sanity", "similarity",
 ]  # fmt: skip
 
 
@@ -135,30 +135,31 @@ def control(page: Page, results: StudyResults) -> None:
     for entry in results.control:
         group = f"{readable(str(entry['source']))} → {readable(str(entry['target']))}"
         for key, values in entry.items():
-            if isinstance(values, list) and values and all(isinstance(v, int | float | None) for v in values):
-                unit = "gain" if key.startswith(("gain", "win")) else "affinity"
-                series = readable(key.removesuffix("_per_seed"))
-                by_unit.setdefault(unit, {}).setdefault(group, {})[series] = [
-                    float("nan") if v is None else float(v) for v in values
-                ]
+            if key == "seeds" or not isinstance(values, list):
+                continue
+            known = [float(value) for value in values if value is not None]
+            if known:
+                unit = "affinity" if key.startswith(("affinity", "random")) else "win rate"
+                by_unit.setdefault(unit, {}).setdefault(group, {})[readable(key.removesuffix("_per_seed"))] = known
     if not by_unit:
         page.text("Not here: control.json holds no measurement.")
         return
     page.text("Related pairs must beat a random network by more than the spread over seeds; shuffled scores must not.")
     for unit, groups in by_unit.items():
+        name = f"control-{unit.replace(' ', '-')}"
         page.figure(
-            figures.seed_spread(groups, value=unit, reference=0.5 if unit == "gain" else None),
-            f"control-{unit}",
-            alt=f"{unit} per pair and seed; control-{unit}.csv holds the numbers.",
+            figures.seed_spread(groups, value=unit, reference=0.5 if unit == "win rate" else None),
+            name,
+            alt=f"{unit} per pair and seed; {name}-numbers.csv holds the numbers.",
             caption="Bars are means over seeds, whiskers reach from the least to the greatest, dots are seeds.",
         )
         page.table(
-            f"control-{unit}-numbers",
+            f"{name}-numbers",
             ("pair", "series", "mean", "least", "greatest", "seeds"),
             [
-                (group, name, float(np.nanmean(v)), float(np.nanmin(v)), float(np.nanmax(v)), len(v))
-                for group, s in groups.items()
-                for name, v in s.items()
+                (group, series, float(np.mean(values)), min(values), max(values), len(values))
+                for group, named in groups.items()
+                for series, values in named.items()
             ],
         )
 
@@ -190,5 +191,26 @@ def failures(page: Page, results: StudyResults) -> None:
         page.text("None: every run ended well.")
         return
     page.text(f"{len(results.failures)} runs failed; what needed them is missing above.")
-    rows = [(str(failure.get("run", "")), str(failure.get("error", ""))) for failure in results.failures]
+    rows = [
+        (str(failure.get("name", failure.get("run", ""))), str(failure.get("error", "")))
+        for failure in results.failures
+    ]
     page.table("failures", ("run", "error"), rows)
+    for (name, _), failure in zip(rows, results.failures, strict=True):
+        if failure.get("trace"):
+            with page.details(f"Traceback of {name}"):
+                page.code(str(failure["trace"]))
+
+
+def beyond(page: Page, results: StudyResults) -> None:
+    """The stages that a study may switch on besides."""
+    for name, (title, about) in STAGES.items():
+        if name in results.stages:
+            header, rows = results.stages[name]
+            page.text(f"{title}. {about}")
+            page.table(name, [readable(cell) for cell in header], rows)
+    missing = [title.lower() for name, (title, _) in STAGES.items() if name not in results.stages]
+    if missing:
+        page.text(f"Not switched on in this study: {join(missing)}.")
+    if results.spearman is not None:
+        page.text(f"Spearman's correlation of the fine-tuned ranking with the affinities: {results.spearman:.3f}.")

@@ -16,7 +16,7 @@ from lightning_taskonomy.affinity.table import TransferKey, TransfersTable
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import Family, Task, TaskKind, catalog
 
-__all__ = ["OPTIONAL", "REQUIRED", "Band", "Choice", "StudyResults", "TaskInfo", "Taxonomy", "read_study"]
+__all__ = ["OPTIONAL", "REQUIRED", "STAGES", "Band", "Choice", "StudyResults", "TaskInfo", "Taxonomy", "read_study"]
 
 REQUIRED = ("affinity.csv",)
 """Without these a folder is no study."""
@@ -33,6 +33,17 @@ OPTIONAL = {
     "tasks.json": "families and kinds of the tasks",
 }
 """What else a study leaves, and what each file holds."""
+
+STAGES = {
+    "novel": ("Novel tasks", "Each task as the only target, with no network of its own, against other features."),
+    "transitive": ("Transitive transfers", "Source to first to second task, against the direct transfer."),
+    "fine_tune": (
+        "Fine-tuning on another data set",
+        "What each network reaches there, in the order of the affinities.",
+    ),
+    "stability": ("Stability", "The taxonomy again after one choice of the study is changed."),
+}
+"""Tables of stages that may be switched on (``NAME.csv``): title and what it holds."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +133,8 @@ class StudyResults:
     config: str = ""
     failures: tuple[Mapping[str, Any], ...] = ()
     absent: tuple[str, ...] = ()
+    stages: Mapping[str, tuple[list[str], list[list[str | float]]]] = field(default_factory=dict)
+    spearman: float | None = None
 
     @property
     def families(self) -> dict[str, str]:
@@ -170,10 +183,12 @@ def read_study(folder: Path) -> StudyResults:
         _sanity(folder / "sanity.csv"),
         tuple(_json(folder / "control.json", [], list)),
         _examples(folder / "examples.npz"),
-        _json(folder / "costs.json", {}, dict),
+        _json(folder / "costs.json", {}, dict) | _labels(folder / "labels.json"),
         (folder / "config.yaml").read_text(encoding="utf-8") if "config.yaml" not in absent else "",
         tuple(_json(folder / "failures.json", [], list)),
         absent,
+        {name: _table(folder / f"{name}.csv") for name in STAGES if (folder / f"{name}.csv").is_file()},
+        _json(folder / "fine_tune.json", {}, dict).get("spearman"),
     )
 
 
@@ -200,6 +215,28 @@ def _rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
         if lost:
             raise InputError(f"{path}: column {lost[0]!r} is missing; its first line must name {', '.join(columns)}")
         return list(reader)
+
+
+def _labels(path: Path) -> dict[str, Any]:
+    """Labels per source and transfer, as an entry of the costs."""
+    labels = _json(path, {}, dict)
+    return {"labels": labels} if labels else {}
+
+
+def _table(path: Path) -> tuple[list[str], list[list[str | float]]]:
+    """Header and rows of any CSV, numbers as such."""
+    with path.open(newline="", encoding="utf-8") as file:
+        header, *rows = [*csv.reader(file)] or [[]]
+    return header, [[_cell(cell) for cell in row] for row in rows]
+
+
+def _cell(text: str) -> str | float:
+    """A cell as a number where it is one; NaN where empty."""
+    try:
+        number = float(text) if text.strip() else math.nan
+    except ValueError:
+        return text
+    return int(number) if text.strip().lstrip("-").isdigit() else number
 
 
 def _number(cells: Mapping[str, str], column: str, path: Path) -> float:

@@ -39,6 +39,7 @@ def write_taxonomy_report(folder: Path) -> Path:
         ("Sanity", evidence.sanity, "sanity.csv"),
         ("Predictions", evidence.predictions, "examples.npz"),
         ("Positive control over seeds", evidence.control, "control.json"),
+        ("Beyond the taxonomy", evidence.beyond, ""),
         ("Costs", evidence.costs, "costs.json"),
         ("Configuration", evidence.configuration, "config.yaml"),
         ("Failures", evidence.failures, "failures.json"),

@@ -29,7 +29,7 @@ def policy_line(taxonomy: Taxonomy) -> str:
     if not groups:
         return "Nothing is left to transfer."
     parts = [f"{join(targets)} from {' + '.join(map(readable, sources))}" for sources, targets in groups.items()]
-    return f"The other {len(taxonomy.transfers)} by transfer: {'; '.join(parts)}."
+    return f"Solve {len(taxonomy.transfers)} by transfer: {'; '.join(parts)}."
 
 
 def label_share(taxonomy: Taxonomy, costs: Mapping[str, Any]) -> float | None:

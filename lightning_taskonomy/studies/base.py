@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.studies.results import Results
+from lightning_taskonomy.results import Results
 
 __all__ = ["Study", "locked"]
 

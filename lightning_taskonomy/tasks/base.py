@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 from lightning_taskonomy.errors import InputError
@@ -19,10 +19,10 @@ VIEWS = {
     "pair_matching": 2,
     "triplet": 3,
 }
-"""Inputs that hold several views of one sample, shape (B, V, 3, H, W), and their V. Every other input is (B, 3, H, W)."""
+"""Inputs of several views per sample, shape (B, V, 3, H, W), and their V. Every other input is (B, 3, H, W)."""
 
 
-class TaskKind(str, Enum):
+class TaskKind(StrEnum):
     """What kind of output a task has; ``modules.objectives`` maps it to head, loss, metrics and score."""
 
     DENSE = "dense"
@@ -40,7 +40,7 @@ class TaskKind(str, Enum):
     """Values per sample: target (B, C) float, NaN where missing."""
 
 
-class Family(str, Enum):
+class Family(StrEnum):
     """The four families of the Taskonomy paper (Fig. 13)."""
 
     TWO_D = "2D"

@@ -96,6 +96,7 @@ def test_noise_and_permutations_are_new_in_each_epoch_of_training_only() -> None
     shared = first.keys() & second.keys()
     assert shared and not any(torch.equal(first[i], second[i]) for i in shared)
     assert same(list(data.val_dataloader()), list(data.val_dataloader()))
+    assert len({int(p) for batch in data.val_dataloader() for p in batch["permutation"]}) > 1, "each sample its own"
     few, many = (NumbersModule(keys=KEYS, limit={"test": size}).test_dataloader() for size in (3, 7))
     of_few, of_many = drawn(list(few)), drawn(list(many))
     assert all(torch.equal(of_few[i], of_many[i]) for i in of_few), "a sample's noise does not depend on the subset"

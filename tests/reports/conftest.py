@@ -121,8 +121,9 @@ def make_study(
                 "target": t,
                 "affinity_per_seed": [0.21, 0.24, 0.2],
                 "random_per_seed": [0.05, 0.06, 0.04],
-                "shuffled_per_seed": [0.1, 0.11, 0.09],
-                "gain_per_seed": [0.9, 0.86, 0.91],
+                "seeds": [0, 1, 2],
+                "shuffled": [0.5, 0.55, 0.48],
+                "win_rate_vs_random_encoder": [0.9, 0.86, 0.91],
             }
             for s, t in pairs
         ],
@@ -146,7 +147,10 @@ def make_study(
         },
     )
     (folder / "config.yaml").write_text("seed: 0\nname: <quick> & small\n")
-    _json(folder / "failures.json", [{"run": "transfer-3", "error": "loss is NaN <script>alert(1)</script>"}])
+    _json(
+        folder / "failures.json",
+        [{"name": "transfer-3", "error": "loss is NaN <script>alert(1)</script>", "trace": "line 1\n<b>"}],
+    )
     _json(
         folder / "tasks.json",
         {

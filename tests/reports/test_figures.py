@@ -42,6 +42,8 @@ def test_affinity_matrix_shows_both_matrices_with_the_paper_s_distance():
     assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["depth", "normals"]
     assert [t.get_text() for t in figure.axes[1].get_xticklabels()] == ["edges", "depth", "task-specific"]
     assert {"1–3", "10–40"} <= set(texts(figure))
+    marks = [line for line in figure.axes[0].lines if not line.get_clip_on()]
+    assert [line.get_color() for line in marks] == [FAMILY_COLORS[f] for f in ("3D", "3D", "2D", "3D")]
 
 
 def test_affinity_matrix_without_losses_has_one_panel_and_large_ones_are_stacked():

@@ -10,7 +10,7 @@ import pytest
 
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.reports import report
-from lightning_taskonomy.reports.decisions import headline
+from lightning_taskonomy.reports.decisions import headline, telling
 from lightning_taskonomy.reports.html import Page
 from lightning_taskonomy.reports.study import OPTIONAL, Taxonomy, read_study
 from lightning_taskonomy.reports.words import join, label_share, policy_line
@@ -165,7 +165,7 @@ def test_unknown_numbers_stand_as_dashes(study):
     words = " ".join(Reader(report(folder).read_text()).words)
     assert "nan" not in words.replace("loss is NaN", "") and "–" in words
     (control,) = rows(folder, "control-affinity-numbers")
-    assert control["mean"] == "0.5" and control["seeds"] == "2"
+    assert control["mean"] == "0.5" and control["seeds"] == "1"
 
 
 def test_no_study_is_refused_in_one_line(tmp_path, study):
@@ -241,3 +241,30 @@ def test_published_measurements_give_a_report(tmp_path):
     assert "22 targets, 1758 measured ways" in words and "ego_motion+room_layout -> non_fixated_pose" in words
     written = {r["target"]: r for r in rows(tmp_path, "affinity-first-order")}
     assert len(written) == 22 and np.isclose(float(written["autoencoder"]["task-specific"]), 0.14589701047315953)
+
+
+def test_stages_that_were_switched_on_have_their_tables(study):
+    folder = study()
+    for name in ("solutions.json", "examples.npz", "control.json"):
+        (folder / name).unlink()
+    (folder / "novel.csv").write_text("target,order,sources,gain\nnormals,2,a;b,0.75\nedges_2d,1,a,\n")
+    (folder / "fine_tune.csv").write_text("source,accuracy\nnormals,0.5\n")
+    (folder / "fine_tune.json").write_text('{"spearman": 0.857}')
+    (folder / "labels.json").write_text('{"labels_per_source": 10, "labels_per_transfer": 5}')
+    words = " ".join(Reader(report(folder).read_text()).words)
+    assert "Not switched on in this study: transitive transfers and stability." in words and "0.857" in words
+    assert rows(folder, "novel")[0] == {"target": "normals", "order": "2", "sources": "a;b", "gain": "0.75"}
+    assert read_study(folder).costs["labels"] == {"labels_per_source": 10, "labels_per_transfer": 5}
+
+
+def test_of_many_taxonomies_a_telling_few_are_drawn():
+    def solved(budget, order):
+        return Taxonomy(budget, order, (), (), mean_quality=min(budget, 7) / 14)
+
+    many = [solved(b, o) for b in range(1, 27) for o in range(1, 6)]
+    drawn = telling(many)
+    assert {t.max_order for t in drawn} == {1, 2, 5}
+    budgets = sorted({t.budget for t in drawn})
+    assert len(budgets) == 6 and budgets[0] == 1 and budgets[-1] == 26 and headline(many).budget in budgets
+    few = [solved(b, 1) for b in (1, 2, 3)]
+    assert telling(few) == few

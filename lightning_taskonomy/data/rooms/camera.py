@@ -17,8 +17,9 @@ from lightning_taskonomy.data.rooms.shading import geometry
 __all__ = ["Camera", "choose", "fixating", "look", "manhattan", "relative_pose", "turned"]
 
 Table = NDArray[np.float64]
-_PROBE = 20
+_PROBE = 16
 _TRIES = 40
+_LOOKS, _PLENTY = 6, 32.0
 
 
 @dataclass(frozen=True)
@@ -88,17 +89,17 @@ def _worth(room: Room, camera: Camera) -> float:
     near = pixels[:, 0] < 0.8
     largest = areas.max() / len(pixels)
     return float(
-        (areas >= 3).sum() + 2 * (classes >= 3).sum() - 12 * near.mean() - 14 * max(0.0, largest - 0.35)
+        (areas >= 2).sum() + 2 * (classes >= 2).sum() - 12 * near.mean() - 14 * max(0.0, largest - 0.35)
         - 10 * max(0.0, float((labels < 3).mean()) - 0.55)
     )  # fmt: skip
 
 
 def choose(room: Room, rng: np.random.Generator) -> Camera:
-    """A place to stand and a direction with much to see; never nose to wall."""
+    """A place to stand and a direction with much to see, the best of a few; never nose to wall."""
     w, h, d = room.size
-    best, worth = None, -np.inf
+    best, worth, seen = None, -np.inf, 0
     focal = 0.5 / tan(radians(rng.uniform(58, 82)) / 2)
-    for attempt in range(4 * _TRIES):
+    for _ in range(4 * _TRIES):
         eye = np.array([rng.uniform(-0.95, 0.95) * w, rng.uniform(1.05, 1.75), rng.uniform(-0.95, 0.95) * d])
         if not _free(room, eye, 0.2):
             continue
@@ -112,7 +113,8 @@ def choose(room: Room, rng: np.random.Generator) -> Camera:
         value = _worth(room, camera)
         if value > worth:
             best, worth = camera, value
-        if worth > 22 or (best is not None and attempt >= _TRIES):
+        seen += 1
+        if worth > _PLENTY or seen == _LOOKS:
             break
     if best is None:  # a crammed room: stand in the middle, under the ceiling
         best = look(np.array([0.0, h - 0.6, 0.0]), np.array([0.3, -0.3, 1.0]), 0.0, focal)

@@ -11,8 +11,8 @@ Plane = NDArray[np.float32]
 
 def luma(image: NDArray[np.uint8]) -> Plane:
     """(H, W) float32 in [0, 1] from (3, H, W) uint8: ITU-R BT.601."""
-    weights = np.array([0.299, 0.587, 0.114], np.float32) / np.float32(255)
-    return np.tensordot(weights, image.astype(np.float32), 1).astype(np.float32)
+    red, green, blue = image.astype(np.float32) / np.float32(255)
+    return np.asarray(0.299 * red + 0.587 * green + 0.114 * blue, np.float32)
 
 
 def edges_2d(image: NDArray[np.uint8]) -> Plane:
@@ -30,8 +30,8 @@ def keypoints_2d(image: NDArray[np.uint8]) -> Plane:
     """(1, H, W) float32 in [0, 1]: the strongest blob or corner response over scales.
 
     SURF's detector, which Taskonomy uses: the scale-normalised determinant of the Hessian (Bay et al., Speeded-up
-    robust features, CVIU 2008, section 3.2), with Gaussian derivatives of 1.2, 2 and 3.2 pixels in place of box filters;
-    negative determinants (saddles) count as 0. Then x / (x + 0.01).
+    robust features, CVIU 2008, section 3.2), with Gaussian derivatives of 1.2, 2 and 3.2 pixels in place of box
+    filters; negative determinants (saddles) count as 0. Then x / (x + 0.01).
     """
     gray, best = luma(image), np.zeros(image.shape[1:], np.float32)
     for sigma in (1.2, 2.0, 3.2):

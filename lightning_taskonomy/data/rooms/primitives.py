@@ -35,7 +35,7 @@ LIGHT_COLUMNS = 11
 SHELL = 6
 """The first rows are the room's own faces: floor, ceiling, walls at -z, +z, -x, +x, seen from inside."""
 
-_LEAF = 2
+_LEAF, _FEW = 2, 6
 
 Color = NDArray[np.float64]
 Triple = Sequence[float] | NDArray[np.float64]
@@ -135,7 +135,12 @@ class Primitives:
 
 
 def _split(members: Ids, low: Bounds, high: Bounds) -> tuple[Ids, Ids]:
-    """The cut across an axis that leaves the least surface times members on its two sides."""
+    """The cut across an axis that leaves the least surface times members on its two sides; the middle for a few."""
+    if len(members) <= _FEW:
+        centers = low[members] + high[members]
+        axis = np.argmax(centers.max(0) - centers.min(0))
+        ordered = members[np.argsort(centers[:, axis], kind="stable")]
+        return ordered[: len(members) // 2], ordered[len(members) // 2 :]
     best, halves = np.inf, (members[:1], members[1:])
     for axis in range(3):
         ordered = members[np.argsort(low[members, axis] + high[members, axis], kind="stable")]

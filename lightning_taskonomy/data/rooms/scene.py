@@ -356,7 +356,7 @@ class _Builder:
         )  # fmt: skip
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def build_room(building: int, index: int) -> Room:
     """A room of a building; the same arguments give the same room everywhere.
 

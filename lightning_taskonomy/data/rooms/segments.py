@@ -101,7 +101,7 @@ def _cluster(points: Table) -> Segments:
         distance = np.minimum(distance, ((points - centers[-1]) ** 2).sum(1))
     middle = np.stack(centers)
     for _ in range(10):
-        group: Segments = np.argmin((middle**2).sum(1) - 2 * points @ middle.T, 1)
+        group: Segments = np.argmin((middle**2).sum(1) - 2 * np.einsum("pk,gk->pg", points, middle), 1)
         members = sparse.csr_matrix((np.ones(len(points)), (group, np.arange(len(points)))), (_GROUPS, len(points)))
         number = np.asarray(members.sum(1))
         middle = np.where(number > 0, (members @ points) / np.maximum(number, 1), middle)

@@ -177,5 +177,5 @@ def _family_marks(
         if family in FAMILY_COLORS:
             mark = Line2D([x], [y], marker=FAMILY_MARKERS[family], ms=4.5, color=FAMILY_COLORS[family], mec="none")
             mark.set_transform(transform)
+            mark.set_clip_on(False)
             axis.add_artist(mark)
-            mark.set_clip_path(None)

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_taskonomy.models.readouts import TransferReadout
-from lightning_taskonomy.modules import MultiTaskModule
-from lightning_taskonomy.modules.objectives import objective
+from lightning_taskonomy.models.sources import representation_key
+from lightning_taskonomy.modules import MultiTaskModule, TransferModule
 from lightning_taskonomy.studies.taxonomy.plan import Plan
 from lightning_taskonomy.training import instantiate_data, instantiate_model
 
@@ -80,8 +79,8 @@ def estimate(plan: Plan, copies: int, workers: int) -> Estimate:
     counts["transfer"] = min(own.transfer_size or counts["validation"], counts["validation"])
     batch = data.batch_size
     sample = {key: value[None].expand(batch, *value.shape).clone() for key, value in one.items()}
-    step, forward, encode, channels = _network_times(plan, sample)
-    readout = _readout_time(plan, channels, sample)
+    step, forward, encode, maps = _network_times(plan, sample)
+    readout = _readout_time(plan, maps, sample)
     steps = {split: max(1, count // batch) for split, count in counts.items()}
     test = math.ceil(counts["test"] / batch)
     seconds = {
@@ -99,13 +98,14 @@ def estimate(plan: Plan, copies: int, workers: int) -> Estimate:
         "transfer": copies * sum(_transfers(plan, target) for target in targets),
     }
     bytes_each = sum(value.nbytes for key, value in one.items() if value.dim())
-    representation = sum(c * h * w for c, h, w in channels) * 4
+    representation = sum(features[0].nbytes for features in maps)
     weights = sum(p.numel() for p in _model(plan).parameters()) * 4
     disk = {
         "data": 0 if plan.settings.data.get("init_args", {}).get("cache") is None
         else bytes_each * sum(counts[split] for split in ("train", "validation", "test")),
         "representations": runs["encode"] * representation * (counts["transfer"] + counts["test"]),
-        "runs": weights * (runs["task_specific"] + runs["scratch"]) + sum(runs.values()) * (12 * counts["test"] + 20_000),
+        "runs": weights * (runs["task_specific"] + runs["scratch"])
+        + sum(runs.values()) * (12 * counts["test"] + 20_000),
     }  # fmt: skip
     return Estimate(runs, seconds, disk, max(workers, 1))
 
@@ -128,35 +128,27 @@ def _model(plan: Plan) -> MultiTaskModule:
     return model
 
 
-def _network_times(plan: Plan, sample: dict[str, Tensor]) -> tuple[float, float, float, list[tuple[int, int, int]]]:
-    """Seconds of a training step, of a test step and of encoding a batch; and the shapes of the maps."""
+def _network_times(plan: Plan, sample: dict[str, Tensor]) -> tuple[float, float, float, list[Tensor]]:
+    """Seconds of a training step, of a test step and of encoding a batch; and the representations."""
     model = _model(plan)
     (task,) = model.tasks.values()
-
-    def step() -> None:
-        losses, _ = model.losses(sample)
-        torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-
     with torch.no_grad():
         forward = _timed(lambda: model(sample))
-        maps = model.encode(sample, task.input)
         encode = _timed(lambda: model.encode(sample, task.input))
-    return _timed(step), forward, encode, [(int(m.shape[1]), int(m.shape[2]), int(m.shape[3])) for m in maps]
+        maps = model.encode(sample, task.input)
+    return _timed(lambda: _step(model, sample)), forward, encode, maps
 
 
-def _readout_time(plan: Plan, channels: list[tuple[int, int, int]], sample: dict[str, Tensor]) -> float:
+def _readout_time(plan: Plan, maps: list[Tensor], sample: dict[str, Tensor]) -> float:
     """Seconds of a training step of a first-order transfer from cached representations."""
-    model = _model(plan)
-    (task,) = model.tasks.values()
-    size = (int(sample[task.input].shape[-2]), int(sample[task.input].shape[-1]))
-    reductions = [size[0] // h for _, h, _ in channels]
-    readout = TransferReadout(
-        [c for c, _, _ in channels], reductions, task, width=plan.settings.transfer_width, head=objective(task).head
-    )
-    batch = next(iter(sample.values())).shape[0]
-    maps = [torch.randn(batch, *shape) for shape in channels]
+    (task,) = _model(plan).tasks.values()
+    spec = plan.transfer(task.name, [next(name for name in plan.tasks if name != task.name)]).config["model"]
+    model = instantiate_model({**spec, "init_args": {**spec["init_args"], "sources": [plan.settings.backbone]}})
+    assert isinstance(model, TransferModule)
+    cached = {representation_key(i): features for i, features in enumerate(maps)}
+    return _timed(lambda: _step(model, {task.target: sample[task.target], **cached}))
 
-    def step() -> None:
-        readout(maps, size).mean().backward()
 
-    return _timed(step)
+def _step(model: MultiTaskModule, batch: dict[str, Tensor]) -> None:
+    losses, _ = model.losses(batch)
+    torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped

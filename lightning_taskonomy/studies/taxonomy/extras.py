@@ -92,7 +92,7 @@ def novel_tasks(
 
 
 def transitive(engine: Engine, plan: Plan, chains: Sequence[Sequence[str]], sizes: Sequence[int | None]) -> Table:
-    """Does s -> t1 -> t2 beat s -> t2, with little and with much data? (section 3.2: equal in almost all cases)
+    """Whether s -> t1 -> t2 beats s -> t2, with little and with much data (section 3.2: equal in almost all cases).
 
     Args:
         engine: Trains what is missing.

@@ -18,7 +18,7 @@ from lightning_taskonomy.reports import report
 from lightning_taskonomy.solvers import TaxonomySolver
 from lightning_taskonomy.studies.base import Study, locked
 from lightning_taskonomy.studies.engine import Engine, Job
-from lightning_taskonomy.studies.results import Results
+from lightning_taskonomy.results import Results
 from lightning_taskonomy.studies.runs import RunSpec, content_hash
 from lightning_taskonomy.studies.specs import BackboneSpec, DataSpec, HeadSpec, OptimizerSpec, SchedulerSpec
 from lightning_taskonomy.studies.taxonomy.analysis import (
