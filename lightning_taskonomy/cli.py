@@ -99,7 +99,7 @@ def _run_tool(name: str, command: Callable[..., Any], words: list[str]) -> None:
     words = _switches([_underscored(word) for word in words], command)
     parser = _tool_parser(name, command, logs=_wants_logger(words))
     given = parser.parse_args(words)
-    settings: dict[str, Any] = json.loads(parser.dump(given, skip_none=False, format="json"))
+    settings: dict[str, Any] = json.loads(parser.dump(given, skip_unset=False, format="json"))
     described = given.pop("study", None)
     built = parser.instantiate(given)
     if described is not None:  # a study takes descriptions of what its runs build

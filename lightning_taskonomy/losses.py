@@ -95,7 +95,7 @@ def angle(preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     _same_shape(preds, target)
     preds = _wide(preds)
     unit, valid = _directions(_wide(target))
-    across = torch.linalg.cross(preds, unit, dim=1).norm(dim=1)
+    across = _length(torch.linalg.cross(preds, unit, dim=1))
     along = (preds * unit).sum(1)
     degrees = torch.rad2deg(torch.atan2(across, along))
     return degrees.where((across > 0) | (along != 0), 90.0).where(valid, 0.0), valid
@@ -244,9 +244,16 @@ def _directions(vectors: Tensor) -> tuple[Tensor, Tensor]:
     """Unit vectors (zero where missing) and the mask of where there is a direction."""
     finite = vectors.isfinite().all(1)
     vectors = torch.where(finite.unsqueeze(1), vectors, 0.0)
-    length = vectors.norm(dim=1)
+    length = _length(vectors)
     valid = finite & (length > 0)
     return vectors / torch.where(valid, length, 1.0).unsqueeze(1), valid
+
+
+def _length(vectors: Tensor) -> Tensor:
+    """Lengths over the channels, with no gradient at zero; ``norm(dim=1)`` is tens of times slower on the CPU."""
+    squared = vectors.square().sum(1)
+    positive = squared > 0
+    return torch.where(positive, squared, 1.0).sqrt().where(positive, 0.0)
 
 
 def _wide(values: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ def angles(preds: Tensor, target: Tensor) -> Tensor:
     preds, target = (values.double().movedim(1, -1).reshape(-1, 3) for values in (preds, target))
     valid = target.isfinite().all(1) & (target != 0).any(1)
     preds, target = preds[valid], target[valid]
-    across, along = torch.linalg.cross(preds, target).norm(dim=1), (preds * target).sum(1)
+    across, along = torch.linalg.cross(preds, target).square().sum(1).sqrt(), (preds * target).sum(1)
     return torch.rad2deg(torch.atan2(across, along)).where(preds.any(1), 90.0).float()
 
 

@@ -59,7 +59,7 @@ class SaveRunConfig(SaveConfigCallback):
         if self.already_saved or stage != "fit":
             return
         if trainer.is_global_zero:
-            text = self.parser.dump(self.config, skip_none=False)
+            text = self.parser.dump(self.config, skip_unset=False)
             write_text(Path(trainer.default_root_dir) / CONFIG, text)
             for logger in trainer.loggers:
                 logger.log_hyperparams(yaml.safe_load(text))
@@ -261,7 +261,7 @@ def execute(config: dict[str, Any], folder: str | Path, *, checkpoint_seconds: f
         parsed.trainer.default_root_dir = str(folder)
         lightning_cli.seed_everything(parsed.seed_everything, workers=True, verbose=False)
         built = parser.instantiate(parsed)
-        write_text(folder / CONFIG, parser.dump(parsed, skip_none=False))
+        write_text(folder / CONFIG, parser.dump(parsed, skip_unset=False))
         model, datamodule = built.model, built.data
         if parsed.weights is not None:
             load_weights(model, parsed.weights)

@@ -20,3 +20,44 @@ def _seeded():
     np.random.seed(0)
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def rooms(tmp_path_factory):
+    """The description of a few rooms of 32 pixels, as a recipe has it; what was rendered is kept for the session."""
+    init_args = {
+        "size": 32, "samples": 1, "views": 2, "train_buildings": 4, "validation_buildings": 4, "test_buildings": 4,
+        "batch_size": 4, "cache": str(tmp_path_factory.mktemp("rooms")),
+    }  # fmt: skip
+    return {"class_path": "lightning_taskonomy.data.RoomsDataModule", "init_args": init_args}
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone():
+    """The description of the smallest backbone."""
+    init_args = {"name": "test_resnet", "channels": 8, "output_stride": 8}
+    return {"class_path": "lightning_taskonomy.models.backbones.TaskonomyResNet", "init_args": init_args}
+
+
+@pytest.fixture(scope="session")
+def tiny_fit(rooms, tiny_backbone):
+    """Makes the configuration of a small fit of some tasks."""
+
+    def make(*tasks, epochs=1, **init_args):
+        heads = {kind: {"class_path": "lightning_taskonomy.models.heads.DenseHead", "init_args": {"layers": 2, "width": 8}}
+                 for kind in ("dense", "normals", "segmentation")}  # fmt: skip
+        return {
+            "seed_everything": 3,
+            "model": {
+                "class_path": "lightning_taskonomy.modules.MultiTaskModule",
+                "init_args": {"tasks": list(tasks), "backbone": tiny_backbone, "heads": heads, **init_args},
+            },
+            "data": rooms,
+            "trainer": {
+                "max_epochs": epochs, "accelerator": "cpu", "logger": False, "enable_checkpointing": False,
+                "enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0,
+                "limit_val_batches": 0,
+            },
+        }  # fmt: skip
+
+    return make

@@ -44,8 +44,12 @@ class _Table:
                 raise InputError(f"{file} holds other images than its neighbours; remove both and run the study again")
             self.rows = rows
             self.maps += maps
+        self.folders = folders
 
     def take(self, ids: Tensor) -> Sample:
+        absent = [image for image in ids.tolist() if image not in self.rows]
+        if absent:
+            raise InputError(f"{self.folders[0]} holds no image {absent[0]}; remove the folder and encode it again")
         rows = torch.tensor([self.rows[image] for image in ids.tolist()])
         return {representation_key(i): values[rows].float() for i, values in enumerate(self.maps)}
 

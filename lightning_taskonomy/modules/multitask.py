@@ -56,7 +56,7 @@ class MultiTaskModule(BaseModule):
         self.objectives: dict[str, Objective] = {name: objective(task) for name, task in self.tasks.items()}
         self.heads = self.configure_heads(heads or {})
         self.val_metrics, self.test_metrics = self.configure_metrics("val"), self.configure_metrics("test")
-        self._checked = False
+        self._checked: set[str] = set()
 
     # construction: each step may be overridden
 
@@ -68,6 +68,8 @@ class MultiTaskModule(BaseModule):
                 raise InputError(f"heads names {name!r}, which is neither a task here nor a kind{hint(name, allowed)}")
         built = {}
         for name, task in self.tasks.items():
+            if hasattr(nn.ModuleDict, name):
+                raise InputError(f"no task may be named {name!r}, a word of torch.nn.ModuleDict; name it otherwise")
             factory = heads.get(name) or heads.get(task.kind.value) or self.objectives[name].head
             channels = [task.views * c for c in self.backbone.out_channels]
             built[name] = factory(channels, list(self.backbone.reductions), task)
@@ -179,12 +181,12 @@ class MultiTaskModule(BaseModule):
         """Losses and predictions of the tasks that have labels here; the other heads do not run."""
         names = self.labelled(batch)
         predictions = self(batch, names)
-        if not self._checked:
+        if not self._checked.issuperset(names):
             self._check(predictions, batch)
         return {name: self.task_loss(self.tasks[name], predictions[name], batch) for name in names}, predictions
 
     def _check(self, predictions: dict[str, Tensor], batch: Batch) -> None:
-        """Once: do predictions and targets have one size, and classes their range?"""
+        """Once per task: do predictions and targets have one size, and classes their range?"""
         for name, preds in predictions.items():
             task, target = self.tasks[name], batch[self.tasks[name].target]
             if task.is_dense and preds.shape[-2:] != target.shape[-2:]:
@@ -194,7 +196,7 @@ class MultiTaskModule(BaseModule):
                 )
             if task.kind in (TaskKind.SEGMENTATION, TaskKind.CLASSIFICATION):
                 losses.check_classes(target, task.channels, name)
-        self._checked = True
+            self._checked.add(name)
 
     # Lightning's steps
 

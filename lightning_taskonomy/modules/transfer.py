@@ -1,5 +1,6 @@
 """A transfer: what a small readout learns of a target from frozen sources (Taskonomy, section 3.2)."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -41,7 +42,6 @@ class TransferModule(MultiTaskModule):
     ) -> None:
         self._head, self._width = head, width
         super().__init__([target], FrozenSources(sources), None, optimizer, scheduler, scheduler_interval)
-        self.strict_loading = False  # sources are loaded from their own runs
 
     def configure_heads(self, heads: Any) -> nn.ModuleDict:
         """The transfer readout with the target's own kind of head."""
@@ -58,6 +58,11 @@ class TransferModule(MultiTaskModule):
         return {
             name: value for name, value in super().state_dict(*args, **kwargs).items() if not name.startswith(prefix)
         }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As ever, but the sources stay as their own runs left them where the state does not hold them."""
+        sources = {f"backbone.{name}": value for name, value in self.backbone.state_dict().items()}
+        return super().load_state_dict({**sources, **state_dict}, strict, assign)
 
     @property
     def batch_keys(self) -> list[str]:

@@ -1,8 +1,11 @@
 """Rooms against independent recomputation: geometry from depth, reprojection, closed forms."""
 
+import io
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.spatial.transform import Rotation
 from torch.utils.data import DataLoader
 
@@ -14,6 +17,7 @@ from lightning_taskonomy.data.rooms.matching import PATCH, correspondences
 from lightning_taskonomy.data.rooms.primitives import BALL, BOX, CYLINDER, Primitives
 from lightning_taskonomy.data.rooms.render import KEYS, View
 from lightning_taskonomy.data.rooms.shading import geometry
+from lightning_taskonomy.data.rooms.sheet import label_sheet, picture_sheet
 from lightning_taskonomy.data.rooms.style import gray
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import TaskKind
@@ -97,7 +101,8 @@ def test_normals_agree_with_depth(place: tuple[int, int]) -> None:
     assert inner.mean() > 0.3
     assert np.median(angle[inner]) < 0.5  # the promise is 2 degrees
     assert np.percentile(angle[inner], 90) < 2
-    assert (given @ seen.camera(0).axes.T)[..., 2].mean() < -0.3  # they face the camera
+    rays = points[1:-1, 1:-1] - seen.camera(0).eye
+    assert ((given * rays).sum(-1) < 0).all()  # they face the camera
 
 
 @pytest.mark.parametrize("place", VIEWS)
@@ -326,3 +331,9 @@ def test_bad_input(options: dict, message: str) -> None:
 
 def test_derived_keys_are_known() -> None:
     assert not KEYS & pretext.KEYS
+
+
+def test_sheets_are_pictures_of_the_expected_size() -> None:
+    picture = Image.open(io.BytesIO(picture_sheet([(1, 0), (1, 1), (2, 0)], 32, columns=2, samples=1)))
+    assert picture.size == (64, 64)
+    assert Image.open(io.BytesIO(label_sheet([(1, 0)], 32, dpi=30, samples=1))).width > 400

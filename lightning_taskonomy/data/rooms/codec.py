@@ -46,7 +46,7 @@ def encode(key: str, value: NDArray[np.generic]) -> NDArray[np.generic]:
 def decode(key: str, value: NDArray[np.generic]) -> Tensor:
     """A stored label as a batch has it: float32, or int64 for classes."""
     if key in _SCALES:
-        return torch.from_numpy(np.multiply(value, np.float32(1 / _SCALES[key][1]), dtype=np.float32))
+        return torch.from_numpy(np.asarray(value.astype(np.float32) * np.float32(1 / _SCALES[key][1])))
     if np.issubdtype(value.dtype, np.integer):
         return torch.from_numpy(np.array(value, np.int64))
     return torch.from_numpy(np.array(value, np.float32))

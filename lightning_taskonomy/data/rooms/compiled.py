@@ -1,4 +1,8 @@
-"""How loops are compiled: without fast-math and threads, so that a picture is the same bits every time."""
+"""How loops are compiled: without fast-math and threads, so that a picture is the same bits every time.
+
+The machine code that Numba keeps beside the sources is renewed when a function's own file changes, not when one
+that it calls does: whoever edits ``rays`` or ``textures`` also removes ``__pycache__/*.nb?`` of this folder.
+"""
 
 from collections.abc import Callable
 from typing import TypeVar, cast

@@ -138,7 +138,7 @@ def _split(members: Ids, low: Bounds, high: Bounds) -> tuple[Ids, Ids]:
     """The cut across an axis that leaves the least surface times members on its two sides; the middle for a few."""
     if len(members) <= _FEW:
         centers = low[members] + high[members]
-        axis = np.argmax(centers.max(0) - centers.min(0))
+        axis = int(np.argmax(centers.max(0) - centers.min(0)))
         ordered = members[np.argsort(centers[:, axis], kind="stable")]
         return ordered[: len(members) // 2], ordered[len(members) // 2 :]
     best, halves = np.inf, (members[:1], members[1:])
