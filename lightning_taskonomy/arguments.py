@@ -2,38 +2,63 @@
 
 import difflib
 import re
+import sys
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["explained"]
+from lightning_taskonomy.errors import hint
 
-_UNKNOWN = (
-    r"--([\w.]+)",
-    r"[Kk]ey ['\"]([\w.]+)['\"] is not expected",
-    r"Group ['\"]([\w.]+)['\"] does not accept",
-    r"nested key ['\"]([\w.]+)['\"]",
+__all__ = ["explained", "stop"]
+
+_UNKNOWN = (r"--([\w.]+)", r"does not accept option ['\"]([\w.]+)['\"]", r"^Option ['\"]([\w.]+)['\"] is not accepted")
+_NOISE = (
+    r"Does not validate against any of the Union subtypes Subtypes: .*? Errors: - ",  # then follow the reasons, by type
+    r"Problem with given class_path '[\w.]+': ",
+    r"Type [\w.]*Callable\S.*? expects a function or a callable class: ",
+    r" - Expected a <class 'NoneType'>.*",
+    r"\.? Got value: Namespace\(.*",
+    r" Given value type: .*",
+    r" Subclass types expect one of: .*",
 )
 
 
 def explained(message: str, parser: Any) -> str:
-    """A parser's message on one line, with "did you mean" for unknown options and keys.
+    """A parser's message on one line, with "did you mean" for unknown options, keys and classes.
 
     Args:
         message: The parser's message.
         parser: The jsonargparse parser whose options are the allowed ones.
     """
     text = " ".join(message.split())
-    if not re.search(r"nrecognized arguments|not expected|does not accept", text):
-        return text
-    names = {option.lstrip("-") for option in _options(parser)}
-    last = {name.rsplit(".", 1)[-1] for name in names}
-    hints: list[str] = []
-    for pattern in _UNKNOWN:
-        for name in re.findall(pattern, text):
-            hints += difflib.get_close_matches(name, names, 2, 0.6)
-            hints += difflib.get_close_matches(name.rsplit(".", 1)[-1], last, 2, 0.6)
+    for noise in _NOISE:
+        text = re.sub(noise, "", text)
+    if absent := re.search(r"Expected a dot import path string: (\w+)", text):
+        known = getattr(sys.modules["lightning_taskonomy"], "__all__", ())
+        near = hint(absent[1], known) if difflib.get_close_matches(absent[1], known, 1, 0.5) else ""
+        return f"{text[: absent.start()]}no class {absent[1]!r}{near or '; give its dotted path'}"
+    names = {option.lstrip("-") for option in _options(parser) if not option.endswith(("+", ".help"))}
+    hints = [near for pattern in _UNKNOWN for name in re.findall(pattern, text) for near in _nearest(name, names)]
     hints = [name for name in dict.fromkeys(hints) if f"'{name}'" not in text]
-    return f"{text} Did you mean {' or '.join(hints)}?" if hints else text
+    return f"{text}; did you mean {' or '.join(hints)}?" if hints else text
+
+
+def stop(parser: Any, message: str, error: BaseException | None) -> None:
+    """Ends the process with status 2 after one line, if the parser is one that exits.
+
+    Args:
+        parser: The parser.
+        message: Its message.
+        error: What was raised; it may name the parser of a subcommand.
+    """
+    if parser.exit_on_error:
+        parser.exit(2, f"error: {explained(message, getattr(error, 'subcommand_parser', None) or parser)}\n")
+
+
+def _nearest(name: str, names: set[str]) -> list[str]:
+    """By the whole dotted name, else by its last word."""
+    last = {known.rsplit(".", 1)[-1] for known in names}
+    whole = difflib.get_close_matches(name, names, 2, 0.6)
+    return whole or difflib.get_close_matches(name.rsplit(".", 1)[-1], last, 2, 0.6)
 
 
 def _options(parser: Any) -> Iterator[str]:

@@ -123,12 +123,13 @@ def _imported(path: str) -> Any:
 def _tool_parser(name: str, command: Callable[..., Any], logs: bool) -> "ArgumentParser":
     from jsonargparse import ActionConfigFile, ArgumentParser
 
-    from lightning_taskonomy.arguments import explained
+    from lightning_taskonomy.arguments import explained, stop
 
     class Parser(ArgumentParser):
         """Says what is wrong on one line, with a hint."""
 
         def error(self, message: str, ex: Exception | None = None) -> None:
+            stop(self, message, ex)
             super().error(explained(message, self), ex)
 
     parser = Parser(
@@ -164,7 +165,7 @@ def _wants_logger(words: list[str]) -> bool:
 def _switches(words: list[str], command: Callable[..., Any]) -> list[str]:
     """A bare ``--json`` means ``--json=true``."""
     flags = {f"--{name}" for name, given in inspect.signature(command).parameters.items() if given.default is False}
-    following = [*words[1:], "--"]
+    following = [*words, "--"][1:]
     return [
         f"{word}=true" if word in flags and after not in ("true", "false") else word
         for word, after in zip(words, following, strict=True)

@@ -26,6 +26,7 @@ def study(
     out: Path = Path("runs/study"),
     dry_run: bool = False,
     stages: list[str] | None = None,
+    redo: bool = False,
     settings: dict[str, Any] | None = None,
 ) -> Results | None:
     """Measure which tasks help which, solve for budgets, write a report; resumes.
@@ -34,7 +35,8 @@ def study(
         study: Which study, with its settings.
         out: The study's folder.
         dry_run: Say what would run, how long and on how much disk, without training.
-        stages: Only these stages, again.
+        stages: Only these stages: networks, transfers, affinity, taxonomy, report.
+        redo: Do them again even where they are done.
         settings: The whole configuration, kept beside the results.
     """
     import yaml
@@ -43,7 +45,7 @@ def study(
         print(study.dry_run(out))
         return None
     write_text(out / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
-    results = study.run(out, stages=stages)
+    results = study.run(out, stages=stages, redo=redo)
     if results.report is not None:
         print(f"report: {results.report}")
     return results
@@ -153,7 +155,8 @@ def data_cache(data: RoomsDataModule, keys: list[str] | None = None, remove: boo
     """
     if data.cache is None:
         raise InputError("the data has no cache folder; give --data.init_args.cache=FOLDER")
+    wanted = sorted(keys or data.keys_offered)
     for split in data.buildings:
-        samples = data.samples_of(split, sorted(keys or data.keys_offered))
+        samples = data.samples_of(split, wanted)
         done = samples.cache.remove() if remove and samples.cache else samples.prepare(data.num_workers)
         print(f"{split}: {done / 1e6:.1f} MB {'removed' if remove else 'cached'}")

@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from lightning_taskonomy import data, modules  # importing them lets YAML name their classes without the path
-from lightning_taskonomy.arguments import explained
+from lightning_taskonomy.arguments import explained, stop
 from lightning_taskonomy.callbacks import PredictionWriter, ResumeCheckpoint, ScoreWriter
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.files import write_bytes, write_json, write_text
@@ -48,7 +49,8 @@ class Parser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> None:
         """Exits with status 2 after one line."""
-        super().error(explained(message, getattr(ex, "subcommand_parser", None) or self), ex)
+        stop(self, message, ex)
+        super().error(explained(message, self), ex)
 
 
 class SaveRunConfig(SaveConfigCallback):
@@ -79,7 +81,7 @@ class TaskCLI(LightningCLI):
             save_config_callback=SaveRunConfig,
             seed_everything_default=0,
             auto_configure_optimizers=False,
-            parser_kwargs={"default_env": True, "env_prefix": "LT"},
+            parser_kwargs={"default_env": True, "env_prefix": "LT", "prog": "lightning-taskonomy"},
             args=args,
             run=run,
         )
@@ -104,7 +106,8 @@ class TaskCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """The run's folder is the trainer's root, and that of loggers and checkpoints unless they name their own."""
         config = self._own()
-        for callback in config.trainer.callbacks or []:
+        callbacks = config.trainer.callbacks or []
+        for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
             init_args = getattr(callback, "init_args", {})
             if "dirpath" in init_args and init_args.dirpath is None:
                 init_args.dirpath = str(Path(config.out) / "checkpoints")
@@ -257,7 +260,7 @@ def execute(config: dict[str, Any], folder: str | Path, *, checkpoint_seconds: f
     start = time.monotonic()
     parser = _run_parser()
     with _quiet():
-        parsed = parser.parse_object({**config, "out": str(folder)})
+        parsed = parser.parse_object(deepcopy({**config, "out": str(folder)}))  # the parser changes what it is given
         parsed.trainer.default_root_dir = str(folder)
         lightning_cli.seed_everything(parsed.seed_everything, workers=True, verbose=False)
         built = parser.instantiate(parsed)
@@ -303,7 +306,7 @@ def instantiate_model(spec: dict[str, Any]) -> LightningModule:
 def _instantiate(base: type, spec: dict[str, Any]) -> Any:
     parser = Parser(allow_abbrev=False, exit_on_error=False)
     parser.add_lightning_class_args(base, "made", subclass_mode=True)
-    return parser.instantiate(parser.parse_object({"made": spec})).made
+    return parser.instantiate(parser.parse_object({"made": deepcopy(spec)})).made
 
 
 def load_run(folder: str | Path) -> tuple[LightningModule, LightningDataModule]:

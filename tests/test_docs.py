@@ -57,8 +57,9 @@ def test_options_named_in_the_study_page_exist():
     from lightning_taskonomy import TaxonomyStudy
 
     settings = inspect.signature(TaxonomyStudy).parameters
-    table = (DOCS / "study.md").read_text().split("## Settings")[1]
-    for row in re.findall(r"^\| (`.*?) \|", table, re.M):
+    pages = (DOCS / "study.md").read_text()
+    tables = pages.split("## Beyond the taxonomy")[1].split("## Files")[0] + pages.split("## Settings")[1]
+    for row in re.findall(r"^\| (`.*?) \|", tables, re.M):
         for name in re.findall(r"`(\w+)`", row):
             assert name in settings
 
@@ -66,5 +67,19 @@ def test_options_named_in_the_study_page_exist():
 def test_stages_are_those_of_the_code():
     from lightning_taskonomy.studies.taxonomy.study import STAGES
 
-    text = (DOCS / "study.md").read_text().split("## Stages")[1].split("## Files")[0]
+    text = (DOCS / "study.md").read_text().split("## Stages")[1].split("## Beyond")[0]
     assert tuple(re.findall(r"^\| `(\w+)` \|", text, re.M)) == STAGES
+
+
+def test_commands_named_in_the_readme_exist(capsys):
+    from lightning_taskonomy.cli import main
+
+    assert main(["--help"]) == 0
+    told = capsys.readouterr().out
+    table = (ROOT / "README.md").read_text().split("## Commands")[1].split("## Where")[0]
+    named = re.findall(
+        r"`(?:lightning-taskonomy )?((?:fit|validate|test|predict|study|solve|report|data)(?: [a-z]+)?)", table
+    )
+    assert len(named) >= 10
+    for command in named:
+        assert command in told

@@ -94,9 +94,11 @@ def test_json_and_bytes_come_back(tmp_path):
 @pytest.mark.parametrize(
     ("message", "expected"),
     [
-        ("Unrecognized arguments: --max_ordr=2", "Did you mean max_order?"),
-        ("Key 'budgt' is not expected", "Did you mean budget?"),
+        ("Unrecognized arguments: --max_ordr=2", "; did you mean max_order?"),
+        ("Option 'budgt' is not accepted", "; did you mean budget?"),
         ("Value 'x'\n  is\n  no number", "Value 'x' is no number"),
+        ("Expected a dot import path string: HRNetV", "no class 'HRNetV'; did you mean 'HRNetV2'?"),
+        ("Expected a dot import path string: Qqqqq", "no class 'Qqqqq'; give its dotted path"),
     ],
 )
 def test_a_parsers_message_is_one_line_with_a_hint(message, expected):

@@ -274,3 +274,12 @@ def test_a_run_never_writes_outside_its_folder(tiny_fit, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     execute(tiny_fit("depth_z"), tmp_path / "deep" / "run")
     assert os.listdir(tmp_path) == ["deep"] and os.listdir(tmp_path / "deep") == ["run"]
+
+
+def test_what_describes_a_run_is_left_as_it_was(tiny_fit, tmp_path):
+    config = tiny_fit("depth_z", optimizer={"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1}})
+    before = json.dumps(config)
+    execute(config, tmp_path)
+    instantiate_data(config["data"])
+    instantiate_model(config["model"])
+    assert json.dumps(config) == before

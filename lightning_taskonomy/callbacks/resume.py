@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -33,15 +34,19 @@ class ResumeCheckpoint(Callback):
         """Starts the clock."""
         self._saved = time.monotonic()
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Seeds the epoch."""
-        torch.manual_seed(self.seed * 1_000_003 + trainer.current_epoch)
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Seeds the epoch at its first batch: a loader's iterator, which draws too, comes earlier after a resume."""
+        if batch_idx == 0:
+            torch.manual_seed(self.seed * 1_000_003 + trainer.current_epoch)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves when due."""
         due = trainer.strategy.broadcast(time.monotonic() - self._saved >= self.seconds)
         if due and not trainer.should_stop:
-            trainer.save_checkpoint(self.path)
+            written = self.path.with_suffix(".tmp")  # Lightning's own transaction copies where /tmp is another disk
+            trainer.save_checkpoint(written)
+            if trainer.is_global_zero:
+                written.replace(self.path)
             self._saved = time.monotonic()
 
     def remove(self) -> None:

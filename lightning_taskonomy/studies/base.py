@@ -16,12 +16,13 @@ class Study(ABC):
     """One paper's measurements, decisions and report, from one recipe."""
 
     @abstractmethod
-    def run(self, out: Path, *, stages: list[str] | None = None) -> Results:
+    def run(self, out: Path, *, stages: list[str] | None = None, redo: bool = False) -> Results:
         """Does what is not done yet in ``out`` and analyses it.
 
         Args:
             out: The study's folder.
             stages: Only these stages; None for all.
+            redo: Do them again even where they are done.
 
         Raises:
             InputError: A setting is wrong, or nothing could be measured.

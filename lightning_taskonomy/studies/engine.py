@@ -1,6 +1,7 @@
 """Jobs on warm worker processes: each job is done once, leaves its result in files, and a failure stops only itself."""
 
 import ctypes
+import errno
 import importlib
 import multiprocessing
 import multiprocessing.connection
@@ -20,6 +21,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.files import write_json
 
 __all__ = ["Engine", "Failure", "Job"]
@@ -69,13 +71,12 @@ def _call(function: str, kwargs: dict[str, Any]) -> None:
     getattr(importlib.import_module(module), name)(**kwargs)
 
 
-def _worker(connection: Connection, parent: int, environment: dict[str, str], threads: int) -> None:
+def _worker(connection: Connection, parent: int, threads: int) -> None:
     """Takes jobs until the pipe closes. Dies with its parent, however that dies."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     if os.getppid() != parent:
         os._exit(1)
-    os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     import torch
 
@@ -108,12 +109,14 @@ class Engine:
     Args:
         workers: Processes; 0 runs every job in this one. With CUDA, worker i sees device i modulo their number.
         threads: Torch threads of each worker.
+        redo: Forget what is done and run it again.
         costs_file: Where seconds and runs per kind are kept.
         console: Where progress is shown.
     """
 
     workers: int = 2
     threads: int = 1
+    redo: bool = False
     costs_file: Path | None = None
     console: Console = field(default_factory=lambda: Console(stderr=True))
     failures: list[Failure] = field(default_factory=list)
@@ -123,8 +126,10 @@ class Engine:
     def __enter__(self) -> "Engine":
         """Prepares the slots; a process starts with its first job."""
         devices = _cuda_devices()
+        threads = {f"{library}_NUM_THREADS": str(self.threads) for library in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
         self._slots = [
-            _Slot({"CUDA_VISIBLE_DEVICES": devices[i % len(devices)]} if devices else {}) for i in range(self.workers)
+            _Slot({**threads, **({"CUDA_VISIBLE_DEVICES": devices[i % len(devices)]} if devices else {})})
+            for i in range(self.workers)
         ]
         return self
 
@@ -151,12 +156,17 @@ class Engine:
             The jobs that are done.
         """
         unique = list({job.done: job for job in jobs}.values())
+        if self.redo:
+            for job in unique:
+                job.done.unlink(missing_ok=True)
         todo = [job for job in unique if not job.is_done]
         counts = Counter(job.kind for job in todo)
         with self._progress(stage, len(unique), len(unique) - len(todo)) as advance:
             for job, seconds, failed in self._serial(todo) if self.workers == 0 else self._parallel(todo, advance):
                 if failed is not None:
                     self.failures.append(Failure(f"{job.kind} {job.name}", *failed))
+                    if os.strerror(errno.ENOSPC) in failed[0]:
+                        raise InputError(f"the disk is full ({job.done.parent}); free some and run the same again")
                     self.console.print(f"failed: {job.kind} {job.name}: {failed[0]}", style="red", markup=False)
                 else:
                     self._count(job.kind, seconds)
@@ -200,10 +210,9 @@ class Engine:
         if slot.process is None or not slot.process.is_alive():
             context = multiprocessing.get_context("spawn")
             ours, theirs = context.Pipe()
-            slot.process = context.Process(
-                target=_worker, args=(theirs, os.getpid(), slot.environment, self.threads), daemon=False
-            )
-            slot.process.start()
+            slot.process = context.Process(target=_worker, args=(theirs, os.getpid(), self.threads), daemon=False)
+            with _environment(slot.environment):  # read when libraries load, before the worker's first line
+                slot.process.start()
             theirs.close()
             slot.connection = ours
         assert slot.connection is not None
@@ -267,6 +276,21 @@ class Engine:
             yield advance
         if not live and total > done:
             self.console.print(f"{stage}: {total - done} ran in {time.monotonic() - start:.0f} s", highlight=False)
+
+
+@contextmanager
+def _environment(changes: dict[str, str]) -> Iterator[None]:
+    """Environment variables for a child that starts meanwhile."""
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _cuda_devices() -> list[str]:

@@ -49,9 +49,6 @@ def encode(run: str, data: dict[str, Any], folder: str, key: str, splits: Mappin
     backbone = load_backbone(run).to(device).eval()
     module = instantiate_data(data)
     for split, size in splits.items():
-        file = representation_file(folder, split, key)
-        if file.is_file():
-            continue
         ids, rows = [], []
         for batch in module.loader(module.dataset(split, keys=[key], size=size)):
             images = batch[key].to(device)
@@ -61,7 +58,7 @@ def encode(run: str, data: dict[str, Any], folder: str, key: str, splits: Mappin
             ids.append(batch["id"])
             rows.append([features.float().cpu() for features in maps])
         stacked = {f"map_{i}": torch.cat(parts).contiguous() for i, parts in enumerate(zip(*rows, strict=True))}
-        write_bytes(file, save({"id": torch.cat(ids), **stacked}))
+        write_bytes(representation_file(folder, split, key), save({"id": torch.cat(ids), **stacked}))
     describe_representation(folder, backbone, run)
     write_bytes(Path(folder) / f"{key}.done", b"")
 

@@ -50,11 +50,15 @@ class RoomsDataModule(TaskDataModule):
         return KEYS
 
     def build(self, split: str, keys: Collection[str]) -> Samples:
-        """The samples of one split."""
-        if split not in _FIRST:
-            raise InputError(f"rooms has no split {split!r}{hint(split, _FIRST)}")
-        buildings = range(_FIRST[split], _FIRST[split] + self.buildings[split])
-        samples = RoomsDataset(buildings, self.views, self.size, keys, samples=self.samples, cache=self.cache)
+        """The samples of one split, rendered into the cache where there is one."""
+        samples = self.samples_of(split, keys)
         if self.cache is not None:
             samples.prepare(self.num_workers)
         return samples
+
+    def samples_of(self, split: str, keys: Collection[str]) -> RoomsDataset:
+        """The samples of one split as they are: nothing is rendered yet."""
+        if split not in _FIRST:
+            raise InputError(f"rooms has no split {split!r}{hint(split, _FIRST)}")
+        buildings = range(_FIRST[split], _FIRST[split] + self.buildings[split])
+        return RoomsDataset(buildings, self.views, self.size, keys, samples=self.samples, cache=self.cache)

@@ -212,15 +212,15 @@ class Plan:
         kwargs = {"task": self.references[task], "data": self.training_data, "folder": str(folder)}
         return Job("average", task, "lightning_taskonomy.studies.jobs.average_guess", kwargs, folder / "scores.npz")
 
-    def prepare(self) -> list[Job]:
+    def prepared(self) -> dict[str, Job]:
         """What the data module prepares once, a job per split."""
         every = self.tasks.values()
         targets = [task for task in every if not task.source_only]
-        jobs = []
+        jobs = {}
         for split, tasks in {"train": every, "validation": targets, "test": targets}.items():
             keys = sorted({key for task in tasks for key in (task.input, task.target)})
             kwargs = {"data": self.training_data, "split": split, "keys": keys}
             done = self.root / "data" / f"{split}-{content_hash([self.settings.data, keys], self.root)}.json"
             function = "lightning_taskonomy.studies.jobs.prepare"
-            jobs.append(Job("prepare", split, function, {**kwargs, "done": str(done)}, done))
+            jobs[split] = Job("prepare", split, function, {**kwargs, "done": str(done)}, done)
         return jobs

@@ -161,7 +161,7 @@ class TaxonomyStudy(Study):
 
     # the study
 
-    def run(self, out: Path, *, stages: list[str] | None = None) -> Results:
+    def run(self, out: Path, *, stages: list[str] | None = None, redo: bool = False) -> Results:
         """Does what is not done yet; see the base class."""
         wanted = tuple(STAGES if stages is None else stages)
         for stage in wanted:
@@ -171,7 +171,7 @@ class TaxonomyStudy(Study):
         plan = Plan(self.settings, out, self.checkpoint_seconds)
         with locked(out):
             write_json(out / "tasks.json", {name: _described(task) for name, task in plan.tasks.items()})
-            with Engine(self.workers, self.threads, out / "costs.json") as engine:
+            with Engine(self.workers, self.threads, redo, out / "costs.json") as engine:
                 if (out / "costs.json").is_file():
                     engine.costs = json.loads((out / "costs.json").read_text())
                 self._train(engine, plan, wanted)
@@ -194,7 +194,7 @@ class TaxonomyStudy(Study):
     def _train(self, engine: Engine, plan: Plan, stages: Sequence[str], label: str = "") -> None:
         """Stages I and II: networks, representations, transfers of each order."""
         if "networks" in stages:
-            engine.run(f"data{label}", plan.prepare())
+            engine.run(f"data{label}", list(plan.prepared().values()))
             specs = [plan.task_specific(name) for name in plan.tasks] + [plan.scratch(name) for name in plan.targets]
             jobs = [spec.job(plan.checkpoint_seconds) for spec in [plan.random_encoder, *specs]]
             engine.run(f"networks{label}", jobs + [plan.average(name) for name in plan.targets])
@@ -305,6 +305,10 @@ class TaxonomyStudy(Study):
             ]
             rows.append([target, *(f"{rate:.6g}" for rate in rates)])
         _write_csv(plan.root / "sanity.csv", ["task", "win_rate_vs_average", "win_rate_vs_random_encoder"], rows)
+        counts = {split: json.loads(job.done.read_text())["images"] for split, job in plan.prepared().items()}
+        transferred = min(plan.settings.transfer_size or counts["validation"], counts["validation"])
+        labels = {"labels_per_source": counts["train"], "labels_per_transfer": transferred}
+        write_json(plan.root / "labels.json", labels)
         if self.controls:
             write_json(plan.root / "control.json", [self._control(*pair, plan.root) for pair in self.controls])
 

@@ -1,0 +1,102 @@
+"""Every recipe is understood by its command; a wrong key is not; the small ones run."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lightning_taskonomy.cli import main
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+FILES = sorted(RECIPES.rglob("*.yaml"))
+STUDIES = [file for file in FILES if "study" in yaml.safe_load(file.read_text())]
+FITS = [file for file in FILES if "model" in yaml.safe_load(file.read_text())]
+FRAGMENTS = sorted((RECIPES / "base").glob("*.yaml"))
+SMALL = {
+    "epochs": 1, "transfer_epochs": 1, "transfer_size": 4, "test_images": 4, "max_order": 1, "seeds": None,
+    "controls": None, "random_taxonomies": 5, "examples": 1, "workers": 0, "scratch_epochs": 1, "beam": 2,
+}  # fmt: skip
+
+
+def named(file):
+    return file.relative_to(RECIPES).as_posix()
+
+
+def words(file):
+    """The command line of a recipe."""
+    if file in STUDIES:
+        return ["study", "--config", str(file)]
+    base = ["--config", str(RECIPES / "base/trainer.yaml")]
+    if file in FRAGMENTS:
+        return ["fit", *base, "--config", str(FITS[0])] if file.name == "trainer.yaml" else ["fit", "--config", str(file)]
+    return ["fit", *base, "--config", str(file)]
+
+
+def status(*given):
+    try:
+        return main(list(given))
+    except SystemExit as stop:
+        return stop.code
+
+
+@pytest.mark.parametrize("file", FILES, ids=named)
+def test_a_recipe_is_understood(file, capsys):
+    assert status(*words(file), "--print_config") in (0, None)
+    printed = yaml.safe_load(capsys.readouterr().out)
+    held = yaml.safe_load(file.read_text())
+    assert {"study", "out"} <= set(printed) if "study" in held else {"model", "data", "trainer"} <= set(printed)
+
+
+@pytest.mark.parametrize("file", FILES, ids=named)
+def test_a_recipe_opens_with_what_it_is_and_its_command(file):
+    head = [line for line in file.read_text().splitlines()[:12] if line.startswith("#")]
+    assert len(head) >= 3
+    assert any("lightning-taskonomy " in line for line in head)
+    assert any("--" in line and "--config" not in line for line in head), "one override"
+
+
+@pytest.mark.parametrize("file", FITS + STUDIES, ids=named)
+def test_a_wrong_key_exits_with_2_and_a_hint(file, tmp_path, capsys):
+    held = yaml.safe_load(file.read_text())
+    part = held["study"] if "study" in held else held["model"]
+    part["init_args"]["taks"] = ["normals"]
+    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(held))
+    assert status(words(file)[0], "--config", str(tmp_path / "wrong.yaml")) == 2
+    error = capsys.readouterr().err.strip()
+    assert len(error.splitlines()) == 1 and "'taks'" in error and "did you mean tasks" in error
+
+
+def test_a_later_recipe_adds_to_an_earlier_one(capsys):
+    assert status(*words(FITS[0]), "--print_config") in (0, None)
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["trainer"]["logger"]["class_path"].endswith("WandbLogger")
+    assert printed["trainer"]["logger"]["init_args"]["offline"] is True
+    assert printed["model"]["init_args"]["tasks"]
+
+
+@pytest.mark.parametrize("logger", ["CSVLogger", "TensorBoardLogger"])
+def test_another_logger_is_one_override(logger, capsys):
+    assert status(*words(FITS[0]), "--trainer.logger", logger, "--print_config") in (0, None)
+    made = yaml.safe_load(capsys.readouterr().out)["trainer"]["logger"]
+    assert made["class_path"].endswith(logger) and made["init_args"]["save_dir"] == "."
+
+
+@pytest.mark.recipe
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("file", [file for file in STUDIES if file.name == "quickstart.yaml"], ids=named)
+def test_a_small_version_of_the_quickstart_runs(file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    held = yaml.safe_load(file.read_text())
+    study = held["study"]["init_args"]
+    study |= {name: value for name, value in SMALL.items() if name in study or name == "workers"}
+    study["tasks"] = study["tasks"][:2] + ["depth_z"]
+    study["data"]["init_args"] |= {
+        "size": 32, "views": 2, "train_buildings": 2, "validation_buildings": 2, "test_buildings": 2, "batch_size": 4,
+        "cache": str(tmp_path / "cache"),
+    }  # fmt: skip
+    held |= {"out": str(tmp_path / "out"), "logger": None}
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(held))
+    assert status("study", "--config", str(tmp_path / "small.yaml")) == 0
+    assert (tmp_path / "out/affinity.csv").is_file()
+    assert json.loads((tmp_path / "out/failures.json").read_text()) == []
