@@ -8,8 +8,9 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never
 
+from lightning_taskonomy.commands import commands
 from lightning_taskonomy.errors import InputError, hint, input_error
 
 if TYPE_CHECKING:
@@ -37,17 +38,17 @@ def main(args: list[str] | None = None) -> int:
         The exit status: 0, or 1 after one line on bad input. Unknown options exit with 2.
     """
     words = sys.argv[1:] if args is None else list(args)
-    tools = _tools()
-    commands = {**TRAINER_COMMANDS, **{name: _summary(command) for name, command in tools.items()}}
+    tools = commands()
+    told = {**TRAINER_COMMANDS, **{name: _summary(command) for name, command in tools.items()}}
     if not words or words[0] in ("-h", "--help"):
-        _overview(commands)
+        _overview(told)
         return 0 if words else 2
     name = words[0]
     try:
         if name in TRAINER_COMMANDS:
             from lightning_taskonomy.training import TaskCLI
 
-            TaskCLI(words)
+            TaskCLI(None if args is None else words)
         elif " ".join(words[:2]) in tools:
             _run_tool(" ".join(words[:2]), tools[" ".join(words[:2])], words[2:])
         elif name in tools:
@@ -57,7 +58,7 @@ def main(args: list[str] | None = None) -> int:
 
             print(__version__)
         else:
-            raise InputError(f"no command {' '.join(words[:2])!r}{hint(name, commands)}")
+            raise InputError(f"no command {' '.join(words[:2])!r}{hint(name, told)}")
     except ValueError as error:
         bad = input_error(error)
         if bad is None:
@@ -82,13 +83,6 @@ def _overview(commands: dict[str, str]) -> None:
 
 def _summary(command: Callable[..., Any]) -> str:
     return (command.__doc__ or "").splitlines()[0]
-
-
-def _tools() -> dict[str, Callable[..., Any]]:
-    """The commands that need no Trainer: every public function of ``commands``, by its own name."""
-    from lightning_taskonomy import commands
-
-    return {name.replace("_", " "): getattr(commands, name) for name in commands.__all__}
 
 
 def _run_tool(name: str, command: Callable[..., Any], words: list[str]) -> None:
@@ -121,14 +115,14 @@ def _imported(path: str) -> Any:
 
 
 def _tool_parser(name: str, command: Callable[..., Any], logs: bool) -> "ArgumentParser":
-    from jsonargparse import ActionConfigFile, ArgumentParser
+    from jsonargparse import ArgumentParser
 
     from lightning_taskonomy.arguments import explained, stop
 
     class Parser(ArgumentParser):
         """Says what is wrong on one line, with a hint."""
 
-        def error(self, message: str, ex: Exception | None = None) -> None:
+        def error(self, message: str, ex: Exception | None = None) -> Never:
             stop(self, message, ex)
             super().error(explained(message, self), ex)
 
@@ -136,7 +130,7 @@ def _tool_parser(name: str, command: Callable[..., Any], logs: bool) -> "Argumen
         prog=f"lightning-taskonomy {name}", description=_summary(command), default_env=True, env_prefix="LT",
         allow_abbrev=False,
     )  # fmt: skip
-    parser.add_argument("-c", "--config", action=ActionConfigFile, help="A recipe; give it again to add to it.")
+    parser.add_argument("-c", "--config", action="config", help="A recipe; give it again to add to it.")
     parser.add_function_arguments(command, as_group=False, skip={"settings"})
     logger_type: Any = type(None)
     if logs:

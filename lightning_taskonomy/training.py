@@ -12,13 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, Never, cast
 
-import lightning.pytorch.cli as lightning_cli
 import torch
 import yaml
-from jsonargparse import ActionConfigFile, Namespace
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from jsonargparse import Namespace
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -47,7 +46,7 @@ _PACKAGES = (data, modules)
 class Parser(LightningArgumentParser):
     """Says what is wrong on one line, with "did you mean"."""
 
-    def error(self, message: str, ex: Exception | None = None) -> None:
+    def error(self, message: str, ex: Exception | None = None) -> Never:
         """Exits with status 2 after one line."""
         stop(self, message, ex)
         super().error(explained(message, self), ex)
@@ -90,7 +89,7 @@ class TaskCLI(LightningCLI):
         """No abbreviated options; ``--config`` may be given again to add to the earlier ones."""
         kwargs.setdefault("allow_abbrev", False)
         parser = self.parser_class(**kwargs)
-        parser.add_argument("-c", "--config", action=ActionConfigFile, help="A recipe; give it again to add to it.")
+        parser.add_argument("-c", "--config", action="config", help="A recipe; give it again to add to it.")
         return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -108,7 +107,7 @@ class TaskCLI(LightningCLI):
         config = self._own()
         callbacks = config.trainer.callbacks or []
         for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
-            init_args = getattr(callback, "init_args", {})
+            init_args: Any = getattr(callback, "init_args", {})
             if "dirpath" in init_args and init_args.dirpath is None:
                 init_args.dirpath = str(Path(config.out) / "checkpoints")
         config.trainer.default_root_dir = config.out
@@ -120,14 +119,15 @@ class TaskCLI(LightningCLI):
                 Path(config.out).mkdir(parents=True, exist_ok=True)
 
     def _own(self) -> Namespace:
-        return self.config[self.subcommand] if self.subcommand else self.config
+        own: Namespace = self.config[self.subcommand] if self.subcommand else self.config
+        return own
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Adds the writers of per-image scores and of predictions."""
-        trainer = super().instantiate_trainer(**kwargs)
+        trainer: Any = super().instantiate_trainer(**kwargs)  # callbacks are set by a connector, unseen by mypy
         given = {type(callback) for callback in trainer.callbacks}
         trainer.callbacks += [callback() for callback in (ScoreWriter, PredictionWriter) if callback not in given]
-        return trainer
+        return cast(Trainer, trainer)
 
     def instantiate_classes(self) -> None:
         """Also loads the starting weights."""
@@ -138,9 +138,9 @@ class TaskCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """The best checkpoint's weights, or the last, as safetensors; the metrics beside them."""
-        best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
-        if best and self.trainer.checkpoint_callback.monitor:
-            state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
+        kept: Any = self.trainer.checkpoint_callback
+        if getattr(kept, "monitor", None) and kept.best_model_path:
+            state = torch.load(kept.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
             self.model.load_state_dict(state)
         if self.trainer.is_global_zero:
             out = Path(self.trainer.default_root_dir)
@@ -262,7 +262,7 @@ def execute(config: dict[str, Any], folder: str | Path, *, checkpoint_seconds: f
     with _quiet():
         parsed = parser.parse_object(deepcopy({**config, "out": str(folder)}))  # the parser changes what it is given
         parsed.trainer.default_root_dir = str(folder)
-        lightning_cli.seed_everything(parsed.seed_everything, workers=True, verbose=False)
+        seed_everything(parsed.seed_everything, workers=True, verbose=False)
         built = parser.instantiate(parsed)
         write_text(folder / CONFIG, parser.dump(parsed, skip_unset=False))
         model, datamodule = built.model, built.data

@@ -67,7 +67,17 @@ def test_without_a_command_it_lists_them(capsys):
     assert status() == 2
     assert status("--help") == 0
     text = capsys.readouterr().out
-    for name in ("fit", "validate", "test", "predict", "study", "solve taxonomy", "report", "data render", "data check"):
+    for name in (
+        "fit",
+        "validate",
+        "test",
+        "predict",
+        "study",
+        "solve taxonomy",
+        "report",
+        "data render",
+        "data check",
+    ):
         assert f"  {name} " in text
 
 
@@ -276,7 +286,9 @@ def offline_run(folder):
         if kind == "summary":
             summary |= {u.key or "/".join(u.nested_key): json.loads(u.value_json) for u in record.summary.update}
         if kind == "history":
-            summary |= {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
+            summary |= {
+                item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item
+            }
     return config, summary
 
 

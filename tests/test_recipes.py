@@ -29,7 +29,9 @@ def words(file):
         return ["study", "--config", str(file)]
     base = ["--config", str(RECIPES / "base/trainer.yaml")]
     if file in FRAGMENTS:
-        return ["fit", *base, "--config", str(FITS[0])] if file.name == "trainer.yaml" else ["fit", "--config", str(file)]
+        return (
+            ["fit", *base, "--config", str(FITS[0])] if file.name == "trainer.yaml" else ["fit", "--config", str(file)]
+        )
     return ["fit", *base, "--config", str(file)]
 
 

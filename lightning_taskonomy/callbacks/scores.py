@@ -54,7 +54,8 @@ class ScoreWriter(Callback):
             arrays = {name: value.cpu().numpy() for name, value in columns.items()}
             ids, first = np.unique(arrays.pop("id"), return_index=True)
             with atomic(Path(self.folder or trainer.default_root_dir) / "scores.npz") as path, path.open("wb") as file:
-                np.savez(file, id=ids, **{name: value[first].astype(np.float32) for name, value in arrays.items()})
+                held: dict[str, Any] = {name: value[first].astype(np.float32) for name, value in arrays.items()}
+                np.savez(file, id=ids, **held)
         self._outputs = []
 
 

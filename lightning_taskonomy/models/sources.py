@@ -132,9 +132,11 @@ class FrozenSources(Backbone):
         super().__init__()
         if not sources:
             raise InputError("a transfer needs at least one source; name run folders or backbones")
-        self.sources = nn.ModuleList([_source(source) for source in sources]).requires_grad_(False).eval()
-        self.out_channels = [c for source in self.sources for c in source.out_channels]
-        self.reductions = [r for source in self.sources for r in source.reductions]
+        built = [_source(source) for source in sources]
+        self.sources = nn.ModuleList(built).requires_grad_(False).eval()
+        self.are_cached = all(isinstance(source, CachedSource) for source in built)
+        self.out_channels = [c for source in built for c in source.out_channels]
+        self.reductions = [r for source in built for r in source.reductions]
 
     def train(self, mode: bool = True) -> "FrozenSources":
         """Stays in eval mode whatever the mode of the module around it."""

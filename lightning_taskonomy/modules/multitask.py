@@ -1,18 +1,18 @@
 """One backbone, one head per task: task-specific networks and multi-task learning with labels missing anywhere."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, MetricCollection
 
 from lightning_taskonomy import losses
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.models.backbones import Backbone
 from lightning_taskonomy.models.heads import merge_views
 from lightning_taskonomy.modules.base import BaseModule, adamw
+from lightning_taskonomy.modules.evaluation import Evaluation
 from lightning_taskonomy.modules.objectives import HeadFactory, Objective, has_label, objective
 from lightning_taskonomy.tasks import Task, TaskKind, resolve
 
@@ -75,17 +75,9 @@ class MultiTaskModule(BaseModule):
             built[name] = factory(channels, list(self.backbone.reductions), task)
         return nn.ModuleDict(built)
 
-    def configure_metrics(self, prefix: str) -> nn.ModuleDict:
-        """Metrics per task, logged as ``<prefix>/<task>/<metric>``, the mean loss among them."""
-        return nn.ModuleDict(
-            {
-                name: MetricCollection(
-                    self.objectives[name].metrics(task), prefix=f"{prefix}/{name}/", compute_groups=False
-                )
-                for name, task in self.tasks.items()
-            }
-            | {f"{name}_loss": MeanMetric() for name in self.tasks}
-        )
+    def configure_metrics(self, prefix: str) -> Evaluation:
+        """What is measured in a validation or a test, logged as ``<prefix>/<task>/<metric>``."""
+        return Evaluation(prefix, self.tasks, self.objectives)
 
     @property
     def batch_keys(self) -> list[str]:
@@ -153,7 +145,7 @@ class MultiTaskModule(BaseModule):
         error, valid = self.objectives[task.name].errors(predictions, batch[task.target])
         total, count = losses.total_and_count(error, valid)
         if self.trainer_world_size > 1:
-            count = self.all_gather(count.detach()).sum() / self.trainer_world_size
+            count = cast(Tensor, self.all_gather(count.detach())).sum() / self.trainer_world_size
         return total / count.clamp(min=torch.finfo(total.dtype).tiny)
 
     def combine(self, task_losses: dict[str, Tensor]) -> Tensor:
@@ -174,7 +166,8 @@ class MultiTaskModule(BaseModule):
             )
         present = torch.stack([has_label(task, batch[task.target]) for task in held])
         if self.trainer_world_size > 1:
-            present = self.all_gather(present.float()).reshape(self.trainer_world_size, -1).amax(0)
+            gathered = cast(Tensor, self.all_gather(present.float()))
+            present = gathered.reshape(self.trainer_world_size, -1).amax(0)
         return [task.name for task, found in zip(held, present.tolist(), strict=True) if found]
 
     def losses(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -229,25 +222,11 @@ class MultiTaskModule(BaseModule):
                 "kept; lower the learning rate, clip gradients or look at the labels with 'data check'"
             )
 
-    def _evaluate(self, batch: Batch, held: nn.ModuleDict) -> dict[str, Tensor]:
+    def _evaluate(self, batch: Batch, held: Evaluation) -> dict[str, Tensor]:
         task_losses, predictions = self.losses(batch)
         for name, loss in task_losses.items():
-            held[f"{name}_loss"].update(loss.detach(), _batch_size(batch))
-            held[name].update(predictions[name], batch[self.tasks[name].target])
+            held.update(name, predictions[name], batch[self.tasks[name].target], loss)
         return predictions
-
-    def _log_evaluation(self, prefix: str, held: nn.ModuleDict) -> None:
-        logged, total = {}, []
-        for name, task in self.tasks.items():
-            mean = held[f"{name}_loss"]
-            if mean.weight > 0:
-                logged[f"{prefix}/{name}/loss"] = mean.compute()
-                total.append(task.weight * logged[f"{prefix}/{name}/loss"])
-                logged |= held[name].compute()
-            mean.reset()
-            held[name].reset()
-        if total:
-            self.log_dict({f"{prefix}/loss": torch.stack(total).sum(), **logged}, sync_dist=False)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Updates the validation metrics."""
@@ -255,7 +234,7 @@ class MultiTaskModule(BaseModule):
 
     def on_validation_epoch_end(self) -> None:
         """Logs ``val/loss`` and ``val/<task>/<metric>``."""
-        self._log_evaluation("val", self.val_metrics)
+        self.log_dict(self.val_metrics.finish())
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Updates the test metrics.
@@ -268,7 +247,7 @@ class MultiTaskModule(BaseModule):
 
     def on_test_epoch_end(self) -> None:
         """Logs ``test/loss`` and ``test/<task>/<metric>``."""
-        self._log_evaluation("test", self.test_metrics)
+        self.log_dict(self.test_metrics.finish())
 
     def scores(self, predictions: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """One score per image and task, NaN where unlabelled, and the images' ids."""
@@ -284,7 +263,8 @@ class MultiTaskModule(BaseModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Predictions by task name, in the tasks' units."""
-        return self(batch)
+        predictions: dict[str, Tensor] = self(batch)
+        return predictions
 
 
 def _batch_size(batch: Mapping[str, Any]) -> int:

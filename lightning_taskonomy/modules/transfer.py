@@ -8,7 +8,7 @@ from torch import nn
 
 from lightning_taskonomy.models.backbones import Backbone
 from lightning_taskonomy.models.readouts import TransferReadout
-from lightning_taskonomy.models.sources import CachedSource, FrozenSources, representation_key
+from lightning_taskonomy.models.sources import FrozenSources, representation_key
 from lightning_taskonomy.modules.base import adamw
 from lightning_taskonomy.modules.multitask import Batch, Features, MultiTaskModule
 from lightning_taskonomy.modules.objectives import HeadFactory
@@ -52,7 +52,7 @@ class TransferModule(MultiTaskModule):
             built[name] = TransferReadout(channels, list(self.backbone.reductions), task, width=self._width, head=head)
         return nn.ModuleDict(built)
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]  # torch overloads it
         """Everything but the frozen sources, which their own runs hold."""
         prefix = kwargs.get("prefix", "") + "backbone."
         return {
@@ -67,9 +67,8 @@ class TransferModule(MultiTaskModule):
     @property
     def batch_keys(self) -> list[str]:
         """Input and target; the representations alone where every source is cached."""
-        cached = all(isinstance(source, CachedSource) for source in self.backbone.sources)
         (task,) = self.tasks.values()
-        return [task.target] if cached else super().batch_keys
+        return [task.target] if self.backbone.are_cached else super().batch_keys
 
     def has_input(self, task: Task, batch: Batch) -> bool:
         """Whether the batch holds the target's input or the representations of it."""

@@ -1,7 +1,7 @@
 """Studies: one paper's measurements, decisions and report each, from one recipe."""
 
-from lightning_taskonomy.studies.base import Study
 from lightning_taskonomy.results import Results
+from lightning_taskonomy.studies.base import Study
 from lightning_taskonomy.studies.taxonomy import TaxonomyStudy
 
 __all__ = ["Results", "Study", "TaxonomyStudy"]

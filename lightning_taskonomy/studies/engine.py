@@ -199,8 +199,8 @@ class Engine:
                 return
             advance(None, running=[f"{slot.job.kind} {slot.job.name}" for slot in busy if slot.job])
             handles = {slot.connection: slot for slot in busy} | {slot.process.sentinel: slot for slot in busy}
-            ready = multiprocessing.connection.wait(list(handles))  # type: ignore[arg-type]  # sentinels are ints on POSIX
-            for slot in {id(handles[handle]): handles[handle] for handle in ready}.values():  # type: ignore[index]
+            ready = multiprocessing.connection.wait(list(handles))
+            for slot in {id(handles[handle]): handles[handle] for handle in ready}.values():
                 assert slot.job is not None
                 job, slot_start = slot.job, slot.started
                 failed = self._take(slot)

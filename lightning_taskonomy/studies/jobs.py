@@ -85,7 +85,8 @@ def average_guess(task: str, data: dict[str, Any], folder: str) -> None:
         scores.append(losses.per_image(error, valid))
     order = torch.cat(ids).argsort()
     with atomic(Path(folder) / "scores.npz") as path, path.open("wb") as file:
-        np.savez(file, id=torch.cat(ids)[order].numpy(), **{found.name: torch.cat(scores)[order].float().numpy()})
+        arrays: dict[str, Any] = {found.name: torch.cat(scores)[order].float().numpy()}
+        np.savez(file, id=torch.cat(ids)[order].numpy(), **arrays)
 
 
 def _average(task: Task, module: TaskDataModule) -> Tensor:

@@ -12,7 +12,11 @@ __all__ = ["BackboneSpec", "DataSpec", "HeadSpec", "OptimizerSpec", "SchedulerSp
 Spec = dict[str, Any]
 
 if TYPE_CHECKING:
-    BackboneSpec = DataSpec = HeadSpec = OptimizerSpec = SchedulerSpec = Spec
+    BackboneSpec = Spec
+    DataSpec = Spec
+    HeadSpec = Spec
+    OptimizerSpec = Spec
+    SchedulerSpec = Spec
 else:
     from lightning.pytorch.cli import LRSchedulerCallable as SchedulerSpec
     from lightning.pytorch.cli import OptimizerCallable as OptimizerSpec

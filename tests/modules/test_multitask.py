@@ -306,5 +306,5 @@ def test_a_loss_that_is_no_number_names_the_task(counting, batch_of, value):
 def test_metrics_are_replaced_by_dotted_path(counting, batch_of):
     task = LAYOUT.but(metric="torchmetrics.MeanSquaredError")
     own = module([task], counting())
-    assert [type(metric).__name__ for metric in own.val_metrics["layout"].values()] == ["MeanSquaredError"]
-    assert not isinstance(own.val_metrics["layout"], MeanAbsoluteError)
+    assert [type(metric).__name__ for metric in own.val_metrics.metrics["layout"].values()] == ["MeanSquaredError"]
+    assert not isinstance(own.val_metrics.metrics["layout"], MeanAbsoluteError)

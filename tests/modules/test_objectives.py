@@ -71,9 +71,7 @@ def test_depth_in_metres_has_delta_accuracy_too():
     assert set(objective(depth).metrics(depth)) == {"mae", "delta1"}
 
 
-@pytest.mark.parametrize(
-    ("kind", "missing"), [(TaskKind.DENSE, float("nan")), (TaskKind.SEGMENTATION, IGNORE_INDEX)]
-)
+@pytest.mark.parametrize(("kind", "missing"), [(TaskKind.DENSE, float("nan")), (TaskKind.SEGMENTATION, IGNORE_INDEX)])
 def test_has_label(kind, missing):
     task = Task("x", kind, "x", 2)
     target = torch.full((2, 4, 4), missing)
@@ -88,7 +86,7 @@ def test_every_part_is_replaced_by_dotted_path(own, counting, batch_of):
     )
     module, batch = MultiTaskModule([task], counting()), batch_of([VALUES])
     assert type(module.heads["sizes"]).__name__ == "Zero"
-    assert [type(metric).__name__ for metric in module.test_metrics["sizes"].values()] == ["MeanSquaredError"]
+    assert [type(metric).__name__ for metric in module.test_metrics.metrics["sizes"].values()] == ["MeanSquaredError"]
     preds = module(batch)["sizes"]
     losses, _ = module.losses(batch)
     torch.testing.assert_close(losses["sizes"], nn.functional.mse_loss(preds, batch["sizes"]))

@@ -11,10 +11,34 @@ from lightning_taskonomy.data.rooms.render import KEYS
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import IGNORE_INDEX, Family, Task, TaskKind, catalog, find, resolve
 
-PAPER = """autoencoding denoising colorization inpainting jigsaw random_projection depth_z depth_euclidean normals curvature
-reshading edges_2d edges_occlusion keypoints_2d keypoints_3d segmentation_2d segmentation_25d semantic_segmentation
-object_classification scene_classification room_layout vanishing_points pose_fixated pose_nonfixated egomotion
-point_matching""".split()
+PAPER = [
+    "autoencoding",
+    "denoising",
+    "colorization",
+    "inpainting",
+    "jigsaw",
+    "random_projection",
+    "depth_z",
+    "depth_euclidean",
+    "normals",
+    "curvature",
+    "reshading",
+    "edges_2d",
+    "edges_occlusion",
+    "keypoints_2d",
+    "keypoints_3d",
+    "segmentation_2d",
+    "segmentation_25d",
+    "semantic_segmentation",
+    "object_classification",
+    "scene_classification",
+    "room_layout",
+    "vanishing_points",
+    "pose_fixated",
+    "pose_nonfixated",
+    "egomotion",
+    "point_matching",
+]
 DEFAULT = {name: task for name, task in catalog().items() if "." not in name}
 
 
@@ -34,7 +58,14 @@ def test_every_family_is_there():
 
 @pytest.mark.parametrize(
     ("name", "views"),
-    [("normals", 1), ("jigsaw", 9), ("pose_fixated", 2), ("pose_nonfixated", 2), ("point_matching", 2), ("egomotion", 3)],
+    [
+        ("normals", 1),
+        ("jigsaw", 9),
+        ("pose_fixated", 2),
+        ("pose_nonfixated", 2),
+        ("point_matching", 2),
+        ("egomotion", 3),
+    ],
 )
 def test_views_of_an_input(name, views):
     assert find(name).views == views

@@ -151,4 +151,4 @@ def _readout_time(plan: Plan, maps: list[Tensor], sample: dict[str, Tensor]) -> 
 
 def _step(model: MultiTaskModule, batch: dict[str, Tensor]) -> None:
     losses, _ = model.losses(batch)
-    torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    torch.stack(list(losses.values())).sum().backward()

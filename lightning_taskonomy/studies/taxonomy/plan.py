@@ -61,7 +61,7 @@ class Settings:
         for name in changes:
             if name not in names:
                 raise InputError(f"a variant changes {name!r}, which is no setting{hint(name, names)}")
-        plain = {name: tuple(value) if name == "tasks" else value for name, value in changes.items()}
+        plain: dict[str, Any] = {name: tuple(v) if name == "tasks" else v for name, v in changes.items()}
         return replace(self, **plain)
 
 

@@ -15,10 +15,10 @@ from lightning_taskonomy.affinity import TransfersTable, candidates, win_rate
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.files import atomic, write_json, write_text
 from lightning_taskonomy.reports import report
+from lightning_taskonomy.results import Results
 from lightning_taskonomy.solvers import TaxonomySolver
 from lightning_taskonomy.studies.base import Study, locked
 from lightning_taskonomy.studies.engine import Engine, Job
-from lightning_taskonomy.results import Results
 from lightning_taskonomy.studies.runs import RunSpec, content_hash
 from lightning_taskonomy.studies.specs import BackboneSpec, DataSpec, HeadSpec, OptimizerSpec, SchedulerSpec
 from lightning_taskonomy.studies.taxonomy.analysis import (
@@ -136,7 +136,8 @@ class TaxonomyStudy(Study):
         self.random_taxonomies, self.examples = random_taxonomies, examples
         self.novel, self.imagenet = novel, imagenet
         self.transitive, self.transitive_sizes = transitive or [], transitive_sizes
-        self.fine_tune = FineTune(**fine_tune) if isinstance(fine_tune, dict) else fine_tune
+        described: Any = fine_tune  # a recipe gives plain data
+        self.fine_tune = FineTune(**described) if isinstance(described, dict) else fine_tune
         self.workers, self.threads, self.checkpoint_seconds = workers, threads, checkpoint_seconds
         self._check()
 
@@ -148,7 +149,7 @@ class TaxonomyStudy(Study):
                 raise InputError(f"{name} is {value}, must be at least 1")
         if len(plan.targets) < 1 or len(names) < 2:
             raise InputError(f"a study needs two tasks, one of them a target; given: {', '.join(names)}")
-        named = {"controls": self.controls, "transitive": self.transitive}
+        named: dict[str, Sequence[Sequence[str]]] = {"controls": self.controls, "transitive": self.transitive}
         for option, groups in named.items():
             for name in (name for group in groups for name in group):
                 if name not in names:
@@ -174,22 +175,25 @@ class TaxonomyStudy(Study):
             with Engine(self.workers, self.threads, redo, out / "costs.json") as engine:
                 if (out / "costs.json").is_file():
                     engine.costs = json.loads((out / "costs.json").read_text())
-                self._train(engine, plan, wanted)
-                for name, changes in self.variants.items():
-                    self._train(
-                        engine, Plan(self.settings.but(changes), out, self.checkpoint_seconds), wanted, f" ({name})"
-                    )
-                self._train_extras(engine, plan, wanted)
-                if "affinity" in wanted:
-                    self._affinity(plan)
-                if "taxonomy" in wanted:
-                    self._taxonomy(plan)
-                    self._extras(engine, plan)
-                if "report" in wanted:
-                    self._examples(engine, plan)
-                write_json(out / "failures.json", [asdict(failure) for failure in engine.failures])
+                try:
+                    self._stages(engine, plan, wanted)
+                finally:
+                    write_json(out / "failures.json", [asdict(failure) for failure in engine.failures])
             page = report(out) if "report" in wanted else None
             return self._results(out, page)
+
+    def _stages(self, engine: Engine, plan: Plan, stages: Sequence[str]) -> None:
+        self._train(engine, plan, stages)
+        for name, changes in self.variants.items():
+            self._train(engine, replace(plan, settings=self.settings.but(changes)), stages, f" ({name})")
+        self._train_extras(engine, plan, stages)
+        if "affinity" in stages:
+            self._affinity(plan)
+        if "taxonomy" in stages:
+            self._taxonomy(plan)
+            self._extras(engine, plan)
+        if "report" in stages:
+            self._examples(engine, plan)
 
     def _train(self, engine: Engine, plan: Plan, stages: Sequence[str], label: str = "") -> None:
         """Stages I and II: networks, representations, transfers of each order."""
@@ -244,17 +248,14 @@ class TaxonomyStudy(Study):
             (target, "task_specific", (target,)): plan.task_specific(target),
             (target, "scratch", ()): plan.scratch(target),
         }
-        sets = [(name,) for name in plan.tasks if name != target]
         done = {key: spec for key, spec in found.items() if spec.job(0).is_done}
+        sets: list[tuple[str, ...]] = [(name,) for name in plan.tasks if name != target]
+        if not first_order and plan.settings.max_order > 1:
+            sets += self._higher(plan, target)
         for chosen in sets:
             spec = plan.transfer(target, chosen)
             if spec.job(0).is_done:
-                done[target, "transfer", chosen] = spec
-        if not first_order and plan.settings.max_order > 1:
-            for chosen in self._higher(plan, target):
-                spec = plan.transfer(target, chosen)
-                if spec.job(0).is_done:
-                    done[target, "transfer", tuple(sorted(chosen))] = spec
+                done[target, "transfer", tuple(sorted(chosen))] = spec
         return done
 
     def _scores(
@@ -272,7 +273,7 @@ class TaxonomyStudy(Study):
                 ids, scores[target][key] = own, values
         if ids is None:
             raise InputError(
-                f"{plan.root} holds no finished network of {', '.join(targets)}; run stage 'networks' first"
+                f"{plan.root} holds no finished network of {', '.join(targets)}; run stage 'networks' first, or see failures.json"
             )
         return scores, ids
 
@@ -283,7 +284,9 @@ class TaxonomyStudy(Study):
         scores, ids = self._scores(plan, plan.targets)
         scores = {t: own for t, own in scores.items() if any(kind == "transfer" for _, kind, _ in own)}
         if not scores:
-            raise InputError(f"{plan.root} holds no finished transfer; run stage 'transfers' first")
+            raise InputError(
+                f"{plan.root} holds no finished transfer; run stage 'transfers' first, or see failures.json"
+            )
         images, held_out = halves(ids, plan.settings.seed, self.same_images)
         return measure(scores, images, held_out), scores, images, held_out
 
@@ -377,7 +380,7 @@ class TaxonomyStudy(Study):
             features = {t: plan.transfer_from(t, [fixed], "imagenet") for t in plan.targets} if fixed else {}
             tables["novel"] = novel_tasks(plan, table, scores, held_out, features)
         if self.transitive:
-            sizes = self.transitive_sizes or [plan.settings.transfer_size]
+            sizes: Sequence[int | None] = self.transitive_sizes or [plan.settings.transfer_size]
             tables["transitive"] = transitive(engine, plan, self.transitive, sizes)
         if self.fine_tune is not None:
             tables["fine_tune"], rho = fine_tuned(plan, table, self.fine_tune)
@@ -408,7 +411,7 @@ class TaxonomyStudy(Study):
             file = plan.root / "examples" / f"{name}-{content_hash(runs, plan.root)}.npz"
             kwargs = {"task": plan.references[name], "runs": runs, "count": self.examples, "file": str(file)}
             jobs.append(Job("examples", name, "lightning_taskonomy.studies.jobs.examples", kwargs, file))
-        arrays = {}
+        arrays: dict[str, Any] = {}
         for job in engine.run("examples", jobs):
             with np.load(job.done, allow_pickle=False) as content:
                 arrays |= {f"{job.name}/{column}": content[column] for column in content.files}

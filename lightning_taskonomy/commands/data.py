@@ -1,0 +1,71 @@
+"""``data check``, ``data render``, ``data cache``: the data doctor and the embedded data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.files import write_bytes
+
+if TYPE_CHECKING:
+    from lightning_taskonomy.data import RoomsDataModule, TaskDataModule
+
+__all__ = ["data_cache", "data_check", "data_render"]
+
+
+def data_check(data: TaskDataModule, limit: int | None = None, json: bool = False) -> None:
+    """Look through a data set: images, labels, damaged and missing files, sizes, values, leaks between splits.
+
+    Args:
+        data: The data module.
+        limit: At most so many samples of each split.
+        json: Print one JSON object.
+    """
+    from json import dumps
+
+    from lightning_taskonomy.data.doctor import check
+
+    found = check(data, limit=limit)
+    print(dumps(found.to_dict(), indent=1) if json else found)
+    if not found.ok:
+        raise InputError("the data has problems, named above; mend or remove those files")
+
+
+def data_render(
+    out: Path = Path("rooms.png"), size: int = 128, buildings: int = 4, labels: bool = True, samples: int = 2
+) -> None:
+    """Render rooms into one contact sheet.
+
+    Args:
+        out: The PNG.
+        size: Pixels along each side of a picture.
+        buildings: How many buildings; one view of each with all its labels, or six without.
+        labels: Show every label.
+        samples: Colour samples along each side of a pixel that lies on an edge.
+    """
+    from lightning_taskonomy.data.rooms.sheet import label_sheet, picture_sheet
+
+    if labels:
+        write_bytes(out, label_sheet([(building, 0) for building in range(buildings)], size, samples=samples))
+    else:
+        views = [(building, view) for building in range(buildings) for view in range(6)]
+        write_bytes(out, picture_sheet(views, size, samples=samples))
+    print(out)
+
+
+def data_cache(data: RoomsDataModule, keys: list[str] | None = None, remove: bool = False) -> None:
+    """Fill the cache of rendered rooms, or remove it.
+
+    Args:
+        data: The rooms, with a cache folder.
+        keys: What to render; every label where not given.
+        remove: Remove this configuration's cache instead.
+    """
+    if data.cache is None:
+        raise InputError("the data has no cache folder; give --data.init_args.cache=FOLDER")
+    wanted = sorted(keys or data.keys_offered)
+    for split in data.buildings:
+        samples = data.samples_of(split, wanted)
+        done = samples.cache.remove() if remove and samples.cache else samples.prepare(data.num_workers)
+        print(f"{split}: {done / 1e6:.1f} MB {'removed' if remove else 'cached'}")
