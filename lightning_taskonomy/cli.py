@@ -90,6 +90,8 @@ def _run_tool(name: str, command: Callable[..., Any], words: list[str]) -> None:
 
     A function that has a parameter ``settings`` gets the whole configuration in it, as plain data.
     """
+    if words and not words[0].startswith("-"):  # `report FOLDER` means `report --folder FOLDER`
+        words = [f"--{next(iter(inspect.signature(command).parameters))}", *words]
     words = _switches([_underscored(word) for word in words], command)
     parser = _tool_parser(name, command, logs=_wants_logger(words))
     given = parser.parse_args(words)

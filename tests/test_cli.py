@@ -10,8 +10,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from lightning_taskonomy import cli, commands
+from lightning_taskonomy import cli
 from lightning_taskonomy.cli import main
+from lightning_taskonomy.commands import commands, solve
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 PUBLISHED = Path(__file__).parents[2] / "shared/published/taskonomy/transfers_16k.csv"
@@ -99,7 +100,7 @@ def test_help_tells_every_option(words, capsys):
 
     assert status(*words, "--help") == 0
     text = capsys.readouterr().out
-    for name in inspect.signature(getattr(commands, "_".join(words))).parameters:
+    for name in inspect.signature(commands()[" ".join(words)]).parameters:
         assert f"--{name}" in text
 
 
@@ -425,7 +426,7 @@ def test_a_full_disk_is_one_line(table, tmp_path, monkeypatch, capsys, code):
     def full(path, content):
         raise OSError(code, "full", str(path))
 
-    monkeypatch.setattr(commands, "write_json", full)
+    monkeypatch.setattr(solve, "write_json", full)
     assert status("solve", "taxonomy", "--transfers", table, "--budget=1", "--out", tmp_path / "s.json") == 1
     assert "the disk is full" in capsys.readouterr().err
 
@@ -435,6 +436,6 @@ def test_an_error_of_ours_is_not_dressed_as_bad_input(monkeypatch):
         """Breaks."""
         raise ValueError("a bug")
 
-    monkeypatch.setattr(cli, "_tools", lambda: {"broken": broken})
+    monkeypatch.setattr(cli, "commands", lambda: {"broken": broken})
     with pytest.raises(ValueError, match="a bug"):
         main(["broken"])

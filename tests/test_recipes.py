@@ -1,6 +1,7 @@
 """Every recipe is understood by its command; a wrong key is not; the small ones run."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -8,11 +9,13 @@ import yaml
 
 from lightning_taskonomy.cli import main
 
-RECIPES = Path(__file__).parents[1] / "recipes"
+ROOT = Path(__file__).parents[1]
+RECIPES = ROOT / "recipes"
 FILES = sorted(RECIPES.rglob("*.yaml"))
-STUDIES = [file for file in FILES if "study" in yaml.safe_load(file.read_text())]
-FITS = [file for file in FILES if "model" in yaml.safe_load(file.read_text())]
-FRAGMENTS = sorted((RECIPES / "base").glob("*.yaml"))
+SWEEPS = sorted((RECIPES / "sweeps").glob("*.yaml"))
+COMMANDS = [file for file in FILES if file not in SWEEPS]
+STUDIES = [file for file in COMMANDS if "study" in yaml.safe_load(file.read_text())]
+FITS = [file for file in COMMANDS if "model" in yaml.safe_load(file.read_text())]
 SMALL = {
     "epochs": 1, "transfer_epochs": 1, "transfer_size": 4, "test_images": 4, "max_order": 1, "seeds": None,
     "controls": None, "random_taxonomies": 5, "examples": 1, "workers": 0, "scratch_epochs": 1, "beam": 2,
@@ -24,15 +27,17 @@ def named(file):
 
 
 def words(file):
-    """The command line of a recipe."""
-    if file in STUDIES:
-        return ["study", "--config", str(file)]
-    base = ["--config", str(RECIPES / "base/trainer.yaml")]
-    if file in FRAGMENTS:
-        return (
-            ["fit", *base, "--config", str(FITS[0])] if file.name == "trainer.yaml" else ["fit", "--config", str(file)]
-        )
-    return ["fit", *base, "--config", str(file)]
+    """The first command that a recipe's head names."""
+    for line in file.read_text().splitlines():
+        if line.startswith("#") and "lightning-taskonomy " in line:
+            command = shlex.split(line.split("lightning-taskonomy ", 1)[1].split("   ")[0])
+            return [word for word in command if word != "--dry-run"]
+    raise AssertionError(f"{named(file)} names no command")
+
+
+@pytest.fixture(autouse=True)
+def _at_home(monkeypatch):
+    monkeypatch.chdir(ROOT)
 
 
 def status(*given):
@@ -42,23 +47,43 @@ def status(*given):
         return stop.code
 
 
-@pytest.mark.parametrize("file", FILES, ids=named)
-def test_a_recipe_is_understood(file, capsys):
+@pytest.mark.parametrize("file", COMMANDS, ids=named)
+def test_the_command_of_a_recipe_is_understood(file, capsys):
+    assert f"recipes/{named(file)}" in words(file)
     assert status(*words(file), "--print_config") in (0, None)
     printed = yaml.safe_load(capsys.readouterr().out)
-    held = yaml.safe_load(file.read_text())
-    assert {"study", "out"} <= set(printed) if "study" in held else {"model", "data", "trainer"} <= set(printed)
+    assert set(yaml.safe_load(file.read_text())) <= set(printed)
 
 
 @pytest.mark.parametrize("file", FILES, ids=named)
 def test_a_recipe_opens_with_what_it_is_and_its_command(file):
     head = [line for line in file.read_text().splitlines()[:12] if line.startswith("#")]
     assert len(head) >= 3
-    assert any("lightning-taskonomy " in line for line in head)
-    assert any("--" in line and "--config" not in line for line in head), "one override"
+    assert any(f"recipes/{named(file)}" in line for line in head)
+    if file in [*FITS, *STUDIES]:
+        assert any("override" in line and "--" in line for line in head)
 
 
-@pytest.mark.parametrize("file", FITS + STUDIES, ids=named)
+@pytest.mark.parametrize("file", SWEEPS, ids=named)
+def test_what_a_sweep_runs_is_understood(file, capsys):
+    held = yaml.safe_load(file.read_text())
+    assert held["method"] in ("grid", "random", "bayes") and held["program"] == "lightning-taskonomy"
+    sampled = {}
+    for name, given in held["parameters"].items():
+        sampled[name] = given.get("value", given.get("values", [given.get("min")])[0])
+    given = [f"--{name}={value}" for name, value in sampled.items()]  # as the agent writes ${args}
+    command = [word for part in held["command"] for word in (given if part == "${args}" else [part])]
+    assert command[0] == "${program}"
+    assert status(*command[1:], "--print_config") in (0, None)
+    printed = yaml.safe_load(capsys.readouterr().out)
+    for name, value in sampled.items():
+        found = printed
+        for part in name.split("."):
+            found = found[part]
+        assert found == pytest.approx(value) if isinstance(value, float) else found == value
+
+
+@pytest.mark.parametrize("file", [*FITS, *STUDIES], ids=named)
 def test_a_wrong_key_exits_with_2_and_a_hint(file, tmp_path, capsys):
     held = yaml.safe_load(file.read_text())
     part = held["study"] if "study" in held else held["model"]
@@ -92,7 +117,7 @@ def test_a_small_version_of_the_quickstart_runs(file, tmp_path, monkeypatch):
     held = yaml.safe_load(file.read_text())
     study = held["study"]["init_args"]
     study |= {name: value for name, value in SMALL.items() if name in study or name == "workers"}
-    study["tasks"] = study["tasks"][:2] + ["depth_z"]
+    study["tasks"] = [*study["tasks"][:2], "depth_z"]
     study["data"]["init_args"] |= {
         "size": 32, "views": 2, "train_buildings": 2, "validation_buildings": 2, "test_buildings": 2, "batch_size": 4,
         "cache": str(tmp_path / "cache"),

@@ -255,7 +255,6 @@ def test_accumulated_batches_give_the_step_of_one_large_batch(tiny_fit, tmp_path
             patch.chdir(tmp_path)
             Trainer(**config["trainer"], accumulate_grad_batches=times, default_root_dir=tmp_path).fit(model, data)
         states.append({n: v.clone() for n, v in model.named_parameters()})
-        assert model.global_step == 0 or True
     for name, value in states[0].items():
         torch.testing.assert_close(value, states[1][name], rtol=1e-4, atol=1e-6)
 

@@ -1,5 +1,6 @@
 """Predictions as pictures: one PNG per image and task, one video per video and task."""
 
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ __all__ = ["PredictionWriter"]
 class PredictionWriter(Callback):
     """Writes what ``predict_step`` returns.
 
-    ``<folder>/<file>-<task>.png`` for an image, ``.mp4`` for a video; where the data module does not tell files, the
-    image's id names it. Values per image go to ``<folder>/predictions.jsonl`` as well.
+    ``<folder>/<file>-<task>.png`` for an image, ``.mp4`` for a video, numbered where files of several folders have one
+    name; where the data module does not tell files, the image's id names it. Values per image go to ``<folder>/predictions.jsonl`` as well.
 
     Args:
         folder: Where they go; ``predictions`` in the run's folder where none is given.
@@ -27,6 +28,12 @@ class PredictionWriter(Callback):
         self.folder = folder
         self._videos: dict[tuple[str, str], Any] = {}
         self._lines: list[str] = []
+        self._stems: dict[str, Path] = {}
+
+    def _stem(self, file: Path) -> str:
+        """A file's name without its ending, numbered if another file has taken it."""
+        tried = (file.stem if number == 1 else f"{file.stem}-{number}" for number in count(1))
+        return next(stem for stem in tried if self._stems.setdefault(stem, file) == file)
 
     def _root(self, trainer: Trainer) -> Path:
         return Path(self.folder or Path(trainer.default_root_dir) / "predictions")
@@ -50,9 +57,9 @@ class PredictionWriter(Callback):
                 size = batch[tasks[name].input].shape[-2:]
                 picture = colorize(tasks[name], value, size=(int(size[0]), int(size[1])))
                 if frame is not None and frame.number is not None:
-                    self._append(self._root(trainer) / f"{frame.file.stem}-{name}.mp4", picture, frame.rate)
+                    self._append(self._root(trainer) / f"{self._stem(frame.file)}-{name}.mp4", picture, frame.rate)
                 else:
-                    stem = f"{image:06d}" if frame is None else frame.file.stem
+                    stem = f"{image:06d}" if frame is None else self._stem(frame.file)
                     write_bytes(self._root(trainer) / f"{stem}-{name}.png", _png(picture))
                 if not tasks[name].is_dense:
                     self._lines.append(_line(image if frame is None else str(frame.file), frame, tasks[name], value))

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +27,9 @@ def read_scores(file: Path, task: str) -> tuple[NDArray[np.int64], NDArray[np.fl
         InputError: The file is damaged or of another task.
     """
     try:
-        with np.load(file, allow_pickle=False) as content:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as content:
             return content["id"], content[task]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise InputError(
             f"{file} holds no scores of {task!r} ({error}); remove its run folder and run again"
         ) from error

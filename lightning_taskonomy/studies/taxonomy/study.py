@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lightning_taskonomy.affinity import TransfersTable, candidates, win_rate
+from lightning_taskonomy.affinity import TransfersTable, win_rate
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.files import atomic, write_json, write_text
 from lightning_taskonomy.reports import report
@@ -22,15 +21,13 @@ from lightning_taskonomy.studies.engine import Engine, Job
 from lightning_taskonomy.studies.runs import RunSpec, content_hash
 from lightning_taskonomy.studies.specs import BackboneSpec, DataSpec, HeadSpec, OptimizerSpec, SchedulerSpec
 from lightning_taskonomy.studies.taxonomy.analysis import (
-    Scores,
     as_report,
-    halves,
     mean_scores,
-    measure,
     read_scores,
     shuffled,
     significance,
 )
+from lightning_taskonomy.studies.taxonomy.evidence import Evidence
 from lightning_taskonomy.studies.taxonomy.extras import (
     FineTune,
     Table,
@@ -219,7 +216,7 @@ class TaxonomyStudy(Study):
                 higher = [
                     (target, chosen)
                     for target in plan.targets
-                    for chosen in self._higher(plan, target)
+                    for chosen in self._evidence(plan).higher_orders(target)
                     if possible(target, chosen)
                 ]
                 engine.run(f"transfers of higher order{label}", [self._transfer_job(plan, *pair) for pair in higher])
@@ -227,71 +224,13 @@ class TaxonomyStudy(Study):
     def _transfer_job(self, plan: Plan, target: str, sources: Sequence[str]) -> Job:
         return plan.transfer(target, sources).job(plan.checkpoint_seconds)
 
-    def _higher(self, plan: Plan, target: str) -> list[tuple[str, ...]]:
-        """The higher orders by the paper's rule, from the first-order affinities of this target."""
-        scores, ids = self._scores(plan, [target], first_order=True)
-        images, _ = halves(ids, plan.settings.seed, self.same_images)
-        if not any(kind == "transfer" for _, kind, _ in scores[target]):
-            return []
-        table = measure(scores, images, images)
-        ranked = {
-            row.sources[0]: row.affinity
-            for row in table.transfers
-            if row.kind == "transfer" and row.affinity is not None
-        }
-        orders = range(2, plan.settings.max_order + 1)
-        return [chosen for order in orders for chosen in candidates(ranked, order, plan.settings.beam)]
-
-    def _networks(self, plan: Plan, target: str, first_order: bool = False) -> dict[Any, RunSpec]:
-        """The finished networks of a target, by the key of their row."""
-        found: dict[Any, RunSpec] = {
-            (target, "task_specific", (target,)): plan.task_specific(target),
-            (target, "scratch", ()): plan.scratch(target),
-        }
-        done = {key: spec for key, spec in found.items() if spec.job(0).is_done}
-        sets: list[tuple[str, ...]] = [(name,) for name in plan.tasks if name != target]
-        if not first_order and plan.settings.max_order > 1:
-            sets += self._higher(plan, target)
-        for chosen in sets:
-            spec = plan.transfer(target, chosen)
-            if spec.job(0).is_done:
-                done[target, "transfer", tuple(sorted(chosen))] = spec
-        return done
-
-    def _scores(
-        self, plan: Plan, targets: Sequence[str], first_order: bool = False
-    ) -> tuple[Scores, NDArray[np.int64]]:
-        """Per-image scores of the finished networks of some targets."""
-        scores: Scores = {}
-        ids: NDArray[np.int64] | None = None
-        for target in targets:
-            scores[target] = {}
-            for key, spec in self._networks(plan, target, first_order).items():
-                own, values = read_scores(spec.folder / "scores.npz", target)
-                if ids is not None and not np.array_equal(ids, own):
-                    raise InputError(f"{spec.folder} was tested on other images than the rest; remove it and run again")
-                ids, scores[target][key] = own, values
-        if ids is None:
-            raise InputError(
-                f"{plan.root} holds no finished network of {', '.join(targets)}; run stage 'networks' first, or see failures.json"
-            )
-        return scores, ids
-
     # analysis
 
-    def measured(self, plan: Plan) -> tuple[TransfersTable, Scores, NDArray[np.bool_], NDArray[np.bool_]]:
-        """(III) The transfers table, the scores behind it, the images of affinity and the held-out ones."""
-        scores, ids = self._scores(plan, plan.targets)
-        scores = {t: own for t, own in scores.items() if any(kind == "transfer" for _, kind, _ in own)}
-        if not scores:
-            raise InputError(
-                f"{plan.root} holds no finished transfer; run stage 'transfers' first, or see failures.json"
-            )
-        images, held_out = halves(ids, plan.settings.seed, self.same_images)
-        return measure(scores, images, held_out), scores, images, held_out
+    def _evidence(self, plan: Plan) -> Evidence:
+        return Evidence(plan, self.same_images)
 
     def _affinity(self, plan: Plan) -> None:
-        table, scores, images, _ = self.measured(plan)
+        table, scores, images, _ = self._evidence(plan).table()
         table.write(plan.root / "affinity.csv")
         rows = [
             [target, len(sources), ";".join(sources), kind, f"{value:.6g}"]
@@ -331,7 +270,7 @@ class TaxonomyStudy(Study):
             mixed = shuffled({target: pair}, settings.seed)[target]  # type: ignore[dict-item]  # keys are literal kinds
             rates.append(win_rate(*pair.values()))
             null.append(win_rate(*mixed.values()))
-            table, *_ = self.measured(plan)
+            table, *_ = self._evidence(plan).table()
             row = next((r for r in table.transfers if r.key == (target, "transfer", (source,))), None)
             affinities.append(None if row is None else row.affinity)
         return {
@@ -374,7 +313,7 @@ class TaxonomyStudy(Study):
 
     def _extras(self, engine: Engine, plan: Plan) -> None:
         tables: dict[str, Table] = {}
-        table, scores, _, held_out = self.measured(plan)
+        table, scores, _, held_out = self._evidence(plan).table()
         if self.novel:
             fixed = self._imagenet(plan)
             features = {t: plan.transfer_from(t, [fixed], "imagenet") for t in plan.targets} if fixed else {}
@@ -387,7 +326,7 @@ class TaxonomyStudy(Study):
             write_json(plan.root / "fine_tune.json", {"target": self.fine_tune.target, "spearman": rho})
         others = {}
         for name, changes in self.variants.items():
-            others[name], *_ = self.measured(Plan(self.settings.but(changes), plan.root))
+            others[name], *_ = self._evidence(Plan(self.settings.but(changes), plan.root)).table()
         if others:
             middle = max(1, len(plan.tasks) // 2)
             tables["stability"] = stability(table, others, middle, plan.settings.max_order)
@@ -405,7 +344,7 @@ class TaxonomyStudy(Study):
             best = max(transfers, key=lambda row: row.affinity or 0.0)
             specs = {
                 "task_specific": plan.task_specific(name), "scratch": plan.scratch(name),
-                "transfer": plan.transfer(name, self._as_trained(plan, name, best.sources)),
+                "transfer": plan.transfer(name, best.sources),
             }  # fmt: skip
             runs = {column: str(spec.folder) for column, spec in specs.items() if spec.job(0).is_done}
             file = plan.root / "examples" / f"{name}-{content_hash(runs, plan.root)}.npz"
@@ -418,12 +357,6 @@ class TaxonomyStudy(Study):
         if arrays:
             with atomic(plan.root / "examples.npz") as path, path.open("wb") as opened:
                 np.savez_compressed(opened, **arrays)
-
-    def _as_trained(self, plan: Plan, target: str, sources: Sequence[str]) -> tuple[str, ...]:
-        """The order in which a set of sources was trained."""
-        if len(sources) == 1:
-            return tuple(sources)
-        return next(chosen for chosen in self._higher(plan, target) if sorted(chosen) == sorted(sources))
 
     def _results(self, out: Path, page: Path | None) -> Results:
         results = Results(report=page)

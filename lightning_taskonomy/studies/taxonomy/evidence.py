@@ -1,0 +1,91 @@
+"""What the finished runs of a plan say: their per-image scores, which higher orders follow, the transfers table."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_taskonomy.affinity import TransfersTable, candidates
+from lightning_taskonomy.affinity.table import TransferKey
+from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.studies.runs import RunSpec
+from lightning_taskonomy.studies.taxonomy.analysis import Scores, halves, measure, read_scores
+from lightning_taskonomy.studies.taxonomy.plan import Plan
+
+__all__ = ["Evidence"]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The finished runs of a plan.
+
+    Args:
+        plan: The runs.
+        same_images: Judge by the images that the affinity is measured on, as the paper does.
+    """
+
+    plan: Plan
+    same_images: bool = False
+
+    def higher_orders(self, target: str) -> list[tuple[str, ...]]:
+        """The sets of several sources by the paper's rule, from the first-order affinities of a target.
+
+        None of them where no first-order transfer of the target is finished.
+        """
+        scores, ids = self._scores([target], first_order=True)
+        if not any(kind == "transfer" for _, kind, _ in scores[target]):
+            return []
+        images, _ = halves(ids, self.plan.settings.seed, self.same_images)
+        ranked = {
+            row.sources[0]: row.affinity
+            for row in measure(scores, images, images).transfers
+            if row.kind == "transfer" and row.affinity is not None
+        }
+        orders = range(2, self.plan.settings.max_order + 1)
+        return [chosen for order in orders for chosen in candidates(ranked, order, self.plan.settings.beam)]
+
+    def table(self) -> tuple[TransfersTable, Scores, NDArray[np.bool_], NDArray[np.bool_]]:
+        """(III) The transfers table, the scores behind it, the images of the affinity and those to judge by.
+
+        Raises:
+            InputError: No transfer is finished, or a run was tested on other images.
+        """
+        found, ids = self._scores(self.plan.targets)
+        scores = {t: own for t, own in found.items() if any(kind == "transfer" for _, kind, _ in own)}
+        if not scores:
+            raise self._nothing("transfer", "transfers")
+        images, held_out = halves(ids, self.plan.settings.seed, self.same_images)
+        return measure(scores, images, held_out), scores, images, held_out
+
+    def _networks(self, target: str, first_order: bool) -> dict[TransferKey, RunSpec]:
+        """The finished networks of a target, by the key of their row."""
+        found: dict[TransferKey, RunSpec] = {
+            (target, "task_specific", (target,)): self.plan.task_specific(target),
+            (target, "scratch", ()): self.plan.scratch(target),
+        }
+        sets: list[tuple[str, ...]] = [(name,) for name in self.plan.tasks if name != target]
+        if not first_order and self.plan.settings.max_order > 1:
+            sets += self.higher_orders(target)
+        found |= {(target, "transfer", chosen): self.plan.transfer(target, chosen) for chosen in sets}
+        return {key: spec for key, spec in found.items() if spec.job(0).is_done}
+
+    def _scores(self, targets: Sequence[str], first_order: bool = False) -> tuple[Scores, NDArray[np.int64]]:
+        """Per-image scores of the finished networks of some targets, and the images' ids."""
+        scores: Scores = {}
+        ids: NDArray[np.int64] | None = None
+        for target in targets:
+            scores[target] = {}
+            for key, spec in self._networks(target, first_order).items():
+                own, values = read_scores(spec.folder / "scores.npz", target)
+                if ids is not None and not np.array_equal(ids, own):
+                    raise InputError(f"{spec.folder} was tested on other images than the rest; remove it and run again")
+                ids, scores[target][key] = own, values
+        if ids is None:
+            raise self._nothing(f"network of {', '.join(targets)}", "networks")
+        return scores, ids
+
+    def _nothing(self, what: str, stage: str) -> InputError:
+        return InputError(
+            f"{self.plan.root} holds no finished {what}; run stage {stage!r} first, or see its failures.json"
+        )

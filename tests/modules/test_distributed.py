@@ -1,0 +1,130 @@
+"""Two processes on halves of a batch give the loss and gradients of one process on all of it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from lightning_taskonomy.modules import MultiTaskModule
+
+SCRIPT = '''
+import os, sys
+import torch
+import torch.multiprocessing
+
+def work(rank, folder):
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=sys.argv[2], RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank))
+    torch.set_num_threads(1)
+    from lightning.pytorch import Trainer
+    from lightning.pytorch.plugins.environments import LightningEnvironment
+
+    part = torch.load(f"{folder}/batch.pt", weights_only=True)[rank]
+    module = made(folder)
+    seen = {}
+
+    class Loader(torch.utils.data.Dataset):
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, index):
+            return part
+
+    plain = module.training_step
+    def training_step(batch, batch_idx):
+        loss = plain(batch, batch_idx)
+        seen["labelled"] = module.labelled(batch)
+        seen["loss"] = loss.detach()
+        return loss
+    module.training_step = training_step
+    module.on_before_optimizer_step = lambda optimizer: seen.update(
+        {n: p.grad.clone() for n, p in module.named_parameters() if p.grad is not None}
+    )
+    trainer = Trainer(accelerator="cpu", devices=2, num_nodes=1, strategy="ddp_find_unused_parameters_true", max_steps=1,
+        logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        use_distributed_sampler=False, plugins=[LightningEnvironment()], default_root_dir=folder)
+    trainer.fit(module, torch.utils.data.DataLoader(Loader(), batch_size=None))
+    torch.save(seen, f"{folder}/seen{rank}.pt")
+
+def made(folder):
+    sys.path.insert(0, folder)
+    from made_for_both import make
+    return make()
+
+if __name__ == "__main__":
+    work(int(sys.argv[3]), sys.argv[1])
+'''
+MADE = '''
+import torch
+from torch import nn
+from lightning_taskonomy.models.backbones import Backbone
+from lightning_taskonomy.modules import MultiTaskModule
+from lightning_taskonomy.tasks import Task, TaskKind
+
+class Plain(Backbone):
+    def __init__(self):
+        super().__init__()
+        self.out_channels, self.reductions = [4], [2]
+        self.layer = nn.Conv2d(3, 4, 3, stride=2, padding=1)
+
+    def features(self, image):
+        return [self.layer(image).relu()]
+
+def make():
+    torch.manual_seed(0)
+    tasks = [Task(name, TaskKind.VECTOR, name, 2) for name in ("first", "second", "third")]
+    return MultiTaskModule(tasks, Plain(), optimizer=lambda params: torch.optim.SGD(params, lr=0.1))
+'''
+
+
+def free_port():
+    import socket
+
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+@pytest.mark.slow
+def test_labels_that_only_one_process_has_count_as_in_one_batch(tmp_path, monkeypatch):
+    (tmp_path / "two.py").write_text(SCRIPT)
+    (tmp_path / "made_for_both.py").write_text(MADE)
+    random = torch.Generator().manual_seed(0)
+    whole = {"image": torch.rand(4, 3, 8, 8, generator=random)}
+    for name in ("first", "second", "third"):
+        whole[name] = torch.randn(4, 2, generator=random)
+    whole["first"][0, 1] = torch.nan  # three labels of "first" here, four there
+    whole["second"][2:] = torch.nan  # none on the second process
+    whole["third"][:] = torch.nan  # none at all
+    halves = [{name: value[at : at + 2] for name, value in whole.items()} for at in (0, 2)]
+    torch.save(halves, tmp_path / "batch.pt")
+    port = str(free_port())
+    root = str(Path(__file__).parents[2])
+    both = [
+        subprocess.Popen([sys.executable, str(tmp_path / "two.py"), str(tmp_path), port, str(rank)],
+                         env={**os.environ, "PYTHONPATH": root, "CUDA_VISIBLE_DEVICES": "", "LOCAL_RANK": str(rank),
+                              "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"},
+                         stderr=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]  # fmt: skip
+    for process in both:
+        _, error = process.communicate(timeout=240)
+        assert process.returncode == 0, error[-3000:]
+    seen = [torch.load(tmp_path / f"seen{rank}.pt", weights_only=True) for rank in range(2)]
+
+    monkeypatch.syspath_prepend(str(tmp_path))
+    from made_for_both import make
+
+    alone: MultiTaskModule = make()
+    losses, _ = alone.losses(whole)
+    alone.combine(losses).backward()
+    assert seen[0].pop("labelled") == seen[1].pop("labelled") == list(losses) == ["first", "second"]
+    torch.testing.assert_close((seen[0].pop("loss") + seen[1].pop("loss")) / 2, alone.combine(losses).detach())
+    expected = {name: p.grad for name, p in alone.named_parameters() if p.grad is not None}
+    for own in seen:
+        assert own.keys() == expected.keys()
+        for name, gradient in expected.items():
+            torch.testing.assert_close(own[name], gradient, rtol=1e-4, atol=1e-6)
+    sys.modules.pop("made_for_both", None)
