@@ -44,8 +44,8 @@ def tiny_fit(rooms, tiny_backbone):
     """Makes the configuration of a small fit of some tasks."""
 
     def make(*tasks, epochs=1, **init_args):
-        heads = {kind: {"class_path": "lightning_taskonomy.models.heads.DenseHead", "init_args": {"layers": 2, "width": 8}}
-                 for kind in ("dense", "normals", "segmentation")}  # fmt: skip
+        light = {"class_path": "lightning_taskonomy.models.heads.DenseHead", "init_args": {"layers": 2, "width": 8}}
+        heads = dict.fromkeys(("dense", "normals", "segmentation"), light)
         return {
             "seed_everything": 3,
             "model": {

@@ -172,7 +172,8 @@ def test_solve_gives_the_published_optimum(order, objective, capsys):
 
 def test_a_budget_that_nothing_meets_is_one_line(table, capsys):
     assert status("solve", "taxonomy", "--transfers", table, "--budget", "0", "--json") == 1
-    assert "budget" in [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")][0]
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert "budget" in line
 
 
 def test_a_table_that_is_not_there_is_one_line(tmp_path, capsys):

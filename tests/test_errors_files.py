@@ -61,9 +61,14 @@ def test_a_file_appears_whole(tmp_path):
 def test_an_error_leaves_the_old_file_and_no_other(tmp_path):
     target = tmp_path / "file.txt"
     write_text(target, "old")
-    with pytest.raises(RuntimeError, match="stop"), atomic(target) as temporary:
-        temporary.write_text("half of the n")
-        raise RuntimeError("stop")
+
+    def stop():
+        with atomic(target) as temporary:
+            temporary.write_text("half of the n")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        stop()
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
 

@@ -61,7 +61,7 @@ def test_a_recipe_opens_with_what_it_is_and_its_command(file):
     assert len(head) >= 3
     assert any(f"recipes/{named(file)}" in line for line in head)
     if file in [*FITS, *STUDIES]:
-        assert any("override" in line and "--" in line for line in head)
+        assert any("  --" in line and "--config" not in line for line in head), "an override"
 
 
 @pytest.mark.parametrize("file", SWEEPS, ids=named)

@@ -18,7 +18,8 @@ class PredictionWriter(Callback):
     """Writes what ``predict_step`` returns.
 
     ``<folder>/<file>-<task>.png`` for an image, ``.mp4`` for a video, numbered where files of several folders have one
-    name; where the data module does not tell files, the image's id names it. Values per image go to ``<folder>/predictions.jsonl`` as well.
+    name; where the data module does not tell files, the image's id names it. Values per image go to
+    ``<folder>/predictions.jsonl`` as well.
 
     Args:
         folder: Where they go; ``predictions`` in the run's folder where none is given.

@@ -83,3 +83,9 @@ def test_pictures_are_named_by_image_where_no_file_is_known(tmp_path):
     lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
     assert [line["image"] for line in lines] == [7, 12] and lines[1]["values"] == logits[1].tolist()
     assert "kitchen" in lines[1]["prediction"]
+
+
+def test_stems_are_numbered_where_files_share_a_name():
+    writer = PredictionWriter()
+    files = [Path("a/x.png"), Path("b/x.png"), Path("a/x.jpg"), Path("a/x.png"), Path("a/y.png")]
+    assert [writer._stem(file) for file in files] == ["x", "x-2", "x-3", "x", "y"]

@@ -11,12 +11,10 @@ import torch
 from lightning_taskonomy.modules import MultiTaskModule
 
 SCRIPT = '''
-import os, sys
+import sys
 import torch
-import torch.multiprocessing
 
 def work(rank, folder):
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=sys.argv[2], RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank))
     torch.set_num_threads(1)
     from lightning.pytorch import Trainer
     from lightning.pytorch.plugins.environments import LightningEnvironment
@@ -42,8 +40,8 @@ def work(rank, folder):
     module.on_before_optimizer_step = lambda optimizer: seen.update(
         {n: p.grad.clone() for n, p in module.named_parameters() if p.grad is not None}
     )
-    trainer = Trainer(accelerator="cpu", devices=2, num_nodes=1, strategy="ddp_find_unused_parameters_true", max_steps=1,
-        logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+    trainer = Trainer(accelerator="cpu", devices=2, num_nodes=1, strategy="ddp_find_unused_parameters_true",
+        max_steps=1, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
         use_distributed_sampler=False, plugins=[LightningEnvironment()], default_root_dir=folder)
     trainer.fit(module, torch.utils.data.DataLoader(Loader(), batch_size=None))
     torch.save(seen, f"{folder}/seen{rank}.pt")

@@ -176,13 +176,13 @@ def test_a_state_that_lacks_a_weight_of_the_readout_is_refused(sources):
     own = transfer(NORMALS, sources)
     state = own.state_dict()
     del state[next(iter(state))]
-    with pytest.raises((RuntimeError, InputError), match="Missing|absent"):
+    with pytest.raises((RuntimeError, InputError), match=r"Missing|absent"):
         own.load_state_dict(state)
 
 
 def test_a_state_with_a_weight_too_many_is_refused(sources):
     own = transfer(NORMALS, sources)
-    with pytest.raises((RuntimeError, InputError), match="Unexpected|left"):
+    with pytest.raises((RuntimeError, InputError), match=r"Unexpected|left"):
         own.load_state_dict({**own.state_dict(), "heads.normals.more": torch.zeros(1)})
 
 
