@@ -153,7 +153,10 @@ def _wants_logger(words: list[str]) -> bool:
     named = any(word.split("=")[0].split(".")[0] == "--logger" for word in words) or "LT_LOGGER" in os.environ
     for file in files:
         if Path(file).is_file():
-            content = yaml.safe_load(Path(file).read_text())
+            try:
+                content = yaml.safe_load(Path(file).read_text())
+            except yaml.YAMLError as error:
+                raise InputError(f"{file} is no YAML ({error}); mend it") from error
             named = named or (isinstance(content, dict) and bool(content.get("logger")))
     return named
 

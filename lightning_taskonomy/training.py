@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 METRICS, WEIGHTS, CONFIG = "metrics.json", "weights.safetensors", "config.yaml"
+_WEIGHTS_OF = "Load only weights whose names begin so: 'backbone.' leaves every head as it starts."
 _PACKAGES = (data, modules)
 
 
@@ -101,6 +102,7 @@ class TaskCLI(LightningCLI):
             default=None,
             help="Weights to start from: a run folder or a safetensors file (``--ckpt_path`` resumes instead).",
         )
+        parser.add_argument("--weights_of", type=str, default="", help=_WEIGHTS_OF)
 
     def before_instantiate_classes(self) -> None:
         """The run's folder is the trainer's root, and that of loggers and checkpoints unless they name their own."""
@@ -134,7 +136,7 @@ class TaskCLI(LightningCLI):
         super().instantiate_classes()
         weights = self._own().weights
         if weights is not None:
-            load_weights(self.model, weights)
+            load_weights(self.model, weights, self._own().weights_of)
 
     def after_fit(self) -> None:
         """The best checkpoint's weights, or the last, as safetensors; the metrics beside them."""
@@ -142,6 +144,8 @@ class TaskCLI(LightningCLI):
         if getattr(kept, "monitor", None) and kept.best_model_path:
             state = torch.load(kept.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
             self.model.load_state_dict(state)
+            if self.datamodule is not None:  # the metrics are those of the weights that are kept
+                self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
         if self.trainer.is_global_zero:
             out = Path(self.trainer.default_root_dir)
             save_weights(self.model, out / WEIGHTS)
@@ -168,12 +172,13 @@ def save_weights(model: LightningModule, path: Path) -> None:
     write_bytes(path, save({name: value.clone() for name, value in state.items()}))
 
 
-def load_weights(model: LightningModule, path: str | Path) -> None:
+def load_weights(model: LightningModule, path: str | Path, part: str = "") -> None:
     """Loads a run's weights into a module; every backbone and head that both have must fit.
 
     Args:
         model: The module.
         path: A run folder or a safetensors file.
+        part: Load only entries whose names begin so, such as ``backbone.``.
 
     Raises:
         InputError: No such file, a damaged one, or weights of another shape.
@@ -183,7 +188,7 @@ def load_weights(model: LightningModule, path: str | Path) -> None:
     if not file.is_file():
         raise InputError(f"no weights at {file}; name a finished run's folder or a safetensors file")
     try:
-        state = load_file(file)
+        state = {name: value for name, value in load_file(file).items() if name.startswith(part)}
     except SafetensorError as error:
         raise InputError(f"{file} is damaged ({error}); train that run again") from error
     own = model.state_dict()
@@ -233,6 +238,7 @@ def _run_parser() -> Parser:
         parser.add_argument("--seed_everything", type=int, default=0)
         parser.add_argument("--out", type=str, default="runs/fit")
         parser.add_argument("--weights", type=str | None, default=None)
+        parser.add_argument("--weights_of", type=str, default="")
         parser.add_lightning_class_args(Trainer, "trainer")
         parser.add_lightning_class_args(LightningModule, "model", subclass_mode=True)
         parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
@@ -267,7 +273,7 @@ def execute(config: dict[str, Any], folder: str | Path, *, checkpoint_seconds: f
         write_text(folder / CONFIG, parser.dump(parsed, skip_unset=False))
         model, datamodule = built.model, built.data
         if parsed.weights is not None:
-            load_weights(model, parsed.weights)
+            load_weights(model, parsed.weights, parsed.weights_of)
         resume = ResumeCheckpoint(folder, checkpoint_seconds, parsed.seed_everything)
         scores = ScoreWriter(folder)
         given = built.trainer.pop("callbacks", None) or []

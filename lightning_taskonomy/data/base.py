@@ -187,7 +187,7 @@ class TaskDataModule(LightningDataModule):
         if self.num_workers:
             samples[0]  # what is wrong in general is said here, on one line, not from within a worker
         forked = self.num_workers > 0 and "fork" in multiprocessing.get_all_start_methods()
-        return DataLoader(
+        return _Loader(
             samples,
             batch_size=self.batch_size,
             num_workers=self.num_workers,
@@ -198,6 +198,19 @@ class TaskDataModule(LightningDataModule):
             generator=torch.Generator().manual_seed(pretext.mix(self.seed, _WORKER_STREAM)),
             **options,
         )
+
+
+class _Loader(DataLoader[Sample]):
+    """Passes over a batch of which no image could be read; a pass without any other batch is an error."""
+
+    def __iter__(self) -> Any:
+        found = False
+        for batch in super().__iter__():
+            if batch:
+                found = True
+                yield batch
+        if not found:
+            raise InputError("every image is missing or damaged; list them by: lightning-taskonomy data check")
 
 
 class Pipeline(Dataset[Sample]):

@@ -72,12 +72,13 @@ def collate(samples: Sequence[Sample]) -> Sample:
     Args:
         samples: Entries of one key have one shape and type.
 
+    Returns:
+        The batch; empty where every image of it is missing or damaged, and then the loader passes it over.
+
     Raises:
-        InputError: All are empty, as every image of the batch is missing or damaged; or they differ in size.
+        InputError: They differ in size.
     """
     samples = [sample for sample in samples if sample]
-    if not samples:
-        raise InputError("every image of a batch is missing or damaged; list them by: lightning-taskonomy data check")
     batch = {}
     for key in dict.fromkeys(key for sample in samples for key in sample):
         present = next(sample[key] for sample in samples if key in sample)

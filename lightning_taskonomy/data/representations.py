@@ -16,6 +16,9 @@ from lightning_taskonomy.models.sources import representation_key
 
 __all__ = ["RepresentationDataModule", "representation_file"]
 
+_ROOM = 256 * 2**20
+"""Bytes of labels that are held in memory; the others are read again at each epoch."""
+
 
 def representation_file(folder: str | Path, split: str, key: str) -> Path:
     """Where representations of one input of one split lie: ``id`` and ``map_0``, ``map_1``, ..., a row per image."""
@@ -47,30 +50,34 @@ class _Table:
         self.folders = folders
 
     def take(self, ids: Tensor) -> Sample:
-        absent = [image for image in ids.tolist() if image not in self.rows]
-        if absent:
-            raise InputError(f"{self.folders[0]} holds no image {absent[0]}; remove the folder and encode it again")
         rows = torch.tensor([self.rows[image] for image in ids.tolist()])
         return {representation_key(i): values[rows].float() for i, values in enumerate(self.maps)}
 
 
 class _Joined(Pipeline):
-    """Labels held in memory beside their representations; gives whole batches."""
+    """Labels, as many as fit held in memory, beside their representations; gives whole batches."""
 
     def __init__(self, labels: Pipeline, table: _Table) -> None:
         super().__init__(labels.samples, labels.indices, keys=labels.keys, seed=labels.seed)
         self.labels, self.table = labels, table
         self._held: dict[int, Sample] = {}
+        self._room = _ROOM
 
     def __getitem__(self, draw: int) -> Sample:
         position = draw % len(self)
-        if position not in self._held:
-            self._held[position] = self.labels[position]
-        return self._held[position]
+        if position in self._held:
+            return self._held[position]
+        sample = self.labels[position]
+        if sample and int(sample["id"]) not in self.table.rows:
+            sample = {}  # its image could not be read when it was encoded, and was listed then
+        self._room -= sum(value.nbytes for value in sample.values())
+        if self._room > 0:
+            self._held[position] = sample
+        return sample
 
     def batch(self, draws: Sequence[int]) -> Sample:
         batch = super().batch(draws)
-        return batch | self.table.take(batch["id"])
+        return batch | self.table.take(batch["id"]) if batch else batch
 
     def __getitems__(self, draws: Sequence[int]) -> Sample:
         return self.batch(draws)
@@ -90,7 +97,7 @@ class RepresentationDataModule(TaskDataModule):
     """
 
     def __init__(self, labels: TaskDataModule, sources: list[str], input: str = "image") -> None:
-        super().__init__(batch_size=labels.batch_size, num_workers=labels.num_workers, seed=labels.seed)
+        super().__init__(batch_size=labels.batch_size, seed=labels.seed)
         self.labels, self.sources, self.input = labels, sources, input
         self.fit_split, self.fit_size = labels.fit_split, labels.fit_size
         self.validation_split, self.test_split, self.test_part = (

@@ -13,7 +13,7 @@ from lightning_taskonomy.models.backbones import Backbone
 from lightning_taskonomy.models.heads import merge_views
 from lightning_taskonomy.modules.base import BaseModule, adamw
 from lightning_taskonomy.modules.evaluation import Evaluation
-from lightning_taskonomy.modules.objectives import HeadFactory, Objective, has_label, objective
+from lightning_taskonomy.modules.objectives import HeadFactory, Objective, blank_like, has_label, objective
 from lightning_taskonomy.tasks import Task, TaskKind, resolve
 
 __all__ = ["MultiTaskModule"]
@@ -159,21 +159,27 @@ class MultiTaskModule(BaseModule):
 
     def labelled(self, batch: Batch) -> list[str]:
         """The tasks that have any valid label in this batch, on any process."""
-        held = [task for task in self.tasks.values() if task.target in batch and self.has_input(task, batch)]
+        held = {task.name for task in self.tasks.values() if task.target in batch and self.has_input(task, batch)}
         if not held:
             raise InputError(
                 f"a batch holds {sorted(batch)} but none of the tasks' inputs and targets {self.batch_keys}"
             )
-        present = torch.stack([has_label(task, batch[task.target]) for task in held])
+        absent = torch.zeros((), dtype=torch.bool, device=next(iter(batch.values())).device)
+        present = torch.stack(
+            [has_label(task, batch[task.target]) if name in held else absent for name, task in self.tasks.items()]
+        )
         if self.trainer_world_size > 1:
             gathered = cast(Tensor, self.all_gather(present.float()))
             present = gathered.reshape(self.trainer_world_size, -1).amax(0)
-        return [task.name for task, found in zip(held, present.tolist(), strict=True) if found]
+        return [name for name, found in zip(self.tasks, present.tolist(), strict=True) if found]
 
     def losses(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Losses and predictions of the tasks that have labels here; the other heads do not run."""
         names = self.labelled(batch)
         predictions = self(batch, names)
+        lacking = {self.tasks[name].target: blank_like(self.tasks[name], predictions[name]) for name in names
+                   if self.tasks[name].target not in batch}  # fmt: skip
+        batch = {**batch, **lacking}  # labelled on another process only
         if not self._checked.issuperset(names):
             self._check(predictions, batch)
         return {name: self.task_loss(self.tasks[name], predictions[name], batch) for name in names}, predictions

@@ -15,7 +15,7 @@ from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.models.heads import ClassificationHead, DenseHead, Head, VectorHead
 from lightning_taskonomy.tasks import IGNORE_INDEX, Task, TaskKind
 
-__all__ = ["HeadFactory", "Objective", "has_label", "objective"]
+__all__ = ["HeadFactory", "Objective", "blank_like", "has_label", "objective"]
 
 Errors = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 HeadFactory = Callable[[list[int], list[int], Task], Head]
@@ -73,6 +73,14 @@ _OBJECTIVES = {
 def has_label(task: Task, target: Tensor) -> Tensor:
     """Whether a batch holds any valid label of a task, as a boolean scalar."""
     return (target != IGNORE_INDEX).any() if task.is_classes else target.isfinite().any()
+
+
+def blank_like(task: Task, preds: Tensor) -> Tensor:
+    """The target, all missing, that predictions of a task are compared with."""
+    if task.is_classes:
+        shape = (preds.shape[0], *preds.shape[2:])
+        return torch.full(shape, IGNORE_INDEX, dtype=torch.int64, device=preds.device)
+    return torch.full_like(preds.detach(), torch.nan)
 
 
 def objective(task: Task) -> Objective:

@@ -137,6 +137,7 @@ class Engine:
     failures: list[Failure] = field(default_factory=list)
     costs: dict[str, dict[str, float]] = field(default_factory=dict)
     _slots: list[_Slot] = field(default_factory=list)
+    _redone: set[Path] = field(default_factory=set)
 
     def __enter__(self) -> "Engine":
         """Prepares the slots; a process starts with its first job."""
@@ -173,7 +174,9 @@ class Engine:
         unique = list({job.done: job for job in jobs}.values())
         if self.redo:
             for job in unique:
-                job.done.unlink(missing_ok=True)
+                if job.done not in self._redone:
+                    job.done.unlink(missing_ok=True)
+                    self._redone.add(job.done)
         todo = [job for job in unique if not job.is_done]
         counts = Counter(job.kind for job in todo)
         with self._progress(stage, len(unique), len(unique) - len(todo)) as advance:

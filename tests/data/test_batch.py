@@ -1,9 +1,13 @@
 """Batches with labels missing: what is filled in, and in which shape."""
 
+from typing import cast
+
 import pytest
 import torch
 
-from lightning_taskonomy.data.batch import blank, collate, keys_of, missing_like, target_shape
+from lightning_taskonomy.data import TaskDataModule
+from lightning_taskonomy.data.base import Pipeline
+from lightning_taskonomy.data.batch import Sample, blank, collate, keys_of, missing_like, target_shape
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import IGNORE_INDEX, catalog, resolve
 
@@ -38,9 +42,17 @@ def test_collate_fills_what_some_lack() -> None:
     assert batch["image"].shape == (2, 3, 2, 2)
 
 
-def test_a_batch_of_nothing_is_said() -> None:
-    with pytest.raises(InputError, match="every image of a batch is missing or damaged"):
-        collate([{}, {}])
+def test_a_batch_of_nothing_is_empty() -> None:
+    assert collate([{}, {}]) == {}
+
+
+def test_a_loader_passes_over_empty_batches_but_not_over_nothing_at_all() -> None:
+    module = TaskDataModule(batch_size=2, keys=["image"])
+    held: list[Sample] = [{"image": torch.zeros(3, 2, 2), "id": torch.tensor(0)}, {}, {}, {}]
+    found = list(module.loader(cast(Pipeline, held)))
+    assert [batch["id"].tolist() for batch in found] == [[0]]
+    with pytest.raises(InputError, match="every image is missing or damaged"):
+        list(module.loader(cast(Pipeline, held[1:])))
 
 
 def test_sizes_that_differ_are_said() -> None:

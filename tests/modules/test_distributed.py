@@ -10,7 +10,7 @@ import torch
 
 from lightning_taskonomy.modules import MultiTaskModule
 
-SCRIPT = '''
+SCRIPT = """
 import sys
 import torch
 
@@ -53,8 +53,8 @@ def made(folder):
 
 if __name__ == "__main__":
     work(int(sys.argv[3]), sys.argv[1])
-'''
-MADE = '''
+"""
+MADE = """
 import torch
 from torch import nn
 from lightning_taskonomy.models.backbones import Backbone
@@ -74,7 +74,7 @@ def make():
     torch.manual_seed(0)
     tasks = [Task(name, TaskKind.VECTOR, name, 2) for name in ("first", "second", "third")]
     return MultiTaskModule(tasks, Plain(), optimizer=lambda params: torch.optim.SGD(params, lr=0.1))
-'''
+"""
 
 
 def free_port():

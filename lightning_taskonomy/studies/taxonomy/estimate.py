@@ -122,7 +122,7 @@ def _transfers(plan: Plan, target: str) -> int:
 
 
 def _model(plan: Plan) -> MultiTaskModule:
-    first = next(name for name in plan.targets if plan.tasks[name].input == "image")
+    first = min(plan.targets, key=lambda name: plan.tasks[name].views)
     model = instantiate_model(plan.task_specific(first).config["model"])
     assert isinstance(model, MultiTaskModule)
     return model

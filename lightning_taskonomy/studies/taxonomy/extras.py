@@ -4,7 +4,7 @@ Each is a table of its own beside ``affinity.csv``; each trains only what the st
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,17 @@ from lightning_taskonomy.studies.specs import DataSpec, Spec
 from lightning_taskonomy.studies.taxonomy.analysis import Scores, read_scores
 from lightning_taskonomy.studies.taxonomy.plan import Plan
 
-__all__ = ["FineTune", "Table", "fine_tuned", "novel_tasks", "stability", "train_fine_tuned", "transitive"]
+__all__ = [
+    "FineTune",
+    "Table",
+    "fine_tuned",
+    "novel_tasks",
+    "spread",
+    "stability",
+    "train_fine_tuned",
+    "train_transitive",
+    "transitive",
+]
 
 Table = tuple[list[str], list[list[Any]]]
 """Columns and rows."""
@@ -91,11 +101,53 @@ def novel_tasks(
     return columns, rows
 
 
-def transitive(engine: Engine, plan: Plan, chains: Sequence[Sequence[str]], sizes: Sequence[int | None]) -> Table:
-    """Whether s -> t1 -> t2 beats s -> t2, with little and with much data (section 3.2: equal in almost all cases).
+@dataclass(frozen=True)
+class _Chain:
+    """The runs of s -> t1 -> t2 and of s -> t2, on so many images."""
+
+    plan: Plan
+    source: str
+    first: str
+    second: str
+
+    @property
+    def hop(self) -> RunSpec:
+        return self.plan.transfer(self.first, [self.source])
+
+    @property
+    def direct(self) -> RunSpec:
+        return self.plan.transfer(self.second, [self.source])
+
+    @property
+    def whole(self) -> RunSpec:
+        return self.plan.transfer_from(self.second, [self.hop], f"{self.first}<-{self.source}")
+
+
+def _chains(plan: Plan, chains: Sequence[Sequence[str]], size: int | None) -> list[_Chain]:
+    sized = replace(plan, settings=plan.settings.but({"transfer_size": size}))
+    return [_Chain(sized, *chain) for chain in chains]
+
+
+def train_transitive(engine: Engine, plan: Plan, chains: Sequence[Sequence[str]], sizes: Sequence[int | None]) -> None:
+    """Trains s -> t1 -> t2 and s -> t2, with little and with much data."""
+    seconds = plan.checkpoint_seconds
+    for size in sizes:
+        every, label = _chains(plan, chains, size), f" ({size or 'all'} images)"
+        inputs = [(chain, plan.tasks[name].input) for chain in every for name in (chain.first, chain.second)]
+        engine.run(f"chains: representations{label}", [c.plan.encode(c.source, key) for c, key in inputs])
+        engine.run(f"chains: first and direct{label}", [s.job(seconds) for c in every for s in (c.hop, c.direct)])
+        hops = [c for c in every if c.hop.job(0).is_done]
+        engine.run(
+            f"chains: second representations{label}",
+            [c.plan.encode_run(c.hop, plan.tasks[c.second].input) for c in hops],
+        )
+        engine.run(f"chains: second{label}", [chain.whole.job(seconds) for chain in hops])
+
+
+def transitive(plan: Plan, chains: Sequence[Sequence[str]], sizes: Sequence[int | None]) -> Table:
+    """Whether s -> t1 -> t2 beats s -> t2 (section 3.2: equal in almost all cases).
 
     Args:
-        engine: Trains what is missing.
         plan: The study's runs.
         chains: Triples of a source and two targets.
         sizes: Transfer images: the low- and the high-data setting.
@@ -105,40 +157,32 @@ def transitive(engine: Engine, plan: Plan, chains: Sequence[Sequence[str]], size
     """
     rows: list[list[Any]] = []
     for size in sizes:
-        sized = Plan(plan.settings.but({"transfer_size": size}), plan.root, plan.checkpoint_seconds)
-        label = f" ({size or 'all'} images)"
-        keys = {name: plan.tasks[name].input for chain in chains for name in chain}
-        engine.run(f"transitive: representations{label}", [
-            sized.encode(source, keys[name]) for source, *targets in chains for name in targets
-        ])  # fmt: skip
-        hops = {(source, first): sized.transfer(first, [source]) for source, first, _ in chains}
-        direct = {(source, last): sized.transfer(last, [source]) for source, _, last in chains}
-        engine.run(
-            f"transitive: direct{label}",
-            [spec.job(plan.checkpoint_seconds) for spec in [*hops.values(), *direct.values()]],
-        )
-        engine.run(f"transitive: second representations{label}", [
-            sized.encode_run(hops[source, first], keys[last]) for source, first, last in chains
-        ])  # fmt: skip
-        second = {
-            (source, first, last): sized.transfer_from(last, [hops[source, first]], f"{first}<-{source}")
-            for source, first, last in chains
-        }
-        engine.run(f"transitive: second{label}", [spec.job(plan.checkpoint_seconds) for spec in second.values()])
-        for (source, first, last), spec in second.items():
-            pair = [other.folder / "scores.npz" for other in (spec, direct[source, last])]
-            if all(file.is_file() for file in pair):
-                ours, theirs = (read_scores(file, last)[1] for file in pair)
-                rows.append([source, first, last, size, float(win_rate(ours, theirs))])
+        for chain in _chains(plan, chains, size):
+            pair = [spec.folder / "scores.npz" for spec in (chain.whole, chain.direct) if spec.job(0).is_done]
+            if len(pair) == 2:
+                ours, theirs = (read_scores(file, chain.second)[1] for file in pair)
+                rows.append([chain.source, chain.first, chain.second, size, float(win_rate(ours, theirs))])
     return ["source", "first", "second", "images", "win_rate_vs_direct"], rows
+
+
+def spread(tables: Sequence[TransfersTable]) -> Table:
+    """Mean and standard deviation of each affinity over seeds, for the transfers that all of them measured."""
+    measured = [{row.key: row.affinity for row in table.transfers if row.affinity is not None} for table in tables]
+    rows: list[list[Any]] = []
+    for key in measured[0]:
+        values = np.array([found[key] for found in measured if key in found], float)
+        if len(values) == len(tables):
+            target, kind, sources = key
+            rows.append([target, kind, ";".join(sources), len(values), values.mean(), values.std(ddof=1)])
+    return ["target", "kind", "sources", "seeds", "mean", "std"], rows
 
 
 def _fine_tuned_run(plan: Plan, source: str, settings: FineTune) -> RunSpec:
     own = plan.task_specific(source)
     data: Spec = {**settings.data, "init_args": {**settings.data.get("init_args", {}), "seed": plan.settings.seed}}
-    init_args = {**own.config["model"]["init_args"], "tasks": [settings.task]}
+    init_args = {**own.config["model"]["init_args"], "tasks": [settings.task], "heads": plan.settings.heads}
     config = {
-        **own.config, "weights": str(own.folder), "data": data,
+        **own.config, "weights": str(own.folder), "weights_of": "backbone.", "data": data,
         "model": {**own.config["model"], "init_args": init_args},
         "trainer": {**own.config["trainer"], "max_epochs": settings.epochs},
     }  # fmt: skip

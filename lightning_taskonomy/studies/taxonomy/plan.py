@@ -126,21 +126,28 @@ class Plan:
             "trainer": {**_TRAINER, "max_epochs": epochs, **own.trainer},
         }
 
-    def _network(self, kind: str, task: str, data: Spec, epochs: int) -> RunSpec:
-        own = self.settings
-        init_args: Spec = {"tasks": [self.references[task]], "backbone": own.backbone}
-        if own.heads is not None:
-            init_args["heads"] = own.heads
-        return RunSpec(kind, task, self._config(_MULTITASK, init_args, data, epochs, own.scheduler), self.root)
+    def _head(self, task: str) -> Spec | None:
+        """The head of a task: that of its name, else that of its kind."""
+        heads = self.settings.heads or {}
+        head: Spec | None = heads.get(task) or heads.get(self.tasks[task].kind.value)
+        return head
+
+    def _network(self, kind: str, task: str, data: Spec, epochs: int, scheduler: Spec | None) -> RunSpec:
+        init_args: Spec = {"tasks": [self.references[task]], "backbone": self.settings.backbone}
+        if (head := self._head(task)) is not None:
+            init_args["heads"] = {task: head}
+        return RunSpec(kind, task, self._config(_MULTITASK, init_args, data, epochs, scheduler), self.root)
 
     def task_specific(self, task: str) -> RunSpec:
         """(I) The fully supervised network on the training buildings: the gold standard."""
-        return self._network("task_specific", task, self.training_data, self.settings.epochs)
+        own = self.settings
+        return self._network("task_specific", task, self.training_data, own.epochs, own.scheduler)
 
     def scratch(self, task: str) -> RunSpec:
         """The same network from scratch on the data of the transfers: what could be had without them."""
-        epochs = self.settings.scratch_epochs or self.settings.transfer_epochs
-        return self._network("scratch", task, self.transfer_data, epochs)
+        own = self.settings
+        epochs, scheduler = own.scratch_epochs or own.transfer_epochs, own.transfer_scheduler or own.scheduler
+        return self._network("scratch", task, self.transfer_data, epochs, scheduler)
 
     @property
     def random_encoder(self) -> RunSpec:
@@ -151,7 +158,7 @@ class Plan:
 
     def untrained(self, kind: str) -> RunSpec:
         """The backbone as it is, as a run."""
-        return replace(self._network(kind, next(iter(self.tasks)), self.training_data, 0), name=kind)
+        return replace(self._network(kind, next(iter(self.tasks)), self.training_data, 0, None), name=kind)
 
     def source(self, name: str) -> RunSpec:
         """The run whose encoder a source is."""
@@ -194,7 +201,7 @@ class Plan:
         own = self.settings
         folders = [str(self.representation(spec)) for spec in runs]
         init_args: Spec = {"target": self.references[target], "sources": folders, "width": own.transfer_width}
-        head = own.transfer_head or (own.heads or {}).get(self.tasks[target].kind.value)
+        head = own.transfer_head or self._head(target)
         if head is not None:
             init_args["head"] = head
         data = {

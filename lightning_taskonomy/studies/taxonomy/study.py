@@ -33,8 +33,10 @@ from lightning_taskonomy.studies.taxonomy.extras import (
     Table,
     fine_tuned,
     novel_tasks,
+    spread,
     stability,
     train_fine_tuned,
+    train_transitive,
     transitive,
 )
 from lightning_taskonomy.studies.taxonomy.plan import RANDOM, Plan, Settings
@@ -68,6 +70,8 @@ class TaxonomyStudy(Study):
         max_order: The highest order of transfers.
         beam: The sources combined up to this order, 5 in the paper.
         budgets: Supervision budgets to solve for; 1 to the number of tasks where not given.
+        label_costs: What the labels of a source cost, by task; 1 where not given.
+        importance: The weight of a target, by task; 1 where not given.
         same_images: Measure gain and quality on the images of the affinity, as the paper does.
         seed: Of everything.
         seeds: Further seeds: the whole study again, for the spread.
@@ -106,6 +110,8 @@ class TaxonomyStudy(Study):
         max_order: int = 1,
         beam: int = 5,
         budgets: list[int] | None = None,
+        label_costs: dict[str, float] | None = None,
+        importance: dict[str, float] | None = None,
         same_images: bool = False,
         seed: int = 0,
         seeds: list[int] | None = None,
@@ -128,6 +134,7 @@ class TaxonomyStudy(Study):
             transfer_size, max_order, beam, seed, test_images,
         )  # fmt: skip
         self.budgets, self.same_images = budgets, same_images
+        self.label_costs, self.importance = label_costs, importance
         self.variants = {f"seed {s}": {"seed": s} for s in seeds or []} | (variants or {})
         self.controls = controls or []
         self.random_taxonomies, self.examples = random_taxonomies, examples
@@ -188,7 +195,7 @@ class TaxonomyStudy(Study):
             self._affinity(plan)
         if "taxonomy" in stages:
             self._taxonomy(plan)
-            self._extras(engine, plan)
+            self._extras(plan)
         if "report" in stages:
             self._examples(engine, plan)
 
@@ -257,7 +264,7 @@ class TaxonomyStudy(Study):
     def _control(self, source: str, target: str, root: Path) -> dict[str, Any]:
         """Does a related source beat a random encoder, over seeds; and does it when scores are shuffled?"""
         seeds = [self.settings] + [self.settings.but(c) for n, c in self.variants.items() if n.startswith("seed ")]
-        rates, null, affinities = [], [], []
+        rates, null, affinities, measured = [], [], [], []
         for settings in seeds:
             plan = Plan(settings, root)
             files = [plan.transfer(target, [name]).folder / "scores.npz" for name in (source, RANDOM)]
@@ -268,13 +275,14 @@ class TaxonomyStudy(Study):
                 for name, file in zip((source, RANDOM), files, strict=True)
             }
             mixed = shuffled({target: pair}, settings.seed)[target]  # type: ignore[dict-item]  # keys are literal kinds
+            measured.append(settings.seed)
             rates.append(win_rate(*pair.values()))
             null.append(win_rate(*mixed.values()))
             table, *_ = self._evidence(plan).table()
             row = next((r for r in table.transfers if r.key == (target, "transfer", (source,))), None)
             affinities.append(None if row is None else row.affinity)
         return {
-            "source": source, "target": target, "seeds": [s.seed for s in seeds][: len(rates)],
+            "source": source, "target": target, "seeds": measured,
             "win_rate_vs_random_encoder": rates, "shuffled": null, "affinity_per_seed": affinities,
         }  # fmt: skip
 
@@ -282,7 +290,8 @@ class TaxonomyStudy(Study):
         """(IV) The best taxonomy of each budget and order."""
         table = TransfersTable.read(plan.root / "affinity.csv")
         budgets = self.budgets or list(range(1, len(plan.tasks) + 1))
-        solutions = TaxonomySolver().sweep(table, budgets, range(1, plan.settings.max_order + 1))
+        solver = TaxonomySolver(label_costs=self.label_costs, importance=self.importance)
+        solutions = solver.sweep(table, budgets, range(1, plan.settings.max_order + 1))
         write_json(
             plan.root / "solutions.json",
             [
@@ -308,10 +317,15 @@ class TaxonomyStudy(Study):
             engine.run("ImageNet representations", [plan.encode_run(fixed, key) for key in keys])
             specs = [plan.transfer_from(target, [fixed], "imagenet") for target in plan.targets]
             engine.run("ImageNet transfers", [spec.job(plan.checkpoint_seconds) for spec in specs])
+        if "transfers" in stages and self.transitive:
+            train_transitive(engine, plan, self.transitive, self._sizes(plan))
         if "transfers" in stages and self.fine_tune is not None:
             train_fine_tuned(engine, plan, self.fine_tune)
 
-    def _extras(self, engine: Engine, plan: Plan) -> None:
+    def _sizes(self, plan: Plan) -> Sequence[int | None]:
+        return self.transitive_sizes or [plan.settings.transfer_size]
+
+    def _extras(self, plan: Plan) -> None:
         tables: dict[str, Table] = {}
         table, scores, _, held_out = self._evidence(plan).table()
         if self.novel:
@@ -319,8 +333,7 @@ class TaxonomyStudy(Study):
             features = {t: plan.transfer_from(t, [fixed], "imagenet") for t in plan.targets} if fixed else {}
             tables["novel"] = novel_tasks(plan, table, scores, held_out, features)
         if self.transitive:
-            sizes: Sequence[int | None] = self.transitive_sizes or [plan.settings.transfer_size]
-            tables["transitive"] = transitive(engine, plan, self.transitive, sizes)
+            tables["transitive"] = transitive(plan, self.transitive, self._sizes(plan))
         if self.fine_tune is not None:
             tables["fine_tune"], rho = fine_tuned(plan, table, self.fine_tune)
             write_json(plan.root / "fine_tune.json", {"target": self.fine_tune.target, "spearman": rho})
@@ -329,6 +342,9 @@ class TaxonomyStudy(Study):
             others[name], *_ = self._evidence(Plan(self.settings.but(changes), plan.root)).table()
         if others:
             middle = max(1, len(plan.tasks) // 2)
+            seeds = [other for name, other in others.items() if name.startswith("seed ")]
+            if seeds:
+                tables["spread"] = spread([table, *seeds])
             tables["stability"] = stability(table, others, middle, plan.settings.max_order)
         for name, (header, rows) in tables.items():
             _write_csv(plan.root / f"{name}.csv", header, rows)
@@ -347,7 +363,7 @@ class TaxonomyStudy(Study):
                 "transfer": plan.transfer(name, best.sources),
             }  # fmt: skip
             runs = {column: str(spec.folder) for column, spec in specs.items() if spec.job(0).is_done}
-            file = plan.root / "examples" / f"{name}-{content_hash(runs, plan.root)}.npz"
+            file = plan.root / "examples" / f"{name}-{content_hash([runs, self.examples], plan.root)}.npz"
             kwargs = {"task": plan.references[name], "runs": runs, "count": self.examples, "file": str(file)}
             jobs.append(Job("examples", name, "lightning_taskonomy.studies.jobs.examples", kwargs, file))
         arrays: dict[str, Any] = {}
@@ -370,7 +386,7 @@ class TaxonomyStudy(Study):
                 for name in ("objective", "mean_gain", "mean_quality"):
                     if entry[name] is not None:
                         results.scalars[f"{prefix}/{name}"] = entry[name]
-        for name in ("novel", "transitive", "fine_tune", "stability"):
+        for name in ("novel", "transitive", "fine_tune", "stability", "spread"):
             if (out / f"{name}.csv").is_file():
                 with (out / f"{name}.csv").open(newline="") as file:
                     header, *rows = list(csv.reader(file))
