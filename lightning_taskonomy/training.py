@@ -193,7 +193,7 @@ def load_weights(model: LightningModule, path: str | Path, part: str = "") -> No
         raise InputError(f"{file} is damaged ({error}); train that run again") from error
     own = model.state_dict()
     wrong = [name for name, value in state.items() if name in own and own[name].shape != value.shape]
-    absent = [name for name in own if name not in state]
+    absent = [name for name in own if name.startswith(part) and name not in state]
     if wrong or len(absent) == len(own):
         name = (wrong or absent)[0]
         raise InputError(f"{file} does not fit the model: {name!r} is absent or has another shape; use its config.yaml")
