@@ -1,6 +1,7 @@
-"""What a parser says when an option is wrong: one line, with the nearest options that exist."""
+"""What a person at the terminal is told: wrong options on one line with the nearest that exist, and our own log."""
 
 import difflib
+import logging
 import re
 import sys
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from typing import Any
 
 from lightning_taskonomy.errors import hint
 
-__all__ = ["explained", "stop"]
+__all__ = ["explained", "show_log", "stop"]
 
 _UNKNOWN = (r"--([\w.]+)", r"does not accept option ['\"]([\w.]+)['\"]", r"^Option ['\"]([\w.]+)['\"] is not accepted")
 _NOISE = (
@@ -20,6 +21,16 @@ _NOISE = (
     r" Given value type: .*",
     r" Subclass types expect one of: .*",
 )
+
+
+def show_log() -> None:
+    """Shows what the library logs (a cache's size before it is written, damaged files) on standard error."""
+    log = logging.getLogger("lightning_taskonomy")
+    if not log.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
 
 
 def explained(message: str, parser: Any) -> str:

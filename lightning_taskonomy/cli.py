@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never
 
+from lightning_taskonomy.arguments import explained, show_log, stop
 from lightning_taskonomy.commands import commands
 from lightning_taskonomy.errors import InputError, hint, input_error
 
@@ -38,6 +39,8 @@ def main(args: list[str] | None = None) -> int:
         The exit status: 0, or 1 after one line on bad input. Unknown options exit with 2.
     """
     words = sys.argv[1:] if args is None else list(args)
+    if args is None:
+        show_log()
     tools = commands()
     told = {**TRAINER_COMMANDS, **{name: _summary(command) for name, command in tools.items()}}
     if not words or words[0] in ("-h", "--help"):
@@ -118,8 +121,6 @@ def _imported(path: str) -> Any:
 
 def _tool_parser(name: str, command: Callable[..., Any], logs: bool) -> "ArgumentParser":
     from jsonargparse import ArgumentParser
-
-    from lightning_taskonomy.arguments import explained, stop
 
     class Parser(ArgumentParser):
         """Says what is wrong on one line, with a hint."""

@@ -22,6 +22,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from lightning_taskonomy.arguments import show_log
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.files import write_json
 
@@ -82,6 +83,7 @@ def _worker(connection: Connection, parent: int, threads: int) -> None:
     if os.getppid() != parent:
         os._exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    show_log()
     import torch
 
     torch.set_num_threads(threads)
