@@ -170,7 +170,7 @@ def palette(count: int) -> Picture:
 
 
 def lab_colors(ab: ArrayLike, lightness: float = 65.0) -> Picture:
-    """RGB colours of CIELAB chromaticities, such as the 313 bins of colorization (Zhang et al. 2016).
+    """RGB colours of CIELAB chromaticities, such as the bins of colorization (Zhang et al. 2016).
 
     Args:
         ab: Centres of the bins, shape (bins, 2).

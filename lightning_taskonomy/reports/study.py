@@ -42,6 +42,7 @@ STAGES = {
         "What each network reaches there, in the order of the affinities.",
     ),
     "stability": ("Stability", "The taxonomy again after one choice of the study is changed."),
+    "spread": ("Spread over seeds", "Mean and standard deviation of each affinity over the seeds."),
 }
 """Tables of stages that may be switched on (``NAME.csv``): title and what it holds."""
 
