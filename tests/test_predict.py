@@ -141,3 +141,12 @@ def test_two_files_of_one_name_do_not_overwrite_each_other(run, tmp_path):
         Image.fromarray(picture(seed=ord(folder))).save(tmp_path / folder / "same.png")
     assert predict(run, tmp_path / "out", tmp_path / "a", tmp_path / "b") == 0
     assert len(list((tmp_path / "out/predictions").glob("same*-depth_z.png"))) == 2
+
+
+def test_what_was_predicted_before_a_file_that_cannot_be_read_is_kept(run, inputs, tmp_path):
+    file = inputs / "one.png"
+    file.write_bytes(file.read_bytes()[:100])
+    assert predict(run, tmp_path / "out", inputs / "walk.mp4", file) == 1
+    _, frames = frames_of(tmp_path / "out/predictions/walk-depth_z.mp4")
+    lines = (tmp_path / "out/predictions/predictions.jsonl").read_text().splitlines()
+    assert len(frames) == len(lines) == 2  # the Trainer fetches one picture ahead of the one it predicts

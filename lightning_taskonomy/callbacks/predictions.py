@@ -80,8 +80,12 @@ class PredictionWriter(Callback):
         pixels = np.ascontiguousarray(picture[: stream.height, : stream.width])
         container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Keeps what was predicted until then: videos are ended, values written."""
+        self.on_predict_end(trainer, pl_module)
+
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Ends the videos."""
+        """Ends the videos and writes the values per image."""
         for container, stream in self._videos.values():
             container.mux(stream.encode())
             container.close()
