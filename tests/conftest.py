@@ -11,6 +11,10 @@ os.environ["WANDB_SILENT"] = "true"
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("calm", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("calm")  # the same examples everywhere, however busy the machine
 
 
 @pytest.fixture(autouse=True)

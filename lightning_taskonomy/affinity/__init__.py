@@ -2,6 +2,7 @@
 
 from lightning_taskonomy.affinity.ahp import affinity_to_distance, ahp
 from lightning_taskonomy.affinity.higher_order import candidates
+from lightning_taskonomy.affinity.pickles import read_pickles
 from lightning_taskonomy.affinity.table import Transfer, TransferKind, TransfersTable
 from lightning_taskonomy.affinity.tournament import Measured, measure_target
 from lightning_taskonomy.affinity.win_rates import tournament, win_rate
@@ -15,6 +16,7 @@ __all__ = [
     "ahp",
     "candidates",
     "measure_target",
+    "read_pickles",
     "tournament",
     "win_rate",
 ]

@@ -57,11 +57,12 @@ def random_taxonomies(
     if size < 1 or count < 1:
         raise InputError(f"budget {budget} and count {count} must be at least 1 to draw random taxonomies")
     needs = incidence(rows, names).astype(np.float32)
-    targets = np.array([table.targets.index(row.target) for row in rows])
+    place = {target: index for index, target in enumerate(table.targets)}
+    targets = np.array([place[row.target] for row in rows])
     rates = [(row.affinity, row.win_rate_vs_scratch, row.win_rate_vs_task_specific) for row in rows]
     numbers = np.array([[np.nan if value is None else value for value in values] for values in rates])
     generator = np.random.default_rng(seed)
-    drawn = np.empty((0, len(table.targets)), dtype=np.int64)
+    drawn = np.empty((0, len(place)), dtype=np.int64)
     tries = 0
     while len(drawn) < count:
         if tries >= ATTEMPTS * count:

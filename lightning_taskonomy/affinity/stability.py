@@ -1,6 +1,8 @@
-"""How affinities and taxonomies move when data, seed, architecture, split or dictionary change.
+"""How affinities and taxonomies move when data, seed, order, architecture, split or dictionary change.
 
-Taskonomy (Zamir et al., CVPR 2018), sections 5.1 (Spearman's rank correlation with another data set) and 5.2.
+Taskonomy (Zamir et al., CVPR 2018), sections 5.1 (Spearman's rank correlation with another data set) and 5.2. Each
+change is another table of transfers, whatever was changed, and policies are the transfer of every target, as a solver
+returns them: the functions here compare two of them. A smaller dictionary is ``table.restricted(tasks)``.
 """
 
 import math
@@ -12,7 +14,14 @@ import numpy as np
 from lightning_taskonomy.affinity.table import Transfer, TransfersTable
 from lightning_taskonomy.errors import InputError
 
-__all__ = ["Agreement", "affinity_agreement", "policy_agreement", "rank_correlation"]
+__all__ = [
+    "Agreement",
+    "affinity_agreement",
+    "kept_affinity",
+    "policy_agreement",
+    "rank_correlation",
+    "source_agreement",
+]
 
 
 @dataclass(frozen=True)
@@ -93,6 +102,35 @@ def policy_agreement(ours: Mapping[str, Transfer], theirs: Mapping[str, Transfer
     if not common:
         return None
     return sum(ours[target].key == theirs[target].key for target in common) / len(common)
+
+
+def source_agreement(ours: Mapping[str, Transfer], theirs: Mapping[str, Transfer]) -> float | None:
+    """Share in [0, 1] of the sources of either policy that both use (Jaccard's index); None if neither has any."""
+    left, right = ({name for row in policy.values() for name in row.sources} for policy in (ours, theirs))
+    return len(left & right) / len(left | right) if left | right else None
+
+
+def kept_affinity(policy: Mapping[str, Transfer], best: Mapping[str, Transfer], table: TransfersTable) -> float | None:
+    """How much of the best objective is left when the policy was chosen elsewhere.
+
+    Unlike ``policy_agreement`` it forgives another choice among transfers that are as good.
+
+    Args:
+        policy: A policy computed on another table.
+        best: The one computed on ``table`` under the same budget and order.
+        table: The measurements to judge by.
+
+    Returns:
+        The sum of the policy's affinities in ``table`` over that of ``best``, over the targets of both; None if a
+        transfer of one of them was not measured there, if they have no common target, or if the best has no affinity.
+    """
+    affinity = {row.key: row.affinity for row in table.candidates}
+    pairs = [(affinity.get(policy[name].key), affinity.get(best[name].key)) for name in policy if name in best]
+    ours = [value for value, _ in pairs if value is not None]
+    theirs = [value for _, value in pairs if value is not None]
+    if not pairs or len(ours) + len(theirs) < 2 * len(pairs) or not any(theirs):
+        return None
+    return math.fsum(ours) / math.fsum(theirs)
 
 
 def _by_target(table: TransfersTable, max_order: int | None) -> dict[str, dict[tuple[str, tuple[str, ...]], float]]:

@@ -116,11 +116,9 @@ class TransfersTable:
         for row in self.transfers:
             if row.affinity is None and row.kind != "scratch":
                 raise InputError(f"transfer {row} has no affinity: it belongs to the unmeasured")
-        measured = {row.target for row in self.transfers if row.kind == "transfer"}
-        for row in (*self.transfers, *self.unmeasured):
-            if row.target not in measured:
-                raise InputError(f"target {row.target!r} has no measured transfer: measure one or leave the target out")
-        if not measured:
+        for row in _without_transfer((*self.transfers, *self.unmeasured)):
+            raise InputError(f"target {row.target!r} has no measured transfer: measure one or leave the target out")
+        if not self.transfers:
             raise InputError("the table has no transfer: measure at least one")
 
     @classmethod
@@ -148,18 +146,34 @@ class TransfersTable:
         """The rows that a taxonomy may choose: all but ``scratch``; each has an affinity."""
         return tuple(row for row in self.transfers if row.kind != "scratch")
 
+    def restricted(self, tasks: Iterable[str]) -> "TransfersTable":
+        """The transfers among some of the tasks alone: a smaller dictionary.
+
+        Affinities stay as they are; to have them sum to 1 again, measure the smaller tournament.
+
+        Raises:
+            InputError: A task is not in the table, or a target keeps no measured transfer.
+        """
+        kept, known = set(tasks), {*self.targets, *self.sources}
+        for name in sorted(kept - known):
+            raise InputError(f"task {name!r} is not in the table{hint(name, known)}")
+        inside = (row for row in (*self.transfers, *self.unmeasured) if kept.issuperset({row.target, *row.sources}))
+        return TransfersTable.of(inside)
+
     @classmethod
     def read(cls, path: str | os.PathLike[str], tasks: Iterable[str] | None = None) -> "TransfersTable":
         """Reads and validates a CSV of transfers.
 
         Args:
-            path: The file.
+            path: The file, or the folder of a study that has its ``affinity.csv``.
             tasks: The tasks that rows may name; any if not given.
 
         Raises:
             InputError: The file is missing or unreadable, lacks a column, or a row is wrong; the line is named.
         """
         path = Path(path)
+        if path.is_dir():
+            path /= "affinity.csv"
         try:
             text = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
@@ -190,6 +204,11 @@ class TransfersTable:
                 raise InputError(f"{named}: duplicate of line {lines[row.key]}: keep one of them")
             lines[row.key] = reader.line_num
             rows.append(row)
+        for row in _without_transfer(rows):
+            raise InputError(
+                f"{path} line {lines[row.key]} ({row}): target {row.target!r} has no measured transfer: "
+                "measure one or leave the target out"
+            )
         try:
             return cls.of(rows)
         except InputError as error:
@@ -226,6 +245,13 @@ def incidence(transfers: Sequence[Transfer], names: Sequence[str]) -> NDArray[np
     for index, row in enumerate(transfers):
         needs[index, [position[name] for name in row.sources]] = True
     return needs
+
+
+def _without_transfer(rows: Iterable[Transfer]) -> list[Transfer]:
+    """The rows of targets that no measured transfer solves."""
+    rows = tuple(rows)
+    solved = {row.target for row in rows if row.kind == "transfer" and row.affinity is not None}
+    return [row for row in rows if row.target not in solved]
 
 
 def _parse(cells: dict[str, str]) -> Transfer:

@@ -40,7 +40,8 @@ def win_rate(scores: ArrayLike, reference: ArrayLike) -> float:
 def tournament(scores: ArrayLike) -> NDArray[np.float64]:
     """Every transfer against every other one (section 3.3, W_t).
 
-    Compares blocks of images that stay in the processor's cache; beyond the scores it holds a few (K, K) matrices.
+    Compiled comparisons in blocks that stay in the processor's cache; beyond the scores it holds a few (K, K)
+    matrices.
 
     Args:
         scores: (K, N) float32, one row per transfer of one target, one column per image; lower is better, NaN where
@@ -57,20 +58,9 @@ def tournament(scores: ArrayLike) -> NDArray[np.float64]:
     matrix = np.ascontiguousarray(scores, dtype=np.float32)
     if matrix.ndim != 2:
         raise InputError(f"scores of shape {matrix.shape} are no tournament: give (transfers, images)")
-    count, images = matrix.shape
-    wins, both = np.zeros((count, count)), np.zeros((count, count))
-    width = 8192
-    for start in range(0, images, width):
-        block = np.ascontiguousarray(matrix[:, start : start + width])
-        valid = (~np.isnan(block)).astype(np.float32)
-        both += valid @ valid.T
-        better = np.empty(block.shape[1], dtype=bool)
-        for i, ours in enumerate(block):
-            for j, theirs in enumerate(block):
-                if i != j:
-                    np.less(ours, theirs, out=better)
-                    wins[i, j] += np.count_nonzero(better)
-    ties = both - wins - wins.T
+    from lightning_taskonomy.affinity.comparisons import compare
+
+    points, both = compare(matrix)
     with np.errstate(invalid="ignore"):
-        rates: NDArray[np.float64] = (wins + 0.5 * ties) / both
+        rates: NDArray[np.float64] = points / (2 * both)
     return rates

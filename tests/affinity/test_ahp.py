@@ -3,12 +3,35 @@
 import numpy as np
 import pytest
 import scipy.linalg
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from lightning_taskonomy.affinity import affinity_to_distance, ahp, tournament
 from lightning_taskonomy.affinity.ahp import principal_eigenvector, ratio_matrix
 from lightning_taskonomy.errors import InputError
 
 METHODS = ("dense", "power")
+SHARES = st.floats(0, 1)
+properties = settings(max_examples=60)
+
+
+@st.composite
+def tournaments(draw, shares=SHARES):
+    """Win rates of up to eight transfers; a share of 0 or 1 is one that never or always wins."""
+    count = draw(st.integers(1, 8))
+    upper = np.triu(draw(hnp.arrays(float, (count, count), elements=shares)), 1)
+    return upper + np.tril(1 - upper.T, -1) + 0.5 * np.eye(count)
+
+
+@st.composite
+def near_reducible(draw):
+    """Reciprocal matrices of blocks between which one side is up to 10⁸ times better."""
+    count = draw(st.integers(2, 8))
+    group = np.array(draw(st.lists(st.integers(0, 2), min_size=count, max_size=count)))
+    inside = np.exp(np.triu(draw(hnp.arrays(float, (count, count), elements=st.floats(-1, 1))), 1))
+    upper = inside * 10.0 ** (draw(st.integers(0, 8)) * (group[:, None] - group[None]))
+    return np.triu(upper, 1) + np.tril(1 / upper.T, -1) + np.eye(count)
 
 
 def random_rates(seed, count):
@@ -61,6 +84,49 @@ def test_permutation_equivariance(method):
     rates = random_rates(3, 9)
     order = np.random.default_rng(0).permutation(9)
     np.testing.assert_allclose(ahp(rates[np.ix_(order, order)], method), ahp(rates, method)[order], rtol=1e-11)
+
+
+@properties
+@given(weights=st.lists(st.floats(0.002, 1), min_size=1, max_size=9), method=st.sampled_from(METHODS))
+def test_every_consistent_matrix_returns_its_vector(weights, method):
+    weights = np.array(weights)
+    rates = weights[:, None] / (weights[:, None] + weights[None])
+    np.testing.assert_allclose(ahp(rates, method), weights / weights.sum(), rtol=1e-12)
+    np.testing.assert_allclose(
+        principal_eigenvector(weights[:, None] / weights[None], method), weights / weights.sum(), rtol=1e-12
+    )
+
+
+@properties
+@given(count=st.integers(1, 40), method=st.sampled_from(METHODS))
+def test_ties_alone_are_uniform(count, method):
+    np.testing.assert_allclose(ahp(np.full((count, count), 0.5), method), 1 / count, rtol=1e-13)
+
+
+@properties
+@given(rates=tournaments(), data=st.data(), method=st.sampled_from(METHODS))
+def test_any_permutation_permutes_the_affinities(rates, data, method):
+    order = np.array(data.draw(st.permutations(range(len(rates)))))
+    np.testing.assert_allclose(ahp(rates[np.ix_(order, order)], method), ahp(rates, method)[order], rtol=1e-9)
+
+
+@properties
+@given(rates=tournaments(st.sampled_from([0.0, 0.5, 1.0]) | st.floats(0, 1)))
+def test_both_solvers_find_the_eigenvector_of_any_tournament(rates):
+    matrix = ratio_matrix(rates)
+    dense, power = ahp(rates, "dense"), ahp(rates, "power")
+    np.testing.assert_allclose(dense, power, rtol=1e-9)
+    values = matrix @ power / power  # by Collatz and Wielandt the largest eigenvalue lies between the extremes
+    np.testing.assert_allclose(values, values[0], rtol=1e-9)
+
+
+@properties
+@given(matrix=near_reducible())
+def test_both_solvers_agree_on_near_reducible_matrices(matrix):
+    dense, power = principal_eigenvector(matrix, "dense"), principal_eigenvector(matrix, "power")
+    np.testing.assert_allclose(dense, power, rtol=1e-8)
+    values = matrix @ power / power
+    np.testing.assert_allclose(values, values[0], rtol=1e-8)
 
 
 def test_win_rates_are_clipped_as_the_paper_says():

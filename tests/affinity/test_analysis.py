@@ -1,4 +1,4 @@
-"""The beam rule, random taxonomies, stability and the similarity tree."""
+"""The beam rule and stability; the analysis without torch."""
 
 import itertools
 import subprocess
@@ -10,15 +10,14 @@ import pytest
 import scipy.stats
 
 from lightning_taskonomy.affinity import Transfer, TransfersTable, candidates
-from lightning_taskonomy.affinity.significance import band, p_value, random_taxonomies
-from lightning_taskonomy.affinity.stability import affinity_agreement, policy_agreement, rank_correlation
-from lightning_taskonomy.affinity.tree import similarity_tree
-from lightning_taskonomy.errors import InputError
-
-PUBLISHED = Path(__file__).parents[3] / "shared/published/taskonomy/transfers_16k.csv"
-needs_published = pytest.mark.skipif(
-    not PUBLISHED.exists(), reason=f"the published measurements are not at {PUBLISHED}"
+from lightning_taskonomy.affinity.stability import (
+    affinity_agreement,
+    kept_affinity,
+    policy_agreement,
+    rank_correlation,
+    source_agreement,
 )
+from lightning_taskonomy.errors import InputError
 
 
 def table(affinity, names=None):
@@ -56,39 +55,6 @@ def test_beam_of_few_sources_and_wrong_input():
         candidates({"a": 1.0}, 0)
 
 
-def test_random_taxonomies_have_the_mean_of_uniform_draws_and_their_seed():
-    affinity = np.random.default_rng(0).random((4, 5))
-    drawn = random_taxonomies(table(affinity), 2, count=4000, seed=1)
-    # given the sources, each of them is as likely; over draws of sources, every transfer is as likely as any other
-    assert drawn.objective.mean() == pytest.approx(affinity.mean(axis=1).sum(), abs=0.03)
-    assert drawn.quality.mean() == pytest.approx(affinity.mean() / 2, abs=0.01)
-    np.testing.assert_array_equal(drawn.gain, 0.5)
-    again = random_taxonomies(table(affinity), 2, count=4000, seed=1)
-    np.testing.assert_array_equal(drawn.objective, again.objective)
-    assert not np.array_equal(drawn.objective, random_taxonomies(table(affinity), 2, count=4000, seed=2).objective)
-
-
-def test_random_taxonomies_are_feasible():
-    rows = (
-        Transfer("a", 1, ("s",), "transfer", 1.0),
-        Transfer("a", 2, ("s", "t"), "transfer", 10.0),
-        Transfer("b", 1, ("t",), "transfer", 100.0),
-    )
-    drawn = random_taxonomies(TransfersTable(rows), 2, max_order=2, count=200)
-    assert set(drawn.objective) == {101.0, 110.0}
-    assert np.isnan(drawn.gain).all()
-    with pytest.raises(InputError, match="budget 1: random sources hardly ever"):
-        random_taxonomies(TransfersTable(rows), 1, count=5)
-    with pytest.raises(InputError, match="at least 1"):
-        random_taxonomies(TransfersTable(rows), 0)
-
-
-def test_band_and_p_value():
-    assert band(range(101)) == (5, 50, 95)
-    assert p_value(99.0, range(99)) == 0.01
-    assert p_value(50, range(99)) == (1 + 49) / 100
-
-
 def test_rank_correlation_is_scipys():
     generator = np.random.default_rng(0)
     ours, theirs = generator.integers(0, 5, (2, 20))
@@ -121,40 +87,37 @@ def test_agreement_of_two_policies():
     }
     assert policy_agreement(ours, theirs) == 0.5
     assert policy_agreement({}, theirs) is None
+    assert source_agreement(ours, theirs) == 1
+    assert source_agreement({"a": Transfer("a", 1, ("s",), "transfer", 0.1)}, theirs) == 0.5
+    assert source_agreement({}, {}) is None
 
 
-def test_tree_puts_alike_sources_together():
-    generator = np.random.default_rng(0)
-    families = generator.random((6, 3)).repeat([4, 3, 2], axis=1)
-    tree = similarity_tree(table(families * np.exp(generator.normal(0, 0.01, families.shape))))
-    expected = {frozenset(f"s{i}" for i in range(*ends)) for ends in ((0, 4), (4, 7), (7, 9))}
-    assert {frozenset(group) for group in tree.clusters(3)} == expected
-    assert sorted(tree.order) == list(tree.names)
-    assert tree.cophenetic > 0.9
-    assert tree.newick().count("'") == 18
-    assert tree.newick().count("(") == tree.newick().count(")") == 8
+def test_what_a_policy_from_elsewhere_keeps():
+    measured = table(np.array([[0.4, 0.1], [0.2, 0.3]]), names=["a", "b"])
+    rows = {(row.target, row.sources[0]): row for row in measured.transfers}
+    best = {"a": rows["a", "a"], "b": rows["b", "b"]}
+    assert kept_affinity(best, best, measured) == 1
+    assert kept_affinity({"a": rows["a", "b"], "b": rows["b", "b"]}, best, measured) == pytest.approx(0.4 / 0.7)
+    assert kept_affinity({"b": rows["b", "a"]}, best, measured) == pytest.approx(0.2 / 0.3)
+    assert kept_affinity({"a": Transfer("a", 1, ("c",), "transfer", 0.9)}, best, measured) is None
+    assert kept_affinity({"c": rows["a", "b"]}, best, measured) is None
+    nothing = table(np.zeros((2, 2)), names=["a", "b"])
+    assert kept_affinity(best, best, nothing) is None
 
 
-def test_tree_of_columns_in_another_scale_is_the_same_up_to_its_logarithm():
-    affinity = np.random.default_rng(1).random((5, 6)) + 0.1
-    first = similarity_tree(table(affinity)).linkage
-    np.testing.assert_allclose(first, similarity_tree(table(affinity / np.arange(1, 6)[:, None])).linkage)
-
-
-def test_tree_without_enough_measurements_is_refused():
-    rows = (Transfer("a", 1, ("s",), "transfer", 1.0), Transfer("b", 1, ("t",), "transfer", 1.0))
-    with pytest.raises(InputError, match="similarity tree needs"):
-        similarity_tree(TransfersTable(rows))
-
-
-@needs_published
-def test_published_families_lie_apart():
-    tree = similarity_tree(TransfersTable.read(PUBLISHED))
-    three_d = {"curvature", "edge3d", "keypoint3d", "reshade", "rgb2depth", "rgb2mist", "rgb2sfnorm", "segment25d"}
-    two_d = {"autoencoder", "colorization", "denoise", "impainting_whole", "keypoint2d", "segment2d"}
-    clusters = [set(group) for group in tree.clusters(4)]
-    assert three_d in clusters
-    assert two_d in clusters
+def test_a_smaller_dictionary():
+    affinity = np.random.default_rng(0).random((3, 3))
+    whole = table(affinity, names=["a", "b", "c"])
+    smaller = whole.restricted(["c", "a"])
+    assert smaller == table(affinity[np.ix_([0, 2], [0, 2])], names=["a", "c"])
+    agreement = affinity_agreement(whole, smaller)
+    assert (agreement.transfers, agreement.frobenius) == (4, 0)
+    assert agreement.mean_spearman == pytest.approx(1)
+    with pytest.raises(InputError, match="task 'd' is not in the table"):
+        whole.restricted(["a", "d"])
+    lonely = TransfersTable((Transfer("a", 1, ("b",), "transfer", 1.0), Transfer("c", 1, ("c",), "transfer", 1.0)))
+    with pytest.raises(InputError, match="no transfer"):
+        lonely.restricted(["a"])
 
 
 def test_analysis_loads_without_torch():

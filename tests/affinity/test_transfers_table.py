@@ -54,8 +54,9 @@ def test_a_table_survives_writing_and_reading(tmp_path):
         ("depth,1,a,transfer,0.1,1.5,", "line 3 .*win_rate_vs_task_specific 1.5"),
         ("depth,1,a,transfer,0.1", "line 3: the number of cells"),
         ("depth,1,a,transfer,0.1,,,", "line 3: the number of cells"),
-        ("edges,1,edges,task_specific,0.1,,", "target 'edges' has no measured transfer"),
-        ("edges,1,a,transfer,,,", "target 'edges' has no measured transfer"),
+        ("edges,1,edges,task_specific,0.1,,", r"line 3 \(edges -> edges .*target 'edges' has no measured transfer"),
+        ("edges,1,a,transfer,,,", r"line 3 \(a -> edges\): target 'edges' has no measured transfer"),
+        ("edges,0,,scratch,,,", r"line 3 \(scratch -> edges\): target 'edges' has no measured transfer"),
     ],
 )
 def test_a_wrong_row_is_named(tmp_path, line, message):
@@ -81,6 +82,33 @@ def test_a_missing_column_file_or_table_is_named(tmp_path):
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="not UTF-8"):
         TransfersTable.read(tmp_path / "binary.csv")
+
+
+def test_an_empty_affinity_is_unmeasured_and_kept_apart_by_name(tmp_path):
+    table = TransfersTable.read(write(tmp_path, GOOD, "depth,1,a,transfer,,0.5,", "depth,2,a;b,transfer, ,,"))
+    assert [str(row) for row in table.unmeasured] == ["a -> depth", "a+b -> depth"]
+    assert [str(row) for row in table.candidates] == ["normals -> depth"]
+
+
+def test_a_study_is_read_by_its_folder(tmp_path):
+    (tmp_path / "affinity.csv").write_text(f"{HEADER}\n{GOOD}\n")
+    assert TransfersTable.read(tmp_path).targets == ("depth",)
+    (tmp_path / "affinity.csv").unlink()
+    with pytest.raises(InputError, match=r"affinity\.csv cannot be read"):
+        TransfersTable.read(tmp_path)
+
+
+def test_rows_in_memory_are_checked_as_those_of_files():
+    row = Transfer("depth", 1, ("a",), "transfer", 0.5)
+    with pytest.raises(InputError, match="duplicate transfer a -> depth"):
+        TransfersTable.of([row, row])
+    with pytest.raises(InputError, match="it belongs to the unmeasured"):
+        TransfersTable((row, Transfer("depth", 1, ("b",), "transfer")))
+    with pytest.raises(InputError, match="the table has no transfer"):
+        TransfersTable(())
+    for affinity in (-0.1, float("inf"), float("nan")):
+        with pytest.raises(InputError, match="not a finite number of at least 0"):
+            Transfer("depth", 1, ("a",), "transfer", affinity)
 
 
 def test_unknown_tasks_are_named_with_a_hint(tmp_path):

@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from lightning_taskonomy.affinity import tournament, win_rate
 from lightning_taskonomy.errors import InputError
@@ -31,10 +34,37 @@ def test_tournament_is_the_loop(seed):
     assert win_rate(scores[0], scores[1]) == pytest.approx(expected[0, 1], abs=1e-15)
 
 
-def test_blocks_of_images_add_up():
-    scores = np.random.default_rng(0).integers(0, 9, (3, 20_000)).astype(np.float32)
-    expected = ((scores[0] < scores[1]) + 0.5 * (scores[0] == scores[1])).mean()
-    assert tournament(scores)[0, 1] == pytest.approx(expected, abs=1e-12)
+@pytest.mark.parametrize("images", [1, 15, 2047, 2048, 2049, 5000])
+def test_blocks_of_images_add_up(images):
+    generator = np.random.default_rng(images)
+    scores = generator.integers(0, 9, (5, images)).astype(np.float32)
+    scores[generator.random(scores.shape) < 0.2] = np.nan
+    ours, theirs = scores[:, None], scores[None]
+    both = (~np.isnan(ours) & ~np.isnan(theirs)).sum(axis=2)
+    wins = (ours < theirs).sum(axis=2) + 0.5 * (ours == theirs).sum(axis=2)
+    expected = np.divide(wins, both, out=np.full((5, 5), np.nan), where=both > 0)
+    np.testing.assert_array_equal(tournament(scores), expected)
+
+
+@settings(max_examples=60)
+@given(
+    hnp.arrays(
+        np.float32,
+        hnp.array_shapes(min_dims=2, max_dims=2, max_side=9),
+        elements=st.sampled_from([-0.0, 0.0, 1e-45, -3e38, 3e38, np.nan]) | st.floats(width=32),
+    )
+)
+def test_any_scores_are_compared_as_the_loop_does(scores):
+    expected = [[by_loop(a, b) for b in scores] for a in scores]
+    np.testing.assert_array_equal(tournament(scores), expected)
+
+
+def test_scores_need_not_lie_side_by_side():
+    scores = scores_with_holes_and_ties(3)
+    np.testing.assert_array_equal(tournament(np.asfortranarray(scores)), tournament(scores))
+    np.testing.assert_array_equal(tournament(np.repeat(scores, 2, axis=0)[::2]), tournament(scores))
+    assert tournament(np.empty((0, 5), np.float32)).shape == (0, 0)
+    assert np.isnan(tournament(np.empty((2, 0), np.float32))).all()
 
 
 def test_win_rates_of_a_pair_sum_to_one_and_only_the_order_of_scores_counts():

@@ -1,0 +1,36 @@
+"""Which tasks should be learned together: losses of networks of several tasks, and what can be read from them."""
+
+from lightning_taskonomy.affinity.groupings.approximations import (
+    early_correlation,
+    higher_order,
+    max_ratio_error,
+    overestimate,
+)
+from lightning_taskonomy.affinity.groupings.relationships import (
+    Agreement,
+    Relationships,
+    agreement,
+    relationships,
+    transfer_affinity,
+)
+from lightning_taskonomy.affinity.groupings.selection import idle, serving
+from lightning_taskonomy.affinity.groupings.significance import random_groupings
+from lightning_taskonomy.affinity.groupings.table import GroupingsTable, Network, NetworkKey
+
+__all__ = [
+    "Agreement",
+    "GroupingsTable",
+    "Network",
+    "NetworkKey",
+    "Relationships",
+    "agreement",
+    "early_correlation",
+    "higher_order",
+    "idle",
+    "max_ratio_error",
+    "overestimate",
+    "random_groupings",
+    "relationships",
+    "serving",
+    "transfer_affinity",
+]
