@@ -1,10 +1,25 @@
-"""What every solver returns."""
+"""What every solver is and returns."""
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
-__all__ = ["Solution"]
+__all__ = ["Solution", "Solver"]
+
+
+class Solver:
+    """A solver is its settings: attributes that are named as the constructor's parameters."""
+
+    def replace(self, **settings: Any) -> Self:
+        """The same solver but for some settings.
+
+        Args:
+            settings: By name; the others stay.
+
+        Raises:
+            InputError: A value is out of range.
+        """
+        return type(self)(**{**vars(self), **settings})
 
 
 @dataclass(frozen=True, kw_only=True)

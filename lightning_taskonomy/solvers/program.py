@@ -24,6 +24,11 @@ class Row:
     lower: float = -math.inf
     upper: float = math.inf
 
+    @classmethod
+    def excluding(cls, columns: NDArray[np.int64], chosen: NDArray[np.bool_]) -> "Row":
+        """All values of these columns but one: 1 where ``chosen``, else 0."""
+        return cls(columns, np.where(chosen, -1.0, 1.0), lower=1.0 - int(chosen.sum()))
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -88,8 +93,7 @@ class Program:
             chosen = answer.x[self.size - self.decisions :] > 0.5
             if accept(chosen):
                 return answer
-            columns = np.arange(self.size - self.decisions, self.size)
-            rows.append(Row(columns, np.where(chosen, -1.0, 1.0), lower=1.0 - int(chosen.sum())))
+            rows.append(Row.excluding(np.arange(self.size - self.decisions, self.size), chosen))
 
 
 def _by_mip(program: Program, objective: NDArray[np.float64], rows: list[Row], gap: float, seconds: float) -> Answer:

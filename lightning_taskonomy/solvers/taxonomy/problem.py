@@ -2,16 +2,34 @@
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lightning_taskonomy.affinity.table import Transfer, incidence
-from lightning_taskonomy.solvers.program import Program, Row
 
-__all__ = ["TaxonomyProblem"]
+__all__ = ["Edges", "TaxonomyProblem"]
+
+
+class Edges(NamedTuple):
+    """All edges of a problem in a row, targets one after another, the best edges of each first.
+
+    Args:
+        first: (T + 1,) where the edges of each target start.
+        values: (E,) what each contributes to the objective.
+        starts: (E + 1,) where the sources of each edge start.
+        needs: (N,) the sources of the edges.
+        unreached: What a target without an edge counts: less than all others can make up for.
+    """
+
+    first: NDArray[np.int64]
+    values: NDArray[np.float64]
+    starts: NDArray[np.int64]
+    needs: NDArray[np.int64]
+    unreached: float
 
 
 @dataclass(frozen=True)
@@ -54,10 +72,29 @@ class TaxonomyProblem:
             {target: importance.get(target, 1.0) for target in targets},
         )
 
+    def cover(self) -> "TaxonomyProblem":
+        """The same problem with all transfers alike: its best taxonomy is the cheapest there is."""
+        alike = {target: [replace(row, affinity=0.0) for row in rows] for target, rows in self.edges.items()}
+        return replace(self, edges={target: _undominated(rows, self.sources) for target, rows in alike.items()})
+
     @cached_property
     def needs(self) -> dict[str, NDArray[np.bool_]]:
         """Per target (E_t, S): which sources each edge needs."""
         return {target: incidence(rows, self.sources) for target, rows in self.edges.items()}
+
+    @cached_property
+    def flat(self) -> Edges:
+        """The edges as arrays."""
+        numbers = [self.value(target, row) for target, rows in self.edges.items() for row in rows]
+        position = {name: index for index, name in enumerate(self.sources)}
+        needs = [[position[name] for name in row.sources] for rows in self.edges.values() for row in rows]
+        return Edges(
+            np.cumsum([0, *map(len, self.edges.values())]),
+            np.array(numbers),
+            np.cumsum([0, *map(len, needs)]),
+            np.array([source for sources in needs for source in sources], dtype=np.int64),
+            -1.0 - math.fsum(map(self.best_value, self.edges)),
+        )
 
     def policy(self, chosen: NDArray[np.bool_]) -> dict[str, Transfer] | None:
         """The best transfer of every target from chosen sources (S,), ties as documented; None if one has none."""
@@ -93,42 +130,6 @@ class TaxonomyProblem:
         used = {name for transfer in (self.policy(chosen) or {}).values() for name in transfer.sources}
         kept: NDArray[np.bool_] = self.required | np.array([name in used for name in self.sources], dtype=bool)
         return kept
-
-    @cached_property
-    def performance(self) -> Row:
-        """The objective over all variables, edges first, then sources."""
-        numbers = [self.value(target, row) for target, rows in self.edges.items() for row in rows]
-        return Row(np.arange(len(numbers)), np.array(numbers))
-
-    @cached_property
-    def scale(self) -> float:
-        """What brings the largest contribution to 1000, so that the solvers' absolute tolerances are fine enough."""
-        largest = float(self.performance.coefficients.max())
-        return 1e3 / largest if largest > 0 else 1.0
-
-    @cached_property
-    def program(self) -> Program:
-        """The aggregated formulation, without budget and objective (see ``TaxonomySolver``)."""
-        count = sum(map(len, self.edges.values()))
-        program = Program(count + len(self.sources), len(self.sources))
-        start = 0
-        for needs in self.needs.values():
-            edges = np.arange(start, start + len(needs))
-            program.rows.append(Row(edges, np.ones(len(edges)), 1.0, 1.0))
-            for source in np.flatnonzero(needs.any(axis=0)):
-                using = edges[needs[:, source]]
-                program.rows.append(
-                    Row(np.append(using, count + source), np.append(np.ones(len(using)), -1.0), upper=0.0)
-                )
-            start += len(needs)
-        program.rows.extend(
-            Row(np.array([count + source]), np.ones(1), 1.0, 1.0) for source in np.flatnonzero(self.required)
-        )
-        return program
-
-    def over_sources(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(S,) numbers of sources as coefficients of all variables."""
-        return np.concatenate([np.zeros(self.program.size - len(self.sources)), values])
 
     @cached_property
     def tie_weights(self) -> NDArray[np.float64]:
