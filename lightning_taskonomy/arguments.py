@@ -22,6 +22,8 @@ _NOISE = (
     r" Subclass types expect one of: .*",
 )
 
+_PLAIN = {"list": "a list", "dict": "a mapping", "float": "a number", "int": "a whole number", "str": "text"}
+
 
 def show_log() -> None:
     """Shows what the library logs (a cache's size before it is written, damaged files) on standard error."""
@@ -41,12 +43,18 @@ def explained(message: str, parser: Any) -> str:
         parser: The jsonargparse parser whose options are the allowed ones.
     """
     text = " ".join(message.split())
+    given, wanted = re.search(r" Given value: (.*)", text), re.search(r"Subtypes: \[<class '[\w.]*?(\w+)'>", text)
     for noise in _NOISE:
         text = re.sub(noise, "", text)
     if absent := re.search(r"Expected a dot import path string: (\w+)", text):
         known = getattr(sys.modules["lightning_taskonomy"], "__all__", ())
+        if absent[1] in known:
+            return f"{text[: absent.start()]}{absent[1]} does not fit{f'; give a {wanted[1]}' if wanted else ''}"
         near = hint(absent[1], known) if difflib.get_close_matches(absent[1], known, 1, 0.5) else ""
         return f"{text[: absent.start()]}no class {absent[1]!r}{near or '; give its dotted path'}"
+    if typed := re.fullmatch(r"(.*?): (Expected a <class '\w+'>(?: - Expected a <class '\w+'>)*)", text):
+        types = [_PLAIN.get(name, name) for name in re.findall(r"'(\w+)'", typed[2])]
+        return f"{typed[1]} must be {' or '.join(types)}{f', not {given[1]}' if given else ''}"
     names = {option.lstrip("-") for option in _options(parser) if not option.endswith(("+", ".help"))}
     hints = [near for pattern in _UNKNOWN for name in re.findall(pattern, text) for near in _nearest(name, names)]
     hints = [name for name in dict.fromkeys(hints) if f"'{name}'" not in text]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Never
 from lightning_taskonomy.arguments import explained, show_log, stop
 from lightning_taskonomy.commands import commands
 from lightning_taskonomy.errors import InputError, hint, input_error
+from lightning_taskonomy.files import UnwritableError
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -61,7 +62,8 @@ def main(args: list[str] | None = None) -> int:
 
             print(__version__)
         else:
-            raise InputError(f"no command {' '.join(words[:2])!r}{hint(name, told)}")
+            given, longer = " ".join(words[:2]), [known for known in told if known.startswith(f"{name} ")]
+            raise InputError(f"no command {given!r}{hint(given, longer) or hint(name, told)}")
     except ValueError as error:
         bad = input_error(error)
         if bad is None:
@@ -70,9 +72,13 @@ def main(args: list[str] | None = None) -> int:
         print(f"error: {' '.join(text.split())}", file=sys.stderr)
         return 1
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            text = f"the disk is full ({error.filename}); free some and run the same command again"
+        elif isinstance(error, UnwritableError):
+            text = f"{error.filename} cannot be written ({error.strerror}); give another place"
+        else:
             raise
-        print(f"error: the disk is full ({error.filename}); free some and run the same command again", file=sys.stderr)
+        print(f"error: {text}", file=sys.stderr)
         return 1
     return 0
 

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import struct
 from pathlib import Path
 
@@ -92,6 +93,8 @@ def test_version(capsys):
 def test_an_unknown_command_is_one_line_with_a_hint(capsys):
     assert status("studi") == 1
     assert one_line(capsys) == "error: no command 'studi'; did you mean 'study'?"
+    assert status("solve", "taxonomi") == 1
+    assert one_line(capsys).startswith("error: no command 'solve taxonomi'; did you mean 'solve taxonomy'")
 
 
 @pytest.mark.parametrize("words", [["solve", "taxonomy"], ["report"], ["data", "render"], ["data", "check"]])
@@ -174,6 +177,35 @@ def test_a_budget_that_nothing_meets_is_one_line(table, capsys):
     assert status("solve", "taxonomy", "--transfers", table, "--budget", "0", "--json") == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
     assert "budget" in line
+
+
+@pytest.mark.parametrize("option", ["--out", "--report"])
+@pytest.mark.parametrize("kind", ["taxonomy", "grouping"])
+def test_a_place_that_cannot_be_written_is_one_line_before_solving(table, tmp_path, capsys, option, kind):
+    (tmp_path / "losses.tsv").write_text("cost\ta\tb\n1\t0.1\t0.2\n")
+    given = {"taxonomy": ["--transfers", table], "grouping": ["--validation", tmp_path / "losses.tsv"]}[kind]
+    place = {"--out": tmp_path, "--report": tmp_path / "losses.tsv"}[option]
+    assert status("solve", kind, *given, "--json", option, place) == 1
+    captured = capsys.readouterr()
+    assert re.fullmatch(rf"error: {place}\S* cannot be written \(.*\); give another place\n", captured.err)
+    assert not captured.out
+
+
+def test_a_task_that_may_not_be_named_is_one_line(table, capsys):
+    assert status("solve", "taxonomy", "--transfers", table, "--tasks=[depth, normals]") == 1
+    assert "task 'edges' is unknown" in one_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--budget", "abc"], 'Parser key "budget" must be a number, not abc'),
+        (["--solver", "GroupingSolver"], 'Parser key "solver": GroupingSolver does not fit; give a TaxonomySolver'),
+    ],
+)
+def test_a_wrong_value_exits_with_2_and_one_line(table, capsys, words, message):
+    assert status("solve", "taxonomy", "--transfers", table, *words) == 2
+    assert one_line(capsys) == f"error: {message}"
 
 
 def test_a_table_that_is_not_there_is_one_line(tmp_path, capsys):

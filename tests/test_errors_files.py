@@ -11,7 +11,7 @@ from jsonargparse import ArgumentParser
 from lightning_taskonomy import files
 from lightning_taskonomy.arguments import explained
 from lightning_taskonomy.errors import InputError, hint, input_error
-from lightning_taskonomy.files import atomic, write_bytes, write_json, write_text
+from lightning_taskonomy.files import UnwritableError, atomic, check_writable, write_bytes, write_json, write_text
 
 
 def test_hint_names_the_nearest():
@@ -87,6 +87,18 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [target]
 
 
+@pytest.mark.parametrize("place", ["folder", "file/below"])
+def test_a_place_that_cannot_be_written_is_named(tmp_path, place):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    for write in (check_writable, lambda path: write_text(path, "")):
+        with pytest.raises(UnwritableError) as caught:
+            write(tmp_path / place)
+        assert caught.value.filename == str(tmp_path / place)
+    check_writable(tmp_path / "new/file", None)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder", "new"]
+
+
 def test_json_and_bytes_come_back(tmp_path):
     write_json(tmp_path / "a.json", {"a": [1, 2.5, None], "b": "ü"})
     assert json.loads((tmp_path / "a.json").read_text()) == {"a": [1, 2.5, None], "b": "ü"}
@@ -104,6 +116,18 @@ def test_json_and_bytes_come_back(tmp_path):
         ("Value 'x'\n  is\n  no number", "Value 'x' is no number"),
         ("Expected a dot import path string: HRNetV", "no class 'HRNetV'; did you mean 'HRNetV2'?"),
         ("Expected a dot import path string: Qqqqq", "no class 'Qqqqq'; give its dotted path"),
+        (
+            """Key "solver": Does not validate against any of the Union subtypes Subtypes: [<class 'a.TaxonomySolver'>,
+            <class 'NoneType'>] Errors: - Expected a dot import path string: GroupingSolver
+            Given value type: <class 'str'> Given value: GroupingSolver""",
+            'Key "solver": GroupingSolver does not fit; give a TaxonomySolver',
+        ),
+        (
+            """Key "budget": Does not validate against any of the Union subtypes Subtypes: [list[float]]
+            Errors: - Expected a <class 'list'> - Expected a <class 'float'> - Expected a <class 'NoneType'>
+            Given value type: <class 'str'> Given value: abc""",
+            'Key "budget" must be a list or a number, not abc',
+        ),
     ],
 )
 def test_a_parsers_message_is_one_line_with_a_hint(message, expected):

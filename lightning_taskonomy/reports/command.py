@@ -21,9 +21,13 @@ def report(folder: Path) -> Path:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"{folder} is no folder; give the folder of a study")
+        raise InputError(f"{folder} is no folder; give the folder of a study (for a table: 'solve taxonomy --report')")
     if (folder / "affinity.csv").is_file():
         from lightning_taskonomy.reports.taxonomy import write_taxonomy_report
 
         return write_taxonomy_report(folder)
+    if (folder / "results.csv").is_file():
+        from lightning_taskonomy.reports.meta_transfer import write_meta_transfer_report
+
+        return write_meta_transfer_report(folder)
     raise InputError(f"{folder} is no finished study: affinity.csv is missing; run 'lightning-taskonomy study' first")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lightning_taskonomy.reports import figures
 from lightning_taskonomy.reports.html import Page
 from lightning_taskonomy.reports.study import StudyResults, Taxonomy
-from lightning_taskonomy.reports.words import join, label_share, labels_line, percent, policy_line, readable
+from lightning_taskonomy.reports.words import join, label_share, labels_line, percent, policy_line, readable, whole
 
 __all__ = ["answer", "gain_quality", "headline", "labels", "taxonomies", "telling"]
 
@@ -46,7 +46,7 @@ def answer(page: Page, results: StudyResults) -> None:
     if not results.taxonomies:
         page.text("The study solved no taxonomy: solutions.json is empty.")
         return
-    chosen = headline(results.taxonomies)
+    chosen = results.chosen or headline(results.taxonomies)
     share = label_share(chosen, results.costs)
     lines = [
         f"With a budget of {chosen.budget:g}, train {join([readable(s) for s in chosen.sources])} with all labels."
@@ -67,15 +67,16 @@ def answer(page: Page, results: StudyResults) -> None:
         "transfers. Quality: the same against the task's own fully supervised network; 50 % is on a par."
     )
     if chosen.random_gain is not None and chosen.mean_gain is not None:
-        odds = "" if chosen.p_value is None else f" (p = {chosen.p_value:.2g})"
+        odds = "" if chosen.p_value is None else f"; by the objective, p = {chosen.p_value:.2g}"
         page.text(
             f"Random taxonomies of the same budget reach a mean gain of {percent(chosen.random_gain.middle)} "
-            f"({percent(chosen.random_gain.low)} to {percent(chosen.random_gain.high)} for nine in ten){odds}."
+            f"({percent(chosen.random_gain.low)} to {percent(chosen.random_gain.high)} for nine in ten{odds})."
         )
-    page.text(
-        f"This is the budget from which on more budget pays less, at order {chosen.max_order} or below; every other "
-        "budget follows."
-    )
+    if results.chosen is None:
+        page.text(
+            f"This is the budget from which on more budget pays less, at order {chosen.max_order} or below; every "
+            "other budget follows."
+        )
     page.figure(_graph(chosen, results), "answer-graph", alt=_in_words(chosen), caption=_GRAPH)
 
 
@@ -84,7 +85,7 @@ def taxonomies(page: Page, results: StudyResults) -> None:
     if not results.taxonomies:
         page.text("None: solutions.json is empty.")
         return
-    drawn = telling(results.taxonomies)
+    drawn = telling(results.taxonomies, results.chosen)
     some = len(drawn) < len(results.taxonomies)
     page.figure(
         figures.taxonomy_grid(
@@ -98,7 +99,7 @@ def taxonomies(page: Page, results: StudyResults) -> None:
     ordered = sorted(results.taxonomies, key=lambda t: (t.max_order, t.budget))
     header = ("order ≤", "budget", "trained fully", "by transfer", "mean gain", "mean quality", "objective", "proven")
     rows = [
-        (t.max_order, _whole(t.budget), _trained(t, results), len(t.transfers), t.mean_gain, t.mean_quality, *more)
+        (t.max_order, whole(t.budget), _trained(t, results), len(t.transfers), t.mean_gain, t.mean_quality, *more)
         for t in ordered
         for more in [(t.objective, t.proven, t.seconds)]
     ]
@@ -110,36 +111,38 @@ def taxonomies(page: Page, results: StudyResults) -> None:
             "policies",
             ("order ≤", "budget", "target", "solved by", "sources", "affinity", "gain", "quality"),
             [
-                (t.max_order, _whole(t.budget), c.target, c.kind, ";".join(c.sources), c.affinity, c.gain, c.quality)
+                (t.max_order, whole(t.budget), c.target, c.kind, ";".join(c.sources), c.affinity, c.gain, c.quality)
                 for t in ordered
                 for c in t.policy
             ],
             caption="How every target is solved.",
         )
+    chosen = results.chosen or headline(results.taxonomies)
     alike: dict[object, list[Taxonomy]] = {}
-    for taxonomy in sorted(drawn, key=lambda t: (t.max_order, t.budget)):
-        alike.setdefault((taxonomy.max_order, taxonomy.sources, taxonomy.policy), []).append(taxonomy)
-    with page.details(f"Taxonomies in full ({len(alike)})"):
+    for taxonomy in sorted((t for t in drawn if t.max_order == chosen.max_order), key=lambda t: t.budget):
+        alike.setdefault((taxonomy.sources, taxonomy.policy), []).append(taxonomy)
+    alike.pop((chosen.sources, chosen.policy), None)  # stands above
+    title = f"Other budgets in full, order ≤ {chosen.max_order} ({len(alike)})"
+    with page.details(title) if alike else nullcontext():
         for same in alike.values():
-            budgets = join([f"{t.budget:g}" for t in same])
-            with page.details(f"Budget {budgets}, order ≤ {same[0].max_order}"):
+            with page.details(f"Budget {join([f'{t.budget:g}' for t in same])}"):
                 name = f"taxonomy-budget{same[0].budget:g}-order{same[0].max_order}".replace(".", "_")
                 page.figure(_graph(same[0], results), name, alt=_in_words(same[0]), caption=_GRAPH)
 
 
-def telling(solved: Sequence[Taxonomy]) -> list[Taxonomy]:
+def telling(solved: Sequence[Taxonomy], chosen: Taxonomy | None = None) -> list[Taxonomy]:
     """The taxonomies to draw where there are too many: six budgets at most, evenly, and the least and greatest order.
 
-    The headline's budget is among them.
+    The budget of the chosen one is among them; the headline's if none was chosen.
     """
     budgets = sorted({t.budget for t in solved})
     if len(budgets) > _BUDGETS:
         even = np.linspace(0, len(budgets) - 1, _BUDGETS).round().astype(int)
-        chosen = [budgets[place] for place in even]
-        wanted = headline(solved).budget
-        nearest = min(range(_BUDGETS), key=lambda place: abs(chosen[place] - wanted))
-        chosen[nearest] = wanted
-        budgets = chosen
+        drawn = [budgets[place] for place in even]
+        wanted = (chosen or headline(solved)).budget
+        nearest = min(range(_BUDGETS), key=lambda place: abs(drawn[place] - wanted))
+        drawn[nearest] = wanted
+        budgets = drawn
     orders = sorted({t.max_order for t in solved})
     orders = orders if len(orders) <= 3 else [orders[0], orders[1], orders[-1]]
     return [t for t in solved if t.budget in budgets and t.max_order in orders]
@@ -150,16 +153,17 @@ def gain_quality(page: Page, results: StudyResults) -> None:
     if not results.taxonomies:
         page.text("None: solutions.json is empty.")
         return
-    drawn = telling(results.taxonomies)
+    drawn = telling(results.taxonomies, results.chosen)
     orders = {min(t.max_order for t in drawn), max(t.max_order for t in drawn)}
     budgets = sorted({t.budget for t in drawn})
-    shape = len(results.targets), len(budgets)
+    targets = results.targets
+    shape = len(targets), len(budgets)
     gain: dict[int, NDArray[np.float64]] = {order: np.full(shape, np.nan) for order in orders}
     quality = {order: np.full(shape, np.nan) for order in orders}
     for taxonomy in drawn:
         for choice in taxonomy.policy:
-            if taxonomy.max_order in orders and choice.target in results.targets:
-                place = results.targets.index(choice.target), budgets.index(taxonomy.budget)
+            if taxonomy.max_order in orders and choice.target in targets:
+                place = targets.index(choice.target), budgets.index(taxonomy.budget)
                 gain[taxonomy.max_order][place] = np.nan if choice.gain is None else choice.gain
                 quality[taxonomy.max_order][place] = np.nan if choice.quality is None else choice.quality
     page.figure(
@@ -169,7 +173,7 @@ def gain_quality(page: Page, results: StudyResults) -> None:
         caption="The dotted line is on a par with the reference.",
     )
     page.figure(
-        figures.gain_quality(gain, quality, tasks=results.targets, budgets=budgets, families=results.families),
+        figures.gain_quality(gain, quality, tasks=targets, budgets=budgets, families=results.families),
         "gain-quality",
         alt="Gain and quality of every target by budget; policies.csv holds the numbers.",
         caption="Per target and budget. Red loses on every test image, white is on a par, blue wins on every one.",
@@ -199,7 +203,7 @@ def labels(page: Page, results: StudyResults) -> None:
             "labels",
             ("order ≤", "budget", "trained fully", "by transfer", "labels used", "mean gain", "mean quality"),
             [
-                (t.max_order, _whole(t.budget), len(t.sources), len(t.transfers), s, t.mean_gain, t.mean_quality)
+                (t.max_order, whole(t.budget), len(t.sources), len(t.transfers), s, t.mean_gain, t.mean_quality)
                 for t, s in known
             ],
             caption="Labels used: share of those that training every target fully needs.",
@@ -210,11 +214,6 @@ def _graph(taxonomy: Taxonomy, results: StudyResults) -> Figure:
     return figures.taxonomy_graph(
         taxonomy, families=results.families, source_only=results.source_only, tasks=list(results.tasks)
     )
-
-
-def _whole(number: float) -> float | int:
-    """A whole number as one."""
-    return number if number % 1 else int(number)
 
 
 def _trained(taxonomy: Taxonomy, results: StudyResults) -> str:

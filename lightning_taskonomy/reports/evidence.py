@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_taskonomy.affinity.tree import similarity_tree
+from lightning_taskonomy.affinity.tree import linkage_agreement, similarity_tree
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.pictures import colorize, value_range
 from lightning_taskonomy.reports import figures
@@ -19,16 +19,20 @@ __all__ = [
     "affinity", "beyond", "configuration", "control", "costs", "failures", "predictions", "sanity", "similarity",
 ]  # fmt: skip
 
+BOOTSTRAP = 1000
+"""Trees that the support of the similarity tree's nodes is counted over."""
+
 
 def affinity(page: Page, results: StudyResults) -> None:
     """The first-order affinities before and after normalisation."""
     sources = [*dict.fromkeys(s for s in results.tasks if s in results.table.sources), "task-specific"]
-    shape = (len(results.targets), len(sources))
+    targets = results.targets
+    shape = (len(targets), len(sources))
     after, before = np.full(shape, np.nan), np.full(shape, np.nan)
     for row in results.table.candidates:
-        if row.order == 1:
+        if row.order == 1 and row.target in targets:
             column = sources.index("task-specific" if row.kind == "task_specific" else row.sources[0])
-            place = results.targets.index(row.target), column
+            place = targets.index(row.target), column
             after[place] = np.nan if row.affinity is None else row.affinity
             before[place] = results.losses.get(row.key, np.nan)
     total = np.nansum(after, axis=1, keepdims=True)
@@ -36,20 +40,20 @@ def affinity(page: Page, results: StudyResults) -> None:
     has_losses = bool(np.isfinite(before).any())
     page.figure(
         figures.affinity_matrix(
-            before if has_losses else None, shown, targets=results.targets, sources=sources, families=results.families
+            before if has_losses else None, shown, targets=targets, sources=sources, families=results.families
         ),
         "affinity",
         alt="First-order affinities of every target and source; affinity-first-order.csv holds the numbers.",
         caption="First-order transfers, dark is better. Affinities are rescaled to sum 1 over the sources shown; "
         "hatched: not measured.",
     )
-    if not has_losses:
+    if not has_losses and results.chosen is None:
         page.text("The matrix before normalisation is not here: the study left no losses.csv with mean scores.")
     with page.details("First-order affinities in numbers"):
         page.table(
             "affinity-first-order",
             ("target", *sources),
-            [(t, *map(float, row)) for t, row in zip(results.targets, after, strict=True)],
+            [(t, *map(float, row)) for t, row in zip(targets, after, strict=True)],
             caption="Affinities as measured, before rescaling.",
         )
     if results.table.unmeasured:
@@ -60,18 +64,30 @@ def affinity(page: Page, results: StudyResults) -> None:
 def similarity(page: Page, results: StudyResults) -> None:
     """The tree of tasks by what they transfer to."""
     try:
-        tree = similarity_tree(results.table)
+        tree = similarity_tree(results.table, bootstrap=BOOTSTRAP)
     except InputError as reason:
         page.text(f"Not here: {reason}.")
         return
     faithful = "" if np.isnan(tree.cophenetic) else f" Cophenetic correlation {tree.cophenetic:.2f}."
     page.figure(
-        figures.dendrogram(tree.linkage, tree.names, families=results.families),
+        figures.dendrogram(tree.linkage, tree.names, families=results.families, support=tree.support),
         "similarity",
         alt=f"Dendrogram of the tasks; from top to bottom: {', '.join(map(readable, reversed(tree.order)))}.",
         caption="Tasks that help the same targets stand together: agglomerative clustering of the columns of the "
-        f"first-order affinity matrix (Ward, on logarithms).{faithful}",
+        f"first-order affinity matrix (Ward, on logarithms).{faithful} At a node: in how many per cent of "
+        f"{BOOTSTRAP:,} trees, each of as many targets drawn with replacement, the same tasks stand together.",
     )
+    with page.details("Other ways to build the tree"):
+        page.table(
+            "linkages",
+            ("linkage", "columns", "cophenetic correlation", "agreement with this tree"),
+            [
+                (way.linkage, "logarithms" if way.logarithm else "as measured", way.cophenetic, way.agreement)
+                for way in linkage_agreement(results.table)
+            ],
+            caption="The paper does not state its linkage. Cophenetic correlation: how faithful a tree is to distances "
+            "between its columns. Agreement: the correlation of the distances in both trees.",
+        )
 
 
 def sanity(page: Page, results: StudyResults) -> None:

@@ -144,7 +144,7 @@ class Page:
         buffer = io.StringIO(newline="")
         writer = csv.writer(buffer, lineterminator="\n")
         writer.writerow(header)
-        writer.writerows(["" if cell is None else cell for cell in row] for row in rows)
+        writer.writerows(["" if cell is None or cell != cell else cell for cell in row] for row in rows)
         write_text(self.folder / f"{name}.csv", buffer.getvalue())
         numeric = [all(isinstance(row[i], int | float | None) for row in rows) for i in range(len(header))]
         marks = [' class="number"' if flag else "" for flag in numeric]

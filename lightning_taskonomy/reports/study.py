@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lightning_taskonomy.affinity.table import TransferKey, TransfersTable
 from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.reports.families import families
 from lightning_taskonomy.tasks import Family, Task, TaskKind, catalog
 
 __all__ = ["OPTIONAL", "REQUIRED", "STAGES", "Band", "Choice", "StudyResults", "TaskInfo", "Taxonomy", "read_study"]
@@ -120,7 +121,10 @@ class TaskInfo:
 
 @dataclass(frozen=True)
 class StudyResults:
-    """Everything a study left; an optional file that is not there is empty here and named in ``absent``."""
+    """Everything a study left; an optional file that is not there is empty here and named in ``absent``.
+
+    ``chosen`` is the taxonomy that was asked for; a study asks for none and its report recommends one.
+    """
 
     folder: Path
     table: TransfersTable
@@ -136,6 +140,7 @@ class StudyResults:
     absent: tuple[str, ...] = ()
     stages: Mapping[str, tuple[list[str], list[list[str | float]]]] = field(default_factory=dict)
     spearman: float | None = None
+    chosen: Taxonomy | None = None
 
     @property
     def families(self) -> dict[str, str]:
@@ -145,8 +150,8 @@ class StudyResults:
     @property
     def targets(self) -> list[str]:
         """Tasks that were targets, family by family."""
-        named = set(self.table.targets)
-        return [name for name in self.tasks if name in named]
+        others = set(self.source_only)
+        return [name for name in self.tasks if name not in others]
 
     @property
     def source_only(self) -> list[str]:
@@ -278,7 +283,7 @@ def _losses(path: Path) -> dict[TransferKey, float]:
 
 
 def _tasks(path: Path, table: TransfersTable) -> dict[str, TaskInfo]:
-    """Tasks of the study by family; names alone, from the table, where ``tasks.json`` is absent."""
+    """Tasks of the study by family; where ``tasks.json`` is absent, by the names in the table alone."""
     told = {
         name: TaskInfo(
             name,
@@ -293,7 +298,8 @@ def _tasks(path: Path, table: TransfersTable) -> dict[str, TaskInfo]:
     }
     names = dict.fromkeys((*told, *table.targets, *table.sources))
     order = {family.value: rank for rank, family in enumerate(Family)}
-    found = [told.get(name, TaskInfo(name)) for name in names]
+    known = families(names)
+    found = [told.get(name, TaskInfo(name, known.get(name, ""))) for name in names]
     return {task.name: task for task in sorted(found, key=lambda t: order.get(t.family, len(order)))}
 
 

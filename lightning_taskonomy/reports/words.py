@@ -6,7 +6,7 @@ from typing import Any
 from lightning_taskonomy.reports.figures.style import readable
 from lightning_taskonomy.reports.study import Taxonomy
 
-__all__ = ["join", "label_share", "labels_line", "percent", "policy_line", "readable"]
+__all__ = ["join", "label_share", "labels_line", "percent", "policy_line", "readable", "whole"]
 
 
 def join(names: Sequence[str]) -> str:
@@ -19,6 +19,11 @@ def join(names: Sequence[str]) -> str:
 def percent(share: float) -> str:
     """A share of 0 to 1 as a percentage."""
     return f"{100 * share:.0f} %"
+
+
+def whole(number: float) -> float | int:
+    """A whole number as one."""
+    return number if number % 1 else int(number)
 
 
 def policy_line(taxonomy: Taxonomy) -> str:

@@ -79,7 +79,6 @@ def test_taxonomy_graph_draws_every_transfer_once_per_source():
     edges = {p.get_gid(): p for p in figure.findobj(PathPatch) if (p.get_gid() or "").startswith("edge:")}
     assert set(edges) == {"edge:depth:normals", "edge:depth:scene", "edge:edges:scene"}
     assert matplotlib.colors.same_color(edges["edge:edges:scene"].get_edgecolor()[:3], FAMILY_COLORS["2D"])
-    assert edges["edge:depth:normals"].get_linestyle() != edges["edge:depth:scene"].get_linestyle()
     assert edges["edge:depth:normals"].get_linewidth() > edges["edge:depth:scene"].get_linewidth()
     words = texts(figure)
     assert {"trained with all labels (2)", "solved by transfer (2)", "not used (1)", "jigsaw", "0.70", "0.10"} <= set(
@@ -106,6 +105,23 @@ def test_taxonomy_graph_of_26_tasks_has_no_overlapping_labels():
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
     width, height = figure.canvas.get_width_height()
     assert all(b.x0 >= 0 and b.x1 <= width and b.y0 >= 0 and b.y1 <= height for b in boxes)
+
+
+def test_taxonomy_graph_has_room_for_long_names():
+    long = "a_task_with_a_name_that_is_longer_than_any_other_one"
+    policy = (Choice("short", ("short",), 1, "task_specific", gain=0.9), Choice(long, ("short",), 1, "transfer"))
+    for sources in (("short",), (f"{long}_too",)):
+        figure = figures.taxonomy_graph(Taxonomy(1, 1, sources, policy))
+        figure.canvas.draw()
+        boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+        assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+        assert all(box.x0 >= 0 and box.x1 <= figure.canvas.get_width_height()[0] for box in boxes)
+
+
+def test_taxonomy_graph_of_few_targets_counts_what_is_not_used():
+    tasks = [*FAMILIES, *(f"other_{i}" for i in range(20))]
+    words = texts(figures.taxonomy_graph(taxonomy(), families=FAMILIES, tasks=tasks))
+    assert "not used (21)" in words and "other 3" not in words
 
 
 def test_taxonomy_grid_has_a_place_per_budget_and_order():
@@ -208,3 +224,33 @@ def test_figures_leave_the_user_s_settings_alone():
 
 def test_text_is_black_on_light_and_white_on_dark():
     assert text_on(1, 1, 0.8) == "#000000" and text_on(0.1, 0, 0.2) == "#ffffff"
+
+
+def test_dendrogram_writes_support_at_its_node_but_not_at_the_root():
+    links = linkage(np.array([[0.0], [1.0], [5.0], [7.5]]), "average")
+    figure = figures.dendrogram(links, ["a", "b", "c", "d"], support=[0.97, 0.4, 1.0])
+    marks = {t.get_text(): t.xy for t in figure.axes[0].texts if hasattr(t, "xy")}
+    places = {t.get_text(): t.get_position()[1] for t in figure.axes[0].texts if not hasattr(t, "xy")}
+    assert set(marks) == {"97", "40"}
+    assert marks["97"] == (links[0, 2], (places["a"] + places["b"]) / 2)
+    assert marks["40"] == (links[1, 2], (places["c"] + places["d"]) / 2)
+    with pytest.raises(InputError, match="support"):
+        figures.dendrogram(links, ["a", "b", "c", "d"], support=[0.5])
+
+
+def test_wheels_of_26_tasks_keep_rings_apart():
+    names = [f"task{i}" for i in range(26)]
+    everything = Taxonomy(26, 1, tuple(names), tuple(Choice(n, (n,), 1, "task_specific") for n in names))
+    figure = figures.taxonomy_grid([everything], tasks=names)
+    figure.canvas.draw()
+    axis = figure.axes[0]
+    rings = [line for line in axis.lines if line.get_markerfacecolor() == "none"]
+    places = axis.transData.transform([line.get_xydata()[0] for line in rings])
+    gaps = np.linalg.norm(places[:, None] - places, axis=-1)[~np.eye(26, dtype=bool)]
+    assert len(rings) == 26 and gaps.min() > (rings[0].get_markersize() + 1) * figure.dpi / 72
+
+
+def test_budget_curves_that_coincide_show_their_marks_in_turns():
+    solved = [taxonomy(budget, order) for budget in range(1, 20) for order in (1, 2)]
+    lines = [line for line in figures.budget_curves(solved).axes[0].lines if line.get_label().startswith("taxonomy")]
+    assert [line.get_markevery() for line in lines] == [(0, 2), (1, 2)]

@@ -88,6 +88,7 @@ def test_the_page_has_every_section_and_says_what_to_train(page):
         "mean gain" in words and "mean quality" in words and "labels that training all 9 targets fully takes" in words
     )
     assert "Not here" not in words
+    assert "for nine in ten; by the objective, p = 0.001)." in words
 
 
 def test_foreign_text_is_escaped(finished, page):

@@ -2,11 +2,20 @@
 
 from lightning_taskonomy.reports.figures.curves import budget_curves, labels_saved, seed_spread
 from lightning_taskonomy.reports.figures.graphs import dendrogram, taxonomy_graph, taxonomy_grid
+from lightning_taskonomy.reports.figures.grouping import (
+    Chosen,
+    approximation_scatter,
+    chosen_networks,
+    grouping_curves,
+    relationship_matrices,
+)
 from lightning_taskonomy.reports.figures.matrices import affinity_matrix, gain_quality
+from lightning_taskonomy.reports.figures.meta_transfer import error_reductions, variation_panels
 from lightning_taskonomy.reports.figures.qualitative import qualitative
 from lightning_taskonomy.reports.figures.style import to_png, to_svg
 
 __all__ = [
-    "affinity_matrix", "budget_curves", "dendrogram", "gain_quality", "labels_saved", "qualitative", "seed_spread",
-    "taxonomy_graph", "taxonomy_grid", "to_png", "to_svg",
+    "Chosen", "affinity_matrix", "approximation_scatter", "budget_curves", "chosen_networks", "dendrogram",
+    "error_reductions", "gain_quality", "grouping_curves", "labels_saved", "qualitative", "relationship_matrices",
+    "seed_spread", "taxonomy_graph", "taxonomy_grid", "to_png", "to_svg", "variation_panels",
 ]  # fmt: skip

@@ -8,13 +8,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.reports.figures.style import GREY, INK, MUTED, new_figure, order_style, styled
+from lightning_taskonomy.reports.figures.style import (
+    GREY,
+    INK,
+    LINE_MARKERS,
+    MUTED,
+    SERIES_COLORS,
+    line_style,
+    new_figure,
+    styled,
+)
 from lightning_taskonomy.reports.study import Taxonomy
 
 __all__ = ["budget_curves", "labels_saved", "seed_spread"]
-
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
-_MARKERS = ("o", "s", "^", "D")
 
 
 @styled
@@ -31,17 +37,19 @@ def budget_curves(taxonomies: Sequence[Taxonomy]) -> Figure:
         raise InputError("no taxonomy to draw; give at least one")
     figure = new_figure(9.2, 3.5)
     axes = figure.subplots(1, 2, sharey=True)
+    orders = sorted({t.max_order for t in taxonomies})
     for axis, name, title in zip(axes, ("gain", "quality"), ("Mean gain", "Mean quality"), strict=True):
         _band(axis, taxonomies, name)
-        for index, order in enumerate(sorted({t.max_order for t in taxonomies})):
+        for index, order in enumerate(orders):
             points = [(t.budget, getattr(t, f"mean_{name}")) for t in taxonomies if t.max_order == order]
             points = sorted(p for p in points if p[1] is not None)
             axis.plot(
                 *zip(*points, strict=True) if points else ([], []),
-                color=_COLORS[index % 4],
-                ls=order_style(index + 1)[0],
-                marker=_MARKERS[index % 4],
+                color=SERIES_COLORS[index % 4],
+                ls=line_style(index),
+                marker=LINE_MARKERS[index % 4],
                 ms=5,
+                markevery=(index, len(orders)) if len(points) > 12 else None,  # curves that coincide show in turns
                 lw=1.8,
                 label=f"taxonomy, order ≤ {order}",
             )
@@ -74,12 +82,12 @@ def labels_saved(points: Sequence[tuple[float, float, float, str]], *, reference
         axis.plot(
             [p[0] for p in line],
             [p[1] for p in line],
-            marker=_MARKERS[index % 4],
+            marker=LINE_MARKERS[index % 4],
             ms=5,
             lw=1.8,
             label=name,
-            color=_COLORS[index % 4],
-            ls=order_style(index + 1)[0],
+            color=SERIES_COLORS[index % 4],
+            ls=line_style(index),
         )
         if index == 0:
             apart = [p for i, p in enumerate(line) if i == 0 or p[0] - line[i - 1][0] > 0.02]
@@ -125,7 +133,7 @@ def seed_spread(
     figure = new_figure(8.0, 0.34 * len(groups) * max(len(series), 1) + 1.3)
     axis = figure.subplots()
     for index, name in enumerate(series):
-        color = (*_COLORS[:1], GREY, *_COLORS[1:])[index % 5]
+        color = (*SERIES_COLORS[:1], GREY, *SERIES_COLORS[1:])[index % 5]
         for row, group in enumerate(groups.values()):
             values = np.asarray(group.get(name, ()), float)
             values = values[np.isfinite(values)]

@@ -1,11 +1,14 @@
 """Taxonomies as graphs (Fig. 8 of Taskonomy, CVPR 2018) and the similarity tree of tasks (Fig. 13)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch, PathPatch
 from matplotlib.path import Path as Curve
@@ -20,14 +23,34 @@ from lightning_taskonomy.reports.figures.style import (
     INK,
     MUTED,
     new_figure,
-    order_style,
+    order_width,
     readable,
     styled,
     text_on,
 )
 from lightning_taskonomy.reports.study import Taxonomy
 
-__all__ = ["dendrogram", "taxonomy_graph", "taxonomy_grid"]
+__all__ = ["dendrogram", "taxonomy_graph", "taxonomy_grid", "untangled"]
+
+_UNIT = 9.4 / 13.6
+"""Inches of a unit across a taxonomy's graph."""
+
+
+def untangled(left: Sequence[str], reads: Mapping[str, Sequence[str]]) -> tuple[list[str], list[str]]:
+    """Two columns in an order with few crossings: each name near the mean place of those it is joined to.
+
+    Args:
+        left: Names on the left, in the order in which equal ones stand; those that nobody reads come last.
+        reads: Per name on the right those on the left that it is joined to; in the order in which equal ones stand.
+    """
+    left, right = list(left), list(reads)
+    joined = {name: [other for other in right if name in reads[other]] for name in left}
+    for _ in range(6):
+        where = {name: row / max(len(left) - 1, 1) for row, name in enumerate(left)}
+        right.sort(key=lambda name: np.mean([where[other] for other in reads[name] if other in where] or [0.5]))
+        where = {name: row / max(len(right) - 1, 1) for row, name in enumerate(right)}
+        left.sort(key=lambda name: np.mean([where[other] for other in joined[name]] or [2.0]))
+    return left, right
 
 
 @styled
@@ -40,9 +63,9 @@ def taxonomy_graph(
 ) -> Figure:
     """One taxonomy: the tasks to train fully on the left, ringed; the tasks solved by transfer on the right.
 
-    A curve runs from each source to the target that reads it, in the colour of the source's family; its style tells
-    the order of the transfer. Beside every target stand its gain and quality. Tasks that are neither trained nor
-    targets are dimmed below the sources; so is every source-only task.
+    A curve runs from each source to the target that reads it, in the colour of the source's family; the higher the
+    order of the transfer, the thinner. Beside every target stand its order, gain and quality. Tasks that are neither
+    trained nor targets are dimmed below the sources; so is every source-only task.
 
     Args:
         taxonomy: What the solver returned.
@@ -54,34 +77,34 @@ def taxonomy_graph(
     chosen = set(taxonomy.sources)
     transfers = [choice for choice in taxonomy.policy if choice.kind != "task_specific"]
     alone = {choice.target: choice for choice in taxonomy.policy if choice.kind == "task_specific"}
-    left = sorted(chosen, key=lambda t: (_rank(families.get(t, "")), t))
-    for _ in range(4):
-        places = {task: row / max(len(left) - 1, 1) for row, task in enumerate(left)}
-        transfers.sort(key=lambda c: (np.mean([places.get(s, 0.5) for s in c.sources] or [0.5]), c.target))
-        reads: dict[str, list[float]] = {task: [] for task in left}
-        for row, choice in enumerate(transfers):
-            for source in choice.sources:
-                reads.setdefault(source, []).append(row / max(len(transfers) - 1, 1))
-        left.sort(key=lambda t: (float(np.mean(reads[t])) if reads[t] else 2.0, _rank(families.get(t, "")), t))
+    policy = {choice.target: choice for choice in sorted(transfers, key=lambda c: c.target)}
+    left, right = untangled(
+        sorted(chosen, key=lambda t: (_rank(families.get(t, "")), t)), {t: c.sources for t, c in policy.items()}
+    )
+    transfers = [policy[target] for target in right]
     known = list(tasks) if tasks is not None else []
     unused = [t for t in known if t not in chosen and t not in {c.target for c in taxonomy.policy}]
 
-    rows = max(len(left) + (len(unused) + 1.2 if unused else 0), len(transfers), 3)
-    figure = new_figure(9.4, 0.31 * rows + 1.7)
+    listed = unused if len(unused) <= 2 * max(len(left), len(transfers)) else []  # the graph is not about them
+    below = len(listed) + 1.2 if unused else 0
+    rows = max(len(left) + below, len(transfers), 3)
+    start = min(-4.4, -1.4 - _width([*left, *listed]))
+    order_at = max(6.95, 4.8 + _width(right))
+    end = order_at + 2.25
+    figure = new_figure(_UNIT * (end - start), 0.31 * rows + 1.7)
     axis = figure.subplots()
-    axis.set_xlim(-4.4, 9.2)
+    axis.set_xlim(start, end)
     axis.set_ylim(rows - 0.2, -1.5)
     axis.axis("off")
-    left_rows = rows - (len(unused) + 1.2 if unused else 0)
+    left_rows = rows - below
     y_left = dict(zip(left, _spread(len(left), left_rows), strict=True))
     y_right = {c.target: y for c, y in zip(transfers, _spread(len(transfers), rows), strict=True)}
     axis.text(0, -1.0, f"trained with all labels ({len(left)})", ha="right", weight="bold")
     if transfers:
         axis.text(4, -1.0, f"solved by transfer ({len(transfers)})", ha="left", weight="bold")
-    for x, title in ((7.72, "gain"), (8.62, "quality")):
+    for x, title in ((order_at, "order"), (order_at + 0.8, "gain"), (order_at + 1.67, "quality")):
         axis.text(x, -1.0, title, ha="center", fontsize=8)
     for choice in transfers:
-        style, width = order_style(choice.order)
         for source in choice.sources:
             if source in y_left:
                 ends = (0.3, y_left[source]), (3.75, y_right[choice.target])
@@ -90,8 +113,7 @@ def taxonomy_graph(
                     PathPatch(
                         curve,
                         fill=False,
-                        ls=style,
-                        lw=width,
+                        lw=order_width(choice.order),
                         alpha=0.85,
                         zorder=1,
                         capstyle="butt",
@@ -104,17 +126,18 @@ def taxonomy_graph(
         _node(axis, 0, y, families.get(task, ""), ring=True, dim=dim)
         axis.text(-0.4, y, readable(task), ha="right", va="center", alpha=0.65 if dim else 1.0)
         if task in alone and alone[task].gain is not None:
-            axis.text(-4.35, y, f"gain {alone[task].gain:.2f}", ha="left", va="center", fontsize=7.5, alpha=0.75)
+            axis.text(start + 0.05, y, f"gain {alone[task].gain:.2f}", ha="left", va="center", fontsize=7.5, alpha=0.75)
     for choice in transfers:
         y = y_right[choice.target]
         _node(axis, 4, y, families.get(choice.target, ""), ring=False)
         axis.text(4.3, y, readable(choice.target), ha="left", va="center")
-        for x, value in ((7.72, choice.gain), (8.62, choice.quality)):
+        axis.text(order_at, y, str(choice.order), ha="center", va="center", fontsize=8)
+        for x, value in ((order_at + 0.8, choice.gain), (order_at + 1.67, choice.quality)):
             _cell(axis, x, y, value)
     if unused:
         top = left_rows + 0.4
         axis.text(0, top, f"not used ({len(unused)})", ha="right", va="center", color=MUTED, fontsize=8)
-        for index, task in enumerate(unused):
+        for index, task in enumerate(listed):
             _node(axis, 0, top + 0.9 + index, families.get(task, ""), ring=False, dim=True)
             axis.text(-0.4, top + 0.9 + index, readable(task), ha="right", va="center", alpha=0.55)
     _settle(axis)
@@ -148,9 +171,10 @@ def taxonomy_grid(
     ordered = sorted(tasks, key=lambda t: (_rank(families.get(t, "")), t))
     budgets = sorted({t.budget for t in taxonomies})
     orders = sorted({t.max_order for t in taxonomies})
-    lines = -(-len(budgets) // 6)
+    crowded = len(tasks) > 18
+    lines = -(-len(budgets) // (3 if crowded else 6))
     columns = -(-len(budgets) // lines)
-    side = (2.2 if len(tasks) > 12 else 1.9) * (0.9 if columns > 5 else 1.0)
+    side = 2.7 if crowded else (2.2 if len(tasks) > 12 else 1.9) * (0.9 if columns > 5 else 1.0)
     figure = new_figure(side * columns + 2.2, max(side * 1.08 * lines * len(orders) + 0.1, 0.175 * len(tasks) + 0.7))
     axis = figure.subplots()
     axis.axis("off")
@@ -184,7 +208,8 @@ def taxonomy_grid(
         for number, task in enumerate(ordered, 1)
     ]
     handles.append(_trained())
-    figure.legend(handles=handles, loc="outside right upper", fontsize=7.5, labelspacing=0.3, handletextpad=0.1)
+    handles += _orders({c.order for taxonomy in taxonomies for c in taxonomy.transfers})
+    figure.legend(handles=handles, loc="outside right upper", fontsize=7.5, labelspacing=0.3, handlelength=1.4)
     return figure
 
 
@@ -196,7 +221,6 @@ def _wheel(
     angles = np.pi / 2 - 2 * np.pi * np.arange(len(ordered)) / max(len(ordered), 1)
     spot = {t: (centre[0] + np.cos(a), centre[1] + np.sin(a)) for t, a in zip(ordered, angles, strict=True)}
     for choice in taxonomy.transfers:
-        style, width = order_style(choice.order)
         for source in choice.sources:
             if source in spot and choice.target in spot and source != choice.target:
                 axis.add_patch(
@@ -209,8 +233,7 @@ def _wheel(
                         connectionstyle="arc3,rad=0.12",
                         shrinkA=7,
                         shrinkB=7,
-                        ls=style,
-                        lw=width * 0.45,
+                        lw=order_width(choice.order) * 0.5,
                         color=FAMILY_COLORS.get(families.get(source, ""), MUTED),
                     )
                 )
@@ -223,7 +246,7 @@ def _wheel(
             str(number),
             ha="center",
             va="center",
-            fontsize=5.6,
+            fontsize=6,
             zorder=4,
             color="#000000",
             alpha=0.55 if dim else 1.0,
@@ -231,13 +254,21 @@ def _wheel(
 
 
 @styled
-def dendrogram(linkage: ArrayLike, names: Sequence[str], *, families: Mapping[str, str] | None = None) -> Figure:
+def dendrogram(
+    linkage: ArrayLike,
+    names: Sequence[str],
+    *,
+    families: Mapping[str, str] | None = None,
+    support: ArrayLike | None = None,
+) -> Figure:
     """The task similarity tree: agglomerative clustering of tasks by how they transfer to others (Fig. 13).
 
     Args:
         linkage: As of ``scipy.cluster.hierarchy.linkage``, shape (tasks - 1, 4).
         names: The tasks, in the order of the rows that were clustered.
         families: Family of every task; colours the leaves and every branch that holds one family alone.
+        support: Share in [0, 1] of bootstrap trees that have each merge's cluster, shape (tasks - 1,); written at its
+            branch in per cent.
     """
     from scipy.cluster.hierarchy import dendrogram as lay_out
 
@@ -263,6 +294,18 @@ def dendrogram(linkage: ArrayLike, names: Sequence[str], *, families: Mapping[st
         family = families.get(names[leaf], "")
         _node(axis, 0, 10 * place + 5, family, ring=False)
         axis.text(-0.02 * reach, 10 * place + 5, readable(names[leaf]), ha="left", va="center")
+    if support is not None:
+        shares = np.asarray(support, float)
+        if shares.shape != (len(links),):
+            raise InputError(f"support of shape {shares.shape} for {len(links)} merges; give one share each")
+        places = [0.0] * len(names)
+        for place, leaf in enumerate(tree["leaves"]):
+            places[leaf] = 10.0 * place + 5
+        for (one, other, height, _), share in zip(links, shares, strict=True):
+            places.append((places[int(one)] + places[int(other)]) / 2)
+            if np.isfinite(share) and len(places) < 2 * len(names) - 1:  # the root is in every tree
+                at = (height, places[-1])
+                axis.annotate(f"{100 * share:.0f}", at, (2.5, 0), textcoords="offset points", va="center", fontsize=7)
     axis.set_xlim(reach * 1.03, -0.35 * reach)
     axis.set_ylim(0, 10 * len(names))
     axis.set_yticks([])
@@ -283,6 +326,14 @@ def _settle(axis: Axes) -> None:
 def _rank(family: str) -> int:
     """Place of a family in lists."""
     return FAMILIES.index(family) if family in FAMILIES else len(FAMILIES)
+
+
+def _width(tasks: Sequence[str]) -> float:
+    """Of the longest name, in units across a taxonomy's graph."""
+    style = FontProperties(family=matplotlib.rcParams["font.family"], size=matplotlib.rcParams["font.size"])
+    ruler: Any = RendererAgg(1, 1, 72)  # type: ignore[no-untyped-call]  # matplotlib's is not annotated
+    points = [ruler.get_text_width_height_descent(readable(task), style, ismath=False)[0] for task in tasks]
+    return max(points, default=0.0) / 72 / _UNIT
 
 
 def _spread(count: int, rows: float) -> list[float]:
@@ -335,7 +386,7 @@ def _cell(axis: Axes, x: float, y: float, value: float | None) -> None:
     )
 
 
-def _legend(families: Mapping[str, str], tasks: Sequence[str], orders: Sequence[int]) -> list[Line2D]:
+def _legend(families: Mapping[str, str], tasks: Sequence[str], orders: Collection[int]) -> list[Line2D]:
     """Families and orders that are in the picture."""
     present = {families.get(task, "") for task in tasks}
     handles = [
@@ -345,8 +396,12 @@ def _legend(families: Mapping[str, str], tasks: Sequence[str], orders: Sequence[
     ]
     if orders:
         handles.append(_trained())
-    for order in sorted({min(o, 4) for o in orders}):
-        style, width = order_style(order)
-        label = f"order {order}" + (" or more" if order == 4 and max(orders) > 4 else "")
-        handles.append(Line2D([], [], color=INK, ls=style, lw=width, label=label))
-    return handles
+    return handles + _orders(orders)
+
+
+def _orders(orders: Collection[int]) -> list[Line2D]:
+    """The widths of those orders, for a legend."""
+    more = max(orders, default=0) > 4
+    names = {order: f"order {order}" + (" or more" if order == 4 and more else "") for order in range(1, 5)}
+    shown = sorted({min(order, 4) for order in orders})
+    return [Line2D([], [], color=INK, lw=order_width(order), label=names[order]) for order in shown]

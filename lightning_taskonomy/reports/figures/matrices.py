@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike, NDArray
 
+from lightning_taskonomy.affinity import affinity_to_distance
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.reports.figures.style import (
     FAMILY_COLORS,
@@ -58,7 +59,7 @@ def affinity_matrix(
         spread = np.where(high > low, high - low, 1.0)
         panels.append(("Before: mean loss, each row on its own scale", (losses - low) / spread))
         ranges = [f"{a:.3g}–{b:.3g}" if np.isfinite(a) else "" for a, b in zip(low[:, 0], high[:, 0], strict=True)]
-    panels.append((f"After AHP: distance exp(−{beta:g}·P)", np.exp(-beta * affinities)))
+    panels.append((f"After AHP: distance exp(−{beta:g}·P)", affinity_to_distance(affinities, beta)))
     cell = 0.3 if len(sources) > 12 else 0.42
     stacked = len(sources) > 14
     width, height = cell * len(sources) + 0.9, cell * len(targets) + 2.1
@@ -114,7 +115,7 @@ def gain_quality(
     panels += [("Quality", order, np.asarray(values, float)) for order, values in sorted(quality.items())]
     if not panels:
         raise InputError("no gain and no quality to draw; give at least one order")
-    cell = 0.46 if len(budgets) <= 9 else 0.28
+    cell = 0.36 if len(budgets) <= 9 else 0.28
     figure = new_figure(len(panels) * (cell * len(budgets) + 0.35) + 2.9, 0.27 * len(tasks) + 1.5)
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for index, (axis, (name, order, values)) in enumerate(zip(axes, panels, strict=True)):

@@ -12,8 +12,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 __all__ = [
-    "FAMILIES", "FAMILY_COLORS", "FAMILY_MARKERS", "GREY", "INK", "MUTED", "ORDER_STYLES", "ORDER_WIDTHS", "new_figure",
-    "order_style", "readable", "styled", "text_on", "to_png", "to_svg",
+    "FAMILIES", "FAMILY_COLORS", "FAMILY_MARKERS", "GREY", "INK", "LINE_MARKERS", "LINE_STYLES", "MUTED",
+    "ORDER_WIDTHS", "SERIES_COLORS", "line_style", "new_figure", "order_width", "readable", "styled", "text_on",
+    "to_png", "to_svg",
 ]  # fmt: skip
 
 INK = "#1f2430"
@@ -27,8 +28,11 @@ FAMILY_COLORS = {"2D": "#E69F00", "3D": "#56B4E9", "low-dimensional": "#009E73",
 """Okabe and Ito's palette, which colour-blind readers tell apart; the marker says the same once more."""
 FAMILY_MARKERS = {"2D": "s", "3D": "o", "low-dimensional": "^", "semantic": "D"}
 
-ORDER_STYLES: tuple[str | tuple[int, tuple[float, ...]], ...] = ("-", (0, (5, 1.6)), (0, (2.2, 1.4)), (0, (1, 1.4)))
-ORDER_WIDTHS = (2.4, 1.9, 1.6, 1.3)
+SERIES_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's, for curves; style and marker say the same once more."""
+LINE_MARKERS = ("o", "s", "^", "D")
+LINE_STYLES: tuple[str | tuple[int, tuple[float, ...]], ...] = ("-", (0, (5, 1.6)), (0, (2.2, 1.4)), (0, (1, 1.4)))
+ORDER_WIDTHS = (3.2, 2.2, 1.4, 0.8)
 
 _STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -84,10 +88,14 @@ def readable(task: str) -> str:
     return task.replace("_", " ")
 
 
-def order_style(order: int) -> tuple[str | tuple[int, tuple[float, ...]], float]:
-    """Line style and width of a transfer of that order; orders above four look like four."""
-    index = min(max(order, 1), len(ORDER_STYLES)) - 1
-    return ORDER_STYLES[index], ORDER_WIDTHS[index]
+def line_style(index: int) -> str | tuple[int, tuple[float, ...]]:
+    """The style of the curve of that index, from 0; after four they come again."""
+    return LINE_STYLES[index % len(LINE_STYLES)]
+
+
+def order_width(order: int) -> float:
+    """The width of a transfer of that order, in points; orders above four look like four."""
+    return ORDER_WIDTHS[min(max(order, 1), len(ORDER_WIDTHS)) - 1]
 
 
 def text_on(red: float, green: float, blue: float) -> str:

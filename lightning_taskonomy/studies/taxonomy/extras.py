@@ -12,7 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_taskonomy.affinity import TransfersTable, win_rate
-from lightning_taskonomy.affinity.stability import affinity_agreement, policy_agreement, rank_correlation
+from lightning_taskonomy.affinity.stability import (
+    affinity_agreement,
+    kept_affinity,
+    policy_agreement,
+    rank_correlation,
+    source_agreement,
+)
+from lightning_taskonomy.affinity.transitive import compare_detour
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.solvers import TaxonomySolver
 from lightning_taskonomy.studies.engine import Engine
@@ -153,7 +160,8 @@ def transitive(plan: Plan, chains: Sequence[Sequence[str]], sizes: Sequence[int 
         sizes: Transfer images: the low- and the high-data setting.
 
     Returns:
-        Per chain and size the win rate of the transitive over the direct transfer, on all test images.
+        Per chain and size the win rate of the transitive over the direct transfer on all test images, and the ends of
+        its 95 % interval.
     """
     rows: list[list[Any]] = []
     for size in sizes:
@@ -161,8 +169,9 @@ def transitive(plan: Plan, chains: Sequence[Sequence[str]], sizes: Sequence[int 
             pair = [spec.folder / "scores.npz" for spec in (chain.whole, chain.direct) if spec.job(0).is_done]
             if len(pair) == 2:
                 ours, theirs = (read_scores(file, chain.second)[1] for file in pair)
-                rows.append([chain.source, chain.first, chain.second, size, float(win_rate(ours, theirs))])
-    return ["source", "first", "second", "images", "win_rate_vs_direct"], rows
+                found = compare_detour(ours, theirs)
+                rows.append([chain.source, chain.first, chain.second, size, found.win_rate, *found.interval])
+    return ["source", "first", "second", "images", "win_rate_vs_direct", "low", "high"], rows
 
 
 def spread(tables: Sequence[TransfersTable]) -> Table:
@@ -236,9 +245,15 @@ def stability(table: TransfersTable, others: Mapping[str, TransfersTable], budge
     for name, other in others.items():
         common = [target for target in table.targets if target in other.targets]
         agreement = affinity_agreement(table, other)
-        policies = [
+        ours, theirs = (
             TaxonomySolver(budget=budget, max_order=max_order, targets=common).solve(each).policy
             for each in (table, other)
-        ]
-        rows.append([name, agreement.mean_spearman, agreement.frobenius, policy_agreement(policies[0], policies[1])])
-    return ["variant", "mean_spearman", "frobenius", "equal_policies"], rows
+        )
+        rows.append(
+            [
+                name, agreement.mean_spearman, agreement.frobenius, policy_agreement(ours, theirs),
+                source_agreement(ours, theirs), kept_affinity(theirs, ours, table),
+            ]
+        )  # fmt: skip
+    columns = ["variant", "mean_spearman", "frobenius", "equal_policies", "equal_sources", "kept_affinity"]
+    return columns, rows

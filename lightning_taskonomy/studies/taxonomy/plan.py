@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.studies.engine import Job
-from lightning_taskonomy.studies.runs import RunSpec, content_hash
+from lightning_taskonomy.studies.runs import QUIET, RunSpec, content_hash
 from lightning_taskonomy.studies.specs import Spec
 from lightning_taskonomy.tasks import Task, resolve
 
@@ -17,14 +17,6 @@ RANDOM = "random_encoder"
 _MULTITASK = "lightning_taskonomy.modules.MultiTaskModule"
 _TRANSFER = "lightning_taskonomy.modules.TransferModule"
 _REPRESENTATIONS = "lightning_taskonomy.data.RepresentationDataModule"
-_TRAINER = {
-    "logger": False,
-    "enable_checkpointing": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "num_sanity_val_steps": 0,
-    "limit_val_batches": 0,
-}
 
 
 @dataclass(frozen=True)
@@ -123,7 +115,7 @@ class Plan:
             "seed_everything": own.seed,
             "model": {"class_path": model, "init_args": init_args},
             "data": data,
-            "trainer": {**_TRAINER, "max_epochs": epochs, **own.trainer},
+            "trainer": {**QUIET, "limit_val_batches": 0, "max_epochs": epochs, **own.trainer},
         }
 
     def _head(self, task: str) -> Spec | None:

@@ -1,10 +1,9 @@
 """The Taskonomy study: which tasks help which, and what to train under a budget (CVPR 2018, section 3)."""
 
 import csv
-import io
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,11 +11,11 @@ import numpy as np
 
 from lightning_taskonomy.affinity import TransfersTable, win_rate
 from lightning_taskonomy.errors import InputError, hint
-from lightning_taskonomy.files import atomic, write_json, write_text
+from lightning_taskonomy.files import atomic, write_csv, write_json
 from lightning_taskonomy.reports import report
 from lightning_taskonomy.results import Results
 from lightning_taskonomy.solvers import TaxonomySolver
-from lightning_taskonomy.studies.base import Study, locked
+from lightning_taskonomy.studies.base import Study, at_work, wanted
 from lightning_taskonomy.studies.engine import Engine, Job
 from lightning_taskonomy.studies.runs import RunSpec, content_hash
 from lightning_taskonomy.studies.specs import BackboneSpec, DataSpec, HeadSpec, OptimizerSpec, SchedulerSpec
@@ -168,22 +167,12 @@ class TaxonomyStudy(Study):
 
     def run(self, out: Path, *, stages: list[str] | None = None, redo: bool = False) -> Results:
         """Does what is not done yet; see the base class."""
-        wanted = tuple(STAGES if stages is None else stages)
-        for stage in wanted:
-            if stage not in STAGES:
-                raise InputError(f"no stage {stage!r}{hint(stage, STAGES)}")
-        out = Path(out)
+        chosen, out = wanted(stages, STAGES), Path(out)
         plan = Plan(self.settings, out, self.checkpoint_seconds)
-        with locked(out):
+        with at_work(out, self.workers, self.threads, redo) as engine:
             write_json(out / "tasks.json", {name: _described(task) for name, task in plan.tasks.items()})
-            with Engine(self.workers, self.threads, redo, out / "costs.json") as engine:
-                if (out / "costs.json").is_file():
-                    engine.costs = json.loads((out / "costs.json").read_text())
-                try:
-                    self._stages(engine, plan, wanted)
-                finally:
-                    write_json(out / "failures.json", [asdict(failure) for failure in engine.failures])
-            page = report(out) if "report" in wanted else None
+            self._stages(engine, plan, chosen)
+            page = report(out) if "report" in chosen else None
             return self._results(out, page)
 
     def _stages(self, engine: Engine, plan: Plan, stages: Sequence[str]) -> None:
@@ -243,7 +232,7 @@ class TaxonomyStudy(Study):
             [target, len(sources), ";".join(sources), kind, f"{value:.6g}"]
             for (target, kind, sources), value in mean_scores(scores, images)
         ]
-        _write_csv(plan.root / "losses.csv", ["target", "order", "sources", "kind", "mean_score"], rows)
+        write_csv(plan.root / "losses.csv", ["target", "order", "sources", "kind", "mean_score"], rows)
         rows = []
         for target in scores:
             spec = plan.task_specific(target)
@@ -253,7 +242,7 @@ class TaxonomyStudy(Study):
                 win_rate(own, read_scores(file, target)[1]) if file.is_file() else float("nan") for file in against
             ]
             rows.append([target, *(f"{rate:.6g}" for rate in rates)])
-        _write_csv(plan.root / "sanity.csv", ["task", "win_rate_vs_average", "win_rate_vs_random_encoder"], rows)
+        write_csv(plan.root / "sanity.csv", ["task", "win_rate_vs_average", "win_rate_vs_random_encoder"], rows)
         counts = {split: json.loads(job.done.read_text())["images"] for split, job in plan.prepared().items()}
         transferred = min(plan.settings.transfer_size or counts["validation"], counts["validation"])
         labels = {"labels_per_source": counts["train"], "labels_per_transfer": transferred}
@@ -347,7 +336,7 @@ class TaxonomyStudy(Study):
                 tables["spread"] = spread([table, *seeds])
             tables["stability"] = stability(table, others, middle, plan.settings.max_order)
         for name, (header, rows) in tables.items():
-            _write_csv(plan.root / f"{name}.csv", header, rows)
+            write_csv(plan.root / f"{name}.csv", header, rows)
 
     def _examples(self, engine: Engine, plan: Plan) -> None:
         """Pictures of the fully supervised network, the one from scratch and the best transfer, per dense target."""
@@ -386,6 +375,7 @@ class TaxonomyStudy(Study):
                 for name in ("objective", "mean_gain", "mean_quality"):
                     if entry[name] is not None:
                         results.scalars[f"{prefix}/{name}"] = entry[name]
+            results.artifacts["solutions"] = out / "solutions.json"
         for name in ("novel", "transitive", "fine_tune", "stability", "spread"):
             if (out / f"{name}.csv").is_file():
                 with (out / f"{name}.csv").open(newline="") as file:
@@ -411,11 +401,3 @@ def _described(task: Any) -> dict[str, Any]:
         "source_only": task.source_only, "units": task.units, "target": task.target,
         "class_names": list(task.class_names) if task.class_names else None,
     }  # fmt: skip
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    write_text(path, text.getvalue())

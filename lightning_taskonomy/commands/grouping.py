@@ -1,0 +1,155 @@
+"""``solve grouping``: which trained networks to keep, from tables of losses."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from json import dumps
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning_taskonomy.affinity.groupings import GroupingsTable, higher_order
+from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.files import check_writable, write_json
+from lightning_taskonomy.results import Results
+from lightning_taskonomy.solvers import GroupingSolution, GroupingSolver
+from lightning_taskonomy.solvers.grouping import score, select_again, served
+
+__all__ = ["solve_grouping"]
+
+
+def solve_grouping(
+    validation: Path,
+    test: Path | None = None,
+    budget: list[float] | float | None = None,
+    approximation: Literal["none", "hoa", "esa"] = "none",
+    early: Path | None = None,
+    solver: GroupingSolver | None = None,
+    remove_idle: bool = False,
+    tasks: list[str] | None = None,
+    json: bool = False,
+    out: Path | None = None,
+    report: Path | None = None,
+) -> Results:
+    """Find which trained networks to keep under an inference budget, from tables of losses.
+
+    Args:
+        validation: The losses to select by; they also decide which kept network serves a task.
+        test: The losses to report; networks match by their tasks and cost.
+        budget: One budget, or a list of them, in place of the solver's own; those that nothing meets are left out.
+        approximation: Select by the losses as they are; or as if networks of three and more tasks were not trained
+            (hoa, the Higher Order Approximation); or by losses early in training (esa, the Early Stopping one).
+        early: The losses early in training: what 'esa' selects by; the report compares with them whatever is chosen.
+        solver: The solver with its settings.
+        remove_idle: Remove chosen networks that serve no task by their validation losses, and select again.
+        tasks: The names of the columns, for tables without a header; with one, the tasks it may name.
+        json: Print one JSON object instead of a table.
+        out: Also write that object there.
+        report: Also write a page with figures and tables into this folder.
+    """
+    solver = solver or GroupingSolver()
+    budgets = [solver.budget] if budget is None else budget if isinstance(budget, list) else [budget]
+    if not budgets:
+        raise InputError("budget: the list is empty; give at least one")
+    trained = GroupingsTable.read(validation, tasks)
+    begun = None if early is None else GroupingsTable.read(early, tasks)
+    match approximation:
+        case "none":
+            approximated = trained
+        case "hoa":
+            approximated = higher_order(trained)
+        case "esa":
+            if begun is None:
+                raise InputError("approximation esa selects by losses early in training: give their table as --early")
+            approximated = begun
+    others = [] if test is None else [GroupingsTable.read(test, tasks)]
+    (trained, approximated, *others), missing = GroupingsTable.common(trained, approximated, *others)
+    tested = others[0] if others else None
+    for name in missing:
+        print(f"not in every table, left out: {name}", file=sys.stderr)
+    check_writable(out, report and report / "index.html")
+    solutions = solver.sweep(approximated, budgets, skip_infeasible=True)
+    unmet = sorted({*budgets} - {solution.budget for solution in solutions})
+    if unmet:
+        print(f"below what any choice costs, left out: budget {', '.join(map(str, unmet))}", file=sys.stderr)
+    if remove_idle:
+        solutions = [_without_idle(solver.replace(budget=one.budget), approximated, trained) for one in solutions]
+    found = [_plain(solution, trained, tested) for solution in solutions]
+    result = {"approximation": approximation, "solutions": found}
+    if out is not None:
+        write_json(out, result)
+    print(dumps(result, allow_nan=False) if json else "\n".join(map(_words, found)))
+
+    def page(folder: Path) -> Path:
+        from lightning_taskonomy.reports.grouping import write_solved_groupings
+
+        return write_solved_groupings(
+            folder,
+            solver,
+            solutions,
+            trained,
+            test=tested,
+            early=None if begun is None else GroupingsTable.common(trained, begun)[0][1],
+            approximation=approximation,
+            remove_idle=remove_idle,
+        )
+
+    written = None if report is None else page(report)
+    if written is not None:
+        print(f"report: {written}", file=sys.stderr)
+    columns = ["budget", "cost", "networks", "validation_loss", "test_loss", "proven", "seconds"]
+    rows = [[_names(row["networks"]) if name == "networks" else row[name] for name in columns] for row in found]
+    return Results(
+        {"seconds": math.fsum(solution.seconds for solution in solutions)},
+        {"solutions": (columns, rows)},
+        page=lambda folder: written or page(folder),
+        artifacts={"grouping": result},
+    )
+
+
+def _without_idle(solver: GroupingSolver, selected: GroupingsTable, trained: GroupingsTable) -> GroupingSolution:
+    """The selection without networks that serve no task once trained; says which those are."""
+    solution, removed = select_again(solver, selected, trained)
+    for network in removed:
+        print(f"budget {solver.budget:g}: serves no task once trained, removed: {network}", file=sys.stderr)
+    return solution
+
+
+def _plain(solution: GroupingSolution, trained: GroupingsTable, tested: GroupingsTable | None) -> dict[str, Any]:
+    """A solution as plain values: what is kept, and its losses in the tables."""
+    networks = [
+        {"tasks": list(network.tasks), "cost": network.cost, "serves": list(serves)}
+        for network, serves in zip(solution.networks, served(solution.networks, trained), strict=True)
+    ]
+    losses = score(solution.networks, trained, trained)
+    test_losses = None if tested is None else score(solution.networks, tested, trained)
+    return {
+        "budget": solution.budget,
+        "networks": networks,
+        "cost": solution.cost,
+        "objective": solution.objective,
+        "validation_loss": math.fsum(losses.values()),
+        "validation_losses": losses,
+        "test_loss": None if test_losses is None else math.fsum(test_losses.values()),
+        "test_losses": test_losses,
+        "proven": solution.proven,
+        "gap": solution.gap,
+        "seconds": solution.seconds,
+    }
+
+
+def _words(found: dict[str, Any]) -> str:
+    """A solution as lines of a table."""
+    test = "" if found["test_loss"] is None else f", test loss {found['test_loss']:.5f}"
+    ended = "proven optimal" if found["proven"] else f"gap {found['gap']:.2%}"
+    lines = [f"budget {found['budget']:g}: validation loss {found['validation_loss']:.5f}{test}, {ended}"]
+    lines += [
+        f"  {'+'.join(network['tasks']):45} cost {network['cost']:g}, serves {', '.join(network['serves']) or 'none'}"
+        for network in found["networks"]
+    ]
+    return "\n".join(lines)
+
+
+def _names(networks: Sequence[dict[str, Any]]) -> str:
+    return "; ".join(f"{'+'.join(network['tasks'])} (cost {network['cost']:g})" for network in networks)

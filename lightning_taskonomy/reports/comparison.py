@@ -1,0 +1,261 @@
+"""What a Task Meta-Transfer study measured: every method on every case, with the spread over seeds."""
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from statistics import fmean, stdev
+
+from lightning_taskonomy.errors import InputError
+
+__all__ = ["Comparison", "Measured", "Run", "Wins", "read_comparison"]
+
+SUBJECT, FLOOR, CEILING = "tmt", "primary_only", "oracle"
+_COLUMNS = (
+    "study", "at", "network", "primary", "auxiliary", "method", "settings", "seed", "metric", "higher_is_better",
+    "test",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """A tested run: a row of ``results.csv``.
+
+    Args:
+        study: ``main``, or ``rank``, ``split`` or ``amount``.
+        at: The value of the latter; NaN in the main study.
+        network: The network's name.
+        primary: The primary task.
+        auxiliary: The auxiliary ones joined by ``+``; empty where the method uses none.
+        method: The method's key.
+        settings: Its settings in words.
+        seed: The seed.
+        metric: What was measured on the test images.
+        higher: Whether higher is better.
+        value: The measurement, in the metric's own units.
+    """
+
+    study: str
+    at: float
+    network: str
+    primary: str
+    auxiliary: str
+    method: str
+    settings: str
+    seed: int
+    metric: str
+    higher: bool
+    value: float
+
+    @property
+    def error(self) -> float:
+        """What shall be small: 1 - value of a share, else the value."""
+        return 1 - self.value if self.higher else self.value
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A method on a case: its runs over the seeds.
+
+    Args:
+        network: The network's name.
+        primary: The primary task.
+        auxiliary: The auxiliary ones joined by ``+``.
+        method: The method's key.
+        runs: At least one; those of methods without auxiliary labels are shared by all cases of a primary task.
+        floor: The runs of Primary Only on that task, for the reduction of its error.
+    """
+
+    network: str
+    primary: str
+    auxiliary: str
+    method: str
+    runs: tuple[Run, ...]
+    floor: tuple[Run, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """Network and case in one word, for logs."""
+        return f"{self.network}/{self.primary}" + (f"<-{self.auxiliary}" if self.auxiliary else "")
+
+    @property
+    def mean(self) -> float:
+        """The mean over seeds."""
+        return fmean(run.value for run in self.runs)
+
+    @property
+    def spread(self) -> float | None:
+        """Half of the 95 % t interval of the mean over seeds; None of one seed."""
+        return _half_width([run.value for run in self.runs])
+
+    @property
+    def reductions(self) -> list[float]:
+        """Per seed the share of Primary Only's error that is gone (section 4.5); 1 - mIoU is the error of mIoU."""
+        floor = {run.seed: run.error for run in self.floor}
+        return [1 - run.error / floor[run.seed] for run in self.runs if floor.get(run.seed)]
+
+
+@dataclass(frozen=True)
+class Wins:
+    """How often Task Meta-Transfer is the best, as the paper counts: among all methods but the oracle.
+
+    Args:
+        cases: Cases that it finished, of at least two methods.
+        best: Cases in which no other is better.
+        second: Cases in which exactly one is better.
+        clear: Cases it is best in and the interval of its lead, seed by seed, excludes zero; None of one seed.
+        beaten: The other cases: network and case, with the methods that are better, the best first.
+    """
+
+    cases: int
+    best: int
+    second: int
+    clear: int | None
+    beaten: tuple[tuple[Measured, tuple[Measured, ...]], ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that a study measured.
+
+    Args:
+        runs: The tested runs.
+        methods: All methods in their order, those without a finished run too.
+        cases: (network, primary, auxiliary) in their order.
+    """
+
+    runs: tuple[Run, ...]
+    methods: tuple[str, ...]
+    cases: tuple[tuple[str, str, str], ...]
+
+    @property
+    def subject(self) -> str | None:
+        """``tmt``, if it is among the methods."""
+        return SUBJECT if SUBJECT in self.methods else None
+
+    @cached_property
+    def cells(self) -> tuple[Measured, ...]:
+        """The main study, each cell once."""
+        found = (self.cell(*case, method) for case in self.cases for method in self.methods)
+        unique = {(cell.network, cell.primary, cell.auxiliary, cell.method): cell for cell in found if cell is not None}
+        return tuple(unique.values())
+
+    def cell(
+        self, network: str, primary: str, auxiliary: str, method: str, study: str = "main", at: float = math.nan
+    ) -> Measured | None:
+        """A method on a case; None if no run of it is finished."""
+        wanted = (study, network, primary, method)
+        held = [
+            run
+            for run in self.runs
+            if (run.study, run.network, run.primary, run.method) == wanted
+            and run.auxiliary in ("", auxiliary)
+            and (study == "main" or run.at == at)
+        ]
+        if not held:
+            return None
+        floor = [
+            run
+            for run in self.runs
+            if (run.study, run.network, run.primary, run.method) == ("main", *wanted[1:3], FLOOR)
+        ]
+        return Measured(network, primary, held[0].auxiliary, method, tuple(held), tuple(floor))
+
+    def ranked(self, network: str, primary: str, auxiliary: str) -> list[Measured]:
+        """The methods of a case but the oracle, the best first."""
+        found = [self.cell(network, primary, auxiliary, method) for method in self.methods if method != CEILING]
+        return sorted((c for c in found if c is not None), key=lambda c: -c.mean if c.runs[0].higher else c.mean)
+
+    def rank(self, network: str, primary: str, auxiliary: str, method: str) -> int | None:
+        """1 for the best method of a case; equals share a rank; None for the oracle or where it is not measured."""
+        order = self.ranked(network, primary, auxiliary)
+        own = next((cell for cell in order if cell.method == method), None)
+        return None if own is None else 1 + sum(_better(cell, own) for cell in order)
+
+    def wins(self) -> Wins:
+        """How often Task Meta-Transfer is the best."""
+        best = second = clear = count = 0
+        beaten, seeds = [], 0
+        for case in self.cases:
+            order = self.ranked(*case)
+            own = next((cell for cell in order if cell.method == SUBJECT), None)
+            if own is None or len(order) < 2:
+                continue
+            count += 1
+            seeds = max(seeds, len(own.runs))
+            ahead = tuple(cell for cell in order if _better(cell, own))
+            best, second = best + (not ahead), second + (len(ahead) == 1)
+            if ahead:
+                beaten.append((own, ahead))
+            else:
+                clear += _leads(own, next(cell for cell in order if cell.method != SUBJECT))
+        return Wins(count, best, second, clear if seeds > 1 else None, tuple(beaten))
+
+    def varied(self, study: str) -> dict[tuple[str, str, str], dict[str, list[tuple[float, Measured]]]]:
+        """A study of rank, split or amount: per case and method its values in order, and what was measured there."""
+        found: dict[tuple[str, str, str], dict[str, list[tuple[float, Measured]]]] = {}
+        values = sorted({run.at for run in self.runs if run.study == study})
+        for case in self.cases:
+            for method in self.methods:
+                cells = [(at, self.cell(*case, method, study, at)) for at in values]
+                known = [(at, cell) for at, cell in cells if cell is not None]
+                if known:
+                    found.setdefault(case, {})[method] = known
+        return found
+
+
+def read_comparison(folder: Path) -> Comparison:
+    """Reads ``results.csv`` and ``selection.csv`` of a study's folder.
+
+    Raises:
+        InputError: A file or a column is missing, or a cell is no number.
+    """
+    rows = _rows(folder / "results.csv", _COLUMNS)
+    chosen = _rows(folder / "selection.csv", ("network", "primary", "auxiliary", "method"))
+    try:
+        runs = tuple(
+            Run(
+                row["study"], float(row["at"] or "nan"), row["network"], row["primary"], row["auxiliary"],
+                row["method"], row["settings"], int(row["seed"]), row["metric"],
+                row["higher_is_better"] == "1", float(row["test"]),
+            )
+            for row in rows
+        )  # fmt: skip
+    except ValueError as error:
+        raise InputError(f"{folder / 'results.csv'}: {error}; run stage 'test' of the study again") from error
+    cases = dict.fromkeys((row["network"], row["primary"], row["auxiliary"]) for row in chosen if row["auxiliary"])
+    alone = dict.fromkeys((row["network"], row["primary"], "") for row in chosen)
+    return Comparison(runs, tuple(dict.fromkeys(row["method"] for row in chosen)), tuple(cases or alone))
+
+
+def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    if not path.is_file():
+        raise InputError(f"{path} is missing; run stage 'test' of the study first")
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        lost = [name for name in columns if name not in (reader.fieldnames or ())]
+        if lost:
+            raise InputError(f"{path}: column {lost[0]!r} is missing; its first line must name {', '.join(columns)}")
+        return list(reader)
+
+
+def _better(one: Measured, other: Measured) -> bool:
+    return one.mean > other.mean if one.runs[0].higher else one.mean < other.mean
+
+
+def _leads(own: Measured, other: Measured) -> bool:
+    """Whether the mean lead over seeds is larger than half its interval."""
+    theirs = {run.seed: run.error for run in other.runs}
+    leads = [theirs[run.seed] - run.error for run in own.runs if run.seed in theirs]
+    width = _half_width(leads)
+    return width is not None and fmean(leads) > width
+
+
+def _half_width(values: Sequence[float]) -> float | None:
+    """Half of the 95 % interval of a mean by Student's t; None of fewer than two values."""
+    from scipy.special import stdtrit
+
+    count = len(values)
+    return float(stdtrit(count - 1, 0.975)) * stdev(values) / math.sqrt(count) if count > 1 else None

@@ -1,0 +1,260 @@
+"""The report of a solved groupings table: which networks to keep under each budget, and what that is worth."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from lightning_taskonomy.affinity.groupings import (
+    GroupingsTable,
+    Network,
+    early_correlation,
+    higher_order,
+    max_ratio_error,
+    random_groupings,
+    relationships,
+)
+from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.reports import figures
+from lightning_taskonomy.reports.html import Cell, Page
+from lightning_taskonomy.reports.study import Band
+from lightning_taskonomy.reports.words import join, readable, whole
+from lightning_taskonomy.solvers.grouping import GroupingSolution, GroupingSolver, pessimal, score, served
+
+__all__ = ["write_solved_groupings"]
+
+STEPS = 9
+"""At most so many budgets are drawn beside those asked for."""
+
+PESSIMAL_SECONDS = 2.0
+"""The search for the worst grouping of a budget is given up after so long."""
+
+OPTIMAL, ESA, HOA = "optimal", "early stopping (ESA)", "higher order (HOA)"
+
+CHOSEN_BY = {
+    "none": "the losses at the end of training",
+    "hoa": "losses in which networks of three and more tasks are predicted from the pairs (Higher Order Approximation)",
+    "esa": "losses early in training (Early Stopping Approximation)",
+}
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """What was measured: the losses that decide, those that count, and early ones."""
+
+    validation: GroupingsTable
+    test: GroupingsTable
+    early: GroupingsTable | None
+
+    def chosen(self, solution: GroupingSolution) -> figures.Chosen:
+        """A solution with the losses that count; kept networks serve by their validation losses."""
+        used = served(solution.networks, self.validation)
+        losses = score(solution.networks, self.test, self.validation)
+        return figures.Chosen(solution.budget, solution.networks, used, sum(losses.values()))
+
+
+def write_solved_groupings(
+    folder: Path,
+    solver: GroupingSolver,
+    solutions: Sequence[GroupingSolution],
+    validation: GroupingsTable,
+    *,
+    test: GroupingsTable | None = None,
+    early: GroupingsTable | None = None,
+    approximation: Literal["none", "hoa", "esa"] = "none",
+    remove_idle: bool = False,
+) -> Path:
+    """Writes ``index.html`` with its PNG and CSV files on what ``solve grouping`` found.
+
+    Other budgets and the approximations are solved too, for the curves, and compared with random and pessimal
+    groupings.
+
+    Args:
+        folder: Where the page goes.
+        solver: The solver.
+        solutions: What it returned, one per budget.
+        validation: The losses that decide which kept network serves a task.
+        test: The losses that are reported; those of ``validation`` if not given.
+        early: Losses early in training, for the approximation by them.
+        approximation: What the solutions were selected by.
+        remove_idle: Whether networks that serve no task were removed and the selection made again.
+
+    Returns:
+        The path of ``index.html``.
+    """
+    tables = _Tables(validation, test or validation, early)
+    tasks = validation.tasks
+    page = Page(
+        folder,
+        "Which tasks to learn together",
+        f"{len(tasks)} tasks, {len(validation.networks)} candidate networks, {len(solutions)} inference budgets.",
+    )
+    page.text(_lead(solver, approximation, remove_idle, "validation" if test is None else "test"))
+    page.section("Answer")
+    _answer(page, solutions, tables)
+    page.section("The networks")
+    kept = [tables.chosen(solution) for solution in solutions]
+    page.figure(
+        figures.chosen_networks(kept, tasks),
+        "networks",
+        alt="; ".join(f"budget {k.budget:g}: {_in_words(k.networks)}" for k in kept),
+        caption="A box is a network that is kept. Hollow: trained along because it helps the others, not used.",
+    )
+    page.section("Loss against budget")
+    _curves(page, solver, solutions, tables, "total validation loss" if test is None else "total test loss")
+    page.section("What tasks do to each other")
+    _relations(page, tables.test)
+    page.section("Approximations")
+    _approximations(page, tables)
+    return page.write()
+
+
+def _answer(page: Page, solutions: Sequence[GroupingSolution], tables: _Tables) -> None:
+    """The networks of every budget, in words and numbers."""
+    kept = [tables.chosen(solution) for solution in solutions]
+    page.answer([f"Budget {k.budget:g}: keep {_in_words(k.networks)}. Total loss {k.loss:.4f}." for k in kept])
+    losses = [score(s.networks, tables.test, tables.validation) for s in solutions]
+    page.table(
+        "solutions",
+        ("budget", "cost", "networks", "total loss", *map(readable, tables.test.tasks), "proven"),
+        [
+            (whole(s.budget), whole(s.cost), len(s.networks), k.loss, *(loss[t] for t in tables.test.tasks), s.proven)
+            for s, k, loss in zip(solutions, kept, losses, strict=True)
+        ],
+        caption="Losses of every task; proven: no better choice exists by the losses that it was chosen by.",
+    )
+
+
+def _lead(solver: GroupingSolver, approximation: str, remove_idle: bool, images: str) -> str:
+    """How the networks were chosen."""
+    what = "total loss" if solver.objective == "total" else "largest loss of a task"
+    weights = join([f"{readable(task)} × {weight:g}" for task, weight in solver.importance.items()])
+    limits = join([f"{readable(task)} at most {limit:g}" for task, limit in solver.limits.items()])
+    return "".join(
+        [
+            f"Networks were chosen by {CHOSEN_BY[approximation]}, for the lowest {what} within each budget",
+            f", weighted {weights}" if solver.importance else "",
+            f", with {limits}" if solver.limits else "",
+            "; chosen ones that serve no task once trained were removed and the choice made again" * remove_idle,
+            f". Validation losses decide which network serves a task; losses below are those of {images} images.",
+        ]
+    )
+
+
+def _curves(
+    page: Page, solver: GroupingSolver, solutions: Sequence[GroupingSolution], tables: _Tables, measure: str
+) -> None:
+    """Every way to choose, at every budget."""
+    budgets = _budgets(tables.validation, [s.budget for s in solutions])
+    plain = solver.objective == "total" and not solver.importance and not solver.limits
+    known = OPTIMAL if plain else "all losses known"
+    ways = {known: tables.validation}
+    try:
+        ways[HOA] = higher_order(tables.validation)
+    except InputError:
+        page.text("Without networks of all pairs of tasks there is no Higher Order Approximation.")
+    if tables.early is not None:
+        ways[ESA] = tables.early
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for name, table in ways.items():
+        try:
+            found = [tables.chosen(s) for s in solver.sweep(table, budgets, skip_infeasible=True)]
+        except InputError as reason:  # its losses are beyond the limits
+            page.text(f"No curve of {name}: {reason}.")
+        else:
+            curves[name] = [(k.budget, k.loss) for k in found]
+    random, worst = [], []
+    for budget in budgets:
+        try:
+            totals = random_groupings(tables.test, budget).sum(axis=1)
+            low, high = np.percentile(totals, [5, 95])
+            random.append((budget, Band(float(low), float(totals.mean()), float(high))))
+            worst.append(pessimal(tables.test, budget, time_limit=PESSIMAL_SECONDS))
+        except InputError:
+            continue  # too small a budget: it hardly serves every task
+    if all(solution.proven for solution in worst):
+        curves["pessimal"] = [(solution.budget, solution.objective) for solution in worst]
+    page.figure(
+        figures.grouping_curves(curves, random=random, points=_points(tables.test), measure=measure),
+        "loss-by-budget",
+        alt=f"{measure.capitalize()} against the budget; "
+        + "; ".join(f"{name}: {', '.join(f'{x:g} {y:.3f}' for x, y in line)}" for name, line in curves.items()),
+        caption=f"{known.capitalize()}: chosen by {CHOSEN_BY['none']}. Random and pessimal groupings spend the budget.",
+    )
+
+
+def _relations(page: Page, table: GroupingsTable) -> None:
+    """The relationship table and the symmetric affinity."""
+    try:
+        found = relationships(table)
+    except InputError as reason:
+        page.text(f"Not here: {reason}.")
+        return
+    page.figure(
+        figures.relationship_matrices(
+            {"Trained in a pair": found.change, "Mean of both directions": found.symmetric}, table.tasks
+        ),
+        "relationships",
+        alt="How much each task's loss falls when trained with each other; relationships-numbers.csv has the numbers.",
+        caption="Per cent by which the loss is lower in a full-size network of two than in a half-size network alone; "
+        "blue helps, red hurts. Right: what a pair does to both, its affinity.",
+    )
+    rows: list[list[Cell]] = [
+        [readable(task), *map(float, row), float(mean)]
+        for task, row, mean in zip(table.tasks, found.change, found.as_partner, strict=True)
+    ]
+    rows.append(["mean", *map(float, found.with_partner), None])
+    page.table("relationships-numbers", ("trained with", *map(readable, table.tasks), "mean"), rows)
+
+
+def _approximations(page: Page, tables: _Tables) -> None:
+    """How well losses that were not trained to the end tell the real ones."""
+    panels: dict[str, tuple[Sequence[float], Sequence[float], str]] = {}
+    try:
+        guessed = higher_order(tables.validation)
+        error = max_ratio_error(guessed, tables.validation)
+        groups = [p for p in zip(guessed.networks, tables.validation.networks, strict=True) if len(p[1].tasks) > 2]
+        predicted, measured = ([loss for pair in groups for loss in pair[side].losses] for side in (0, 1))
+        panels["Higher order: a loss per task"] = predicted, measured, f"mean max-ratio error {100 * error:.1f} %"
+    except InputError as reason:
+        page.text(f"No Higher Order Approximation: {reason}.")
+    if tables.early is not None:
+        (early, final), _ = GroupingsTable.common(tables.early, tables.test)
+        first, last = ([float(np.mean(network.losses)) for network in table.networks] for table in (early, final))
+        panels["Early stopping: mean loss"] = first, last, f"Pearson r = {early_correlation(early, final):.3f}"
+    if panels:
+        page.figure(
+            figures.approximation_scatter(panels),
+            "approximations",
+            alt="; ".join(f"{title}: {note}" for title, (_, _, note) in panels.items()),
+            caption="Left to right: what is predicted without training every network to the end. Dotted: as measured.",
+        )
+
+
+def _budgets(table: GroupingsTable, given: Iterable[float]) -> list[float]:
+    """Those asked for, and even ones from the cheapest network that serves all tasks to one full network per task."""
+    costs = sorted({network.cost for network in table.networks})
+    span = costs[-1] * (len(table.tasks) - 1)
+    step = costs[0] * max(math.ceil(span / costs[0] / (STEPS - 1)), 1)
+    return sorted({*given, *(round(costs[-1] + step * place, 6) for place in range(int(span / step) + 1))})
+
+
+def _points(table: GroupingsTable) -> dict[str, tuple[float, float]]:
+    """Choices without a search: all tasks in one network, and a network for each."""
+    found = {}
+    for cost in sorted({network.cost for network in table.networks}, reverse=True):
+        alone = [table.by_key.get(((task,), cost)) for task in table.tasks]
+        known = [network.losses[0] for network in alone if network is not None]
+        if len(known) == len(table.tasks):
+            found[f"a network of cost {cost:g} for each task"] = (cost * len(known), sum(known))
+        together = table.by_key.get((table.tasks, cost))
+        if together is not None:
+            found[f"all tasks in one network of cost {cost:g}"] = (cost, sum(together.losses))
+    return found
+
+
+def _in_words(networks: Sequence[Network]) -> str:
+    return join([" + ".join(map(readable, n.tasks)) + f" (cost {n.cost:g})" for n in networks])

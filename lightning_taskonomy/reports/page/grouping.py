@@ -1,0 +1,78 @@
+"""The second tab: which networks to keep under an inference budget."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dash import ALL, Input
+
+from lightning_taskonomy.affinity.groupings import GroupingsTable
+from lightning_taskonomy.reports.page import views
+from lightning_taskonomy.reports.page.graph import Elements, grouping_elements
+from lightning_taskonomy.reports.page.layout import HALF
+from lightning_taskonomy.reports.page.recipes import grouping_recipes
+from lightning_taskonomy.reports.page.served import Served
+from lightning_taskonomy.reports.page.settings import GroupingSettings
+from lightning_taskonomy.reports.page.tab import Tab
+from lightning_taskonomy.solvers.grouping import GroupingSolution
+
+__all__ = ["GroupingTab"]
+
+
+class GroupingTab(Tab[GroupingsTable, GroupingSettings, GroupingSolution]):
+    """Callbacks over a table of groupings.
+
+    Args:
+        served: What the page shows; it has groupings.
+    """
+
+    name, step, restored = "grouping", HALF, GroupingSettings.from_dict
+
+    def __init__(self, served: Served) -> None:
+        assert served.groupings is not None
+        super().__init__(served, served.groupings)
+        networks = self.table.networks
+        self.lowest = {t: min(n.loss(t) for n in networks if t in n.tasks) for t in self.table.tasks}
+
+    @property
+    def controls(self) -> dict[str, Input]:
+        """Budget, objective, and two columns of the tasks' table."""
+        columns = {name: Input({"type": f"grouping-{name}", "task": ALL}, "value") for name in ("importance", "limit")}
+        return {
+            "budget": Input("grouping-budget", "value"),
+            "objective": Input("grouping-objective", "value"),
+            **columns,
+        }
+
+    def settings(self, controls: Mapping[str, Any]) -> GroupingSettings:
+        """See ``GroupingSettings.of``."""
+        return GroupingSettings.of(
+            controls["budget"],
+            controls["objective"],
+            dict(zip(self.table.tasks, controls["importance"], strict=True)),
+            dict(zip(self.table.tasks, controls["limit"], strict=True)),
+        )
+
+    def shown(self, settings: GroupingSettings, solution: GroupingSolution) -> tuple[Elements, Any, Any]:
+        """Graph, cards, losses."""
+        return (
+            grouping_elements(solution, self.served.families),
+            views.grouping_cards(solution, settings.objective),
+            views.loss_table(solution, self.served.families, self.lowest),
+        )
+
+    def bought(self, now: GroupingSolution, then: GroupingSolution) -> list[Any]:
+        """In networks and losses."""
+        return views.more_grouping(now, then)
+
+    def budgets(self, settings: GroupingSettings) -> list[float]:
+        """Every half network, up to one full-size network per task."""
+        return [HALF * count for count in range(1, 2 * len(self.table.tasks) + 1)]
+
+    def curve(self, solutions: Sequence[GroupingSolution], here: float) -> Any:
+        """The objective."""
+        losses = [solution.objective for solution in solutions]
+        return views.chart("grouping-chart", [s.budget for s in solutions], {"loss": losses}, here, "loss")
+
+    def recipes(self, solution: GroupingSolution) -> dict[str, str]:
+        """A recipe per network."""
+        return grouping_recipes(solution.networks)
