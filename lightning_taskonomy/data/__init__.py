@@ -2,16 +2,22 @@
 
 from lightning_taskonomy.data.base import TaskDataModule
 from lightning_taskonomy.data.camvid import CamVidDataModule
+from lightning_taskonomy.data.cityscapes import CityscapesDataModule
 from lightning_taskonomy.data.folder import FolderDataModule
 from lightning_taskonomy.data.images import ImageFiles
+from lightning_taskonomy.data.nyuv2 import NYUv2DataModule
+from lightning_taskonomy.data.parallel import ParallelLabels
 from lightning_taskonomy.data.representations import RepresentationDataModule
 from lightning_taskonomy.data.rooms import RoomsDataModule, RoomsDataset
 from lightning_taskonomy.data.taskonomy import TaskonomyDataModule
 
 __all__ = [
     "CamVidDataModule",
+    "CityscapesDataModule",
     "FolderDataModule",
     "ImageFiles",
+    "NYUv2DataModule",
+    "ParallelLabels",
     "RepresentationDataModule",
     "RoomsDataModule",
     "RoomsDataset",

@@ -3,7 +3,18 @@
 from lightning_taskonomy.models.backbones.base import Backbone, load_weights, read_weights
 from lightning_taskonomy.models.backbones.hrnet import HRNetV2
 from lightning_taskonomy.models.backbones.random import GaussianBackbone
+from lightning_taskonomy.models.backbones.split import SplitRes, SplitVGG
 from lightning_taskonomy.models.backbones.taskonomy import TaskonomyResNet
 from lightning_taskonomy.models.backbones.timm import TimmBackbone
 
-__all__ = ["Backbone", "GaussianBackbone", "HRNetV2", "TaskonomyResNet", "TimmBackbone", "load_weights", "read_weights"]
+__all__ = [
+    "Backbone",
+    "GaussianBackbone",
+    "HRNetV2",
+    "SplitRes",
+    "SplitVGG",
+    "TaskonomyResNet",
+    "TimmBackbone",
+    "load_weights",
+    "read_weights",
+]

@@ -1,0 +1,266 @@
+"""Few images with labels of the primary task among many with labels of the auxiliary tasks, in two streams of batches.
+
+"Task Meta-Transfer from Limited Parallel Labels", sections 3.1, 3.2 and 4.3: all images of X^A have auxiliary labels,
+those of a small subset X have primary labels too; one batch from X takes turns with k batches from X^A.
+"""
+
+import inspect
+import logging
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data.distributed import DistributedSampler
+
+from lightning_taskonomy.data import pretext
+from lightning_taskonomy.data.base import Pipeline, TaskDataModule
+from lightning_taskonomy.data.batch import Sample, Samples, SkipSample
+from lightning_taskonomy.errors import InputError, hint
+from lightning_taskonomy.tasks import IGNORE_INDEX, Task, resolve
+
+__all__ = ["PARALLEL", "ParallelLabels", "is_parallel"]
+
+PARALLEL = "parallel"
+"""The batch key that tells the streams apart: (B,) bool, all true in a batch from X, all false in one from X^A."""
+
+_LOG = logging.getLogger(__name__)
+_CHOICE_STREAM, _ORDER_STREAM = 11, 12
+
+
+def is_parallel(batch: Mapping[str, Tensor]) -> bool | None:
+    """Whether a batch is one of the parallel set X (a meta step); None if it does not come from ``ParallelLabels``."""
+    return bool(batch[PARALLEL].all()) if PARALLEL in batch else None
+
+
+class ParallelLabels(TaskDataModule):
+    """Another data set whose training images have labels of the primary task only in a small subset X.
+
+    A batch of X has every label; a batch of X^A (all training images, those of X among them) lacks the primary label,
+    which is not even loaded. Each batch carries ``parallel``, (B,) bool. X depends on ``seed`` and on the order of the
+    data set's training images alone: it is the same for every method, and smaller ones are contained in larger ones.
+    Under gradient accumulation the batches of one optimizer step are of one stream, and count as one of 1 : k.
+    Batches are whole; a stream runs through permutation after permutation of its images, across epochs, so that which
+    images a batch has follows from its number alone: the same after a resume, and over all processes together.
+    Validation, test and predict are those of the data set, with every label.
+
+    Args:
+        data: The data set; its batch size, seed, transforms and splits apply.
+        primary: The task with few labels.
+        auxiliary: The tasks whose labels all training images have.
+        parallel: How large X is: a share of the training images (0.1) or their number (80).
+        auxiliary_steps: k, batches of X^A after each batch of X.
+        streams: ``both`` alternates 1 : k; ``parallel`` is X alone (Primary Only), ``auxiliary`` X^A alone (the
+            pretraining of Transfer Learning), ``oracle`` all images with primary labels.
+        steps: Batches per epoch and process; None: one pass over X with its auxiliary batches, or one pass over the
+            only stream.
+        seed: Which images are X.
+        unlabelled: An image of X^A without any auxiliary label, or of X without a primary one, stops the run
+            (``refuse``) or is passed over as damaged images are (``skip``).
+
+    Raises:
+        InputError: The primary task is an auxiliary one, or its label is what an auxiliary task reads; X is empty or
+            larger than the data set; k or steps below 1.
+    """
+
+    def __init__(
+        self,
+        data: TaskDataModule,
+        primary: str | Task,
+        auxiliary: list[str | Task],
+        *,
+        parallel: int | float = 0.1,
+        auxiliary_steps: int = 1,
+        streams: Literal["both", "parallel", "auxiliary", "oracle"] = "both",
+        steps: int | None = None,
+        seed: int = 0,
+        unlabelled: Literal["refuse", "skip"] = "refuse",
+    ) -> None:
+        super().__init__(**{name: getattr(data, name) for name in _OPTIONS})
+        ((_, self.primary),) = resolve([primary]).items()
+        self.auxiliary = resolve(auxiliary)
+        for task in self.auxiliary.values():
+            if task.name == self.primary.name or task.target == self.primary.target:
+                raise InputError(
+                    f"primary task {self.primary.name!r} is auxiliary too, or shares its label with {task.name!r}; "
+                    "name another auxiliary task"
+                )
+            if task.input == self.primary.target:
+                raise InputError(
+                    f"the label of primary task {self.primary.name!r} is {self.primary.target!r}, which auxiliary "
+                    f"task {task.name!r} reads, so it cannot be withheld; choose another primary task"
+                )
+        if parallel <= 0 or (isinstance(parallel, float) and parallel > 1):
+            raise InputError(
+                f"the parallel set is empty or no share: parallel={parallel}; give a share above 0 and up to 1.0, or "
+                "a whole number of images"
+            )
+        for name, value in (("auxiliary_steps", auxiliary_steps), ("steps", steps)):
+            if value is not None and value < 1:
+                raise InputError(f"ParallelLabels: {name} is {value}, must be at least 1")
+        if streams not in _STREAMS:
+            raise InputError(f"ParallelLabels has no streams {streams!r}{hint(streams, _STREAMS)}")
+        self.data, self.parallel, self.auxiliary_steps, self.streams = data, parallel, auxiliary_steps, streams
+        self.steps, self.parallel_seed, self.unlabelled = steps, seed, unlabelled
+
+    @property
+    def keys_offered(self) -> Collection[str]:
+        """Those of the data set."""
+        return self._data().keys_offered
+
+    @property
+    def wrappers(self) -> Mapping[str, Any]:
+        """Those of the data set."""
+        return self._data().wrappers
+
+    def prepare_data(self) -> None:
+        """As the data set does."""
+        self.data.prepare_data()
+
+    def build(self, split: str, keys: Collection[str]) -> Samples:
+        """The data set's own samples, with all their labels."""
+        return self._data().build(split, keys)
+
+    def dataset(self, split: str, **options: Any) -> Pipeline:
+        """The data set's own finished samples, with all their labels."""
+        options["keys"] = self.batch_keys() if options.get("keys") is None else options["keys"]
+        return self._data().dataset(split, **options)
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        """The batches of the streams, in turn."""
+        keys = {*self.batch_keys()}
+        targets = {task.target for task in self.auxiliary.values()}
+        needed = {self.primary.target} if self.streams != "auxiliary" else set()
+        needed |= targets if self.streams in ("both", "auxiliary") else set()
+        if needed - keys:
+            raise InputError(
+                f"streams={self.streams!r} needs the labels {sorted(needed)} but the module reads {sorted(keys)}; "
+                "train a module with the primary and the auxiliary tasks"
+            )
+        withheld = keys - {self.primary.target}
+        pattern = {"both": [True] + [False] * self.auxiliary_steps, "auxiliary": [False]}.get(self.streams, [True])
+        streams = []
+        for with_primary in dict.fromkeys(pattern):
+            labels = self._pipeline(keys if with_primary else withheld)
+            if with_primary and self.streams != "oracle":
+                labels.indices = [labels.indices[position] for position in self.chosen(len(labels))]
+            required = [{self.primary.target}] if with_primary else []
+            required += [targets] if targets <= keys else []
+            labels.samples = _Required(labels.samples, required, self.unlabelled == "skip")
+            streams.append(labels)
+        world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        repeats = self.trainer.accumulate_grad_batches if self.trainer else 1
+        order = [0 if with_primary == pattern[0] else 1 for with_primary in pattern for _ in range(repeats)]
+        steps = self.steps or len(order) * max(1, len(streams[0]) // (self.batch_size * world * repeats))
+        samples = _Streams(streams, list(dict.fromkeys(pattern)))
+        sampler = _Turns(
+            samples, order, steps=steps, batch_size=self.batch_size, num_replicas=world, rank=rank, seed=self.seed
+        )
+        return self.loader(samples, sampler=sampler, drop_last=True)
+
+    def chosen(self, count: int) -> list[int]:
+        """Which of so many training images are X: positions in the data set's order, ascending.
+
+        Raises:
+            InputError: X would be empty or larger than the data set.
+        """
+        size = self.parallel if isinstance(self.parallel, int) else round(self.parallel * count)
+        if not 1 <= size <= count:
+            raise InputError(
+                f"the parallel set would have {size} of {count} training images (parallel={self.parallel}); at least "
+                f"1 and at most {count}"
+            )
+        generator = torch.Generator().manual_seed(pretext.mix(self.parallel_seed, _CHOICE_STREAM))
+        positions: list[int] = torch.randperm(count, generator=generator)[:size].sort().values.tolist()
+        return positions
+
+    def _data(self) -> TaskDataModule:
+        self.data.trainer = self.trainer  # some ask the module being trained for its tasks
+        return self.data
+
+    def _pipeline(self, keys: Collection[str]) -> Pipeline:
+        return self.dataset(self.fit_split, keys=sorted(keys), size=self.fit_size, training=True)
+
+
+_OPTIONS = [name for name in inspect.signature(TaskDataModule.__init__).parameters if name != "self"]
+_STREAMS = ("both", "parallel", "auxiliary", "oracle")
+
+
+class _Required:
+    """Samples that must have some label of each group of keys."""
+
+    def __init__(self, samples: Samples, groups: Sequence[Collection[str]], skip: bool) -> None:
+        self.samples, self.skip = samples, skip
+        self.groups = [group for group in groups if not pretext.KEYS.intersection(group)]  # those never lack
+        self.found: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self.samples[index]
+        for group in self.groups:
+            if any(key in sample and _has_label(sample[key]) for key in group):
+                continue
+            told = (
+                f"training image {index} (id {int(sample.get('id', index))}) has no label {' or '.join(sorted(group))}"
+            )
+            if not self.skip:
+                raise InputError(f"{told}, which ParallelLabels needs; leave it out or set unlabelled='skip'")
+            if index not in self.found:
+                self.found.add(index)
+                _LOG.warning("passed over %s", told)
+            raise SkipSample(told)
+        return sample
+
+
+def _has_label(label: Tensor) -> bool:
+    return bool((~label.isnan() if label.is_floating_point() else label != IGNORE_INDEX).any())
+
+
+class _Streams(Pipeline):
+    """The samples of one or two streams; index = draw * number of streams + stream."""
+
+    def __init__(self, streams: Sequence[Pipeline], parallel: Sequence[bool]) -> None:
+        first = streams[0]
+        super().__init__(first.samples, first.indices, keys=first.keys, seed=first.seed, training=True)
+        self.streams, self.parallel = streams, parallel
+
+    def __getitem__(self, draw: int) -> Sample:
+        number, stream = divmod(draw, len(self.streams))
+        sample = self.streams[stream][number]
+        return {**sample, PARALLEL: torch.tensor(self.parallel[stream])}
+
+
+class _Turns(DistributedSampler[Any]):
+    """The draws of one epoch: one whole batch of a stream after the other, in the order of ``turns`` over and over."""
+
+    def __init__(
+        self, samples: _Streams, turns: Sequence[int], *, steps: int, batch_size: int, num_replicas: int, rank: int,
+        seed: int,
+    ) -> None:  # fmt: skip
+        super().__init__(samples, num_replicas=num_replicas, rank=rank, seed=seed)
+        self.turns, self.steps, self.batch_size = turns, steps, batch_size
+        self.sizes = [len(stream) for stream in samples.streams]
+        self._order: dict[int, tuple[int, list[int]]] = {}
+
+    def __len__(self) -> int:
+        return self.steps * self.batch_size
+
+    def __iter__(self) -> Iterator[int]:
+        for step in range(self.epoch * self.steps, (self.epoch + 1) * self.steps):
+            cycle, turn = divmod(step, len(self.turns))
+            stream = self.turns[turn]
+            batch = cycle * self.turns.count(stream) + self.turns[:turn].count(stream)  # the how manieth of its stream
+            first = (batch * self.num_replicas + self.rank) * self.batch_size
+            for position in range(first, first + self.batch_size):
+                yield self._draw(stream, position) * len(self.sizes) + stream
+
+    def _draw(self, stream: int, position: int) -> int:
+        passes, place = divmod(position, self.sizes[stream])
+        if self._order.get(stream, (-1, []))[0] != passes:
+            seed = pretext.mix(self.seed, _ORDER_STREAM, stream, passes)
+            order = torch.randperm(self.sizes[stream], generator=torch.Generator().manual_seed(seed))
+            self._order[stream] = passes, order.tolist()
+        return passes * self.sizes[stream] + self._order[stream][1][place]

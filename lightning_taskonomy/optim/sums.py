@@ -1,0 +1,55 @@
+"""Gradients that add up over micro-batches and processes, and parameters that get none."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["GradientSum", "Gradients", "Reduce"]
+
+Gradients = dict[nn.Parameter, Tensor]
+Reduce = Callable[[list[Tensor]], list[Tensor]]
+
+
+class GradientSum:
+    """A gradient per parameter, summed; one that never had any stays without."""
+
+    def __init__(self) -> None:
+        self._sums: dict[nn.Parameter, Tensor | None] = {}
+
+    def add(self, parameters: Iterable[nn.Parameter], gradients: Sequence[Tensor | None]) -> None:
+        """Adds.
+
+        Args:
+            parameters: What the gradients belong to.
+            gradients: One each, None where the parameter played no part.
+        """
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            held = self._sums.get(parameter)
+            if held is not None and gradient is not None:
+                self._sums[parameter] = held + gradient
+            else:
+                self._sums[parameter] = gradient if held is None else held
+
+    def values(self, parameters: Iterable[nn.Parameter], factor: float) -> list[Tensor]:
+        """The sums of these parameters times the factor, zeros where there is none."""
+        held = [(parameter, self._sums.get(parameter)) for parameter in parameters]
+        return [torch.zeros_like(p) if total is None else _times(total, factor) for p, total in held]
+
+    def reduced(self, factor: float, reduce: Reduce) -> Gradients:
+        """All sums times the factor, their mean over processes; without those that have no gradient on any.
+
+        Args:
+            factor: What to multiply with.
+            reduce: The mean over processes of a list of tensors.
+        """
+        found = reduce(self.values(self._sums, factor))
+        return {
+            parameter: gradient
+            for (parameter, total), gradient in zip(self._sums.items(), found, strict=True)
+            if total is not None or bool(gradient.any())
+        }
+
+
+def _times(tensor: Tensor, factor: float) -> Tensor:
+    return tensor if factor == 1 else factor * tensor

@@ -1,0 +1,317 @@
+"""Jacobian-vector products of a network in its parameters: how its features change along a direction."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import torch
+import torch.autograd.forward_ad as forward_ad
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.utils import get_total_norm
+
+from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.optim.features import entries
+from lightning_taskonomy.optim.state import PassState
+
+__all__ = [
+    "Method",
+    "Overlap",
+    "Product",
+    "Recorded",
+    "double_vjp",
+    "finite_difference",
+    "forward_mode",
+    "product",
+    "rerun",
+]
+
+Method = Literal["forward", "double_vjp", "finite_difference"]
+Direction = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A pass through a network that can be made again.
+
+    Attributes:
+        args: Positional inputs.
+        kwargs: Keyword inputs.
+        state: Taken before the pass.
+        positions: The learnable maps among the entries of the output.
+        projected: Per map the projected gradient G with the graph of φ alone.
+        cotangents: Per map a cotangent whose pull-back to the parameters is known.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    state: PassState
+    positions: list[int]
+    projected: list[Tensor]
+    cotangents: list[Tensor]
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How far two lists of tensors point the same way.
+
+    Attributes:
+        dot: Their inner product, in float32 at least.
+        size: The product of their lengths.
+    """
+
+    dot: Tensor
+    size: Tensor
+
+    @classmethod
+    def of(cls, left: Sequence[Tensor], right: Sequence[Tensor]) -> Self:
+        """Measures.
+
+        Args:
+            left: Any tensors.
+            right: As many, of the same shapes.
+        """
+        dots, lengths = [], []
+        for pair in zip(left, right, strict=True):
+            a, b = map(_row, pair)
+            dots.append(torch.linalg.vecdot(a, b))
+            lengths.append(torch.stack([torch.linalg.vector_norm(a), torch.linalg.vector_norm(b)]))
+        return cls(torch.stack(dots).sum(), torch.linalg.vector_norm(torch.stack(lengths), dim=0).prod())
+
+    def cosine(self) -> float:
+        """In [-1, 1]; 0 where either list vanishes."""
+        return float(self.dot / self.size) if self.size != 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Product:
+    """J·v over several passes.
+
+    Attributes:
+        tangents: Per pass and map J·v times ``stretch``.
+        stretch: 1, but where the network computes in fp16 the length of the parameters over that of v: tangents then
+            have the features' own scale, in the middle of that type's range.
+        method: How they were taken.
+        reason: Why not by forward mode, where that was tried.
+        consistency: |⟨J·v, c⟩ - ⟨v, Jᵀc⟩| over the product of norms, for the recorded cotangents c.
+        consistent: Whether that is rounding.
+    """
+
+    tangents: list[Tensor]
+    stretch: Tensor
+    method: Method
+    reason: str
+    consistency: float
+    consistent: bool
+
+
+def product(
+    module: nn.Module,
+    passes: Sequence[Recorded],
+    direction: Direction,
+    reverse: Overlap,
+    method: Literal["auto", "forward", "double_vjp", "finite_difference"] = "auto",
+) -> Product:
+    """J·v of recorded passes, checked against the reverse mode.
+
+    Args:
+        module: The network.
+        passes: The passes.
+        direction: v, by the parameters' names.
+        reverse: Of v and Jᵀc, the latter summed over the passes.
+        method: ``auto`` tries the forward mode and falls back to the double VJP where an operation has none or where it
+            disagrees with the reverse mode.
+
+    Raises:
+        InputError: Neither can differentiate the network.
+    """
+    dtype = _dtype(passes)
+    stretch = torch.ones_like(reverse.dot)
+    if dtype == torch.float16:
+        stretch = _stretch(module, direction)
+        direction = {name: stretch.to(v) * v for name, v in direction.items()}
+    cotangents = [entry for recorded in passes for entry in recorded.cotangents]
+    order: list[Method] = ["forward", "double_vjp"] if method == "auto" else [method]
+    reason = ""
+    for last, chosen in ((name == order[-1], name) for name in order):
+        try:
+            tangents = [tangent for recorded in passes for tangent in _JVPS[chosen](module, recorded, direction)]
+        except torch.OutOfMemoryError:
+            raise
+        except (NotImplementedError, RuntimeError) as error:
+            message = str(error).strip().splitlines()[0]
+            if last and method == "auto":
+                raise InputError(
+                    f"the backbone can be differentiated neither forward ({reason}) nor twice ({message}); replace the "
+                    "operation or take method 'finite_difference', which is not exact"
+                ) from error
+            if last:
+                raise
+            reason = f"an operation has no forward mode: {message}"
+            continue
+        consistency = _inconsistency(Overlap.of(tangents, cotangents), reverse, stretch)
+        consistent = not consistency > _TOLERANCE.get(dtype, 3e-2)  # NaN is an overflow, no fault of the method
+        if last and reason and not consistent:
+            reason += (
+                f"; {chosen} disagrees too, by {consistency:.1e}: take method 'finite_difference', which is not exact"
+            )
+        if last or consistent:
+            return Product(tangents, stretch, chosen, reason, consistency, consistent)
+        culprit = lost_tangents(module, passes[0], direction) or "some operation"
+        reason = f"forward mode disagrees with reverse mode by {consistency:.1e} in {culprit}"
+    raise AssertionError("unreachable: the last method returns or raises")
+
+
+def rerun(module: nn.Module, recorded: Recorded, parameters: Mapping[str, Tensor]) -> Any:
+    """The output of a recorded pass at other parameters: same buffers, same random numbers.
+
+    Batch normalization takes its batch's statistics as then; its running statistics stay as they are now.
+
+    Args:
+        module: The network.
+        recorded: The pass.
+        parameters: Stand-ins by name; the others are the module's own.
+    """
+    with recorded.state.replayed():
+        return functional_call(
+            module, {**recorded.state.fresh_buffers(), **parameters}, recorded.args, dict(recorded.kwargs)
+        )
+
+
+def forward_mode(module: nn.Module, recorded: Recorded, direction: Direction) -> list[Tensor]:
+    """J·v of a pass by dual numbers: one pass, no tape.
+
+    Args:
+        module: The network.
+        recorded: The pass.
+        direction: v, by the parameters' names; those without one do not move.
+
+    Returns:
+        The tangent of each learnable map.
+
+    Raises:
+        NotImplementedError: An operation has no forward mode; RuntimeError, as some say it.
+    """
+    with torch.no_grad(), forward_ad.dual_level():
+        found = entries(rerun(module, recorded, _duals(module, direction)))
+        return [_tangent(found[position]) for position in recorded.positions]
+
+
+def double_vjp(module: nn.Module, recorded: Recorded, direction: Direction) -> list[Tensor]:
+    """J·v by differentiating Jᵀu, which is linear in u, in u; arguments and result as :func:`forward_mode`."""
+    own = dict(module.named_parameters())
+    with torch.enable_grad():
+        points = {name: own[name].detach().requires_grad_() for name in direction}
+        found = entries(rerun(module, recorded, points))
+        maps = [found[position] for position in recorded.positions]
+        dummies = [torch.zeros_like(entry, requires_grad=True) for entry in maps]
+        pulled = torch.autograd.grad(maps, list(points.values()), dummies, create_graph=True, allow_unused=True)
+        known: list[tuple[Tensor | None, Tensor]] = list(zip(pulled, direction.values(), strict=True))
+        pairs = [(p, v) for p, v in known if p is not None]
+    return list(
+        torch.autograd.grad([p for p, _ in pairs], dummies, [v for _, v in pairs], materialize_grads=True)
+    )  # fmt: skip
+
+
+def finite_difference(module: nn.Module, recorded: Recorded, direction: Direction) -> list[Tensor]:
+    """J·v by a central difference, not exact, for what nothing else can do; as :func:`forward_mode`.
+
+    Args:
+        module: The network.
+        recorded: The pass.
+        direction: v, by the parameters' names.
+    """
+    own = dict(module.named_parameters())
+    sides = []
+    with torch.no_grad():
+        step = float(torch.finfo(recorded.cotangents[0].dtype).eps ** (1 / 3) * _stretch(module, direction))
+        for signed in (step, -step):
+            found = entries(rerun(module, recorded, {name: own[name] + signed * v for name, v in direction.items()}))
+            sides.append([found[position] for position in recorded.positions])
+        return [(ahead - behind) / (2 * step) for ahead, behind in zip(*sides, strict=True)]
+
+
+_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}  # what rounding may do to the check; 3e-2 in half precision
+_JVPS: dict[Method, Callable[[nn.Module, Recorded, Direction], list[Tensor]]] = {
+    "forward": forward_mode,
+    "double_vjp": double_vjp,
+    "finite_difference": finite_difference,
+}
+
+
+def lost_tangents(module: nn.Module, recorded: Recorded, direction: Direction) -> str | None:
+    """The first module inside that takes a tangent in and gives none out, as where a forward mode is silently wrong.
+
+    Args:
+        module: The network.
+        recorded: The pass.
+        direction: v, by the parameters' names.
+
+    Returns:
+        Its path and class, or None where no tangent is lost altogether.
+    """
+    suspects: list[str] = []
+
+    def look(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(inner: nn.Module, inputs: Any, output: Any) -> None:
+            moves = any(map(_moves, [*entries(inputs), *inner.parameters(recurse=False)]))
+            if moves and not any(map(_moves, entries(output))):
+                suspects.append(f"{name or 'the backbone'} ({type(inner).__name__})")
+
+        return hook
+
+    with torch.no_grad(), forward_ad.dual_level(), _hooked(module, look):
+        rerun(module, recorded, _duals(module, direction))
+    return suspects[0] if suspects else None
+
+
+@contextmanager
+def _hooked(module: nn.Module, look: Callable[[str], Callable[[nn.Module, Any, Any], None]]) -> Iterator[None]:
+    handles = [inner.register_forward_hook(look(name)) for name, inner in module.named_modules()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _inconsistency(ahead: Overlap, behind: Overlap, stretch: Tensor) -> float:
+    """|⟨J·v, c⟩ - ⟨v, Jᵀc⟩| over ‖J·v‖·‖c‖ + ‖v‖·‖Jᵀc‖, where the former has a stretched v."""
+    size = ahead.size + stretch * behind.size
+    return float((ahead.dot - stretch * behind.dot).abs() / size.clamp(min=torch.finfo(size.dtype).tiny))
+
+
+def _row(tensor: Tensor) -> Tensor:
+    return tensor.reshape(-1).to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def _stretch(module: nn.Module, direction: Direction) -> Tensor:
+    """Length of the parameters over that of v."""
+    own = dict(module.named_parameters())
+    length = get_total_norm(list(direction.values()))
+    return torch.where(length > 0, get_total_norm([own[name].detach() for name in direction]) / length, 1.0)
+
+
+def _dtype(passes: Sequence[Recorded]) -> torch.dtype:
+    """What the network computes in."""
+    entry = passes[0].cotangents[0]
+    device = entry.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else entry.dtype
+
+
+def _duals(module: nn.Module, direction: Direction) -> dict[str, Tensor]:
+    own = dict(module.named_parameters())
+    return {name: forward_ad.make_dual(own[name].detach(), tangent) for name, tangent in direction.items()}
+
+
+def _tangent(entry: Tensor) -> Tensor:
+    primal, tangent = forward_ad.unpack_dual(entry)
+    return torch.zeros_like(primal) if tangent is None else tangent
+
+
+def _moves(entry: Any) -> bool:
+    if not isinstance(entry, Tensor) or not entry.is_floating_point():
+        return False
+    tangent = forward_ad.unpack_dual(entry).tangent
+    return tangent is not None and bool(tangent.any())

@@ -1,0 +1,246 @@
+"""NYUv2: the official file and the MTAN arrays, the halves of the test set, normals from depth, real samples."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lightning_taskonomy.data.doctor import check
+from lightning_taskonomy.data.nyuv2 import OF_40, NYUv2DataModule, normals_from_depth
+from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.tasks import find
+
+torch.set_num_threads(1)
+REAL = Path(__file__).parents[2].parent / "shared" / "realdata" / "nyuv2"
+real = pytest.mark.skipif(not REAL.is_dir(), reason=f"no NYUv2 at {REAL}")
+KEYS = ["image", "semantic", "depth_z", "normals"]
+HEIGHT, WIDTH = 24, 32
+
+
+@pytest.fixture
+def arrays(tmp_path: Path) -> Path:
+    """Three training images and four others; number n has depth n + 1, a hole and an unlabelled pixel."""
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 3), ("val", 4)):
+        for number in range(count):
+            label = rng.integers(0, 13, (8, 12)).astype(np.float32)
+            label[0, 0] = -1
+            depth = np.full((8, 12, 1), number + 1, np.float32)
+            depth[0, 0] = 0
+            normal = np.zeros((8, 12, 3), np.float32)
+            normal[1:, :, 1] = -1  # against "forward"
+            contents = {"image": rng.random((8, 12, 3)), "label": label, "depth": depth, "normal": normal}
+            for kind, content in contents.items():
+                (tmp_path / part / kind).mkdir(parents=True, exist_ok=True)
+                np.save(tmp_path / part / kind / f"{number}.npy", content)
+    return tmp_path
+
+
+@pytest.fixture
+def official(tmp_path: Path) -> Path:
+    """The official file with eight images: 3, 4 and 7 to train on, the others to test on."""
+    h5py = pytest.importorskip("h5py", reason="the official file is HDF5: needs h5py")
+    from scipy.io import savemat
+
+    rng = np.random.default_rng(1)
+    with h5py.File(tmp_path / "nyu_depth_v2_labeled.mat", "w") as file:
+        file["images"] = rng.integers(0, 256, (8, 3, WIDTH, HEIGHT), np.uint8)
+        file["depths"] = np.full((8, WIDTH, HEIGHT), 2, np.float32) + np.arange(8, dtype=np.float32)[:, None, None]
+        raw = file["depths"][:]
+        raw[:, 5, 4] = 0
+        file["rawDepths"] = raw
+        file["labels"] = rng.integers(0, 895, (8, WIDTH, HEIGHT), np.uint16)
+    splits = {"trainNdxs": np.array([[3], [4], [7]]), "testNdxs": np.array([[1], [2], [5], [6], [8]])}
+    savemat(tmp_path / "splits.mat", splits)
+    savemat(tmp_path / "classMapping40.mat", {"mapClass": rng.integers(1, 41, (1, 894), np.uint8)})
+    return tmp_path
+
+
+def test_arrays(arrays: Path) -> None:
+    samples = NYUv2DataModule(str(arrays)).build("train", KEYS)
+    assert len(samples) == 3
+    sample = samples[1]
+    stored = np.load(arrays / "train" / "label" / "1.npy")
+    assert torch.equal(sample["semantic"], torch.tensor(np.where(stored < 0, 255, stored)).long())
+    np.testing.assert_allclose(sample["image"].permute(1, 2, 0), np.load(arrays / "train/image/1.npy"), rtol=1e-6)
+    assert sample["depth_z"][0, 0, 0].isnan() and (sample["depth_z"][0, 1:] == 2).all()
+    assert sample["normals"][:, 0].isnan().all()
+    assert sample["normals"][:, 1:].flatten(1).T.unique(dim=0).tolist() == [[0, 0, -1]]
+
+
+@pytest.mark.parametrize("layout", ["arrays", "official"])
+def test_the_test_images_are_halved(layout: str, request: pytest.FixtureRequest) -> None:
+    data = NYUv2DataModule(str(request.getfixturevalue(layout)))
+    ids = {}
+    for split in ("train", "validation", "test", "official_test"):
+        samples = data.build(split, ["image"])
+        ids[split] = [int(samples[i]["id"]) for i in range(len(samples))]
+    assert ids["validation"] == ids["official_test"][::2] and ids["test"] == ids["official_test"][1::2]
+    assert len(ids["train"]) == 3 and not {*ids["train"]} & {*ids["official_test"]}
+
+
+def test_a_missing_number_does_not_move_the_halves(arrays: Path) -> None:
+    data = NYUv2DataModule(str(arrays))
+    before = [int(data.build("test", ["image"])[i]["id"]) for i in range(2)]
+    (arrays / "val" / "image" / "0.npy").unlink()
+    assert [int(data.build("test", ["image"])[i]["id"]) for i in range(2)] == before
+    assert len(data.build("validation", ["image"])) == 1
+
+
+def test_the_official_file(official: Path) -> None:
+    import h5py
+    from scipy.io import loadmat
+
+    sample = NYUv2DataModule(str(official)).build("train", KEYS)[2]  # number 7
+    with h5py.File(official / "nyu_depth_v2_labeled.mat") as file:
+        assert torch.equal(sample["image"], torch.tensor(file["images"][6].swapaxes(1, 2)).float() / 255)
+        labels = file["labels"][6].T.astype(int)
+    forty = loadmat(official / "classMapping40.mat")["mapClass"][0].astype(int)
+    expected = [[OF_40[forty[number - 1] - 1] - 1 if number else 255 for number in row] for row in labels]
+    assert sample["semantic"].tolist() == expected
+    assert sample["depth_z"].shape == (1, HEIGHT, WIDTH) and (sample["depth_z"] == 8).all()
+    middle = sample["normals"][:, 10, 15]
+    torch.testing.assert_close(middle, torch.tensor([0.0, 0.0, -1.0]))
+    raw = NYUv2DataModule(str(official), raw_depth=True, size=(12, 16)).build("test", ["image", "depth_z"])
+    assert raw[0]["depth_z"].shape == (1, 12, 16) and len(raw) == 2
+
+
+def test_damaged_files_are_counted(arrays: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (arrays / "train" / "image" / "0.npy").write_bytes(b"\x93NUMPY")
+    (arrays / "train" / "depth" / "1.npy").unlink()
+    np.save(arrays / "train" / "label" / "1.npy", np.full((8, 12), 13.0))
+    np.save(arrays / "train" / "normal" / "1.npy", np.zeros((8, 12)))
+    data = NYUv2DataModule(str(arrays), keys=KEYS, batch_size=3)
+    samples = data.dataset("train")
+    assert samples[0] == {}
+    assert samples[1]["depth_z"].isnan().all() and (samples[1]["semantic"] == 255).all()
+    assert samples[1]["normals"].isnan().all()
+    report = check(NYUv2DataModule(str(arrays)))
+    assert len(report.problems) == 4 and report.splits["train"].read == 2
+    assert "1.npy: missing" in caplog.text and "classes below 13 per pixel" in caplog.text
+
+
+def test_damaged_official_file(official: Path) -> None:
+    whole = (official / "nyu_depth_v2_labeled.mat").read_bytes()
+    (official / "nyu_depth_v2_labeled.mat").write_bytes(whole[: len(whole) // 2])
+    samples = NYUv2DataModule(str(official), keys=["image"]).dataset("train")
+    assert samples[0] == {}
+
+
+def test_bad_input_is_said_on_one_line(arrays: Path, official: Path, tmp_path: Path) -> None:
+    cases: list[tuple[Any, str]] = [
+        (lambda: NYUv2DataModule(str(tmp_path / "nowhere")).build("train", ["image"]), r"labeled\.mat is missing"),
+        (lambda: NYUv2DataModule(str(arrays)).build("vall", ["image"]), "no split 'vall'"),
+        (lambda: NYUv2DataModule(str(arrays), normal_axes=("right", "left", "up")), "normal_axes is"),
+        (lambda: NYUv2DataModule(str(arrays), normal_axes=("right", "back", "up")).build("train", ["normals"])[0],
+         "point away from the camera"),
+    ]  # fmt: skip
+    for call, told in cases:
+        with pytest.raises(InputError, match=told) as caught:
+            call()
+        assert "\n" not in str(caught.value)
+
+
+def test_official_files_that_are_not_there(official: Path) -> None:
+    data = NYUv2DataModule(str(official))
+    (official / "classMapping40.mat").unlink()
+    assert len(data.build("train", ["image", "depth_z"])) == 3
+    with pytest.raises(InputError, match=r"classMapping40\.mat is missing"):
+        data.build("train", ["semantic"])
+    (official / "splits.mat").write_bytes(b"no matrix")
+    with pytest.raises(InputError, match=r"splits\.mat cannot be read"):
+        data.build("train", ["image"])
+
+
+def test_without_h5py(official: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(InputError, match=r"needs h5py: pip install 'lightning-taskonomy\[nyuv2\]'"):
+        NYUv2DataModule(str(official)).build("train", ["image"])
+
+
+def test_parts_of_the_arrays_that_are_not_there(arrays: Path) -> None:
+    (arrays / "val").rename(arrays / "elsewhere")
+    (arrays / "train" / "normal").rename(arrays / "normal")
+    data = NYUv2DataModule(str(arrays))
+    with pytest.raises(InputError, match=r"no image NUMBER\.npy of split 'validation'"):
+        data.build("validation", ["image"])
+    with pytest.raises(InputError, match="no folder 'normal', where 'normals' is"):
+        data.build("train", KEYS)
+
+
+def test_normals_of_planes() -> None:
+    """Planes n . P = c seen by a camera, exactly; a step between two of them is missing."""
+    focal, centre = (60.0, 70.0), (31.0, 25.0)
+    x = (torch.arange(64) - centre[0]) / focal[0]
+    y = (torch.arange(48)[:, None] - centre[1]) / focal[1]
+    rays = torch.stack(torch.broadcast_tensors(x, y, torch.ones(48, 64)))
+    for normal in ([0.0, 0.0, -1.0], [0.6, 0.0, -0.8], [0.1, -0.7, -0.7]):
+        unit = torch.nn.functional.normalize(torch.tensor(normal), dim=0)
+        depth = (-3 / torch.einsum("i,ihw->hw", unit, rays))[None]
+        found = normals_from_depth(depth, focal, centre, reach=3)
+        assert found[:, :3].isnan().all() and found[:, :, -3:].isnan().all()
+        inside = found[:, 3:-3, 3:-3]
+        torch.testing.assert_close(inside, unit[:, None, None].expand_as(inside), atol=1e-4, rtol=0)
+    step = torch.where(torch.arange(64) < 32, 1.0, 3.0).expand(1, 48, 64)
+    assert normals_from_depth(step, focal, centre, reach=3)[0, 10, 29:35].isnan().all()
+    step = step.clone()
+    step[0, 20, 10] = float("nan")
+    assert normals_from_depth(step, focal, centre, reach=3)[0, 17:24, 7:14].isnan().all()
+
+
+def test_the_task() -> None:
+    task = find("nyuv2.semantic_segmentation")
+    assert task.target == "semantic" and task.channels == 13 and max(OF_40) == 13 and len(OF_40) == 40
+    assert task.class_names is not None and task.class_names[0] == "bed" and task.class_names[12] == "window"
+
+
+@real
+def test_real_mapping_of_classes() -> None:
+    from scipy.io import loadmat
+
+    mapping = loadmat(REAL / "class13Mapping.mat")["classMapping13"]
+    assert tuple(mapping["labels13"][0, 0][0]) == OF_40
+    names = [str(name[0]) for name in mapping["classNames"][0, 0][0]]
+    assert tuple(names) == find("nyuv2.semantic_segmentation").class_names
+    forty = np.asarray(Image.open(REAL / "seg40/test/000433.png")).astype(int)
+    thirteen = np.asarray(Image.open(REAL / "seg13/test/000433.png")).astype(int)
+    assert np.array_equal(np.array([*OF_40])[np.minimum(forty, 39)] * (forty != 255), thirteen)
+
+
+@real
+def test_real_splits(official: Path) -> None:
+    import shutil
+
+    shutil.copy(REAL / "splits.mat", official)
+    data = NYUv2DataModule(str(official))
+    sizes = {split: len(data.build(split, ["image"])) for split in ("train", "validation", "test", "official_test")}
+    assert sizes == {"train": 795, "validation": 327, "test": 327, "official_test": 654}
+
+
+@real
+def test_real_arrays() -> None:
+    data = NYUv2DataModule(str(REAL / "mtan_npy_derived"), keys=KEYS, batch_size=1)
+    (batch,) = list(data.val_dataloader())
+    assert batch["image"].shape == (1, 3, 288, 384)
+    assert {*batch["semantic"].unique().tolist()} <= {*range(13), 255}
+    depth = batch["depth_z"][~batch["depth_z"].isnan()]
+    assert depth.min() > 0.5 and depth.max() < 10
+    normals = batch["normals"][0]
+    torch.testing.assert_close(normals.norm(dim=0)[~normals[0].isnan()].mean(), torch.tensor(1.0))
+
+
+@real
+def test_normals_from_real_depth_are_those_published_for_it() -> None:
+    stored = torch.from_numpy(np.asarray(Image.open(REAL / "depth/test/000433.png")).astype(np.float32))[None] / 5000
+    found = normals_from_depth(torch.where(stored > 0, stored, torch.nan), (518.858, 519.470), (324.582, 252.736))
+    published = np.asarray(Image.open(REAL / "normal/test/000433.png")).astype(np.float32) / 255 * 2 - 1
+    x, forward, up = torch.from_numpy(published).unbind(-1)
+    expected = torch.stack([x, -up, forward])
+    cosine = torch.nn.functional.cosine_similarity(found, expected, dim=0)[expected.norm(dim=0) > 0.5]
+    cosine = cosine[~cosine.isnan()]
+    assert len(cosine) > 100_000
+    assert torch.rad2deg(torch.acos(cosine.clamp(-1, 1))).median() < 6

@@ -1,0 +1,198 @@
+"""What forward mode cannot do, half precision, plain multi-task learning as a special case, bad input."""
+
+import re
+
+import pytest
+import torch
+from torch import nn
+from torch.autograd.function import once_differentiable
+
+from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.optim import (
+    Branch,
+    Identity,
+    LowRank,
+    MetaBatch,
+    MetaOptions,
+    MetaStep,
+    meta_gradient,
+    project,
+)
+
+ALPHA = 0.1
+
+
+class NoForwardMode(torch.autograd.Function):
+    """Twice differentiable backward, without jvp."""
+
+    @staticmethod
+    def forward(ctx, entry):
+        ctx.save_for_backward(entry)
+        return entry.sin()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * ctx.saved_tensors[0].cos()
+
+
+class WrongForwardMode(NoForwardMode):
+    """As torchvision's deform_conv2d and roi_align: no tangent, and no word about it."""
+
+    @staticmethod
+    def jvp(ctx, tangent):
+        return torch.zeros_like(tangent)
+
+
+class OnlyOnce(NoForwardMode):
+    """Neither forward mode nor double backward, and no word about the latter."""
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        return gradient * ctx.saved_tensors[0].cos()
+
+
+class OnlyOnceAndSaysSo(NoForwardMode):
+    @staticmethod
+    def backward(ctx, gradient):
+        if torch.is_grad_enabled():
+            raise RuntimeError("no double backward here")
+        return gradient * ctx.saved_tensors[0].cos()
+
+
+class Own(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, entry):
+        return entry.sin() if self.function is None else self.function.apply(entry)
+
+
+def backbone(function=None):
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), Own(function), nn.Dropout(0.2), nn.Conv2d(6, 4, 3)
+    ).double()
+
+
+def step(network, dtype=torch.float64, phi=None, auxiliary=None, **options):
+    torch.manual_seed(1)
+    phi = phi or LowRank(4, 2, 1.0).to(torch.promote_types(dtype, torch.float32))
+    image = torch.randn(2, 3, 10, 10, dtype=dtype)
+    target = torch.randn(2, 4, 6, 6, dtype=dtype)
+    branches = {"other": Branch(lambda o: (o.float().to(o) - target).abs().mean())} if auxiliary is None else auxiliary
+    batch = MetaBatch((image,), branches, Branch(lambda o: (o.to(target) - target.flip(1)).square().mean()))
+    return meta_gradient(network, [batch], {"other": [phi]}, ALPHA, MetaOptions(**options))
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [(NoForwardMode, "no forward mode"), (WrongForwardMode, r"disagrees with reverse mode by .* in 2 \(Own\)")],
+)
+def test_what_forward_mode_cannot_do_falls_back_exactly(function, reason):
+    expected = step(backbone())
+    found = step(backbone(function))
+    assert expected.method == "forward" and found.method == "double_vjp" and found.consistent
+    assert re.search(reason, found.reason)
+    for ours, theirs in zip(found.projections.values(), expected.projections.values(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+    again = step(backbone(function), method=found.method)  # remembered: not tried again
+    assert again.method == "double_vjp" and again.reason == ""
+
+
+def test_a_silently_wrong_forward_mode_is_noticed_when_it_is_forced():
+    assert not step(backbone(WrongForwardMode), method="forward").consistent
+
+
+def test_what_neither_can_do_is_refused_with_a_way_out():
+    with pytest.raises(InputError, match=r"twice \(no double backward here\).*finite_difference"):
+        step(backbone(OnlyOnceAndSaysSo))
+    silent = step(backbone(OnlyOnce))
+    assert not silent.consistent and "double_vjp disagrees too" in silent.reason
+    expected, found = step(backbone()), step(backbone(OnlyOnce), method="finite_difference")
+    assert found.consistent or found.consistency < 1e-6
+    for ours, theirs in zip(found.projections.values(), expected.projections.values(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1.0, 256.0])
+def test_bf16_is_exact_within_its_rounding(scale):
+    expected = step(backbone().float(), torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = step(backbone().float(), torch.float32, loss_scale=scale)
+    assert found.method == "forward" and found.consistent and found.finite
+    ours, theirs = (torch.cat([g.flatten() for g in r.projections.values()]) for r in (found, expected))
+    assert {g.dtype for g in found.projections.values()} == {torch.float32}
+    assert float(torch.cosine_similarity(ours, theirs, 0)) > 0.99
+    assert float((ours - theirs).norm() / theirs.norm()) < 0.15
+
+
+def test_float32_is_consistent():
+    result = step(backbone().float(), torch.float32)
+    assert result.consistent and result.consistency < 1e-5
+
+
+def test_an_overflow_is_said_and_no_reason_to_fall_back():
+    result = step(backbone().float(), torch.float32, loss_scale=1e39)
+    assert not result.finite and result.method == "forward"
+
+
+def test_the_identity_gives_plain_multi_task_learning():
+    """Auxiliary steps through a frozen φ = 1 move the weights as MTL does."""
+    found = []
+    for through in (lambda o: project(o, Identity(4)), lambda o: o):
+        network = backbone()
+        torch.manual_seed(2)
+        head = nn.Conv2d(4, 2, 1).double()
+        optimizer = torch.optim.Adam([*network.parameters(), *head.parameters()], lr=0.01)
+        for _ in range(5):
+            optimizer.zero_grad()
+            head(through(network(torch.randn(2, 3, 8, 8, dtype=torch.float64)))).square().mean().backward()
+            optimizer.step()
+        found.append([*network.parameters(), *head.parameters()])
+    torch.testing.assert_close(found[0], found[1], rtol=1e-6, atol=0)
+
+
+def test_the_identity_has_nothing_to_learn():
+    result = step(backbone(), phi=Identity(4))
+    assert result.projections == {} and result.network and result.finite
+
+
+def test_a_users_projection_needs_only_forward():
+    class Squashed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gain = nn.Parameter(torch.ones((), dtype=torch.float64))
+
+        def forward(self, gradient):
+            return torch.tanh(self.gain * gradient)
+
+    phi = Squashed()
+    result = step(backbone(), phi=phi)
+    sides = []
+    for move in (1e-5, -2e-5):
+        phi.gain.data += move
+        sides.append(float(step(backbone(), phi=phi).primary_loss))
+    assert (sides[0] - sides[1]) / 2e-5 == pytest.approx(float(result.projections[phi.gain]), rel=1e-5)
+
+
+def test_an_unlabelled_auxiliary_task_leaves_the_backbone_where_it_is():
+    result = step(backbone(), auxiliary={})
+    assert all((gradient == 0).all() for gradient in result.projections.values()) and result.consistent
+
+
+def test_bad_input_is_named():
+    network = backbone()
+    with pytest.raises(InputError, match="without a batch"):
+        MetaStep(network, {}, ALPHA).finish()
+    with torch.no_grad(), pytest.raises(InputError, match=r"torch\.no_grad"):
+        step(network)
+    with pytest.raises(InputError, match=r"torch\.no_grad"):
+        step(network.requires_grad_(False))
+    branch = Branch(lambda o: o.square().mean())
+    batch = MetaBatch((torch.randn(2, 3, 10, 10, dtype=torch.float64),), {"depth": branch}, branch)
+    with pytest.raises(InputError, match="0 projections of task 'depth' for 1 feature maps"):
+        meta_gradient(backbone(), [batch], {}, ALPHA)
+    with pytest.raises(InputError, match="without its state"):
+        MetaStep(network, {}, ALPHA).add(batch, features=batch.args[0])

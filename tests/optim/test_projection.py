@@ -1,0 +1,106 @@
+"""Projections: their products, their formats, what they refuse, and what passes back through them."""
+
+import pytest
+import torch
+import torch.autograd.forward_ad as forward_ad
+
+from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.optim import Diagonal, Full, Identity, LowRank, Projection, Scalar, project
+
+
+def matrix(phi: Projection) -> torch.Tensor:
+    if isinstance(phi, LowRank):
+        return torch.diag(phi.diagonal) + phi.factor @ phi.factor.T
+    if isinstance(phi, Diagonal):
+        return torch.diag(phi.diagonal)
+    return {Full: lambda: phi.matrix, Scalar: lambda: phi.weight * torch.eye(phi.channels).to(phi.weight)}.get(
+        type(phi), lambda: torch.eye(phi.channels)
+    )()
+
+
+@pytest.mark.parametrize("shape", [(3, 6), (3, 6, 5), (3, 6, 4, 5), (1, 6, 2, 2), (2, 6, 2, 3, 2)])
+@pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: LowRank(6, 2, 1.0, "dense"), lambda: LowRank(6, 2, 1.0, "low_rank"), lambda: LowRank(6, 6, 1.0),
+        lambda: Full(6), lambda: Diagonal(6), lambda: Scalar(6), lambda: Identity(6),
+    ],
+)  # fmt: skip
+def test_every_projection_is_its_matrix(make, shape, last):
+    torch.manual_seed(0)
+    phi = make().double()
+    for parameter in phi.parameters():
+        torch.nn.init.normal_(parameter)
+    gradient, weights = torch.randn(shape, dtype=torch.float64), torch.randn(shape, dtype=torch.float64)
+    if last and len(shape) > 2:
+        gradient = gradient.movedim(1, -1).contiguous().movedim(-1, 1)
+    expected = torch.einsum("cd,bd...->bc...", matrix(phi).double(), gradient)
+    found = phi(gradient)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    if len(shape) == 4:
+        assert found.stride() == gradient.stride()
+    learned = list(phi.parameters())
+    if learned:
+        ours = torch.autograd.grad((found * weights).sum(), learned)
+        theirs = torch.autograd.grad((expected * weights).sum(), learned)
+        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_parameters_stay_float32_and_the_output_has_the_gradients_dtype(dtype):
+    torch.manual_seed(0)
+    phi = LowRank(40, 4, 1.0)
+    gradient = torch.randn(2, 40, 3, 3).to(dtype)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = phi(gradient)
+    assert found.dtype == dtype and {p.dtype for p in phi.parameters()} == {torch.float32}
+    expected = torch.einsum("cd,bdhw->bchw", matrix(phi), gradient.float()).to(dtype)
+    torch.testing.assert_close(found, expected, rtol=2e-2 if dtype != torch.float32 else 1e-5, atol=1e-2)
+
+
+def test_it_starts_next_to_the_identity_and_away_from_the_stationary_point():
+    torch.manual_seed(0)
+    phi = LowRank(128, 5)
+    assert (phi.diagonal == 1).all() and (phi.factor != 0).all()
+    assert 0 < phi.spectrum()[0] < 0.05
+    torch.testing.assert_close(
+        phi.spectrum(), torch.linalg.eigvalsh(phi.factor @ phi.factor.T).flip(0)[:5], rtol=1e-3, atol=1e-6
+    )
+    for other in (Full, Diagonal, Scalar, Identity):
+        gradient = torch.randn(2, 4, 3)
+        assert torch.equal(other(4)(gradient), gradient)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: LowRank(4, 5), "rank 5 for 4 channels; a rank is 1 to 4"),
+        (lambda: LowRank(4, 0), "rank 0 for 4 channels"),
+        (lambda: LowRank(4, 2, scale=0.0), "stationary point"),
+        (lambda: Identity(0), "0 channels"),
+        (lambda: Full(4)(torch.zeros(2, 3, 1)), r"4 channels got a gradient of shape \(2, 3, 1\)"),
+    ],
+)
+def test_what_cannot_be_is_refused(make, message):
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+def test_the_head_sees_the_features_and_the_backbone_the_projected_gradient():
+    torch.manual_seed(0)
+    phi = LowRank(4, 2, 1.0).double()
+    features = torch.randn(2, 4, 3, 3, dtype=torch.float64, requires_grad=True)
+    passed = project(features, phi)
+    assert torch.equal(passed, features)
+    weights = torch.randn_like(features)
+    (passed * weights).sum().backward()
+    torch.testing.assert_close(features.grad, torch.einsum("cd,bdhw->bchw", matrix(phi), weights).detach())
+    assert all(parameter.grad is None for parameter in phi.parameters())
+
+
+def test_tangents_pass_through_as_they_are():
+    phi, features, tangent = LowRank(4, 2, 1.0), torch.randn(2, 4), torch.randn(2, 4)
+    with forward_ad.dual_level():
+        passed = forward_ad.unpack_dual(project(forward_ad.make_dual(features, tangent), phi))
+        assert torch.equal(passed.primal, features) and torch.equal(passed.tangent, tangent)
