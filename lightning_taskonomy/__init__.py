@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lightning_taskonomy.affinity import TransfersTable as TransfersTable
+    from lightning_taskonomy.affinity.groupings import GroupingsTable as GroupingsTable
+    from lightning_taskonomy.callbacks import TaskMetaTransfer as TaskMetaTransfer
     from lightning_taskonomy.data.base import TaskDataModule as TaskDataModule
     from lightning_taskonomy.data.camvid import CamVidDataModule as CamVidDataModule
     from lightning_taskonomy.data.folder import FolderDataModule as FolderDataModule
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
     from lightning_taskonomy.models.heads import Head as Head
     from lightning_taskonomy.modules import MultiTaskModule as MultiTaskModule
     from lightning_taskonomy.modules import TransferModule as TransferModule
+    from lightning_taskonomy.solvers import GroupingSolver as GroupingSolver
     from lightning_taskonomy.solvers import TaxonomySolver as TaxonomySolver
+    from lightning_taskonomy.studies import MetaTransferStudy as MetaTransferStudy
     from lightning_taskonomy.studies import TaxonomyStudy as TaxonomyStudy
     from lightning_taskonomy.tasks import Task as Task
     from lightning_taskonomy.tasks import TaskKind as TaskKind
@@ -33,15 +37,19 @@ _HOMES = {
     "Backbone": "models.backbones",
     "CamVidDataModule": "data.camvid",
     "FolderDataModule": "data.folder",
+    "GroupingSolver": "solvers",
+    "GroupingsTable": "affinity.groupings",
     "HRNetV2": "models.backbones",
     "Head": "models.heads",
     "InputError": "errors",
+    "MetaTransferStudy": "studies",
     "MultiTaskModule": "modules",
     "RoomsDataModule": "data.rooms",
     "RoomsDataset": "data.rooms",
     "Task": "tasks",
     "TaskDataModule": "data.base",
     "TaskKind": "tasks",
+    "TaskMetaTransfer": "callbacks",
     "TaskonomyDataModule": "data.taskonomy",
     "TaskonomyResNet": "models.backbones",
     "TaxonomySolver": "solvers",

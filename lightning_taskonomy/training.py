@@ -30,6 +30,7 @@ from lightning_taskonomy.files import write_bytes, write_json, write_text
 
 __all__ = [
     "TaskCLI",
+    "evaluate",
     "execute",
     "instantiate_data",
     "instantiate_model",
@@ -40,6 +41,7 @@ __all__ = [
 ]
 
 METRICS, WEIGHTS, CONFIG = "metrics.json", "weights.safetensors", "config.yaml"
+TESTED = "test.json"
 _WEIGHTS_OF = "Load only weights whose names begin so: 'backbone.' leaves every head as it starts."
 _PACKAGES = (data, modules)
 
@@ -246,13 +248,16 @@ def _run_parser() -> Parser:
     return _parser[0]
 
 
-def execute(config: dict[str, Any], folder: str | Path, *, checkpoint_seconds: float = 60.0) -> dict[str, float]:
+def execute(
+    config: dict[str, Any], folder: str | Path, *, checkpoint_seconds: float = 60.0, test: bool = True
+) -> dict[str, float]:
     """Fits and tests one run in this process, unless it is finished; resumes it where a kill left it.
 
     Args:
         config: What ``fit --config`` takes: ``seed_everything``, ``model``, ``data``, ``trainer``, ``weights``.
         folder: The run's folder.
         checkpoint_seconds: The shortest time between two checkpoints to resume from.
+        test: Whether it ends with a test; else with a validation, and :func:`evaluate` tests it if it is chosen.
 
     Returns:
         Its metrics, and ``seconds``.
@@ -282,11 +287,36 @@ def execute(config: dict[str, Any], folder: str | Path, *, checkpoint_seconds: f
             trainer.fit(model, datamodule=datamodule, ckpt_path=resume.found, weights_only=True)
         save_weights(model, folder / WEIGHTS)
         fitted = _metrics(trainer)
-        trainer.test(model, datamodule=datamodule, verbose=False)
+        measure = trainer.test if test else trainer.validate
+        measure(model, datamodule=datamodule, verbose=False)
         metrics = {**fitted, **_metrics(trainer), "seconds": round(time.monotonic() - start, 3)}
         write_json(folder / METRICS, metrics)
         resume.remove()
     return metrics
+
+
+def evaluate(folder: str | Path) -> dict[str, float]:
+    """Tests a run that was fitted without a test, unless that was done: ``test.json`` and ``scores.npz`` in its folder.
+
+    Args:
+        folder: The folder of the finished run.
+
+    Returns:
+        The test's metrics.
+
+    Raises:
+        InputError: The folder holds no finished run.
+    """
+    folder = Path(folder)
+    if not (folder / TESTED).is_file():
+        held = _held(folder)
+        with _quiet():
+            built = _built({**held, "trainer": {**held["trainer"], "callbacks": None}})
+            load_weights(built.model, folder)
+            trainer = Trainer(**{**vars(built.trainer), "callbacks": [ScoreWriter(folder)]})
+            trainer.test(built.model, datamodule=built.data, verbose=False)
+        write_json(folder / TESTED, _metrics(trainer))
+    return dict(json.loads((folder / TESTED).read_text()))
 
 
 def instantiate_data(spec: dict[str, Any]) -> data.TaskDataModule:
@@ -321,12 +351,22 @@ def load_run(folder: str | Path) -> tuple[LightningModule, LightningDataModule]:
     Raises:
         InputError: The folder holds no finished run.
     """
-    folder = Path(folder)
-    if not (folder / CONFIG).is_file():
-        raise InputError(f"{folder} holds no {CONFIG}; name a run's folder")
-    parser = _run_parser()
+    held = _held(folder)
     with _quiet():
-        held = yaml.safe_load((folder / CONFIG).read_text())
-        built = parser.instantiate(parser.parse_object({name: held[name] for name in ("model", "data")}))
+        built = _built({name: held[name] for name in ("model", "data")})
     load_weights(built.model, folder)
     return built.model, built.data
+
+
+def _held(folder: str | Path) -> dict[str, Any]:
+    """The configuration in a run's folder."""
+    if not (Path(folder) / CONFIG).is_file():
+        raise InputError(f"{folder} holds no {CONFIG}; name a run's folder")
+    return dict(yaml.safe_load((Path(folder) / CONFIG).read_text()))
+
+
+def _built(config: dict[str, Any]) -> Namespace:
+    """The objects that a configuration describes."""
+    parser = _run_parser()
+    built: Namespace = parser.instantiate(parser.parse_object(config))
+    return built

@@ -98,9 +98,12 @@ def test_every_lower_bound_has_its_reason():
 def test_what_is_imported_is_declared():
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
-    names = re.findall(r"^([\w-]+)", config["options"]["install_requires"], re.M)
-    modules = {"pillow": "PIL", "pyyaml": "yaml"}
-    declared = {modules.get(name, name) for name in names}
+    extras = "\n".join(text for name, text in config["options.extras_require"].items() if name != "dev")
+    modules = {"pillow": "PIL", "pyyaml": "yaml", "dash-cytoscape": "dash_cytoscape"}
+    declared, optional = (
+        {modules.get(name, name) for name in re.findall(r"^([\w-]+)", text, re.M)}
+        for text in (config["options"]["install_requires"], extras)
+    )
     own = set(sys.stdlib_module_names) | {"lightning_taskonomy"}
     used = set()
     for file in PACKAGE.rglob("*.py"):
@@ -109,7 +112,7 @@ def test_what_is_imported_is_declared():
                 used |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
                 used.add(node.module.partition(".")[0])
-    used -= own | {"tensorboard"}
+    used -= own | optional | {"flask", "werkzeug"}  # these two come with Dash
     assert used | {"wandb"} == declared  # wandb: the logger of the recipes
 
 

@@ -111,7 +111,7 @@ def test_another_logger_is_one_override(logger, capsys):
 
 @pytest.mark.recipe
 @pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize("file", [file for file in STUDIES if file.name == "quickstart.yaml"], ids=named)
+@pytest.mark.parametrize("file", [RECIPES / "quickstart.yaml"], ids=named)
 def test_a_small_version_of_the_quickstart_runs(file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     held = yaml.safe_load(file.read_text())
@@ -127,3 +127,21 @@ def test_a_small_version_of_the_quickstart_runs(file, tmp_path, monkeypatch):
     assert status("study", "--config", str(tmp_path / "small.yaml")) == 0
     assert (tmp_path / "out/affinity.csv").is_file()
     assert json.loads((tmp_path / "out/failures.json").read_text()) == []
+
+
+@pytest.mark.recipe
+@pytest.mark.filterwarnings("default")
+def test_a_small_version_of_the_meta_transfer_quickstart_runs(tmp_path):
+    held = yaml.safe_load((RECIPES / "meta_transfer/quickstart.yaml").read_text())
+    study = held["study"]["init_args"]
+    study |= {"steps": 8, "evaluations": 2, "workers": 0, "cases": [{"primary": "depth_z", "auxiliary": ["normals"]}]}
+    study["data"]["init_args"] |= {
+        "size": 32, "views": 2, "train_buildings": 4, "validation_buildings": 2, "test_buildings": 2, "batch_size": 2,
+        "cache": str(tmp_path / "cache"),
+    }  # fmt: skip
+    study["parallel"] = 0.5
+    held |= {"out": str(tmp_path / "out"), "logger": None}
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(held))
+    assert status("study", "--config", str(tmp_path / "small.yaml")) == 0
+    assert json.loads((tmp_path / "out/failures.json").read_text()) == []
+    assert len((tmp_path / "out/results.csv").read_text().splitlines()) == 1 + len(study["methods"])

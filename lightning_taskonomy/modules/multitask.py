@@ -152,6 +152,18 @@ class MultiTaskModule(BaseModule):
         """One loss from the tasks' losses: their weighted sum. Weightings override this."""
         return torch.stack([self.tasks[name].weight * loss for name, loss in task_losses.items()]).sum()
 
+    def head_loss(self, name: str, features: Features, batch: Batch) -> Tensor:
+        """A task's weighted loss from the features alone: where callbacks act on the bifurcation.
+
+        Args:
+            name: The task.
+            features: What :meth:`encode` gave for the task's input.
+            batch: The batch with its input and target.
+        """
+        task = self.tasks[name]
+        predictions = self.predict_task(task, features, self.image_size(task, batch))
+        return task.weight * self.task_loss(task, predictions, batch)
+
     @property
     def trainer_world_size(self) -> int:
         """Processes that train together; 1 without a trainer."""

@@ -2,6 +2,7 @@
 
 from lightning_taskonomy.results import Results
 from lightning_taskonomy.studies.base import Study
+from lightning_taskonomy.studies.meta_transfer import MetaTransferStudy
 from lightning_taskonomy.studies.taxonomy import TaxonomyStudy
 
-__all__ = ["Results", "Study", "TaxonomyStudy"]
+__all__ = ["MetaTransferStudy", "Results", "Study", "TaxonomyStudy"]

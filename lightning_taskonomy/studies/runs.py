@@ -9,7 +9,16 @@ from typing import Any
 
 from lightning_taskonomy.studies.engine import Job
 
-__all__ = ["RunSpec", "content_hash"]
+__all__ = ["QUIET", "RunSpec", "content_hash"]
+
+QUIET = {
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "num_sanity_val_steps": 0,
+}
+"""Arguments of the Trainer of a run among many, of which the study itself shows the progress."""
 
 
 def content_hash(content: Any, root: Path) -> str:
@@ -40,7 +49,8 @@ class RunSpec:
         slug = re.sub(r"[^\w+<-]+", "-", self.name).replace("<-", "-from-")[:80]
         return self.root / "runs" / f"{self.kind}-{slug}-{content_hash(self.config, self.root)}"
 
-    def job(self, checkpoint_seconds: float) -> Job:
-        """The job that fits and tests it."""
+    def job(self, checkpoint_seconds: float, test: bool = True) -> Job:
+        """The job that fits it, and tests or only validates it."""
         kwargs = {"config": self.config, "folder": str(self.folder), "checkpoint_seconds": checkpoint_seconds}
+        kwargs |= {} if test else {"test": False}
         return Job(self.kind, self.name, "lightning_taskonomy.training.execute", kwargs, self.folder / "metrics.json")

@@ -1,0 +1,88 @@
+"""Task Meta-Transfer in a LightningModule of one's own: few pictures with masks of their disk, many with edges only.
+
+python my_meta_transfer.py
+"""
+
+from collections.abc import Iterator
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, IterableDataset
+
+from lightning_taskonomy import TaskMetaTransfer
+
+Batch = dict[str, Tensor]
+
+
+class Disks(LightningModule):
+    """What the callback asks for: a backbone, heads by task, and the loss of a task from its head's predictions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(
+            nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1), nn.ReLU()
+        )
+        self.heads = nn.ModuleDict({name: nn.Conv2d(16, 1, 3, padding=1) for name in ("mask", "edge")})
+
+    def task_loss(self, name: str, predictions: Tensor, batch: Batch) -> Tensor:
+        """Binary cross-entropy of either task."""
+        return functional.binary_cross_entropy_with_logits(predictions, batch[name])
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The losses of the tasks that have labels in this batch."""
+        features = self.backbone(batch["image"])
+        losses = [self.task_loss(name, head(features), batch) for name, head in self.heads.items() if name in batch]
+        return torch.stack(losses).sum()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Intersection over union of the masks."""
+        head = self.heads["mask"]
+        found, true = head(self.backbone(batch["image"])) > 0, batch["mask"] > 0
+        self.log("iou", (found & true).sum() / (found | true).sum())
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Any optimizer will do."""
+        return torch.optim.Adam(self.parameters(), lr=1e-2)
+
+
+def pictures(count: int, seed: int, size: int = 16) -> Batch:
+    """Noisy pictures of one disk each, its mask and its edge."""
+    random = torch.Generator().manual_seed(seed)
+    center = 4 + (size - 8) * torch.rand(count, 2, 1, 1, generator=random)
+    radius = 2 + 3 * torch.rand(count, 1, 1, generator=random)
+    axis = torch.arange(size)
+    distance = ((axis[:, None] - center[:, 0]) ** 2 + (axis - center[:, 1]) ** 2).sqrt()[:, None] - radius[:, None]
+    mask, edge = (distance < 0).float(), (distance.abs() < 1).float()
+    return {"image": mask + 0.5 * torch.randn(mask.shape, generator=random), "mask": mask, "edge": edge}
+
+
+class InTurns(IterableDataset[Batch]):
+    """One batch of the few pictures with both labels, then so many of the others without a mask, over and over."""
+
+    def __init__(self, few: Batch, many: Batch, auxiliary_steps: int, cycles: int, size: int = 8) -> None:
+        self.few, self.many, self.auxiliary_steps, self.cycles, self.size = few, many, auxiliary_steps, cycles, size
+
+    def __iter__(self) -> Iterator[Batch]:
+        for _ in range(self.cycles):
+            for data in [self.few, *[self.many] * self.auxiliary_steps]:
+                rows = torch.randint(len(data["image"]), (self.size,))
+                yield {key: value[rows] for key, value in data.items()}
+
+
+def main() -> float:
+    """Trains and returns the intersection over union on new pictures."""
+    torch.manual_seed(0)
+    many = pictures(200, seed=1)
+    del many["mask"]
+    loader = DataLoader(InTurns(pictures(8, seed=0), many, auxiliary_steps=3, cycles=20), batch_size=None)
+    held_out = DataLoader([pictures(100, seed=2)], batch_size=None)
+    transfer = TaskMetaTransfer(primary="mask", auxiliary=["edge"], rank=4, auxiliary_steps=3)
+    trainer = Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, callbacks=[transfer])
+    trainer.fit(Disks(), loader, held_out)
+    return float(trainer.callback_metrics["iou"])
+
+
+if __name__ == "__main__":
+    print(f"intersection over union {main():.2f}")

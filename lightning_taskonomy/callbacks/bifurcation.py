@@ -1,0 +1,91 @@
+"""Where a multi-headed module splits into its tasks: what a callback needs of any LightningModule to act there."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from lightning_taskonomy.errors import InputError, hint
+from lightning_taskonomy.optim.features import Features
+from lightning_taskonomy.tasks import IGNORE_INDEX
+
+__all__ = ["Bifurcation"]
+
+
+@dataclass(frozen=True)
+class Bifurcation:
+    """The parts of a multi-headed module on both sides of its split.
+
+    Attributes:
+        backbone: What all tasks share, run once per batch.
+        heads: One head per task, which reads the backbone's features as they are.
+        targets: Each task's key in a batch.
+        loss: A task's loss, weighted as in ``training_step``, from its name, the features and the batch.
+    """
+
+    backbone: nn.Module
+    heads: Mapping[str, nn.Module]
+    targets: Mapping[str, str]
+    loss: Callable[[str, Features, Any], Tensor]
+
+    @classmethod
+    def of(cls, module: LightningModule, backbone: str = "backbone", heads: str = "heads") -> Self:
+        """Finds the parts in a module.
+
+        Args:
+            module: Has a backbone, a ``torch.nn.ModuleDict`` of heads by task, and ``task_loss(name, predictions,
+                batch)`` for ``predictions = heads[name](features)``; or, where more lies between head and loss,
+                ``head_loss(name, features, batch)``.
+            backbone: Path of the backbone in the module.
+            heads: Path of the heads.
+
+        Raises:
+            InputError: The module lacks one of them, or the backbone has nothing to learn.
+        """
+        parts, children = dict(module.named_modules()), [name for name, _ in module.named_children()]
+        for name, role in ((backbone, "backbone"), (heads, "heads")):
+            if name not in parts or not name:
+                raise InputError(
+                    f"{type(module).__name__} has no {role} {name!r}{hint(name, children)}; name it by {role}=..."
+                )
+        named = parts[heads]
+        if not isinstance(named, nn.ModuleDict):
+            raise InputError(
+                f"the heads {heads!r} of {type(module).__name__} are a {type(named).__name__} without names; keep them "
+                "in a torch.nn.ModuleDict by task"
+            )
+        if not any(p.requires_grad for p in parts[backbone].parameters()):
+            raise InputError(f"the backbone {backbone!r} has no parameter that learns; unfreeze it")
+        tasks = getattr(module, "tasks", None)
+        known: Mapping[str, Any] = tasks if isinstance(tasks, Mapping) else {}
+        targets = {name: getattr(known.get(name), "target", name) for name in named}
+        return cls(parts[backbone], dict(named.items()), targets, _loss(module, named))
+
+    def has_label(self, name: str, batch: Any) -> bool:
+        """Whether a batch, a mapping, has any valid label of a task: one that is neither NaN nor the ignored class.
+
+        Args:
+            name: The task.
+            batch: The batch.
+        """
+        if not isinstance(batch, Mapping) or self.targets[name] not in batch:
+            return False
+        label = batch[self.targets[name]]
+        if not isinstance(label, Tensor):
+            return label is not None
+        return bool((~label.isnan() if label.is_floating_point() else label != IGNORE_INDEX).any())
+
+
+def _loss(module: LightningModule, heads: nn.ModuleDict) -> Callable[[str, Features, Any], Tensor]:
+    own: Callable[[str, Features, Any], Tensor] | None = getattr(module, "head_loss", None)
+    if own is not None:
+        return own
+    task_loss: Callable[[str, Any, Any], Tensor] | None = getattr(module, "task_loss", None)
+    if task_loss is None:
+        raise InputError(
+            f"{type(module).__name__} has no task_loss(name, predictions, batch); define it, or head_loss(name, "
+            "features, batch) where more lies between head and loss"
+        )
+    return lambda name, features, batch: task_loss(name, heads[name](features), batch)

@@ -1,0 +1,291 @@
+"""The callback "Task Meta-Transfer from Limited Parallel Labels" (sections 3.2 to 3.5).
+
+On a meta batch Lightning's own forward and backward give each auxiliary task's gradient at the bifurcation and stop
+there; the rest of the meta step follows in ``on_after_backward`` and leaves the primary gradient (Eq. 2) for the
+network's optimizer. On an auxiliary batch the projections stand between the auxiliary heads and the backbone.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from math import isnan
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor, nn
+
+from lightning_taskonomy.callbacks.bifurcation import Bifurcation
+from lightning_taskonomy.callbacks.meta_transfer.checks import check_tasks, check_trainer
+from lightning_taskonomy.callbacks.meta_transfer.cutting import Cuts, Kind, Passed
+from lightning_taskonomy.callbacks.meta_transfer.learner import Learner, ProjectionKind, projection_factory
+from lightning_taskonomy.callbacks.meta_transfer.outer import OuterStep, backbone_lr, loss_scale
+from lightning_taskonomy.data.parallel import is_parallel
+from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.optim import MetaGradient, MetaOptions
+
+__all__ = ["TaskMetaTransfer"]
+
+_LOG = logging.getLogger(__name__)
+
+
+def adam(params: Any) -> torch.optim.Optimizer:
+    """Adam at the learning rate 1e-3: the projections' optimizer where none is given."""
+    return torch.optim.Adam(params, lr=1e-3)
+
+
+class TaskMetaTransfer(Callback):
+    """Trains any multi-headed module by Task Meta-Transfer.
+
+    A batch with labels of the primary and of auxiliary tasks is a meta step: the projections learn to turn auxiliary
+    gradients into what lowers the primary loss, primary head and backbone learn from the primary loss, auxiliary heads
+    stay. Any other batch is an auxiliary step: auxiliary heads learn as ever, the backbone receives the projected
+    gradient. ``training_step`` runs once per batch; optimizers, schedules, clipping, precision, checkpoints and
+    ``global_step`` of the network are Lightning's own.
+
+    Args:
+        primary: The task with few labels, by the name of its head.
+        auxiliary: The tasks with many labels; the module has no other heads.
+        rank: Rank r of a ``low_rank`` projection, 1 to the channels of the bifurcation.
+        auxiliary_steps: k, the auxiliary steps after each meta step. The loader decides how many there are
+            (``ParallelLabels``); with a number given here, another one stops the run.
+        inner_lr: α of the virtual step; the learning rate that the backbone has at the time, if not given.
+        optimizer: Called with the projections' parameters; Adam at 1e-3 unless given.
+        projection: φ, one per auxiliary task and feature map, or a callable that makes one from a map's channels.
+        primary_at: Whether the network's primary gradient is taken at Θ⁺ (Eq. 2) or at Θ.
+        combine: Whether projected gradients of several auxiliary tasks are summed (Eq. 6) or averaged (section 4.4).
+        method: How the meta-gradient is taken; see :class:`~lightning_taskonomy.optim.MetaOptions`.
+        approximate: Takes ∇L_P at Θ instead of Θ⁺ and saves a pass: not exact. ``meta/exactness`` in the log is the
+            cosine to the exact meta-gradient, at every ``log_every_n_steps``-th meta step.
+        is_meta: Whether a batch is a meta batch, where neither ``ParallelLabels`` nor the labels that it has say so.
+        backbone: Path of the backbone in the module.
+        heads: Path of the heads in the module.
+
+    Raises:
+        InputError: No auxiliary task, a task named twice, unknown kind of projection, a rank, a number of steps or an
+            inner learning rate that is not positive; at the start of a fit whatever it cannot work with.
+    """
+
+    def __init__(
+        self,
+        primary: str,
+        auxiliary: list[str],
+        *,
+        rank: int = 5,
+        auxiliary_steps: int | None = None,
+        inner_lr: float | None = None,
+        optimizer: OptimizerCallable = adam,
+        projection: ProjectionKind | Callable[[int], nn.Module] = "low_rank",
+        primary_at: Literal["virtual", "current"] = "virtual",
+        combine: Literal["sum", "mean"] = "sum",
+        method: Literal["auto", "forward", "double_vjp", "finite_difference"] = "auto",
+        approximate: bool = False,
+        is_meta: Callable[[Any], bool] | None = None,
+        backbone: str = "backbone",
+        heads: str = "heads",
+    ) -> None:
+        if not auxiliary or len({primary, *auxiliary}) <= len(auxiliary):
+            raise InputError(
+                f"primary task {primary!r} and auxiliary tasks {auxiliary}: give at least one auxiliary task, none of "
+                "them twice and none of them the primary one"
+            )
+        if auxiliary_steps is not None and auxiliary_steps < 1:
+            raise InputError(f"auxiliary_steps is {auxiliary_steps}, must be at least 1")
+        if inner_lr is not None and not inner_lr > 0:
+            raise InputError(f"inner_lr is {inner_lr}; the virtual step needs a positive length")
+        self.primary, self.auxiliary, self.auxiliary_steps = primary, list(auxiliary), auxiliary_steps
+        self.inner_lr, self.is_meta, self.paths = inner_lr, is_meta, (backbone, heads)
+        self.primary_at, self.combine, self.approximate = primary_at, combine, approximate
+        self.method: Literal["auto", "forward", "double_vjp", "finite_difference"] = method
+        self.learner = Learner(self.auxiliary, projection_factory(projection, rank), optimizer, combine == "mean")
+        self.taken: dict[Kind, int] = {"meta": 0, "auxiliary": 0}
+        self._fit: tuple[Bifurcation, Cuts] | None = None
+        self._batch: Any = None
+        self._passed: Passed | None = None
+        self._step: OuterStep | None = None
+        self._kind: Kind = "auxiliary"
+        self._since: int | None = None  # auxiliary steps since the last meta step of this epoch
+        self._told: set[str] = set()
+
+    @property
+    def projections(self) -> Mapping[str, Sequence[nn.Module]]:
+        """Per auxiliary task one projection for each feature map; empty before the first training batch."""
+        return self.learner.projections
+
+    @property
+    def state_key(self) -> str:
+        """Tells two of these apart in a checkpoint."""
+        return self._generate_state_key(primary=self.primary, auxiliary=self.auxiliary)
+
+    # a fit
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Finds the bifurcation and refuses what cannot work."""
+        if sum(isinstance(other, TaskMetaTransfer) for other in trainer.callbacks) > 1:  # type: ignore[attr-defined]  # set by the trainer
+            raise InputError(
+                "the trainer has two TaskMetaTransfer callbacks; one acts on the bifurcation, take one away"
+            )
+        split = Bifurcation.of(pl_module, *self.paths)
+        check_tasks(split, self.primary, self.auxiliary, self.auxiliary_steps, trainer)
+        check_trainer(trainer, pl_module, split)
+        self.learner.seed = trainer.strategy.broadcast(torch.initial_seed())
+        self._fit, self._since = (split, Cuts(split, self.primary, self.auxiliary, self.learner.insert)), None
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leaves the module as it was."""
+        if self._fit is not None:
+            self._fit[1].remove()
+        self._fit = self._batch = self._passed = self._step = None
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leaves the module as it was."""
+        self.on_fit_end(trainer, pl_module)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The last epoch may have ended within a cycle."""
+        self._since = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Projections, their optimizer, the counters and the method: tensors, numbers and words."""
+        return {**self.learner.state_dict(), "taken": dict(self.taken), "method": self.method}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes them up again."""
+        self.taken, self.method = dict(state_dict["taken"]), state_dict["method"]
+        self.learner.load_state_dict(
+            {key: state_dict[key] for key in ("projections", "optimizer") if key in state_dict}
+        )
+
+    # a batch
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Tells what kind of step this is and makes the bifurcation ready for it."""
+        split, cuts = self._parts
+        if _due(trainer.global_step + 1, trainer):
+            pl_module.log_dict({f"meta/{name}": value for name, value in self.learner.figures().items()})
+        kind = self._kind_of(trainer, split, batch)
+        if batch_idx % trainer.accumulate_grad_batches == 0:
+            self._count(kind)
+            self._kind, self._step = kind, None
+        elif kind != self._kind:
+            raise InputError(
+                f"accumulate_grad_batches={trainer.accumulate_grad_batches} puts a meta and an auxiliary batch into "
+                "one optimizer step; let the loader give that many batches of a kind in a row"
+            )
+        self._batch = batch
+        cuts.begin(kind)
+
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
+        """From here on the network's passes are no longer those of ``training_step``."""
+        self._passed = self._parts[1].end()
+        if not loss.requires_grad:
+            raise InputError(
+                f"the loss depends on no auxiliary head; a batch needs labels of {', '.join(self.auxiliary)}"
+            )
+
+    def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The rest of a meta step; under accumulation most of it follows the last batch."""
+        if self._kind == "auxiliary":
+            return
+        split, passed, self._passed = self._parts[0], self._passed, None
+        if passed is None or not passed.primary_ran:
+            raise InputError(
+                f"on a meta batch training_step ran the backbone or the head of {self.primary!r} not at all; does the "
+                "batch have a valid primary label?"
+            )
+        self.learner.build(passed.shared)
+        accumulated = trainer.accumulate_grad_batches
+        if self._step is None:
+            self._step = OuterStep(split, self.primary, self.learner.projections, self._options(trainer))
+        with trainer.precision_plugin.forward_context():
+            self._step.add(passed, self._batch, accumulated)
+            for name in self.auxiliary:
+                split.heads[name].zero_grad()  # a meta step leaves them as they are
+            if not _closes(trainer):
+                return
+            alpha = backbone_lr(trainer, split) if self.inner_lr is None else self.inner_lr
+            found, self._step = self._step.finish(alpha, accumulated, trainer), None
+        if found.finite:
+            self.learner.step(found.projections)
+        elif loss_scale(trainer) is None:  # else the scaler skips the network's step and lowers the scale
+            raise InputError(
+                f"the meta-gradient is NaN or infinite at step {trainer.global_step}; the last checkpoint is kept; "
+                "lower inner_lr or the learning rate, or look at the labels"
+            )
+        self._tell(trainer, pl_module, found)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Logs the loss of an auxiliary batch."""
+        self._parts[1].end()
+        self._batch = self._passed = None
+        if self._kind == "auxiliary" and isinstance(outputs, Mapping) and "loss" in outputs:
+            pl_module.log("meta/auxiliary_loss", outputs["loss"] * trainer.accumulate_grad_batches)
+
+    @property
+    def _parts(self) -> tuple[Bifurcation, Cuts]:
+        assert self._fit is not None  # from the start of a fit to its end
+        return self._fit
+
+    def _kind_of(self, trainer: Trainer, split: Bifurcation, batch: Any) -> Kind:
+        """Whether a batch is a meta batch: by the user's word, by the loader's, or by the labels that it has."""
+        flag = is_parallel(batch) if isinstance(batch, Mapping) else None
+        if self.is_meta is not None:
+            flag = self.is_meta(batch)
+        if flag is None:
+            both = split.has_label(self.primary, batch) and any(split.has_label(n, batch) for n in self.auxiliary)
+            flag = trainer.strategy.reduce_boolean_decision(both, all=False)
+        elif not flag and "ignored" not in self._told and split.has_label(self.primary, batch):
+            self._told.add("ignored")
+            _LOG.warning("an auxiliary batch has labels of the primary task %r: nothing learns from them", self.primary)
+        return "meta" if flag else "auxiliary"
+
+    def _count(self, kind: Kind) -> None:
+        """Counts a step and compares the loader's k with what was asked for."""
+        steps, since = self.auxiliary_steps, self._since
+        if steps is not None and since is not None and (since != steps if kind == "meta" else since == steps):
+            given = f"{since}" if kind == "meta" else f"more than {steps}"
+            raise InputError(
+                f"the loader gives {given} auxiliary steps after a meta step, and auxiliary_steps is {steps}; change "
+                "either, or leave it to the loader"
+            )
+        self._since = 0 if kind == "meta" else None if since is None else since + 1
+        self.taken[kind] += 1
+
+    def _options(self, trainer: Trainer) -> MetaOptions:
+        return MetaOptions(
+            method=self.method,
+            approximate=self.approximate,
+            compare=self.approximate and _due(self.taken["meta"] - 1, trainer),
+            primary_at=self.primary_at,
+            combine=self.combine,
+            loss_scale=loss_scale(trainer) or 1.0,
+        )
+
+    def _tell(self, trainer: Trainer, pl_module: LightningModule, found: MetaGradient) -> None:
+        """Logs what a meta step found; says once where its gradient does not come from the forward mode."""
+        figures: dict[str, Tensor | float | None] = {
+            "primary_loss": found.primary_loss, "consistency": found.consistency, "exactness": found.exactness,
+            "alignment": None if isnan(found.alignment) else found.alignment,
+        }  # fmt: skip
+        pl_module.log_dict({f"meta/{name}": value for name, value in figures.items() if value is not None})
+        if found.reason:
+            self.method = found.method
+        for told in (found.reason, "" if found.consistent else "the meta-gradient fails its consistency check"):
+            if told and told not in self._told:
+                self._told.add(told)
+                _LOG.warning("meta-gradient by %s: %s", found.method, told)
+
+
+def _due(count: int, trainer: Trainer) -> bool:
+    """Whether this is one of every ``log_every_n_steps``."""
+    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by the trainer's own logger connector
+    return every > 0 and count % every == 0
+
+
+def _closes(trainer: Trainer) -> bool:
+    """Whether the optimizer steps after this batch."""
+    number = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+    ends = trainer.is_last_batch or number == trainer.num_training_batches
+    return ends or number % trainer.accumulate_grad_batches == 0

@@ -1,0 +1,156 @@
+"""Forward hooks that cut a network at its bifurcation, or put projections there, while ``training_step`` runs once."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from lightning_taskonomy.callbacks.bifurcation import Bifurcation
+from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.optim import PassState
+from lightning_taskonomy.optim.features import Features, cut, entries, graft, learnable
+
+__all__ = ["Cuts", "Kind", "Passed"]
+
+Kind = Literal["meta", "auxiliary"]
+
+
+class Passed:
+    """One pass of the backbone over a meta batch.
+
+    Args:
+        args: Positional inputs.
+        kwargs: Keyword inputs.
+        state: Random state and buffers before the pass.
+    """
+
+    def __init__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], state: PassState) -> None:
+        self.args, self.kwargs, self.state = args, kwargs, state
+        self.features: Features = None
+        self.primary_ran = False
+        self.shared: list[Tensor] = []
+        self.leaves: dict[str, list[Tensor]] = {}
+
+    def gradients(self, factor: float) -> dict[str, list[Tensor | None]]:
+        """Each auxiliary task's gradient at the learnable maps, after the loss's backward.
+
+        Args:
+            factor: What to multiply with.
+
+        Raises:
+            InputError: The loss reached the features past the heads, or through no auxiliary head.
+        """
+        if any(leaf.grad is not None for leaf in self.shared):
+            raise InputError(
+                "the loss depends on the backbone's features past the heads; a term on the features, or a head that is "
+                "not called as a module, cannot be part of a meta step"
+            )
+        found = {
+            name: [None if leaf.grad is None else factor * leaf.grad for leaf in leaves]
+            for name, leaves in self.leaves.items()
+        }
+        if all(gradient is None for chosen in found.values() for gradient in chosen):
+            raise InputError("the loss of a meta batch depends on no auxiliary head; does it have auxiliary labels?")
+        return found
+
+
+class Cuts:
+    """Acts at the bifurcation during one ``training_step``; does nothing in any other pass.
+
+    On a meta batch the loss's backward ends at the bifurcation, on leaves that belong to one auxiliary task each. On an
+    auxiliary batch it goes on through the projections. On both the primary head's output is a constant: what it
+    learns from is the meta step alone.
+
+    Args:
+        split: The module's parts.
+        primary: The primary task.
+        auxiliary: The auxiliary tasks.
+        projected: From a task and the learnable maps, the maps whose gradients will be projected.
+    """
+
+    def __init__(
+        self,
+        split: Bifurcation,
+        primary: str,
+        auxiliary: Collection[str],
+        projected: Callable[[str, Sequence[Tensor]], list[Tensor]],
+    ) -> None:
+        self._kind: Kind | None = None
+        self._projected = projected
+        self._passed: Passed | None = None
+        self._maps: list[Tensor] = []
+        self._handles = [
+            split.backbone.register_forward_pre_hook(self._before_backbone, with_kwargs=True),
+            split.backbone.register_forward_hook(self._after_backbone),
+            split.heads[primary].register_forward_hook(self._after_primary),
+            *(
+                split.heads[name].register_forward_pre_hook(self._before_head(name), with_kwargs=True)
+                for name in auxiliary
+            ),
+        ]
+
+    def begin(self, kind: Kind) -> None:
+        """Before a ``training_step`` on such a batch."""
+        self._kind, self._passed, self._maps = kind, None, []
+
+    def end(self) -> Passed | None:
+        """After it: what a meta batch left behind."""
+        passed, self._passed = self._passed, None
+        self._kind, self._maps = None, []
+        return passed
+
+    def remove(self) -> None:
+        """Takes the hooks off."""
+        self.end()
+        for handle in self._handles:
+            handle.remove()
+
+    def _before_backbone(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self._kind is None:
+            return
+        if self._maps:
+            raise InputError(
+                "the backbone ran twice in one training_step; Task Meta-Transfer needs tasks that share one input and "
+                "one pass"
+            )
+        if self._kind == "meta":
+            self._passed = Passed(args, kwargs, PassState.of(module))
+
+    def _after_backbone(self, module: nn.Module, args: tuple[Any, ...], output: Features) -> Features | None:
+        if self._kind is None:
+            return None
+        severed, leaves = cut(output)
+        if self._passed is None:
+            self._maps = [entry for entry in entries(output) if learnable(entry)]
+            return None
+        self._passed.features, self._passed.shared, self._maps = output, leaves, leaves
+        return severed
+
+    def _before_head(self, name: str) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Any]:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            if self._kind is None:
+                return None
+            read = {id(entry) for entry in entries((args, kwargs))}
+            if not any(id(entry) in read for entry in self._maps):
+                raise InputError(
+                    f"the head of task {name!r} does not read the backbone's features as they are; move what lies "
+                    "between into the backbone or the head"
+                )
+            stand_ins = dict(zip(map(id, self._maps), self._maps_of(name), strict=True))
+            return graft((args, kwargs), lambda entry: stand_ins.get(id(entry), entry))
+
+        return hook
+
+    def _maps_of(self, name: str) -> list[Tensor]:
+        if self._passed is None:
+            return self._projected(name, self._maps)
+        if name not in self._passed.leaves:
+            self._passed.leaves[name] = [entry.detach().requires_grad_() for entry in self._maps]
+        return self._passed.leaves[name]
+
+    def _after_primary(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        if self._kind is None:
+            return None
+        if self._passed is not None:
+            self._passed.primary_ran = True
+        return graft(output, lambda entry: entry.detach() if isinstance(entry, Tensor) else entry)

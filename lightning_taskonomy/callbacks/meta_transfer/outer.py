@@ -1,0 +1,130 @@
+"""The meta step of a callback: over the batches that one optimizer step accumulates, on as many processes as train."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor, nn
+
+from lightning_taskonomy.callbacks.bifurcation import Bifurcation
+from lightning_taskonomy.callbacks.meta_transfer.cutting import Passed
+from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.optim import Branch, MetaBatch, MetaGradient, MetaOptions, MetaStep
+from lightning_taskonomy.optim.features import Features
+
+__all__ = ["OuterStep", "backbone_lr", "loss_scale"]
+
+
+class OuterStep:
+    """Takes up the passes of ``training_step`` and leaves the primary gradient where the network's optimizer looks.
+
+    Args:
+        split: The module's parts.
+        primary: The primary task.
+        projections: Per auxiliary task one φ for each learnable map.
+        options: How the meta-gradient is taken.
+    """
+
+    def __init__(
+        self,
+        split: Bifurcation,
+        primary: str,
+        projections: Mapping[str, Sequence[nn.Module]],
+        options: MetaOptions,
+    ) -> None:
+        self.split, self.primary, self.options = split, primary, options
+        self.count = 0
+        self._step = MetaStep(split.backbone, projections, 0.0, options)
+
+    def add(self, passed: Passed, batch: Any, accumulated: int) -> None:
+        """One batch after its backward.
+
+        Args:
+            passed: What its pass left behind.
+            batch: The batch.
+            accumulated: Batches per optimizer step, by which Lightning has divided the loss.
+        """
+        split, primary = self.split, self.primary  # not self: a cycle of references would keep a step's memory
+        head = split.heads[primary]
+
+        def loss(features: Features) -> Tensor:
+            with _spared_buffers(head):  # training_step has moved them
+                return split.loss(primary, features, batch)
+
+        self._step.add(
+            MetaBatch(passed.args, {}, Branch(loss, head), passed.kwargs),
+            features=passed.features,
+            state=passed.state,
+            gradients=passed.gradients(accumulated),
+        )
+        self.count += 1
+
+    def finish(self, alpha: float, accumulated: int, trainer: Trainer) -> MetaGradient:
+        """The meta-gradient; the primary gradient is added to the parameters', scaled as the trainer expects.
+
+        Args:
+            alpha: Length α of the virtual step.
+            accumulated: Batches per optimizer step; at an epoch's end there may be fewer, whose gradient Lightning
+                divides by this number all the same.
+            trainer: The trainer.
+        """
+        share = self.count / accumulated
+        self._step.alpha = alpha * share
+
+        def mean(tensors: list[Tensor]) -> list[Tensor]:
+            return tensors if trainer.world_size == 1 else _mean_over_processes(trainer, tensors)
+
+        found = self._step.finish(mean)
+        factor = share * self.options.loss_scale
+        for parameter, gradient in found.network.items():
+            gradient = gradient if factor == 1 else factor * gradient
+            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+        return replace(found, projections={p: share * gradient for p, gradient in found.projections.items()})
+
+
+def loss_scale(trainer: Trainer) -> float | None:
+    """What the loss is multiplied with against underflow in fp16; None without a scaler."""
+    scaler: torch.amp.GradScaler | None = getattr(trainer.precision_plugin, "scaler", None)
+    return None if scaler is None or not scaler.is_enabled() else float(scaler.get_scale())
+
+
+def backbone_lr(trainer: Trainer, split: Bifurcation) -> float:
+    """The learning rate that the backbone has now.
+
+    Raises:
+        InputError: It has several.
+    """
+    own = {id(parameter) for parameter in split.backbone.parameters() if parameter.requires_grad}
+    groups = trainer.optimizers[0].param_groups
+    rates = {float(group["lr"]) for group in groups if any(id(parameter) in own for parameter in group["params"])}
+    if len(rates) != 1:
+        raise InputError(f"the backbone has the learning rates {sorted(rates)}; give the virtual step its inner_lr")
+    return rates.pop()
+
+
+def _mean_over_processes(trainer: Trainer, tensors: list[Tensor]) -> list[Tensor]:
+    """Each tensor's mean, all of one type in one message."""
+    found = list(tensors)
+    for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
+        places = [place for place, tensor in enumerate(tensors) if tensor.dtype == dtype]
+        flat = trainer.strategy.reduce(torch.cat([tensors[place].flatten() for place in places]), reduce_op="mean")
+        assert isinstance(flat, Tensor)  # a tensor in, a tensor out
+        for place, part in zip(places, flat.split([tensors[place].numel() for place in places]), strict=True):
+            found[place] = part.view_as(tensors[place])
+    return found
+
+
+@contextmanager
+def _spared_buffers(module: nn.Module) -> Iterator[None]:
+    """Updates of running statistics go to copies and are lost."""
+    held = [(inner, name, buffer) for inner in module.modules() for name, buffer in inner.named_buffers(recurse=False)]
+    try:
+        for inner, name, buffer in held:
+            setattr(inner, name, buffer.clone())
+        yield
+    finally:
+        for inner, name, buffer in held:
+            setattr(inner, name, buffer)

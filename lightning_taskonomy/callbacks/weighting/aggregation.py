@@ -1,0 +1,64 @@
+"""Conflicting task gradients made into one by the aggregators of torchjd."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
+
+from lightning_taskonomy.callbacks.weighting.base import named
+from lightning_taskonomy.callbacks.weighting.gradients import GradientWeighting, TaskGradients
+from lightning_taskonomy.optim import Aggregation, AggregatorName, gradient_cosine
+
+__all__ = ["GradientAggregation"]
+
+
+class GradientAggregation(GradientWeighting):
+    """Aggregates the tasks' gradients in the backbone's parameters wherever a step has labels of several tasks.
+
+    Heads learn from their own losses as ever; a step with labels of one task is plain.
+
+    Args:
+        aggregator: ``pcgrad``, ``cagrad``, ``mgda``, ``nash_mtl``, ``imtl_g`` or ``aligned_mtl``; see
+            :class:`~lightning_taskonomy.optim.Aggregation`.
+        tasks: The tasks, by the names of their heads; all of the module's, if not given.
+        options: The aggregator's own, as torchjd names them.
+        backbone: Path of the backbone in the module.
+        heads: Path of the heads in the module.
+
+    Raises:
+        InputError: Unknown aggregator or option, or it is not installed; at the start of a fit whatever it cannot work
+            with.
+    """
+
+    def __init__(
+        self,
+        aggregator: AggregatorName = "pcgrad",
+        tasks: list[str] | None = None,
+        *,
+        options: dict[str, Any] | None = None,
+        backbone: str = "backbone",
+        heads: str = "heads",
+    ) -> None:
+        super().__init__(tasks if tasks is None else named(tasks[0], tasks[1:]), backbone, heads)
+        self.aggregator, self.options = aggregator, options or {}
+        self._aggregations: dict[tuple[str, ...], Aggregation] = {}  # one per set of tasks: some remember
+        self._seed = 0
+        Aggregation(aggregator, 2, **self.options)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuses what cannot work and puts hooks on backbone and heads."""
+        super().on_fit_start(trainer, pl_module)
+        self._seed, self._aggregations = trainer.strategy.broadcast(torch.initial_seed()), {}
+
+    def combine(self, trainer: Trainer, gradients: TaskGradients) -> tuple[list[Tensor | None], dict[str, Tensor]]:
+        """The aggregated gradient, and its cosine with every task's."""
+        names = tuple(gradients)
+        if len(names) < 2:
+            return list(next(iter(gradients.values()), [None] * len(self._shared()))), {}
+        if names not in self._aggregations:
+            self._aggregations[names] = Aggregation(self.aggregator, len(names), **self.options)
+        with torch.random.fork_rng(devices=[]):  # the same order of tasks on every process and after a resume
+            torch.default_generator.manual_seed((self._seed + trainer.global_step) % 2**63)
+            combined = self._aggregations[names](list(gradients.values()))
+        return combined, {f"{name}/cosine": gradient_cosine(combined, own) for name, own in gradients.items()}

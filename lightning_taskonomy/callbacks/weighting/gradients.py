@@ -1,0 +1,180 @@
+"""Weightings of the tasks' gradients in the shared parameters.
+
+The loss's own backward ends at the bifurcation, on leaves that belong to one head each; from there every task's
+gradient goes through the backbone alone. What the weighting makes of them stands in ``.grad`` before clipping.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
+
+from lightning_taskonomy.callbacks.bifurcation import Bifurcation
+from lightning_taskonomy.callbacks.meta_transfer.cutting import Cuts, Kind, Passed
+from lightning_taskonomy.callbacks.meta_transfer.outer import loss_scale
+from lightning_taskonomy.callbacks.weighting.base import TaskWeighting
+from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.optim.features import entries, learnable
+from lightning_taskonomy.optim.sums import GradientSum
+
+__all__ = ["GradientWeighting"]
+
+TaskGradients = Mapping[str, Sequence[Tensor | None]]
+
+
+class GradientWeighting(TaskWeighting):
+    """Makes one gradient of the backbone out of one per task; heads learn as ever.
+
+    A subclass says which, by :meth:`combine`, and may leave some batches as they are, by :meth:`kind_of`. Under
+    accumulation and on several processes the tasks' gradients are those of the whole batch.
+
+    Args:
+        tasks: The tasks, by the names of their heads; all of the module's, if not given.
+        backbone: Path of the backbone in the module.
+        heads: Path of the heads in the module.
+        primary: The task with few labels, where one is set apart.
+        is_meta: Whether a batch has parallel labels, where neither ``ParallelLabels`` nor its labels say so.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[str] | None,
+        backbone: str,
+        heads: str,
+        primary: str = "",
+        is_meta: Callable[[Any], bool] | None = None,
+    ) -> None:
+        super().__init__(tasks, backbone, heads, primary, is_meta)
+        self._cuts: Cuts | None = None
+        self._kind: Kind = "auxiliary"
+        self._passed: Passed | None = None
+        self._sums: dict[str, GradientSum] = {}
+
+    # a subclass's own
+
+    def combine(self, trainer: Trainer, gradients: TaskGradients) -> tuple[list[Tensor | None], dict[str, Tensor]]:
+        """The backbone's gradient, and what to log.
+
+        Args:
+            trainer: The trainer.
+            gradients: Of each task that has any, and of one at least, in the backbone's parameters; None counts as
+                zero.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define combine(trainer, gradients)")
+
+    def kind_of(self, trainer: Trainer, batch: Any) -> Kind:
+        """``meta`` where gradients are combined; ``auxiliary`` where the loss's own backward goes all the way."""
+        return "meta"
+
+    def insert(self, name: str, maps: Sequence[Tensor]) -> list[Tensor]:
+        """What a head reads on a batch whose gradients are not combined.
+
+        Args:
+            name: The task.
+            maps: The learnable feature maps.
+        """
+        return list(maps)
+
+    # a fit
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuses what cannot work and puts hooks on backbone and heads."""
+        super().on_fit_start(trainer, pl_module)
+        if loss_scale(trainer) is not None:
+            raise InputError(f"{type(self).__name__} combines unscaled gradients; use precision='bf16-mixed', not fp16")
+        self._cuts, self._sums = _every_head(self.split, self.insert), {}
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Takes the hooks off."""
+        if self._cuts is not None:
+            self._cuts.remove()
+        self._cuts, self._passed, self._sums = None, None, {}
+        super().on_fit_end(trainer, pl_module)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Makes the bifurcation ready."""
+        kind = self.kind_of(trainer, batch)
+        if batch_idx % trainer.accumulate_grad_batches and kind != self._kind:
+            raise InputError(
+                f"accumulate_grad_batches={trainer.accumulate_grad_batches} puts batches with and without parallel "
+                "labels into one optimizer step; let the loader give that many of a kind in a row"
+            )
+        self._kind = kind
+        self._hooks.begin(kind)
+
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
+        """From here on the network's passes are no longer those of ``training_step``."""
+        self._passed = self._hooks.end()
+
+    def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Takes each task's gradient through the backbone."""
+        passed, self._passed = self._passed, None
+        if passed is None:
+            return
+        shared, found = self._shared(), passed.gradients(1.0)
+        maps, last = [entry for entry in entries(passed.features) if learnable(entry)], list(found)[-1:]
+        for name in self.split.heads:
+            own = found.get(name, [None] * len(maps))
+            pairs = [(entry, gradient) for entry, gradient in zip(maps, own, strict=True) if gradient is not None]
+            taken: Sequence[Tensor | None] = [None] * len(shared)
+            if pairs:
+                outputs, gradients = zip(*pairs, strict=True)
+                taken = torch.autograd.grad(outputs, shared, gradients, retain_graph=[name] != last, allow_unused=True)
+            self._sums.setdefault(name, GradientSum()).add(shared, taken)
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Combines what the batches of this step have left."""
+        if not self._sums:
+            return
+        shared, gradients = self._shared(), dict[str, list[Tensor | None]]()
+        for name, total in self._sums.items():
+            held = total.reduced(1.0, lambda tensors: [_mean(trainer, tensor) for tensor in tensors])
+            norm = float(get_total_norm(list(held.values())))
+            if not math.isfinite(norm):
+                raise InputError(
+                    f"the gradient of {name!r} is NaN or infinite at step {trainer.global_step}; the last checkpoint "
+                    "is kept; lower the learning rate, or look at the labels"
+                )
+            if norm:  # a gradient that vanishes has no say
+                gradients[name] = [held.get(parameter) for parameter in shared]
+        self._sums = {}
+        if not gradients:
+            return
+        combined, figures = self.combine(trainer, gradients)
+        for parameter, gradient in zip(shared, combined, strict=True):
+            if gradient is not None:  # a term of the loss on the parameters themselves stays
+                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+        pl_module.log_dict({f"weighting/{name}": value for name, value in figures.items()})
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """A batch without a loss ends here."""
+        self._passed = None
+        self._hooks.end()
+
+    @property
+    def _hooks(self) -> Cuts:
+        assert self._cuts is not None  # from the start of a fit to its end
+        return self._cuts
+
+    def _shared(self) -> list[nn.Parameter]:
+        return [parameter for parameter in self.split.backbone.parameters() if parameter.requires_grad]
+
+
+def _every_head(split: Bifurcation, insert: Any) -> Cuts:
+    """Cuts before all heads; a head that never runs stands where Cuts would hold the primary one's output constant."""
+    return Cuts(replace(split, heads={**split.heads, "": nn.Identity()}), "", list(split.heads), insert)
+
+
+def _mean(trainer: Trainer, tensor: Tensor) -> Tensor:
+    found = trainer.strategy.reduce(tensor, reduce_op="mean")
+    assert isinstance(found, Tensor)  # a tensor in, a tensor out
+    return found

@@ -1,0 +1,129 @@
+"""What the finished runs of a Task Meta-Transfer study say, as rows of plain data."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lightning_taskonomy.studies.meta_transfer.methods import Knobs, candidates, in_words, method
+from lightning_taskonomy.studies.meta_transfer.plan import Case, Fit, Plan
+from lightning_taskonomy.studies.runs import RunSpec
+from lightning_taskonomy.tasks import resolve
+
+__all__ = ["COLUMNS", "SELECTION", "Cell", "Point", "Selection", "rows"]
+
+COLUMNS = (
+    "study", "at", "network", "primary", "auxiliary", "method", "settings", "seed", "metric", "higher_is_better",
+    "validation", "test", "seconds",
+)  # fmt: skip
+"""Of ``results.csv``: a row per tested run; ``study`` is ``main``, or ``rank``, ``split`` or ``amount`` at a value."""
+
+SELECTION = ("network", "primary", "auxiliary", "method", "settings", "validation", "chosen")
+"""Of ``selection.csv``: a row per candidate."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A method on a case with a network: a cell of the tables."""
+
+    network: str
+    case: Case
+    method: str
+
+    def names(self, alone: bool = False) -> tuple[str, str]:
+        """Names of the primary task and of the auxiliary ones, joined by ``+``."""
+        (primary,) = resolve([self.case.primary])
+        return primary, "" if alone else "+".join(resolve(self.case.auxiliary))
+
+
+@dataclass(frozen=True)
+class Point:
+    """A cell with fixed settings in one study at one value: what is fitted and, once, tested."""
+
+    plan: Plan
+    cell: Cell
+    knobs: Knobs
+    study: str = "main"
+    at: float | None = None
+
+    @property
+    def fit(self) -> Fit:
+        """Its run."""
+        return self.plan.fit(self.cell.network, self.cell.case, self.cell.method, self.knobs)
+
+    def seeded(self, seed: int) -> "Point":
+        """The same with another seed."""
+        return replace(self, plan=self.plan.but(seed=seed))
+
+    def row(self) -> list[Any]:
+        """Its row of ``results.csv``."""
+        run = self.fit.run
+        metric, higher = self.plan.metric(self.cell.case.primary)
+        held, tested = _read(run, "metrics.json"), _read(run, "test.json")
+        primary, auxiliary = self.cell.names(method(self.cell.method, self.knobs).alone)
+        return [
+            self.study, "" if self.at is None else self.at, self.cell.network, primary, auxiliary, self.cell.method,
+            in_words(self.knobs), self.plan.settings.seed, metric, int(higher), held[f"val/{primary}/{metric}"],
+            tested[f"test/{primary}/{metric}"], held["seconds"],
+        ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which settings each cell takes: the best on the validation images of the first seed. Tests are never read.
+
+    Args:
+        plan: The plan of the first seed.
+        methods: The settings of each method, some of them grids.
+    """
+
+    plan: Plan
+    methods: Mapping[str, Knobs]
+
+    def cells(self, methods: Iterable[str] | None = None, network: str | None = None) -> list[Cell]:
+        """Every method on every case with every network, or some of them."""
+        own = self.plan.settings
+        networks = own.networks if network is None else [network]
+        names = self.methods if methods is None else methods
+        return [Cell(net, case, name) for net in networks for case in own.cases for name in names]
+
+    def candidates(self, cell: Cell) -> list[Point]:
+        """The settings that a cell chooses from."""
+        return [Point(self.plan, cell, knobs) for knobs in candidates(self.methods[cell.method])]
+
+    def chosen(self, cell: Cell) -> Point | None:
+        """The best of them that is finished, the first of equals; None if none is."""
+        points = self.candidates(cell)
+        finished = [point for point in points if point.fit.run.job(0).is_done]
+        if len(points) == 1 or not finished:
+            return finished[0] if finished else None
+        higher = self.plan.metric(cell.case.primary)[1]
+        return (max if higher else min)(finished, key=self._validation)
+
+    def rows(self) -> list[list[Any]]:
+        """The rows of ``selection.csv``, a cell whose run serves several cases once."""
+        found: dict[tuple[str, ...], list[Any]] = {}
+        for cell in self.cells():
+            chosen = self.chosen(cell)
+            for point in self.candidates(cell):
+                run = point.fit.run
+                names = cell.names(method(cell.method, point.knobs).alone)
+                value = self._validation(point) if run.job(0).is_done else ""
+                key = (cell.network, *names, cell.method, in_words(point.knobs))
+                found[key] = [*key, value, int(chosen is not None and chosen.knobs == point.knobs)]
+        return list(found.values())
+
+    def _validation(self, point: Point) -> float:
+        (task,) = resolve([point.cell.case.primary])
+        value = _read(point.fit.run, "metrics.json")[f"val/{task}/{self.plan.metric(point.cell.case.primary)[0]}"]
+        return float(value)
+
+
+def rows(points: Sequence[Point]) -> list[list[Any]]:
+    """The rows of the tested among some points, each once."""
+    tested = [point for point in points if (point.fit.run.folder / "test.json").is_file()]
+    return list({tuple(row[:8]): row for row in (point.row() for point in tested)}.values())
+
+
+def _read(run: RunSpec, name: str) -> dict[str, float]:
+    return dict(json.loads((run.folder / name).read_text()))

@@ -1,0 +1,108 @@
+"""The methods that are compared (section 4.3 of the paper), each told by what its run is given beside the network.
+
+All methods have one network, one choice of the images X with primary labels, one order of batches and one number of
+network steps. What differs is which batches they see, which tasks their module has and which callback acts on it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any, Literal
+
+from lightning_taskonomy.errors import InputError, hint
+from lightning_taskonomy.optim.aggregation import AGGREGATORS
+
+__all__ = ["METHODS", "Knobs", "Method", "candidates", "in_words", "method"]
+
+Knobs = Mapping[str, Any]
+"""A method's settings, ``{"auxiliary_steps": 3, "rank": 5}``; a list is a grid to choose from on validation."""
+
+_CALLBACKS = "lightning_taskonomy.callbacks."
+_LOADER = {"auxiliary_steps": 3}
+_TRANSFER = {"pretrain": 0.5}
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to use few primary and many auxiliary labels.
+
+    Args:
+        name: Its key in the settings.
+        callback: Dotted path of the callback that makes it more than plain training on its batches.
+        arguments: What the callback is always given.
+        directed: Whether the callback is told ``primary`` and ``auxiliary`` too.
+        streams: The batches it sees; see ``ParallelLabels``.
+        knobs: Settings that do not go to the callback, and their values where none are given.
+    """
+
+    name: str
+    callback: str | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    directed: bool = True
+    streams: Literal["both", "parallel", "oracle"] = "both"
+    knobs: Mapping[str, Any] = field(default_factory=lambda: _LOADER)
+
+    @property
+    def alone(self) -> bool:
+        """Whether it uses no auxiliary label, so that one run serves all cases of a primary task."""
+        return not self.knobs
+
+
+METHODS: Mapping[str, Method] = {
+    found.name: found
+    for found in (
+        Method("primary_only", streams="parallel", knobs={}),
+        Method("transfer", streams="parallel", knobs=_TRANSFER),
+        Method("mtl"),
+        Method("kendall", _CALLBACKS + "KendallWeighting"),
+        Method("du", _CALLBACKS + "CosineWeighting"),
+        Method("lin", _CALLBACKS + "MetaWeighting"),
+        *(Method(name, _CALLBACKS + "GradientAggregation", {"aggregator": name}, False) for name in AGGREGATORS),
+        Method("tmt", _CALLBACKS + "TaskMetaTransfer"),
+        Method("oracle", streams="oracle", knobs={}),
+    )
+}
+"""The paper's columns in its order, the aggregators of torchjd between them and Task Meta-Transfer."""
+
+
+def method(name: str, knobs: Knobs) -> Method:
+    """The method of that name, or a user's own: any name with ``callback``, the dotted path of a callback.
+
+    Args:
+        name: Its key in the settings.
+        knobs: Its settings.
+
+    Raises:
+        InputError: It is unknown and has no callback, or has settings but takes none.
+    """
+    own = knobs.get("callback")
+    if own is None and name not in METHODS:
+        raise InputError(
+            f"no method {name!r}{hint(name, METHODS)}; your own needs callback=..., the dotted path of a callback"
+        )
+    found = METHODS[name] if own is None else Method(name, str(own))
+    if found.callback is None:
+        for given in knobs:
+            if given not in found.knobs:
+                raise InputError(
+                    f"method {name!r} has no setting {given!r}{hint(given, found.knobs) or '; leave it out'}"
+                )
+    return found
+
+
+def candidates(knobs: Knobs) -> list[dict[str, Any]]:
+    """Every combination of a method's settings: lists are grids, all else is fixed.
+
+    Raises:
+        InputError: A grid is empty.
+    """
+    grids = {name: value if isinstance(value, list) else [value] for name, value in knobs.items()}
+    for name, values in grids.items():
+        if not values:
+            raise InputError(f"the grid of {name!r} is empty; give at least one value")
+    return [dict(zip(grids, values, strict=True)) for values in product(*grids.values())]
+
+
+def in_words(knobs: Knobs) -> str:
+    """Settings as people read them: ``auxiliary_steps=3 rank=5``."""
+    return " ".join(f"{name}={value}" for name, value in knobs.items() if name != "callback")

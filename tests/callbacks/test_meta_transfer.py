@@ -1,0 +1,288 @@
+"""TaskMetaTransfer under the Trainer, against autograd by hand and against plain multi-task learning."""
+
+import copy
+import logging
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.plugins import MixedPrecision
+from torch import nn
+from torch.func import functional_call
+
+from lightning_taskonomy.callbacks import ResumeCheckpoint, TaskMetaTransfer
+from lightning_taskonomy.models.backbones import TimmBackbone
+from lightning_taskonomy.modules import MultiTaskModule
+from lightning_taskonomy.tasks import Task, TaskKind
+
+ALPHA = 0.3
+
+
+class Recorder:
+    """An optimizer for the projections that remembers what it was given and moves nothing unless told."""
+
+    def __init__(self, lr=0.0):
+        self.lr, self.gradients = lr, []
+
+    def __call__(self, parameters):
+        parameters = list(parameters)
+        optimizer = torch.optim.SGD(parameters, self.lr)
+        optimizer.register_step_pre_hook(
+            lambda *ignored: self.gradients.append([parameter.grad.clone() for parameter in parameters])
+        )
+        return optimizer
+
+
+def callback(**options):
+    return TaskMetaTransfer("few", ["many"], **{"rank": 2, "inner_lr": ALPHA, **options})
+
+
+def by_hand(module, projections, batch, state, alpha=ALPHA, mean=False):
+    """Eqs. 1 to 4 by double backward: the primary gradient at Θ⁺ and the projections' gradient."""
+    (phi,) = projections["many"]
+    torch.set_rng_state(state)
+    features = module.backbone(batch["image"])
+    leaf = features.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(module.task_loss("many", module.heads["many"](leaf), batch), leaf)
+    matrix = torch.diag(phi.diagonal) + phi.factor @ phi.factor.T
+    projected = torch.einsum("cd,bdhw->bchw", matrix.to(gradient), gradient)
+    own = dict(module.backbone.named_parameters())
+    pulled = torch.autograd.grad((features * projected).sum(), list(own.values()), create_graph=True)
+    ahead = {name: p - alpha * d for (name, p), d in zip(own.items(), pulled, strict=True)}
+    torch.set_rng_state(state)
+    there = functional_call(module.backbone, ahead, (batch["image"],))
+    loss = module.task_loss("few", module.heads["few"](there), batch)
+    heads = {f"heads.few.{name}": p for name, p in module.heads["few"].named_parameters()}
+    found = torch.autograd.grad(loss, [*ahead.values(), *heads.values(), *phi.parameters()])
+    names = [*(f"backbone.{name}" for name in own), *heads]
+    return dict(zip(names, found, strict=False)), found[len(names) :]
+
+
+def close(found, expected, **tolerance):
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, **tolerance)
+
+
+def test_a_meta_step_is_the_papers(two_headed, batches_of, fit):
+    module, record = two_headed(dropout=0.3), Recorder()
+    batches = batches_of("m", dtype=torch.float64)
+    before = copy.deepcopy(module).double()
+    own = callback(optimizer=record)
+    trainer = fit(module, [own], batches, precision="64-true")
+    (batch,) = batches
+    network, projections = by_hand(before.train(), own.projections, batch, module.states[0])
+    close(module.seen[0], network, rtol=1e-8, atol=1e-12)
+    for found, expected in zip(record.gradients[0], projections, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+    assert module.steps == 1 == trainer.global_step
+    close(dict(module.heads["many"].named_parameters()), dict(before.heads["many"].named_parameters()))
+
+
+@pytest.mark.parametrize("where", ["virtual", "current"])
+def test_running_statistics_move_once(two_headed, batches_of, fit, where):
+    module, plain = two_headed(), two_headed()
+    fit(module, [callback(primary_at=where)], batches_of("m"))
+    fit(plain, [], batches_of("m"))
+    close(dict(module.named_buffers()), dict(plain.named_buffers()))
+
+
+def test_the_primary_gradient_at_theta_is_that_of_its_loss(two_headed, batches_of, fit):
+    module, plain = two_headed(), two_headed()
+    batches = batches_of("m")
+    fit(module, [callback(primary_at="current")], batches)
+    loss = plain.task_loss("few", plain.heads["few"](plain.backbone(batches[0]["image"])), batches[0])
+    loss.backward()
+    close(module.seen[0], {name: p.grad for name, p in plain.named_parameters() if p.grad is not None})
+
+
+def test_auxiliary_steps_with_the_identity_are_plain_multi_task_learning(two_headed, batches_of, fit):
+    module, plain = (two_headed(dropout=0.3, momentum=0.9, weight_decay=0.1) for _ in range(2))
+    torch.manual_seed(5)
+    fit(module, [callback(projection="identity")], batches_of("aaaa"))
+    torch.manual_seed(5)
+    fit(plain, [], batches_of("aaaa"))
+    close(module.state_dict(), plain.state_dict(), rtol=1e-6, atol=1e-7)
+
+
+def test_an_auxiliary_step_projects_the_gradient_of_the_backbone_alone(two_headed, batches_of, fit):
+    module, before = two_headed(), two_headed()
+    own, (batch,) = callback(), batches_of("a")
+    fit(module, [own], [batch])
+    features = before.backbone(batch["image"])
+    leaf = features.detach().requires_grad_()
+    before.task_loss("many", before.heads["many"](leaf), batch).backward()
+    (phi,) = own.projections["many"]
+    matrix = torch.diag(phi.diagonal) + phi.factor @ phi.factor.T
+    features.backward(torch.einsum("cd,bdhw->bchw", matrix, leaf.grad).detach())
+    close(module.seen[0], {name: p.grad for name, p in before.named_parameters() if p.grad is not None})
+
+
+@pytest.mark.parametrize("parts", [2, 3])
+def test_accumulated_micro_batches_are_one_batch(two_headed, batches_of, fit, parts):
+    """Without batch statistics; with an epoch that ends early Lightning's own divisor stays."""
+    whole, halves = batches_of("m", count=4)[0], []
+    for at in (0, 2):
+        halves.append({name: value[at : at + 2] for name, value in whole.items()})
+    one, many = two_headed(norm=False), two_headed(norm=False)
+    records = Recorder(), Recorder()
+    fit(one, [callback(optimizer=records[0], inner_lr=ALPHA * 2 / parts)], [whole])
+    fit(many, [callback(optimizer=records[1])], halves, accumulate_grad_batches=parts)
+    assert len(many.seen) == 1 == len(records[1].gradients)
+    close(many.seen[0], {name: 2 / parts * value for name, value in one.seen[0].items()}, rtol=1e-4, atol=1e-6)
+    for found, expected in zip(records[1].gradients[0], records[0].gradients[0], strict=True):
+        torch.testing.assert_close(found, 2 / parts * expected, rtol=1e-4, atol=1e-6)
+
+
+def test_bf16_within_its_rounding(two_headed, batches_of, fit):
+    seen = {}
+    for precision in ("32-true", "bf16-mixed"):
+        module, record = two_headed(norm=False), Recorder()
+        fit(module, [callback(optimizer=record)], batches_of("ma"), precision=precision)
+        seen[precision] = module.seen, record.gradients
+    for ours, exact in zip(*(steps for steps, _ in seen.values()), strict=True):
+        for name, value in exact.items():
+            torch.testing.assert_close(ours[name], value, rtol=0.05, atol=0.02 * float(value.abs().max() + 0.1))
+    for ours, exact in zip(*(found[0] for _, found in seen.values()), strict=True):
+        assert torch.cosine_similarity(ours.flatten(), exact.flatten(), dim=0) > 0.98
+
+
+def scaled(two_headed, batches_of, fit, scale):
+    module, record = two_headed(norm=False), Recorder(0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    own = callback(optimizer=record)
+    fit(module, [own], batches_of("ma"), plugins=[MixedPrecision("16-mixed", "cpu", scaler)])
+    return module, record, scaler
+
+
+def test_fp16_takes_its_loss_scale_out_again(two_headed, batches_of, fit):
+    module, record, _ = scaled(two_headed, batches_of, fit, 256.0)
+    plain, exact = two_headed(norm=False), Recorder(0.1)
+    fit(plain, [callback(optimizer=exact)], batches_of("ma"))
+    for ours, value in zip(module.seen, plain.seen, strict=True):
+        close(ours, value, rtol=0.02, atol=2e-3)
+    for ours, value in zip(record.gradients[0], exact.gradients[0], strict=True):
+        torch.testing.assert_close(ours, value, rtol=0.02, atol=1e-3)
+
+
+def test_an_overflow_in_fp16_skips_both_optimizers(two_headed, batches_of, fit):
+    before = dict(two_headed(norm=False).named_parameters())
+    module, record, scaler = scaled(two_headed, batches_of, fit, 2.0**40)
+    assert record.gradients == [] and scaler.get_scale() < 2.0**40
+    close(dict(module.named_parameters()), before)
+
+
+def test_clipping_bounds_the_networks_step(two_headed, batches_of, fit):
+    module, before = two_headed(), two_headed()
+    fit(module, [callback()], batches_of("m"), gradient_clip_val=1e-3)
+    moved = [(p - q).norm() for p, q in zip(module.parameters(), before.parameters(), strict=True)]
+    torch.testing.assert_close(torch.stack(moved).norm(), torch.tensor(0.05 * 1e-3), rtol=1e-2, atol=0)
+
+
+def test_the_virtual_step_is_as_long_as_the_networks_learning_rate(two_headed, batches_of, fit):
+    seen = []
+    for chosen in (None, 0.05):
+        module = two_headed(lr=0.05)
+        fit(module, [callback(inner_lr=chosen)], batches_of("m"))
+        seen.append(module.seen[0])
+    close(*seen)
+
+
+@pytest.mark.parametrize("until", [1, 2])
+def test_a_resumed_fit_ends_as_the_unbroken_one(two_headed, batches_of, fit, tmp_path, until):
+    def pieces():
+        module = two_headed(dropout=0.3, momentum=0.9)
+        resume = ResumeCheckpoint(tmp_path, seconds=0)
+        own = callback(optimizer=lambda parameters: torch.optim.Adam(parameters, lr=0.1))
+        return module, own, [resume, own]
+
+    batches = batches_of("maam")
+    unbroken, first, callbacks = pieces()
+    fit(unbroken, callbacks, batches, max_epochs=3)
+    callbacks[0].remove()
+    module, _, callbacks = pieces()
+    fit(module, callbacks, batches, max_epochs=until)
+    module, second, callbacks = pieces()
+    trainer = fit(module, callbacks, batches, callbacks[0].found, max_epochs=3)
+    assert trainer.global_step == 12 and second.taken == first.taken == {"meta": 6, "auxiliary": 6}
+    close(module.state_dict(), unbroken.state_dict(), rtol=0, atol=0)
+    for one, other in zip(first.projections["many"], second.projections["many"], strict=True):
+        close(one.state_dict(), other.state_dict(), rtol=0, atol=0)
+    torch.load(tmp_path / "resume.ckpt", weights_only=True)
+
+
+def test_the_trainers_own_ways_stay(two_headed, batches_of, fit, tmp_path):
+    module = two_headed()
+    checkpoint = ModelCheckpoint(tmp_path, monitor="meta/primary_loss", filename="best")
+    stopping = EarlyStopping("meta/primary_loss", min_delta=1e9, patience=1)
+    trainer = fit(
+        module, [callback(auxiliary_steps=2), checkpoint, stopping], batches_of("maamaa"), max_epochs=9,
+        enable_checkpointing=True,
+    )  # fmt: skip
+    assert trainer.current_epoch == 2 and trainer.global_step == 12 == module.steps
+    assert (tmp_path / "best.ckpt").is_file()
+    assert not module.backbone._forward_hooks and not module.heads["few"]._forward_hooks
+
+
+def test_what_it_logs(two_headed, batches_of, fit):
+    metrics = fit(two_headed(), [callback(approximate=True)], batches_of("maa")).callback_metrics
+    assert {"meta/primary_loss", "meta/auxiliary_loss", "meta/alignment", "meta/consistency", "meta/exactness",
+            "meta/many/lambda_mean", "meta/many/eigenvalue_1", "meta/many/eigenvalue_2"} <= metrics.keys()  # fmt: skip
+    assert metrics["meta/exactness"] > 0.5 and metrics["meta/consistency"] < 1e-5
+    assert metrics["meta/many/lambda_mean"] != 1.0
+
+
+def test_primary_labels_of_an_auxiliary_batch_are_ignored_and_said_once(two_headed, batches_of, fit, caplog):
+    module, plain = two_headed(), two_headed()
+    with caplog.at_level(logging.WARNING):
+        fit(module, [callback(is_meta=lambda batch: False)], batches_of("mm"))
+    fit(plain, [callback()], [{k: v for k, v in b.items() if k != "few"} for b in batches_of("mm")])
+    close(dict(module.named_parameters()), dict(plain.named_parameters()))
+    assert caplog.text.count("nothing learns from them") == 1
+
+
+class NoForwardMode(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient
+
+
+class Wrapped(nn.Module):
+    def forward(self, x):
+        return NoForwardMode.apply(x)
+
+
+def test_a_backbone_without_forward_mode_falls_back_and_says_so_once(two_headed, batches_of, fit, caplog):
+    module, plain = two_headed(), two_headed()
+    module.backbone.append(Wrapped())
+    own = callback()
+    with caplog.at_level(logging.WARNING):
+        fit(module, [own], batches_of("mam"))
+    fit(plain, [callback()], batches_of("mam"))
+    assert own.method == "double_vjp" and caplog.text.count("meta-gradient by double_vjp") == 1
+    close(dict(module.named_parameters()), dict(plain.named_parameters()), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("combine", ["sum", "mean"])
+def test_a_module_of_the_library_with_two_auxiliary_tasks_and_several_maps(fit, combine):
+    torch.manual_seed(0)
+    tasks = [Task("few", TaskKind.SEGMENTATION, "few", 4), Task("one", TaskKind.DENSE, "one", weight=0.5),
+             Task("two", TaskKind.DENSE, "two")]  # fmt: skip
+    random = torch.Generator().manual_seed(1)
+    batches = []
+    for index in range(2):
+        batch = {name: torch.rand(2, 1, 32, 32, generator=random) for name in ("one", "two")}
+        batch["image"] = torch.rand(2, 3, 32, 32, generator=random)
+        few = torch.randint(0, 4, (2, 32, 32), generator=random)
+        batches.append({**batch, "few": few if index == 0 else torch.full_like(few, 255)})
+    module = MultiTaskModule(tasks, TimmBackbone("test_resnet"))
+    own = TaskMetaTransfer("few", ["one", "two"], rank=3, combine=combine, auxiliary_steps=1)
+    trainer = fit(module, [own], batches, max_epochs=2)
+    assert own.taken == {"meta": 2, "auxiliary": 2} and trainer.global_step == 4
+    assert {name: len(made) for name, made in own.projections.items()} == {"one": 5, "two": 5}
+    assert trainer.callback_metrics["meta/consistency"] < 1e-4
+    assert all(not p.data.isnan().any() for p in module.parameters())

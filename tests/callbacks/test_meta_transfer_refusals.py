@@ -1,0 +1,206 @@
+"""What TaskMetaTransfer refuses, in one line that says why."""
+
+from collections.abc import Collection
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from torch import nn
+
+from lightning_taskonomy.callbacks import TaskMetaTransfer
+from lightning_taskonomy.data.base import TaskDataModule
+from lightning_taskonomy.data.parallel import ParallelLabels
+from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.models.backbones import TimmBackbone
+from lightning_taskonomy.modules import MultiTaskModule
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"auxiliary": ["few"]}, "none of them the primary one"),
+        ({"auxiliary": []}, "at least one auxiliary task"),
+        ({"auxiliary": ["many", "many"]}, "none of them twice"),
+        ({"rank": 0}, "rank 0"),
+        ({"auxiliary_steps": 0}, "auxiliary_steps is 0"),
+        ({"inner_lr": -1.0}, "inner_lr is -1.0"),
+        ({"projection": "lowrank"}, "did you mean 'low_rank'"),
+    ],
+)
+def test_arguments_are_checked_at_once(options, told):
+    with pytest.raises(InputError, match=told):
+        TaskMetaTransfer(**{"primary": "few", "auxiliary": ["many"], **options})
+
+
+def unnamed(module):
+    module.heads = nn.ModuleList(module.heads.values())
+
+
+def headless(module):
+    del module.heads
+
+
+def third(module):
+    module.heads["other"] = module.head(True)
+
+
+def lossless(module):
+    module.task_loss = None
+
+
+def frozen(module):
+    module.backbone.requires_grad_(False)
+
+
+def manual(module):
+    module.automatic_optimization = False
+
+
+def second_order(module):
+    module.configure_optimizers = lambda: torch.optim.LBFGS(module.parameters())
+
+
+def heads_alone(module):
+    module.configure_optimizers = lambda: torch.optim.SGD(module.heads.parameters(), 0.1)
+
+
+def without_gradient(module):
+    module.backbone.forward = torch.no_grad()(module.backbone.forward)
+
+
+def twice(module):
+    plain = module.training_step
+    module.training_step = lambda batch, batch_idx: (module.backbone(batch["image"]), plain(batch, batch_idx))[1]
+
+
+def something_between(module):
+    module.training_step = lambda batch, batch_idx: module.heads["many"](2 * module.backbone(batch["image"])).mean()
+
+
+CASES = [
+    (unnamed, {}, "without names"),
+    (headless, {}, "has no heads 'heads'"),
+    (third, {}, "other are neither primary nor auxiliary"),
+    (lossless, {}, "has no task_loss"),
+    (frozen, {}, "no parameter that learns"),
+    (manual, {}, "needs automatic optimization"),
+    (second_order, {}, "LBFGS"),
+    (heads_alone, {}, "no parameter of the backbone"),
+    (without_gradient, {}, "torch.no_grad"),
+    (twice, {}, "ran twice"),
+    (something_between, {}, "does not read the backbone's features"),
+    (None, {"primary": "fwe"}, "did you mean 'few'"),
+    (None, {"backbone": "encoder"}, "no backbone 'encoder'; allowed: backbone, heads"),
+    (None, {"rank": 5}, "rank 5 for 4 channels"),
+    (None, {"is_meta": lambda batch: True, "primary": "few"}, "does the batch have a valid primary label"),
+    (None, {"auxiliary_steps": 3}, "gives 1 auxiliary steps after a meta step"),
+]
+
+
+@pytest.mark.parametrize(("change", "options", "told"), CASES)
+def test_a_fit_that_cannot_work_stops_with_the_reason(change, options, told, two_headed, batches_of, fit):
+    module = two_headed()
+    if change is not None:
+        change(module)
+    own = TaskMetaTransfer(**{"primary": "few", "auxiliary": ["many"], "rank": 2, **options})
+    with pytest.raises(InputError, match=told) as raised:
+        fit(module, [own], batches_of("amam"))
+    assert "\n" not in str(raised.value)
+    assert not module.backbone._forward_pre_hooks
+
+
+def test_a_term_on_the_features_is_refused(two_headed, batches_of, fit):
+    module = two_headed()
+    own = TaskMetaTransfer("few", ["many"], rank=2)
+    plain, kept = module.training_step, []
+
+    def step(batch, batch_idx):
+        return plain(batch, batch_idx) + kept[-1].mean()
+
+    module.training_step = step
+    module.heads["few"].register_forward_pre_hook(lambda inner, args: kept.append(args[0]))
+    with pytest.raises(InputError, match="past the heads"):
+        fit(module, [own], batches_of("m"))
+
+
+def test_two_of_them_are_refused(two_headed, batches_of, fit):
+    class Another(TaskMetaTransfer):
+        pass
+
+    both = [TaskMetaTransfer("few", ["many"], rank=2), Another("few", ["many"], rank=2)]
+    with pytest.raises(InputError, match="two TaskMetaTransfer"):
+        fit(two_headed(), both, batches_of("m"))
+
+
+def test_a_batch_with_the_primary_label_alone_is_refused(two_headed, batches_of, fit):
+    batches = [{name: value for name, value in batch.items() if name != "many"} for batch in batches_of("m")]
+    with pytest.raises(InputError, match="needs labels of many"):
+        fit(two_headed(), [TaskMetaTransfer("few", ["many"], rank=2)], batches)
+
+
+def test_kinds_do_not_mix_in_one_optimizer_step(two_headed, batches_of, fit):
+    with pytest.raises(InputError, match="into one optimizer step"):
+        fit(two_headed(), [TaskMetaTransfer("few", ["many"], rank=2)], batches_of("ma"), accumulate_grad_batches=2)
+
+
+def test_a_virtual_step_that_diverges_stops_the_run(two_headed, batches_of, fit):
+    with pytest.raises(InputError, match="lower inner_lr"):
+        fit(two_headed(norm=False), [TaskMetaTransfer("few", ["many"], rank=2, inner_lr=1e38)], batches_of("m"))
+
+
+def test_groups_of_several_learning_rates_ask_for_one(two_headed, batches_of, fit):
+    module = two_headed()
+    first, *others = module.parameters()
+    module.configure_optimizers = lambda: torch.optim.SGD([{"params": [first], "lr": 1.0}, {"params": others}], 0.1)
+    with pytest.raises(InputError, match="give the virtual step its inner_lr"):
+        fit(module, [TaskMetaTransfer("few", ["many"], rank=2)], batches_of("m"))
+
+
+class Numbered(TaskDataModule):
+    """Eight training images."""
+
+    @property
+    def keys_offered(self) -> Collection[str]:
+        return ["image", "semantic", "depth_z"]
+
+    def build(self, split: str, keys: Collection[str]) -> Any:
+        random = torch.Generator().manual_seed(0)
+        entries = {"image": torch.rand(3, 32, 32, generator=random), "semantic": torch.ones(32, 32).long(),
+                   "depth_z": torch.rand(1, 32, 32, generator=random)}  # fmt: skip
+        return [{key: entries[key] for key in keys} | {"id": torch.tensor(index)} for index in range(8)]
+
+
+def parallel(auxiliary="depth_z", **options):
+    data = Numbered(batch_size=2, keys=["image", "semantic", "depth_z"])
+    return ParallelLabels(data, "semantic_segmentation", [auxiliary], parallel=0.5, **options)
+
+
+def fit_parallel(data, own):
+    torch.manual_seed(0)
+    module = MultiTaskModule(["semantic_segmentation", "depth_z"], TimmBackbone("test_resnet"))
+    trainer = Trainer(
+        accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, callbacks=[own], limit_val_batches=0,
+    )  # fmt: skip
+    trainer.fit(module, datamodule=data)
+    return own
+
+
+def test_the_loader_decides_on_the_auxiliary_steps():
+    own = TaskMetaTransfer("semantic_segmentation", ["depth_z"], rank=2)
+    assert fit_parallel(parallel(auxiliary_steps=2), own).taken == {"meta": 2, "auxiliary": 4}
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        ({"auxiliary_steps": 3}, "gives auxiliary_steps=3, and TaskMetaTransfer has auxiliary_steps=2"),
+        ({"auxiliary": "normals"}, "give both the same tasks"),
+        ({"streams": "parallel", "auxiliary_steps": 2}, "needs 'both'"),
+    ],
+)
+def test_callback_and_loader_agree(data, told):
+    own = TaskMetaTransfer("semantic_segmentation", ["depth_z"], rank=2, auxiliary_steps=2)
+    with pytest.raises(InputError, match=told):
+        fit_parallel(parallel(**data), own)

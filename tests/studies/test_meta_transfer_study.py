@@ -1,0 +1,307 @@
+"""The Task Meta-Transfer study: real runs end to end, and its protocol with runs that only pretend to train."""
+
+import csv
+import json
+import multiprocessing
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lightning_taskonomy import training
+from lightning_taskonomy.cli import main
+from lightning_taskonomy.data import RoomsDataModule
+from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.files import write_json
+from lightning_taskonomy.studies import MetaTransferStudy
+from lightning_taskonomy.studies.meta_transfer.methods import METHODS
+from lightning_taskonomy.studies.meta_transfer.study import STAGES
+
+METRICS = {"depth_z": "mae", "normals": "mean_angle", "semantic_segmentation": "miou"}
+
+
+def rows(file):
+    with file.open(newline="") as opened:
+        return list(csv.DictReader(opened))
+
+
+@pytest.fixture(scope="session")
+def toy(rooms, tiny_backbone):
+    """Two cases, three real methods."""
+    light = {"class_path": "lightning_taskonomy.models.heads.DenseHead", "init_args": {"layers": 2, "width": 8}}
+    return {
+        "tasks": ["depth_z", "normals"],
+        "data": rooms,
+        "networks": {"tiny": {"backbone": tiny_backbone, "heads": {"dense": light, "normals": light}}},
+        "methods": {"primary_only": None, "mtl": {"auxiliary_steps": [1, 3]}, "tmt": {"auxiliary_steps": 1, "rank": 2}},
+        "steps": 8,
+        "evaluations": 4,
+        "parallel": 0.5,
+        "trainer": {"accelerator": "cpu"},
+        "workers": 0,
+        "checkpoint_seconds": 0,
+    }
+
+
+@pytest.fixture(scope="session")
+def measured(toy, tmp_path_factory):
+    """The folder and the results of an unbroken study, and which splits were read in which order."""
+    out, seen, plain = tmp_path_factory.mktemp("meta") / "whole", [], RoomsDataModule.dataset
+
+    def dataset(self, split, **options):
+        seen.append(split)
+        return plain(self, split, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RoomsDataModule, "dataset", dataset)
+        results = MetaTransferStudy(**toy).run(out)
+    return out, results, seen
+
+
+def test_tables_hold_every_cell_once(measured):
+    out, results, _ = measured
+    assert json.loads((out / "failures.json").read_text()) == []
+    found = rows(out / "results.csv")
+    assert [(row["primary"], row["auxiliary"], row["method"]) for row in found] == [
+        ("depth_z", "", "primary_only"), ("depth_z", "normals", "mtl"), ("depth_z", "normals", "tmt"),
+        ("normals", "", "primary_only"), ("normals", "depth_z", "mtl"), ("normals", "depth_z", "tmt"),
+    ]  # fmt: skip
+    assert all(float(row["test"]) > 0 and row["metric"] == METRICS[row["primary"]] for row in found)
+    assert results.scalars["cases"] == 2 and results.scalars["tmt/best"] + results.scalars["tmt/second"] <= 2
+    assert results.report == out / "report/index.html" and {"reductions"} <= set(results.figures)
+    table = rows(out / "report/one_auxiliary.csv")
+    assert [list(row) for row in table[:1]] == [["method", *list(table[0])[1:]]] and len(table) == 3
+
+
+def test_the_settings_are_the_best_on_validation(measured):
+    out, _, _ = measured
+    candidates = [row for row in rows(out / "selection.csv") if row["method"] == "mtl"]
+    assert len(candidates) == 4
+    for primary in ("depth_z", "normals"):
+        own = [row for row in candidates if row["primary"] == primary]
+        (chosen,) = [row for row in own if row["chosen"] == "1"]
+        assert float(chosen["validation"]) == min(float(row["validation"]) for row in own)
+        (tested,) = [row for row in rows(out / "results.csv") if (row["primary"], row["method"]) == (primary, "mtl")]
+        assert tested["settings"] == chosen["settings"] and tested["validation"] == chosen["validation"]
+
+
+def test_the_test_images_are_read_once_by_what_was_chosen(measured):
+    out, _, seen = measured
+    prepared, *fits = [place for place, split in enumerate(seen) if split == "test"]
+    assert prepared == 2  # while the data is prepared: labels are rendered, nothing is measured
+    assert len(fits) == 6 and fits[0] > max(place for place, split in enumerate(seen) if split != "test")
+    tested = {file.parent for file in out.glob("runs/*/test.json")}
+    assert len(tested) == 6 and len(list(out.glob("runs/*/metrics.json"))) == 8
+    assert all(not any(name.startswith("test/") for name in json.loads(file.read_text()))
+               for file in out.glob("runs/*/metrics.json"))  # fmt: skip
+
+
+def test_every_run_has_the_same_images_and_steps(measured):
+    out, _, _ = measured
+    held = [yaml.safe_load(file.read_text()) for file in out.glob("runs/*/config.yaml")]
+    data = [config["data"]["init_args"] for config in held]
+    assert {(one["parallel"], one["seed"], one["data"]["init_args"]["seed"]) for one in data} == {(0.5, 0, 0)}
+    assert {one["steps"] * config["trainer"]["max_epochs"] for one, config in zip(data, held, strict=True)} == {8}
+
+
+def test_the_weights_are_those_of_the_best_validation(toy, tmp_path):
+    """A run's validation metric is the best of its evaluations, which another callback notes."""
+    study = MetaTransferStudy(**{**toy, "methods": {"mtl": {"auxiliary_steps": 1}}})
+    selection = study._selection(tmp_path)
+    (point, *_) = (selection.candidates(cell)[0] for cell in selection.cells())
+    noted = []
+
+    from lightning_taskonomy.callbacks.best import BestWeights
+
+    plain = BestWeights.on_validation_end
+
+    def note(self, trainer, module):
+        if trainer.state.fn == "fit":
+            noted.append(float(trainer.callback_metrics["val/depth_z/mae"]))
+        plain(self, trainer, module)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BestWeights, "on_validation_end", note)
+        metrics = training.execute(point.fit.run.config, point.fit.run.folder, test=False)
+    assert len(noted) == 4 and metrics["val/depth_z/mae"] == pytest.approx(min(noted), rel=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
+def test_killed_within_a_run_it_ends_as_an_unbroken_one(measured, toy, tmp_path):
+    whole, _, _ = measured
+    out = tmp_path / "s"
+    child = multiprocessing.get_context("fork").Process(target=MetaTransferStudy(**toy).run, args=(out,))
+    child.start()
+    end = time.monotonic() + 120
+    while not list(out.glob("runs/tmt-depth_z*/resume.ckpt")):
+        assert child.is_alive() and time.monotonic() < end
+        time.sleep(0.001)
+    os.kill(child.pid, signal.SIGKILL)
+    child.join()
+    before = {file: file.stat().st_mtime_ns for file in out.glob("runs/*/metrics.json")}
+    assert before
+    MetaTransferStudy(**toy).run(out)
+    assert before.items() <= {file: file.stat().st_mtime_ns for file in out.glob("runs/*/metrics.json")}.items()
+    cells = [[{**row, "seconds": ""} for row in rows(folder / "results.csv")] for folder in (out, whole)]
+    assert cells[0] == cells[1]
+
+
+# with runs that only pretend
+
+
+@pytest.fixture
+def pretended(toy, monkeypatch, tmp_path):
+    """Makes a study whose runs write made-up metrics; gives it and the folders in the order of their tests."""
+    order, broken = [], set()
+
+    def execute(config, folder, checkpoint_seconds=0, test=True):
+        folder = Path(folder)
+        if any(folder.name.startswith(name) for name in broken):
+            raise InputError("it broke")
+        callbacks = [one["class_path"].rpartition(".")[2] for one in config["trainer"]["callbacks"]]
+        arguments = config["trainer"]["callbacks"][0]["init_args"]
+        assert not test and callbacks[-1] == "BestWeights"
+        every = config["data"]["init_args"]["auxiliary_steps"]
+        value = (
+            1.0 + 0.1 * abs(every - 3) + 0.01 * abs(arguments.get("rank", 0) - 4) + 0.001 * config["seed_everything"]
+        )
+        metrics = {f"val/{name}/{metric}": value for name, metric in METRICS.items()}
+        write_json(folder / "metrics.json", {**metrics, "seconds": 1.0})
+
+    def evaluate(folder):
+        order.append(Path(folder).name)
+        write_json(Path(folder) / "test.json", {f"test/{name}/{metric}": 0.5 for name, metric in METRICS.items()})
+
+    monkeypatch.setattr(training, "execute", execute)
+    monkeypatch.setattr(training, "evaluate", evaluate)
+    monkeypatch.setattr("lightning_taskonomy.studies.jobs.prepare", lambda done, **given: write_json(done, {}))
+
+    def make(**changes):
+        return MetaTransferStudy(**{**toy, **changes}), tmp_path / "s", order, broken
+
+    return make
+
+
+def test_grids_are_chosen_at_the_first_seed_and_kept_at_the_others(pretended):
+    methods = {"tmt": {"auxiliary_steps": [1, 3, 10], "rank": [2, 4, 8]}, "primary_only": None}
+    study, out, order, _ = pretended(methods=methods, seeds=[7, 8], tasks=["depth_z", "normals"])
+    study.run(out)
+    found = rows(out / "results.csv")
+    assert {row["settings"] for row in found if row["method"] == "tmt"} == {"auxiliary_steps=3 rank=4"}
+    assert sorted(row["seed"] for row in found if row["primary"] == "depth_z" and row["method"] == "tmt") == list("078")
+    assert len(list(out.glob("runs/tmt-*/metrics.json"))) == 2 * (9 + 2)
+    assert len(order) == len(set(order)) == 2 * 3 * 2
+
+
+def test_a_method_without_auxiliary_labels_runs_once_per_primary_task(pretended):
+    tasks = ["depth_z", "normals", "semantic_segmentation"]
+    study, out, order, _ = pretended(tasks=tasks, methods={"primary_only": {}, "oracle": {}, "kendall": {}})
+    study.run(out)
+    kinds = [name.split("-")[0] for name in order]
+    assert {kind: kinds.count(kind) for kind in kinds} == {"primary_only": 3, "oracle": 3, "kendall": 6}
+    table = rows(out / "report/one_auxiliary.csv")
+    assert len(table) == 6 and [row["Oracle"] == "″" for row in table] == [False, True] * 3
+
+
+def test_ranks_splits_and_amounts_take_the_chosen_settings(pretended, rooms):
+    head = {"class_path": "lightning_taskonomy.models.heads.SplitResHead"}
+    backbone = {"class_path": "lightning_taskonomy.models.backbones.SplitRes", "init_args": {"width": 8}}
+    methods = {"primary_only": {}, "transfer": {}, "mtl": {}, "tmt": {"auxiliary_steps": [1, 3], "rank": 4}}
+    study, out, _, _ = pretended(
+        methods=methods, ranks=[2, 4], splits=[2, 4], amounts=[0.5, 2],
+        networks={"SplitRes-3": {"backbone": backbone, "heads": {"dense": head, "normals": head}}},
+    )  # fmt: skip
+    results = study.run(out)
+    found = [(row["study"], row["at"], row["method"], row["settings"]) for row in rows(out / "results.csv")
+             if row["study"] != "main" and row["primary"] == "normals"]  # fmt: skip
+    assert [one for one in found if one[0] == "rank"] == [
+        ("rank", str(at), "tmt", f"auxiliary_steps=3 rank={at}") for at in (2, 4)
+    ]
+    assert {(study, at, method) for study, at, method, _ in found} == {
+        *(("rank", at, "tmt") for at in "24"),
+        *(("split", at, method) for at in "24" for method in ("transfer", "mtl", "tmt")),
+        *(("amount", at, method) for at in ("0.5", "2") for method in ("mtl", "tmt")),
+    }
+    assert {"rank", "split", "amount"} <= set(results.figures)
+
+
+def test_a_failure_stops_only_what_needs_it(pretended):
+    study, out, _, broken = pretended(methods={"transfer": {}, "mtl": {}, "tmt": {}})
+    broken.update(["pretraining-depth_z", "tmt-normals"])
+    study.run(out)
+    assert {(row["primary"], row["method"]) for row in rows(out / "results.csv")} == {
+        ("depth_z", "mtl"), ("depth_z", "tmt"), ("normals", "transfer"), ("normals", "mtl"),
+    }  # fmt: skip
+    assert len(json.loads((out / "failures.json").read_text())) == 2
+    table = rows(out / "report/one_auxiliary.csv")
+    shown = {row["method"]: list(row.values())[1:] for row in table}
+    assert [cells.count("–") for cells in shown.values()] == [1, 0, 1]
+    broken.clear()
+    before = {file: file.stat().st_mtime_ns for file in out.glob("runs/*/metrics.json")}
+    study.run(out)
+    assert before.items() <= {file: file.stat().st_mtime_ns for file in out.glob("runs/*/metrics.json")}.items()
+    assert len(rows(out / "results.csv")) == 6
+
+
+def test_a_method_of_the_users_own_is_told_by_its_callback(pretended):
+    methods = {"mine": {"callback": "my_project.Mine", "auxiliary_steps": 3, "strength": 2.0}}
+    study, out, _, _ = pretended(methods=methods)
+    fit = study._selection(out).candidates(study._selection(out).cells()[0])[0].fit
+    mine, best = fit.run.config["trainer"]["callbacks"]
+    assert mine == {
+        "class_path": "my_project.Mine",
+        "init_args": {"primary": "depth_z", "auxiliary": ["normals"], "strength": 2.0},
+    }
+    assert best["init_args"] == {"monitor": "val/depth_z/mae", "mode": "min"}
+    assert fit.run.config["data"]["init_args"]["auxiliary_steps"] == 3
+
+
+def test_transfer_learning_shares_the_budget_between_its_two_runs(pretended):
+    study, out, _, _ = pretended(methods={"transfer": {"pretrain": 0.75}}, steps=80, evaluations=4)
+    fit = study._selection(out).candidates(study._selection(out).cells()[0])[0].fit
+    first, second = fit.before.config, fit.run.config
+    assert [config["data"]["init_args"]["steps"] for config in (first, second)] == [15, 5]
+    assert [config["data"]["init_args"]["streams"] for config in (first, second)] == ["auxiliary", "parallel"]
+    assert [config["model"]["init_args"]["tasks"] for config in (first, second)] == [["normals"], ["depth_z"]]
+    assert second["weights"] == str(fit.before.folder) and second["weights_of"] == "backbone."
+
+
+WRONG = {
+    "no method 'tnt'.*did you mean 'tmt'": {"methods": {"tnt": {}}},
+    "no setting 'auxiliary_step'.*auxiliary_steps": {"methods": {"mtl": {"auxiliary_step": 3}}},
+    "grid of 'rank' is empty": {"methods": {"tmt": {"rank": []}}},
+    "must be a multiple": {"steps": 7},
+    "a case names 'norma'.*normals": {"cases": [{"primary": "depth_z", "auxiliary": ["norma"]}]},
+    "none of them the primary": {"cases": [{"primary": "depth_z", "auxiliary": ["depth_z"]}]},
+    "name one twice": {"seeds": [0]},
+    "share of the steps": {"methods": {"transfer": {"pretrain": 1.0}}},
+}
+
+
+@pytest.mark.parametrize("told", WRONG)
+def test_what_is_wrong_is_said_in_one_line(toy, told):
+    with pytest.raises(InputError, match=told):
+        MetaTransferStudy(**{**toy, **WRONG[told]})
+
+
+def test_a_dry_run_counts_and_keeps_nothing(toy, tmp_path, capsys):
+    methods = {"primary_only": {}, "mtl": {"auxiliary_steps": [1, 3]}}
+    held = {"study": {"class_path": "MetaTransferStudy", "init_args": {**toy, "methods": methods, "seeds": [1]}}}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump({**held, "out": str(tmp_path / "out")}))
+    assert main(["study", "--config", str(tmp_path / "study.yaml"), "--dry-run"]) == 0
+    counts = {line.split()[0]: line.split()[1] for line in capsys.readouterr().out.splitlines()}
+    assert counts["primary_only"] == "4" and counts["mtl"] == "6"
+    assert not (tmp_path / "out/runs").exists()
+
+
+def test_the_page_names_the_methods_and_stages_of_the_code():
+    text = (Path(__file__).parents[2] / "docs/meta_transfer.md").read_text().split("## The study")[1]
+    methods, stages = text.split("| method |")[1].split("\n\n")[0], text.split("| stage |")[1].split("\n\n")[0]
+    named = [re.findall(r"`(\w+)`", line.split(" | ")[0]) for line in methods.splitlines()]
+    assert [name for names in named for name in names] == list(METHODS)
+    assert tuple(re.findall(r"^\| `(\w+)`", stages, re.M)) == STAGES
