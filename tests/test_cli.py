@@ -340,6 +340,7 @@ def test_wandb_works_offline_without_an_account(recipe, tmp_path, monkeypatch):
     finally:
         import wandb
 
+        wandb.finish()
         wandb.teardown()
     config, summary = offline_run(tmp_path / "out")
     assert config["model"]["init_args"]["tasks"] == ["depth_z"] and config["seed_everything"] == 3

@@ -1,5 +1,6 @@
-"""Callbacks: Task Meta-Transfer, weightings of tasks, scores, predictions as pictures, checkpoints to resume from."""
+"""Callbacks: Task Meta-Transfer, weightings of tasks, scores, predictions, best weights, checkpoints to resume from."""
 
+from lightning_taskonomy.callbacks.best import BestWeights
 from lightning_taskonomy.callbacks.meta_transfer import TaskMetaTransfer
 from lightning_taskonomy.callbacks.predictions import PredictionWriter
 from lightning_taskonomy.callbacks.resume import ResumeCheckpoint
@@ -12,6 +13,7 @@ from lightning_taskonomy.callbacks.weighting import (
 )
 
 __all__ = [
+    "BestWeights",
     "CosineWeighting",
     "GradientAggregation",
     "KendallWeighting",

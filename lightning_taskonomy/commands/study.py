@@ -22,13 +22,14 @@ def study(
     redo: bool = False,
     settings: dict[str, Any] | None = None,
 ) -> Results | None:
-    """Measure which tasks help which, solve for budgets, write a report; resumes.
+    """Run a study end to end: measure which tasks help which, decide, write a report; resumes.
 
     Args:
         study: Which study, with its settings.
         out: The study's folder.
         dry_run: Say what would run, how long and on how much disk, without training.
-        stages: Only these stages: networks, transfers, affinity, taxonomy, report.
+        stages: Only these stages: networks, transfers, affinity, taxonomy, report; of a meta-transfer study data, fits,
+            variations, test, report.
         redo: Do them again even where they are done.
         settings: The whole configuration, kept beside the results.
     """

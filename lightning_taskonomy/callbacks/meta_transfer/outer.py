@@ -1,7 +1,6 @@
 """The meta step of a callback: over the batches that one optimizer step accumulates, on as many processes as train."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +13,7 @@ from lightning_taskonomy.callbacks.meta_transfer.cutting import Passed
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.optim import Branch, MetaBatch, MetaGradient, MetaOptions, MetaStep
 from lightning_taskonomy.optim.features import Features
+from lightning_taskonomy.optim.state import spare_buffers
 
 __all__ = ["OuterStep", "backbone_lr", "loss_scale"]
 
@@ -51,7 +51,7 @@ class OuterStep:
         head = split.heads[primary]
 
         def loss(features: Features) -> Tensor:
-            with _spared_buffers(head):  # training_step has moved them
+            with spare_buffers(head):  # training_step has moved them
                 return split.loss(primary, features, batch)
 
         self._step.add(
@@ -115,16 +115,3 @@ def _mean_over_processes(trainer: Trainer, tensors: list[Tensor]) -> list[Tensor
         for place, part in zip(places, flat.split([tensors[place].numel() for place in places]), strict=True):
             found[place] = part.view_as(tensors[place])
     return found
-
-
-@contextmanager
-def _spared_buffers(module: nn.Module) -> Iterator[None]:
-    """Updates of running statistics go to copies and are lost."""
-    held = [(inner, name, buffer) for inner in module.modules() for name, buffer in inner.named_buffers(recurse=False)]
-    try:
-        for inner, name, buffer in held:
-            setattr(inner, name, buffer.clone())
-        yield
-    finally:
-        for inner, name, buffer in held:
-            setattr(inner, name, buffer)
