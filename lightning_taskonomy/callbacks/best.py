@@ -1,5 +1,6 @@
 """The weights that were best on validation: early stopping that never stops, so that all runs have one budget."""
 
+from math import isnan
 from typing import Any, Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -27,13 +28,14 @@ class BestWeights(Callback):
         self.weights: dict[str, Tensor] = {}
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keeps a copy on the CPU if this validation is the best so far."""
+        """Keeps a copy on the CPU if this validation is the best so far; NaN never is."""
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
         if self.monitor not in trainer.callback_metrics:
             raise InputError(f"nothing logs {self.monitor!r}{hint(self.monitor, trainer.callback_metrics)}")
         score = float(trainer.callback_metrics[self.monitor])
-        if self.score is None or (score < self.score if self.mode == "min" else score > self.score):
+        best = self.score is None or (score < self.score if self.mode == "min" else score > self.score)
+        if best and not isnan(score):
             self.score = score
             self.weights = {name: value.detach().cpu().clone() for name, value in pl_module.state_dict().items()}
 

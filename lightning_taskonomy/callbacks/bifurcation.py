@@ -1,6 +1,6 @@
 """Where a multi-headed module splits into its tasks: what a callback needs of any LightningModule to act there."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -11,7 +11,7 @@ from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.optim.features import Features
 from lightning_taskonomy.tasks import IGNORE_INDEX
 
-__all__ = ["Bifurcation"]
+__all__ = ["Bifurcation", "named"]
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,26 @@ class Bifurcation:
         if not isinstance(label, Tensor):
             return label is not None
         return bool((~label.isnan() if label.is_floating_point() else label != IGNORE_INDEX).any())
+
+
+def named(primary: str, auxiliary: Sequence[str]) -> list[str]:
+    """The primary task and the auxiliary ones.
+
+    Args:
+        primary: The task with few labels.
+        auxiliary: The tasks with many labels.
+
+    Raises:
+        InputError: No auxiliary task, a task named twice, or a single name in place of a list.
+    """
+    if isinstance(auxiliary, str):
+        raise InputError(f"auxiliary tasks {auxiliary!r} are a string; give a list of names")
+    if not auxiliary or len({primary, *auxiliary}) <= len(auxiliary):
+        raise InputError(
+            f"primary task {primary!r} and auxiliary tasks {list(auxiliary)}: give at least one auxiliary task, none "
+            "of them twice and none of them the primary one"
+        )
+    return [primary, *auxiliary]
 
 
 def _loss(module: LightningModule, heads: nn.ModuleDict) -> Callable[[str, Features, Any], Tensor]:

@@ -152,6 +152,11 @@ class ParallelLabels(TaskDataModule):
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         repeats = self.trainer.accumulate_grad_batches if self.trainer else 1
         order = [0 if with_primary == pattern[0] else 1 for with_primary in pattern for _ in range(repeats)]
+        if len(streams) > 1 and self.steps and self.steps % repeats:  # the next epoch would begin within a turn
+            raise InputError(
+                f"ParallelLabels: steps is {self.steps}, no multiple of accumulate_grad_batches={repeats}; give "
+                f"{self.steps // repeats * repeats + repeats}, or change either"
+            )
         steps = self.steps or len(order) * max(1, len(streams[0]) // (self.batch_size * world * repeats))
         samples = _Streams(streams, list(dict.fromkeys(pattern)))
         sampler = _Turns(

@@ -9,14 +9,14 @@ so that one tangent pass at Θ replaces the second derivative. Every step checks
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
-from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.optim.features import Features, cut, entries, learnable
 from lightning_taskonomy.optim.state import PassState, spare_buffers
 from lightning_taskonomy.optim.sums import Gradients, GradientSum, Reduce
@@ -72,6 +72,9 @@ class MetaOptions:
         primary_at: Whether the network's own primary gradient is taken at Θ⁺ (Eq. 2) or at Θ.
         combine: Whether projected gradients of several auxiliary tasks are summed (Eq. 6) or averaged (section 4.4).
         loss_scale: Factor on every loss against underflow in fp16; taken out of every result.
+
+    Raises:
+        InputError: Unknown ``method``, ``primary_at`` or ``combine``.
     """
 
     method: Literal["auto", "forward", "double_vjp", "finite_difference"] = "auto"
@@ -80,6 +83,13 @@ class MetaOptions:
     primary_at: Literal["virtual", "current"] = "virtual"
     combine: Literal["sum", "mean"] = "sum"
     loss_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuses words that mean nothing."""
+        for entry in fields(self):
+            given, allowed = getattr(self, entry.name), get_args(entry.type)  # the words of a Literal
+            if allowed and given not in allowed:
+                raise InputError(f"a meta-gradient has no {entry.name} {given!r}{hint(str(given), allowed)}")
 
 
 @dataclass(frozen=True)

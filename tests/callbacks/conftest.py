@@ -58,7 +58,6 @@ def make_batches(pattern, count=2, dtype=torch.float32):
 
 def run(module, callbacks, batches, ckpt_path=None, **options):
     """Fits; the batches are the loader."""
-    torch.set_num_threads(1)
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "max_epochs": 1}
     trainer = Trainer(
         accelerator="cpu", enable_model_summary=False, callbacks=callbacks, log_every_n_steps=1, **{**quiet, **options}
@@ -68,6 +67,14 @@ def run(module, callbacks, batches, ckpt_path=None, **options):
         warnings.filterwarnings("ignore", "Trying to infer the `batch_size`|You defined a `validation_step` but")
         trainer.fit(module, loader, ckpt_path=ckpt_path)
     return trainer
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

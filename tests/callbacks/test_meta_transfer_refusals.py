@@ -1,14 +1,18 @@
 """What TaskMetaTransfer refuses, in one line that says why."""
 
 from collections.abc import Collection
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from torch import nn
 
 from lightning_taskonomy.callbacks import TaskMetaTransfer
+from lightning_taskonomy.callbacks.bifurcation import Bifurcation
+from lightning_taskonomy.callbacks.meta_transfer.checks import check_trainer
 from lightning_taskonomy.data.base import TaskDataModule
 from lightning_taskonomy.data.parallel import ParallelLabels
 from lightning_taskonomy.errors import InputError
@@ -22,10 +26,14 @@ from lightning_taskonomy.modules import MultiTaskModule
         ({"auxiliary": ["few"]}, "none of them the primary one"),
         ({"auxiliary": []}, "at least one auxiliary task"),
         ({"auxiliary": ["many", "many"]}, "none of them twice"),
+        ({"auxiliary": "b"}, "auxiliary tasks 'b' are a string"),
         ({"rank": 0}, "rank 0"),
         ({"auxiliary_steps": 0}, "auxiliary_steps is 0"),
         ({"inner_lr": -1.0}, "inner_lr is -1.0"),
         ({"projection": "lowrank"}, "did you mean 'low_rank'"),
+        ({"combine": "average"}, "no combine 'average'; allowed: mean, sum"),
+        ({"primary_at": "virtal"}, "no primary_at 'virtal'; did you mean 'virtual'"),
+        ({"method": "exact"}, "no method 'exact'"),
     ],
 )
 def test_arguments_are_checked_at_once(options, told):
@@ -65,6 +73,10 @@ def heads_alone(module):
     module.configure_optimizers = lambda: torch.optim.SGD(module.heads.parameters(), 0.1)
 
 
+def synchronized(module):
+    module.backbone[1] = nn.SyncBatchNorm(5)
+
+
 def without_gradient(module):
     module.backbone.forward = torch.no_grad()(module.backbone.forward)
 
@@ -87,6 +99,7 @@ CASES = [
     (manual, {}, "needs automatic optimization"),
     (second_order, {}, "LBFGS"),
     (heads_alone, {}, "no parameter of the backbone"),
+    (synchronized, {}, "knows no SyncBatchNorm"),
     (without_gradient, {}, "torch.no_grad"),
     (twice, {}, "ran twice"),
     (something_between, {}, "does not read the backbone's features"),
@@ -155,6 +168,25 @@ def test_groups_of_several_learning_rates_ask_for_one(two_headed, batches_of, fi
     module.configure_optimizers = lambda: torch.optim.SGD([{"params": [first], "lr": 1.0}, {"params": others}], 0.1)
     with pytest.raises(InputError, match="give the virtual step its inner_lr"):
         fit(module, [TaskMetaTransfer("few", ["many"], rank=2)], batches_of("m"))
+    assert module.steps == 0
+    fit(module, [TaskMetaTransfer("few", ["many"], rank=2, inner_lr=0.1)], batches_of("m"))
+
+
+@pytest.mark.parametrize("strategy", [FSDPStrategy, ModelParallelStrategy])
+def test_sharded_strategies_are_refused_on_one_device_too(strategy, two_headed):
+    module = two_headed()
+    trainer = SimpleNamespace(optimizers=[module.configure_optimizers()], strategy=strategy(), world_size=1)
+    with pytest.raises(InputError, match=f"knows no {strategy.__name__}"):
+        check_trainer(trainer, module, Bifurcation.of(module))
+
+
+@pytest.mark.parametrize("options", [{"rank": 3}, {"projection": "diagonal"}])
+def test_a_resume_with_other_projections_says_so(options, two_headed, batches_of, fit, tmp_path):
+    fit(two_headed(), [TaskMetaTransfer("few", ["many"], rank=2)], batches_of("m")).save_checkpoint(tmp_path / "a.ckpt")
+    own = TaskMetaTransfer(**{"primary": "few", "auxiliary": ["many"], "rank": 2, **options})
+    with pytest.raises(InputError, match="resume with the rank") as raised:
+        fit(two_headed(), [own], batches_of("m"), tmp_path / "a.ckpt", max_epochs=2)
+    assert "\n" not in str(raised.value) and own.learner.state_dict()["projections"]["many"]
 
 
 class Numbered(TaskDataModule):

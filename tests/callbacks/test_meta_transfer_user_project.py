@@ -4,7 +4,6 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-import torch
 
 DOCS = Path(__file__).parents[2] / "docs"
 FILE = DOCS / "examples" / "my_meta_transfer.py"
@@ -12,7 +11,6 @@ FILE = DOCS / "examples" / "my_meta_transfer.py"
 
 @pytest.mark.filterwarnings("ignore:Trying to infer the `batch_size`:UserWarning")
 def test_the_project_learns_its_masks():
-    torch.set_num_threads(1)
     spec = importlib.util.spec_from_file_location("my_meta_transfer", FILE)
     project = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(project)

@@ -78,7 +78,6 @@ def fit(name, rank=None, **options):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:You defined a `validation_step` but:UserWarning")
 def test_two_processes_take_the_steps_of_one(tmp_path, monkeypatch):
-    torch.set_num_threads(1)
     (tmp_path / "two.py").write_text(SCRIPT)
     (tmp_path / "weighted.py").write_text(MADE)
     with socket.socket() as found:

@@ -20,7 +20,12 @@ KINDS = [KendallWeighting, CosineWeighting, MetaWeighting]
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("primary", "auxiliary", "told"),
-    [("few", ["few"], "none of them the primary one"), ("few", [], "at least one"), ("few", ["a", "a"], "twice")],
+    [
+        ("few", ["few"], "none of them the primary one"),
+        ("few", [], "at least one"),
+        ("few", ["a", "a"], "twice"),
+        ("few", "b", "are a string"),
+    ],
 )
 def test_tasks_are_checked_at_once(kind, primary, auxiliary, told):
     with pytest.raises(InputError, match=told):

@@ -131,6 +131,15 @@ def test_under_accumulation_an_optimizer_step_has_batches_of_one_stream() -> Non
     assert len({int(i) for batch in batches[:3] for i in batch["id"]}) == 6
 
 
+def test_steps_that_end_within_an_optimizer_step_are_refused() -> None:
+    data = parallel(steps=4)
+    data.trainer = SimpleNamespace(world_size=1, global_rank=0, accumulate_grad_batches=3)  # type: ignore[assignment]
+    with pytest.raises(InputError, match=r"steps is 4, no multiple of accumulate_grad_batches=3; give 6"):
+        data.train_dataloader()
+    data.steps = 6
+    assert [is_parallel(batch) for batch in epoch_of(data, 1)] == [True] * 3 + [False] * 3
+
+
 def test_workers_and_other_loaders() -> None:
     data = parallel()
     alone = [batch["id"].tolist() for batch in epoch_of(data)]

@@ -7,6 +7,7 @@ network's optimizer. On an auxiliary batch the projections stand between the aux
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from math import isnan
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
-from lightning_taskonomy.callbacks.bifurcation import Bifurcation
+from lightning_taskonomy.callbacks.bifurcation import Bifurcation, named
 from lightning_taskonomy.callbacks.meta_transfer.checks import check_tasks, check_trainer
 from lightning_taskonomy.callbacks.meta_transfer.cutting import Cuts, Kind, Passed
 from lightning_taskonomy.callbacks.meta_transfer.learner import Learner, ProjectionKind, projection_factory
@@ -62,8 +63,9 @@ class TaskMetaTransfer(Callback):
         heads: Path of the heads in the module.
 
     Raises:
-        InputError: No auxiliary task, a task named twice, unknown kind of projection, a rank, a number of steps or an
-            inner learning rate that is not positive; at the start of a fit whatever it cannot work with.
+        InputError: No auxiliary task, a task named twice, unknown projection, ``primary_at``, ``combine`` or
+            ``method``, a rank, a number of steps or an inner learning rate that is not positive; at the start of a fit
+            whatever it cannot work with.
     """
 
     def __init__(
@@ -84,18 +86,14 @@ class TaskMetaTransfer(Callback):
         backbone: str = "backbone",
         heads: str = "heads",
     ) -> None:
-        if not auxiliary or len({primary, *auxiliary}) <= len(auxiliary):
-            raise InputError(
-                f"primary task {primary!r} and auxiliary tasks {auxiliary}: give at least one auxiliary task, none of "
-                "them twice and none of them the primary one"
-            )
+        named(primary, auxiliary)
         if auxiliary_steps is not None and auxiliary_steps < 1:
             raise InputError(f"auxiliary_steps is {auxiliary_steps}, must be at least 1")
         if inner_lr is not None and not inner_lr > 0:
             raise InputError(f"inner_lr is {inner_lr}; the virtual step needs a positive length")
         self.primary, self.auxiliary, self.auxiliary_steps = primary, list(auxiliary), auxiliary_steps
         self.inner_lr, self.is_meta, self.paths = inner_lr, is_meta, (backbone, heads)
-        self.primary_at, self.combine, self.approximate = primary_at, combine, approximate
+        self.options = MetaOptions(method, approximate, primary_at=primary_at, combine=combine)
         self.method: Literal["auto", "forward", "double_vjp", "finite_difference"] = method
         self.learner = Learner(self.auxiliary, projection_factory(projection, rank), optimizer, combine == "mean")
         self.taken: dict[Kind, int] = {"meta": 0, "auxiliary": 0}
@@ -128,6 +126,8 @@ class TaskMetaTransfer(Callback):
         split = Bifurcation.of(pl_module, *self.paths)
         check_tasks(split, self.primary, self.auxiliary, self.auxiliary_steps, trainer)
         check_trainer(trainer, pl_module, split)
+        if self.inner_lr is None:
+            backbone_lr(trainer, split)
         self.learner.seed = trainer.strategy.broadcast(torch.initial_seed())
         self._fit, self._since = (split, Cuts(split, self.primary, self.auxiliary, self.learner.insert)), None
 
@@ -254,14 +254,8 @@ class TaskMetaTransfer(Callback):
         self.taken[kind] += 1
 
     def _options(self, trainer: Trainer) -> MetaOptions:
-        return MetaOptions(
-            method=self.method,
-            approximate=self.approximate,
-            compare=self.approximate and _due(self.taken["meta"] - 1, trainer),
-            primary_at=self.primary_at,
-            combine=self.combine,
-            loss_scale=loss_scale(trainer) or 1.0,
-        )
+        compare = self.options.approximate and _due(self.taken["meta"] - 1, trainer)
+        return replace(self.options, method=self.method, compare=compare, loss_scale=loss_scale(trainer) or 1.0)
 
     def _tell(self, trainer: Trainer, pl_module: LightningModule, found: MetaGradient) -> None:
         """Logs what a meta step found; says once where its gradient does not come from the forward mode."""

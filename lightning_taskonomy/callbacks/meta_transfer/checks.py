@@ -4,6 +4,8 @@ from collections.abc import Collection
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.strategies import ParallelStrategy
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lightning_taskonomy.callbacks.bifurcation import Bifurcation
@@ -72,9 +74,12 @@ def check_trainer(trainer: Trainer, module: LightningModule, split: Bifurcation)
     trained = {id(p) for group in trainer.optimizers[0].param_groups for p in group["params"]}
     if not any(id(p) in trained for p in split.backbone.parameters()):
         raise InputError("the optimizer holds no parameter of the backbone; Task Meta-Transfer trains it")
-    model = trainer.strategy.model
-    if trainer.world_size > 1 and not isinstance(model, DistributedDataParallel):
-        raise InputError(f"Task Meta-Transfer knows no {type(trainer.strategy).__name__}; use DDP or one device")
+    if any(isinstance(layer, nn.SyncBatchNorm) for layer in module.modules()):
+        raise InputError("Task Meta-Transfer knows no SyncBatchNorm; use BatchNorm and sync_batchnorm=False")
+    model, strategy = trainer.strategy.model, trainer.strategy
+    spread = trainer.world_size > 1 or isinstance(strategy, ParallelStrategy)  # sharded even on one device
+    if spread and not isinstance(model, DistributedDataParallel):
+        raise InputError(f"Task Meta-Transfer knows no {type(strategy).__name__}; use DDP or one device")
     if isinstance(model, DistributedDataParallel) and (model.static_graph or not model.find_unused_parameters):
         raise InputError(
             "meta and auxiliary steps train different heads; use strategy='ddp_find_unused_parameters_true'"

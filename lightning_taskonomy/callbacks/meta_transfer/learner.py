@@ -68,25 +68,37 @@ class Learner:
 
         Args:
             maps: The learnable feature maps (B, C, ...).
+
+        Raises:
+            InputError: Those of the checkpoint are others.
         """
         if self.projections:
             return
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
             torch.default_generator.manual_seed(self.seed)
-            for name in self.tasks:
-                self.projections[name] = [
+            projections = {
+                name: [
                     self.make(entry.shape[1]).to(entry.device, torch.promote_types(entry.dtype, torch.float32))
                     for entry in maps
                 ]
-        every = [projection for made in self.projections.values() for projection in made]
+                for name in self.tasks
+            }
+        every = [projection for made in projections.values() for projection in made]
         learned = [p for projection in every for p in projection.parameters() if p.requires_grad]
-        self.optimizer = self.make_optimizer(learned) if learned else None
+        optimizer = self.make_optimizer(learned) if learned else None
         if self._restored:
-            for name, made in self.projections.items():
-                for projection, state in zip(made, self._restored["projections"][name], strict=True):
-                    projection.load_state_dict(state)
-            if self.optimizer is not None:
-                self.optimizer.load_state_dict(self._restored["optimizer"])
+            try:
+                for name, made in projections.items():
+                    for projection, state in zip(made, self._restored["projections"][name], strict=True):
+                        projection.load_state_dict(state)
+                if optimizer is not None:
+                    optimizer.load_state_dict(self._restored["optimizer"])
+            except (KeyError, RuntimeError, ValueError) as error:
+                raise InputError(
+                    f"the checkpoint has other projections ({' '.join(str(error).split())}); resume with the rank, "
+                    "projection and optimizer that it was made with"
+                ) from error
+        self.projections, self.optimizer = projections, optimizer
 
     def insert(self, name: str, maps: Sequence[Tensor]) -> list[Tensor]:
         """The maps themselves, whose gradients are projected on their way back.

@@ -6,7 +6,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from lightning_taskonomy.callbacks.weighting.base import named
+from lightning_taskonomy.callbacks.bifurcation import named
 from lightning_taskonomy.callbacks.weighting.gradients import GradientWeighting, TaskGradients
 from lightning_taskonomy.optim import Aggregation, AggregatorName, gradient_cosine
 

@@ -13,7 +13,7 @@ from lightning_taskonomy.callbacks.meta_transfer import TaskMetaTransfer
 from lightning_taskonomy.data.parallel import ParallelLabels, is_parallel
 from lightning_taskonomy.errors import InputError, hint
 
-__all__ = ["TaskWeighting", "named"]
+__all__ = ["TaskWeighting"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -115,21 +115,3 @@ class TaskWeighting(Callback):
         if not self._told:
             self._told = True
             _LOG.warning("an auxiliary batch has labels of the primary task %r: nothing learns from them", self.primary)
-
-
-def named(primary: str, auxiliary: Sequence[str]) -> list[str]:
-    """The primary task and the auxiliary ones.
-
-    Args:
-        primary: The task with few labels.
-        auxiliary: The tasks with many labels.
-
-    Raises:
-        InputError: No auxiliary task, or a task named twice.
-    """
-    if not auxiliary or len({primary, *auxiliary}) <= len(auxiliary):
-        raise InputError(
-            f"primary task {primary!r} and auxiliary tasks {list(auxiliary)}: give at least one auxiliary task, none "
-            "of them twice and none of them the primary one"
-        )
-    return [primary, *auxiliary]

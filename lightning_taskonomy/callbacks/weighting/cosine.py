@@ -6,8 +6,8 @@ from typing import Any, Literal
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
+from lightning_taskonomy.callbacks.bifurcation import named
 from lightning_taskonomy.callbacks.meta_transfer.cutting import Kind
-from lightning_taskonomy.callbacks.weighting.base import named
 from lightning_taskonomy.callbacks.weighting.gradients import GradientWeighting, TaskGradients
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.optim import cosine_weight, gradient_cosine

@@ -11,9 +11,10 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
+from lightning_taskonomy.callbacks.bifurcation import named
 from lightning_taskonomy.callbacks.meta_transfer.callback import adam
 from lightning_taskonomy.callbacks.meta_transfer.outer import loss_scale
-from lightning_taskonomy.callbacks.weighting.base import TaskWeighting, named
+from lightning_taskonomy.callbacks.weighting.base import TaskWeighting
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.optim import UncertaintyWeighting
 from lightning_taskonomy.tasks import Task, TaskKind
