@@ -4,7 +4,7 @@
 values (H, W, C) with 0 where there is none.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,54 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_taskonomy.data.batch import Sample, SkipSample, blank
+from lightning_taskonomy.data.batch import blank
 from lightning_taskonomy.data.reading import Entry, FileProblem, Labelled, read_array, stable_id
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.tasks import IGNORE_INDEX, Task
 
-__all__ = ["HALVES", "Arrays", "half_of", "is_mtan", "read_classes", "read_picture", "read_values", "samples"]
+__all__ = ["HALVES", "half_of", "is_mtan", "read_classes", "read_picture", "read_values", "samples"]
 
 HALVES = {"train": ("train", slice(None)), "validation": ("val", slice(0, None, 2)), "test": ("val", slice(1, None, 2)),
           "official_test": ("val", slice(None))}  # fmt: skip
 """By split: the folder, and which of its images. Papers without a validation set of their own leave one part of the
 evaluated images; here it is every other one, the first, third, ... for validation, the second, fourth, ... for test."""
-
-
-class Arrays(Labelled):
-    """Labelled images that are no picture files.
-
-    Args:
-        picture: How an image is read, (3, H, W) in [0, 1]; raises ``FileProblem``.
-        images: As ``Labelled``.
-        labels: As ``Labelled``.
-        entries: As ``Labelled``.
-        **options: As ``Labelled``.
-    """
-
-    def __init__(
-        self, picture: Callable[[Path], Tensor], images: Sequence[Path], labels: Mapping[str, Sequence[Path | None]],
-        entries: Mapping[str, Entry], **options: Any,
-    ) -> None:  # fmt: skip
-        super().__init__(images, labels, entries, **options)
-        self.picture = picture
-
-    def __getitem__(self, index: int) -> Sample:
-        """One image with its labels, missing ones NaN or 255.
-
-        Raises:
-            SkipSample: The image is missing or damaged.
-            InputError: Image and label differ in size.
-        """
-        file = self.images[index]
-        try:
-            image = self.picture(file)
-        except FileProblem as problem:
-            self.log.add(problem.file, problem.reason)
-            raise SkipSample(str(problem)) from problem
-        sample = {"image": image, "id": torch.tensor(self.ids[index])}
-        for key, files in self.labels.items():
-            sample[key] = self.entry(key, files[index], file, image)
-        return self.resized(sample)
 
 
 def half_of(split: str, name: str) -> tuple[str, slice]:
@@ -135,7 +98,7 @@ def _dense(file: Path, channels: int) -> Tensor:
 
 def samples(
     root: Path, split: str, name: str, labels: Mapping[str, tuple[str, Callable[[Path], Tensor], Task]], **options: Any
-) -> Arrays:
+) -> Labelled:
     """The samples of a split.
 
     Args:
@@ -156,11 +119,11 @@ def samples(
     wanted = [n for n in numbers if n in range(*chosen.indices(numbers[-1] + 1))]
     if not wanted:
         raise InputError(f"{root / part}/image has no image NUMBER.npy of split {split!r}")
-    return Arrays(
-        read_picture,
+    return Labelled(
         [root / part / "image" / f"{n}.npy" for n in wanted],
         {key: [root / part / folder / f"{n}.npy" for n in wanted] for key, (folder, _, _) in labels.items()},
         {key: Entry(read, partial(blank, task)) for key, (_, read, task) in labels.items()},
         ids=[stable_id(name, part, n) for n in wanted],
+        picture=read_picture,
         **options,
     )

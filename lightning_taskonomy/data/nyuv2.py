@@ -15,7 +15,7 @@ from torch import Tensor
 from lightning_taskonomy.data import mtan
 from lightning_taskonomy.data.base import TaskDataModule
 from lightning_taskonomy.data.batch import Samples, blank
-from lightning_taskonomy.data.reading import Entry, FileProblem, stable_id
+from lightning_taskonomy.data.reading import Entry, FileProblem, Labelled, stable_id
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import IGNORE_INDEX, find
 from lightning_taskonomy.tasks.catalog.nyuv2 import SEMANTIC_SEGMENTATION
@@ -110,13 +110,13 @@ class NYUv2DataModule(TaskDataModule):
             table = _read_mat(self.root / _CLASSES, "mapClass").ravel().astype(np.int64)
             read["semantic"] = ("labels", partial(_read_labels, _table(table)))
         inside = self.root / _MAT
-        return mtan.Arrays(
-            _read_colours,
+        return Labelled(
             [inside / "images" / str(number) for number in numbers],
             {key: [inside / read[key][0] / str(number) for number in numbers] for key in keys},
             {key: Entry(read[key][1], partial(blank, _TASKS[key])) for key in keys},
             ids=[stable_id("nyuv2", number) for number in numbers],
             size=self.size,
+            picture=_read_colours,
         )
 
 

@@ -159,6 +159,7 @@ class Labelled:
         size: Height and width that images and labels are resized to together; None keeps theirs.
         buildings: The building (or sequence, or any unit that splits must not share) of each image.
         wrappers: What further keys hold, for ``data.transforms.Joint``.
+        picture: How an image is read, (3, H, W) in [0, 1]; raises ``FileProblem``.
     """
 
     def __init__(
@@ -171,6 +172,7 @@ class Labelled:
         size: tuple[int, int] | None = None,
         buildings: Sequence[str] | None = None,
         wrappers: Mapping[str, Any] | None = None,
+        picture: Callable[[Path], Tensor] = read_image,
     ) -> None:
         self.images = images
         self.labels = labels
@@ -179,6 +181,7 @@ class Labelled:
         self.size = size
         self.buildings = buildings
         self.wrappers = wrappers
+        self.picture = picture
         self.log = Problems()
 
     @property
@@ -199,7 +202,7 @@ class Labelled:
         """
         file = self.images[index]
         try:
-            image = read_image(file)
+            image = self.picture(file)
         except FileProblem as problem:
             self.log.add(problem.file, problem.reason)
             raise SkipSample(str(problem)) from problem
