@@ -7,14 +7,13 @@ torchopt is installed, its differentiable SGD. `--projection` measures φ instea
 
 import importlib.util
 import multiprocessing
-import time
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import timm
 import torch
+from _device import exact_memory, peak_bytes, restart_peak, seconds
 from _timing import options, show
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -119,9 +118,10 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int, int]] = {  # with batch 
 class Case:
     """One network with two heads, a batch and the sides that step it."""
 
-    def __init__(self, network: str) -> None:
+    def __init__(self, network: str, device: str = "cpu") -> None:
         make, batch, size = NETWORKS[network]
         torch.manual_seed(0)
+        torch.set_default_device(device)
         self.backbone = make()
         self.auxiliary, self.primary = self._head(3), self._head(10)
         self.image, self.target = torch.randn(batch, 3, size, size), torch.randn(batch, 3, size, size)
@@ -204,43 +204,41 @@ class Case:
         return found
 
 
-def cpu_seconds(sides: dict[str, Callable[[], object]], rounds: int, warmup: int = 1) -> dict[str, float]:
-    """Median CPU seconds of each side, the sides taking turns; wall time says little on a shared machine."""
+def median_seconds(
+    sides: dict[str, Callable[[], object]], rounds: int, device: str = "cpu", warmup: int = 1
+) -> dict[str, float]:  # fmt: skip
+    """Median seconds of each side, the sides taking turns."""
     times: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(warmup + rounds):
         for name, side in sides.items():
-            start = time.process_time()
+            start = seconds(device)
             side()
+            taken = seconds(device) - start
             if turn >= warmup:
-                times[name].append(time.process_time() - start)
+                times[name].append(taken)
     return {name: median(values) for name, values in times.items()}
 
 
-def peak_bytes(network: str, side: str, threads: int) -> float:
-    """Peak resident memory of a step in a fresh process, network and data included, the libraries not."""
-    context = multiprocessing.get_context("fork")
+def peak(network: str, side: str, threads: int, device: str) -> float:
+    """Peak memory of a step in a fresh process, network and data included, the libraries not."""
+    context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_peak, args=(network, side, threads, sender))
+    child = context.Process(target=_peak, args=(network, side, threads, device, sender))
     child.start()
     sender.close()  # so that a child that fails ends the wait
-    peak = float(receiver.recv())
+    found = float(receiver.recv())
     child.join()
-    return peak
+    return found
 
 
-def _peak(network: str, side: str, threads: int, sender: Any) -> None:
+def _peak(network: str, side: str, threads: int, device: str, sender: Any) -> None:
     torch.set_num_threads(threads)
-    before = _status("VmRSS")
-    step = Case(network).sides()[side]
+    before = peak_bytes(device, now=True)
+    step = Case(network, device).sides()[side]
     step()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    restart_peak(device)
     step()
-    sender.send(_status("VmHWM") - before)
-
-
-def _status(field: str) -> float:
-    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return 1024.0 * float(lines[field].split()[0])
+    sender.send(peak_bytes(device) - before)
 
 
 def projection_rows(rounds: int) -> list[dict[str, Any]]:
@@ -257,7 +255,7 @@ def projection_rows(rounds: int) -> list[dict[str, Any]]:
             sides: dict[str, Callable[[], object]] = {
                 name: lambda phi=phi, step=step: step(phi) for name, phi in products.items()
             }
-            taken = {name: 1e3 * value for name, value in cpu_seconds(sides, rounds).items()}
+            taken = {name: 1e3 * value for name, value in median_seconds(sides, rounds).items()}
             chosen = "dense" if LowRank(channels, rank).dense else "low_rank"
             rows.append({"channels": channels, "rank": rank, **taken, "auto": chosen})
     return rows
@@ -268,8 +266,10 @@ def main() -> None:
     parser = options(__doc__, rounds=5)
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
     parser.add_argument("--sides", nargs="+", help="only these, beside mtl")
-    parser.add_argument("--projection", action="store_true", help="measure the projection instead")
+    parser.add_argument("--projection", action="store_true", help="measure the projection instead, on the processor")
+    parser.add_argument("--device", default="cpu", help="cpu by default; cuda measures wall time and device memory")
     args = parser.parse_args()
+    exact_memory()
     rows: list[dict[str, Any]] = []
     if args.projection:
         torch.set_num_threads(args.threads)
@@ -278,17 +278,17 @@ def main() -> None:
         named = ["mtl", "ours", "approximate", "double_vjp", "double_backward"]
         named += ["torchopt"] if importlib.util.find_spec("torchopt") else []
         named = [name for name in named if args.sides is None or name in ("mtl", *args.sides)]
-        peaks = {(net, side): peak_bytes(net, side, args.threads) for net in args.networks for side in named}
+        peaks = {(net, side): peak(net, side, args.threads, args.device) for net in args.networks for side in named}
         torch.set_num_threads(args.threads)
         for network in args.networks:
-            found = Case(network).sides()
-            seconds = cpu_seconds({side: found[side] for side in named}, args.rounds)
+            found = Case(network, args.device).sides()
+            taken = median_seconds({side: found[side] for side in named}, args.rounds, args.device)
             for side in named:
                 rows.append({
-                    "network": network, "side": side, "cpu s": seconds[side], "x mtl": seconds[side] / seconds["mtl"],
+                    "network": network, "side": side, "s": taken[side], "x mtl": taken[side] / taken["mtl"],
                     "peak MB": peaks[network, side] / 1e6, "memory x mtl": peaks[network, side] / peaks[network, "mtl"],
                 })  # fmt: skip
-    show(rows, args.json, threads=args.threads, rounds=args.rounds, torch=torch.__version__)
+    show(rows, args.json, device=args.device, threads=args.threads, rounds=args.rounds, torch=torch.__version__)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,19 @@
 """Task Meta-Transfer through its callback and the Trainer, against multi-task learning of the same network.
 
-Steps: a meta step against a multi-task step, an auxiliary step against the same without projection; CPU time and
+Steps: a meta step against a multi-task step, an auxiliary step against the same without projection; time and
 peak memory. Cycles: one meta and k auxiliary steps against MTL's cycle. Sides take turns, fit after short fit; a step
 is timed from one batch asked for to the next. Networks, heads and batches are those of meta_gradient.py.
 """
 
 import logging
 import multiprocessing
-import os
-import time
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
+from _device import exact_memory, peak_bytes, restart_peak, seconds
 from _timing import options, show
 from lightning.pytorch import LightningModule, Trainer
 from meta_gradient import NETWORKS, Case
@@ -31,9 +29,9 @@ CYCLES = (1, 3, 10)
 class TwoTasks(LightningModule):
     """The network of a case as a LightningModule."""
 
-    def __init__(self, network: str) -> None:
+    def __init__(self, network: str, device: str) -> None:
         super().__init__()
-        self.case = Case(network)
+        self.case, self.accelerator = Case(network, device), device
         self.backbone = self.case.backbone
         self.heads = nn.ModuleDict({"primary": self.case.primary, "auxiliary": self.case.auxiliary})
 
@@ -55,27 +53,27 @@ class TwoTasks(LightningModule):
 
 
 class Timed(IterableDataset[Batch]):
-    """Batches by pattern, m with both labels and a with the auxiliary one; keeps each step's CPU seconds."""
+    """Batches by pattern, m with both labels and a with the auxiliary one; keeps each step's seconds."""
 
-    def __init__(self, case: Case, pattern: str, warmup: int) -> None:
-        self.case, self.pattern, self.warmup = case, pattern, warmup
+    def __init__(self, case: Case, pattern: str, warmup: int, device: str) -> None:
+        self.case, self.pattern, self.warmup, self.device = case, pattern, warmup, device
         self.seconds: list[float] = []
 
     def __iter__(self) -> Iterator[Batch]:
         both = {"image": self.case.image, "auxiliary": self.case.target, "primary": self.case.classes}
         one = {"image": self.case.image, "auxiliary": self.case.target}
-        seconds = []
+        taken = []
         for place, letter in enumerate(self.pattern):
             if place == self.warmup:
-                Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-            start = time.process_time()
+                restart_peak(self.device)
+            start = seconds(self.device)
             yield both if letter == "m" else one
-            seconds.append(time.process_time() - start)
-        self.seconds = seconds[self.warmup :]
+            taken.append(seconds(self.device) - start)
+        self.seconds = taken[self.warmup :]
 
 
 def fit(module: TwoTasks, pattern: str, warmup: int, callback: TaskMetaTransfer | None) -> list[float]:
-    """CPU seconds of each step after the warm-up.
+    """Seconds of each step after the warm-up.
 
     Args:
         module: The network.
@@ -83,54 +81,44 @@ def fit(module: TwoTasks, pattern: str, warmup: int, callback: TaskMetaTransfer 
         warmup: Steps that are not counted.
         callback: None trains plainly.
     """
-    timed = Timed(module.case, pattern, warmup)
+    timed = Timed(module.case, pattern, warmup, module.accelerator)
     trainer = Trainer(
-        accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, callbacks=[] if callback is None else [callback],
+        accelerator=module.accelerator, devices=1, max_epochs=1, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, callbacks=[] if callback is None else [callback],
     )  # fmt: skip
     trainer.fit(module, DataLoader(timed, batch_size=None))
     return timed.seconds
 
 
-def sides(network: str) -> dict[str, tuple[TwoTasks, TaskMetaTransfer | None]]:
+def sides(network: str, device: str) -> dict[str, tuple[TwoTasks, TaskMetaTransfer | None]]:
     """Multi-task learning, ours and the approximation, each with a network of its own."""
     callbacks = {
         "mtl": None,
         "ours": TaskMetaTransfer("primary", ["auxiliary"]),
         "approximate": TaskMetaTransfer("primary", ["auxiliary"], approximate=True),
     }
-    return {name: (TwoTasks(network), callback) for name, callback in callbacks.items()}
+    return {name: (TwoTasks(network, device), callback) for name, callback in callbacks.items()}
 
 
-def peak_bytes(network: str, side: str, letter: str, threads: int) -> float:
-    """Peak resident memory of such steps in a fresh process, network and data included, the libraries not."""
+def peak(network: str, side: str, letter: str, threads: int, device: str) -> float:
+    """Peak memory of such steps in a fresh process, network and data included, the libraries not."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_peak, args=(network, side, letter, threads, sender))
+    process = context.Process(target=_peak, args=(network, side, letter, threads, device, sender))
     process.start()
     sender.close()  # the child has its own; without it nothing can come any more
-    peak: float = receiver.recv()
+    found: float = receiver.recv()
     process.join()
-    return peak
+    return found
 
 
-def _peak(network: str, side: str, letter: str, threads: int, sender: Any) -> None:
+def _peak(network: str, side: str, letter: str, threads: int, device: str, sender: Any) -> None:
     quiet()
     torch.set_num_threads(threads)
-    before = _status("VmRSS")
-    module, callback = sides(network)[side]
+    before = peak_bytes(device, now=True)
+    module, callback = sides(network, device)[side]
     fit(module, 4 * letter, 3, callback)
-    sender.send(_status("VmHWM") - before)
-
-
-def _status(field: str) -> float:
-    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return 1024.0 * float(lines[field].split()[0])
-
-
-def exact_memory() -> None:
-    """Lets the C library hand freed tensors back at once, in processes started from now on."""
-    os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", "65536")
+    sender.send(peak_bytes(device) - before)
 
 
 def quiet() -> None:
@@ -139,18 +127,18 @@ def quiet() -> None:
     warnings.simplefilter("ignore")
 
 
-def step_rows(network: str, rounds: int, threads: int) -> list[dict[str, Any]]:
+def step_rows(network: str, rounds: int, threads: int, device: str) -> list[dict[str, Any]]:
     """Both kinds of steps on all sides."""
     kinds = {"meta": "m", "auxiliary": "a"}
-    peaks = {(kind, side): peak_bytes(network, side, kinds[kind], threads) for kind in kinds for side in sides(network)}
-    held = sides(network)
+    held = sides(network, device)
+    peaks = {(kind, side): peak(network, side, kinds[kind], threads, device) for kind in kinds for side in held}
     taken: dict[tuple[str, str], list[float]] = {key: [] for key in peaks}
     for _ in range(rounds):
         for kind, side in peaks:
             taken[kind, side] += fit(held[side][0], 5 * kinds[kind], 2, held[side][1])
     return [
         {
-            "network": network, "step": kind, "side": side, "cpu s": median(found),
+            "network": network, "step": kind, "side": side, "s": median(found),
             "x mtl": median(found) / median(taken[kind, "mtl"]), "peak MB": peaks[kind, side] / 1e6,
             "memory x mtl": peaks[kind, side] / peaks[kind, "mtl"],
         }
@@ -158,15 +146,15 @@ def step_rows(network: str, rounds: int, threads: int) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def cycle_rows(network: str, rounds: int) -> list[dict[str, Any]]:
+def cycle_rows(network: str, rounds: int, device: str) -> list[dict[str, Any]]:
     """One meta and k auxiliary steps against one multi-task and k auxiliary steps."""
-    held = sides(network)
+    held = sides(network, device)
     taken: dict[tuple[int, str], list[float]] = {(k, side): [] for k in CYCLES for side in held}
     for _ in range(rounds):
         for k, side in taken:
             taken[k, side].append(sum(fit(held[side][0], 2 * ("m" + k * "a"), 1 + k, held[side][1])))
     return [
-        {"network": network, "k": k, "side": side, "cpu s": median(found),
+        {"network": network, "k": k, "side": side, "s": median(found),
          "x mtl": median(found) / median(taken[k, "mtl"])}
         for (k, side), found in taken.items()
     ]  # fmt: skip
@@ -177,14 +165,19 @@ def main() -> None:
     parser = options(__doc__, rounds=5)
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
     parser.add_argument("--cycles", action="store_true", help="measure whole cycles instead of steps")
+    parser.add_argument("--device", default="cpu", help="cpu by default; cuda measures wall time and device memory")
     args = parser.parse_args()
     quiet()
     exact_memory()
     torch.set_num_threads(args.threads)
     rows: list[dict[str, Any]] = []
     for network in args.networks:
-        rows += cycle_rows(network, args.rounds) if args.cycles else step_rows(network, args.rounds, args.threads)
-    show(rows, args.json, threads=args.threads, rounds=args.rounds, torch=torch.__version__)
+        rows += (
+            cycle_rows(network, args.rounds, args.device)
+            if args.cycles
+            else step_rows(network, args.rounds, args.threads, args.device)
+        )
+    show(rows, args.json, device=args.device, threads=args.threads, rounds=args.rounds, torch=torch.__version__)
 
 
 if __name__ == "__main__":

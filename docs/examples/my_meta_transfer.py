@@ -3,15 +3,14 @@
 python my_meta_transfer.py
 """
 
-from collections.abc import Iterator
-
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, Dataset
 
 from lightning_taskonomy import TaskMetaTransfer
+from lightning_taskonomy.data import InTurns
 
 Batch = dict[str, Tensor]
 
@@ -47,40 +46,39 @@ class Disks(LightningModule):
         return torch.optim.Adam(self.parameters(), lr=1e-2)
 
 
-def pictures(count: int, seed: int, size: int = 16) -> Batch:
-    """Noisy pictures of one disk each, its mask and its edge."""
-    random = torch.Generator().manual_seed(seed)
-    center = 4 + (size - 8) * torch.rand(count, 2, 1, 1, generator=random)
-    radius = 2 + 3 * torch.rand(count, 1, 1, generator=random)
-    axis = torch.arange(size)
-    distance = ((axis[:, None] - center[:, 0]) ** 2 + (axis - center[:, 1]) ** 2).sqrt()[:, None] - radius[:, None]
-    mask, edge = (distance < 0).float(), (distance.abs() < 1).float()
-    return {"image": mask + 0.5 * torch.randn(mask.shape, generator=random), "mask": mask, "edge": edge}
+class Pictures(Dataset[Batch]):
+    """Noisy pictures of one disk each, with its edge and perhaps its mask."""
 
+    def __init__(self, count: int, seed: int, masks: bool = True, size: int = 16) -> None:
+        random = torch.Generator().manual_seed(seed)
+        center = 4 + (size - 8) * torch.rand(count, 2, 1, 1, generator=random)
+        radius = 2 + 3 * torch.rand(count, 1, 1, generator=random)
+        axis = torch.arange(size)
+        distance = ((axis[:, None] - center[:, 0]) ** 2 + (axis - center[:, 1]) ** 2).sqrt() - radius
+        distance = distance[:, None]  # (count, 1, size, size)
+        mask, edge = (distance < 0).float(), (distance.abs() < 1).float()
+        self.labels = {"image": mask + 0.5 * torch.randn(mask.shape, generator=random), "edge": edge}
+        if masks:
+            self.labels["mask"] = mask
 
-class InTurns(IterableDataset[Batch]):
-    """One batch of the few pictures with both labels, then so many of the others without a mask, over and over."""
+    def __len__(self) -> int:
+        return len(self.labels["image"])
 
-    def __init__(self, few: Batch, many: Batch, auxiliary_steps: int, cycles: int, size: int = 8) -> None:
-        self.few, self.many, self.auxiliary_steps, self.cycles, self.size = few, many, auxiliary_steps, cycles, size
-
-    def __iter__(self) -> Iterator[Batch]:
-        for _ in range(self.cycles):
-            for data in [self.few, *[self.many] * self.auxiliary_steps]:
-                rows = torch.randint(len(data["image"]), (self.size,))
-                yield {key: value[rows] for key, value in data.items()}
+    def __getitem__(self, index: int) -> Batch:
+        return {name: values[index] for name, values in self.labels.items()}
 
 
 def main() -> float:
     """Trains and returns the intersection over union on new pictures."""
     torch.manual_seed(0)
-    many = pictures(200, seed=1)
-    del many["mask"]
-    loader = DataLoader(InTurns(pictures(8, seed=0), many, auxiliary_steps=3, cycles=20), batch_size=None)
-    held_out = DataLoader([pictures(100, seed=2)], batch_size=None)
+    few, many = Pictures(8, seed=0), Pictures(200, seed=1, masks=False)
+    batches = InTurns(
+        DataLoader(few, batch_size=8, shuffle=True), DataLoader(many, batch_size=8, shuffle=True), auxiliary_steps=3
+    )
+    held_out = DataLoader(Pictures(100, seed=2), batch_size=100)
     transfer = TaskMetaTransfer(primary="mask", auxiliary=["edge"], rank=4, auxiliary_steps=3)
-    trainer = Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, callbacks=[transfer])
-    trainer.fit(Disks(), loader, held_out)
+    trainer = Trainer(max_epochs=20, accelerator="cpu", logger=False, enable_checkpointing=False, callbacks=[transfer])
+    trainer.fit(Disks(), batches, held_out)
     return float(trainer.callback_metrics["iou"])
 
 

@@ -10,12 +10,14 @@ from lightning_taskonomy.data.parallel import ParallelLabels
 from lightning_taskonomy.data.representations import RepresentationDataModule
 from lightning_taskonomy.data.rooms import RoomsDataModule, RoomsDataset
 from lightning_taskonomy.data.taskonomy import TaskonomyDataModule
+from lightning_taskonomy.data.turns import InTurns
 
 __all__ = [
     "CamVidDataModule",
     "CityscapesDataModule",
     "FolderDataModule",
     "ImageFiles",
+    "InTurns",
     "NYUv2DataModule",
     "ParallelLabels",
     "RepresentationDataModule",

@@ -43,11 +43,15 @@ class GradientSum:
             factor: What to multiply with.
             reduce: The mean over processes of a list of tensors.
         """
-        found = reduce(self.values(self._sums, factor))
+        if not self._sums:
+            return {}
+        known = self.values(self._sums, factor)
+        present = known[0].new_tensor([total is not None for total in self._sums.values()])
+        *found, present = reduce([*known, present])  # so that all processes agree on what there is
         return {
             parameter: gradient
-            for (parameter, total), gradient in zip(self._sums.items(), found, strict=True)
-            if total is not None or bool(gradient.any())
+            for parameter, gradient, share in zip(self._sums, found, present.tolist(), strict=True)
+            if share
         }
 
 

@@ -256,6 +256,28 @@ class Wrapped(nn.Module):
         return NoForwardMode.apply(x)
 
 
+@pytest.mark.parametrize(
+    ("options", "weight", "told"), [({}, 1, 0), ({}, 3, 1), ({"accumulate_grad_batches": 2}, 1, 0)]
+)
+def test_weights_that_a_meta_step_would_miss_are_said_once(options, weight, told, two_headed, batches_of, fit, caplog):
+    module = two_headed()
+    plain = module.training_step
+    module.training_step = lambda batch, batch_idx: weight * plain(batch, batch_idx)
+    with caplog.at_level(logging.WARNING):
+        fit(module, [TaskMetaTransfer("few", ["many"], rank=2)], batches_of("mmaamm"), **options)
+    assert caplog.text.count("weight it in task_loss") == told
+
+
+def test_the_comparison_of_losses_leaves_no_trace(two_headed, batches_of, fit):
+    ends = []
+    for compared in (False, True):
+        module, own = two_headed(dropout=0.5), TaskMetaTransfer("few", ["many"], rank=2)
+        own._compared = not compared
+        fit(module, [own], batches_of("mama"))
+        ends.append(module.state_dict())
+    torch.testing.assert_close(*ends, rtol=0, atol=0)
+
+
 def test_a_backbone_without_forward_mode_falls_back_and_says_so_once(two_headed, batches_of, fit, caplog):
     module, plain = two_headed(), two_headed()
     module.backbone.append(Wrapped())

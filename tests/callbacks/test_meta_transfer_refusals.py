@@ -10,9 +10,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from torch import nn
 
-from lightning_taskonomy.callbacks import TaskMetaTransfer
-from lightning_taskonomy.callbacks.bifurcation import Bifurcation
-from lightning_taskonomy.callbacks.meta_transfer.checks import check_trainer
+from lightning_taskonomy.callbacks import GradientAggregation, TaskMetaTransfer
 from lightning_taskonomy.data.base import TaskDataModule
 from lightning_taskonomy.data.parallel import ParallelLabels
 from lightning_taskonomy.errors import InputError
@@ -93,7 +91,7 @@ def something_between(module):
 CASES = [
     (unnamed, {}, "without names"),
     (headless, {}, "has no heads 'heads'"),
-    (third, {}, "other are neither primary nor auxiliary"),
+    (third, {}, "no place for the heads other"),
     (lossless, {}, "has no task_loss"),
     (frozen, {}, "no parameter that learns"),
     (manual, {}, "needs automatic optimization"),
@@ -142,7 +140,7 @@ def test_two_of_them_are_refused(two_headed, batches_of, fit):
         pass
 
     both = [TaskMetaTransfer("few", ["many"], rank=2), Another("few", ["many"], rank=2)]
-    with pytest.raises(InputError, match="two TaskMetaTransfer"):
+    with pytest.raises(InputError, match="TaskMetaTransfer and Another both decide"):
         fit(two_headed(), both, batches_of("m"))
 
 
@@ -172,12 +170,14 @@ def test_groups_of_several_learning_rates_ask_for_one(two_headed, batches_of, fi
     fit(module, [TaskMetaTransfer("few", ["many"], rank=2, inner_lr=0.1)], batches_of("m"))
 
 
+@pytest.mark.parametrize("own", [TaskMetaTransfer("few", ["many"]), GradientAggregation("mgda")])
 @pytest.mark.parametrize("strategy", [FSDPStrategy, ModelParallelStrategy])
-def test_sharded_strategies_are_refused_on_one_device_too(strategy, two_headed):
+def test_sharded_strategies_are_refused_on_one_device_too(own, strategy, two_headed):
     module = two_headed()
-    trainer = SimpleNamespace(optimizers=[module.configure_optimizers()], strategy=strategy(), world_size=1)
-    with pytest.raises(InputError, match=f"knows no {strategy.__name__}"):
-        check_trainer(trainer, module, Bifurcation.of(module))
+    optimizers = [module.configure_optimizers()]
+    trainer = SimpleNamespace(optimizers=optimizers, strategy=strategy(), world_size=1, callbacks=[own])
+    with pytest.raises(InputError, match=f"{type(own).__name__} knows no {strategy.__name__}"):
+        own.on_fit_start(trainer, module)
 
 
 @pytest.mark.parametrize("options", [{"rank": 3}, {"projection": "diagonal"}])

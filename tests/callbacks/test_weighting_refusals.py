@@ -41,6 +41,9 @@ def test_options_are_checked_at_once():
         MetaWeighting("few", ["many"], projection="full")
     with pytest.raises(InputError, match="did you mean 'pcgrad'"):
         GradientAggregation("pcgrd")
+    for tasks in ("few", [], ["few"], ["few", "many", "few"]):
+        with pytest.raises(InputError, match="two names or more, each once"):
+            GradientAggregation(tasks=tasks)
 
 
 def unnamed(module):
@@ -78,7 +81,7 @@ def diverged(module):
 
 CASES = [
     (unnamed, "without names"),
-    (third, "has no weight for the heads other"),
+    (third, "has no place for the heads other"),
     (manual, "needs automatic optimization"),
     (second_order, "LBFGS"),
     (frozen, "no parameter that learns"),

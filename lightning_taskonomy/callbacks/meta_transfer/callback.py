@@ -5,37 +5,31 @@ there; the rest of the meta step follows in ``on_after_backward`` and leaves the
 network's optimizer. On an auxiliary batch the projections stand between the auxiliary heads and the backbone.
 """
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
-from math import isnan
+from math import isclose, isnan
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
-from lightning_taskonomy.callbacks.bifurcation import Bifurcation, named
-from lightning_taskonomy.callbacks.meta_transfer.checks import check_tasks, check_trainer
-from lightning_taskonomy.callbacks.meta_transfer.cutting import Cuts, Kind, Passed
+from lightning_taskonomy.callbacks.bifurcation import BifurcationCallback, Cuts, Kind, Passed, adam, loss_scale, named
 from lightning_taskonomy.callbacks.meta_transfer.learner import Learner, ProjectionKind, projection_factory
-from lightning_taskonomy.callbacks.meta_transfer.outer import OuterStep, backbone_lr, loss_scale
-from lightning_taskonomy.data.parallel import is_parallel
+from lightning_taskonomy.callbacks.meta_transfer.outer import OuterStep, backbone_lr
+from lightning_taskonomy.data.parallel import ParallelLabels
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.optim import MetaGradient, MetaOptions
+from lightning_taskonomy.optim import MetaGradient, MetaOptions, PassState
+from lightning_taskonomy.optim.state import spare_buffers
 
 __all__ = ["TaskMetaTransfer"]
 
-_LOG = logging.getLogger(__name__)
+_SAME_LOSS = 1e-2  # rounding of bfloat16
 
 
-def adam(params: Any) -> torch.optim.Optimizer:
-    """Adam at the learning rate 1e-3: the projections' optimizer where none is given."""
-    return torch.optim.Adam(params, lr=1e-3)
-
-
-class TaskMetaTransfer(Callback):
+class TaskMetaTransfer(BifurcationCallback):
     """Trains any multi-headed module by Task Meta-Transfer.
 
     A batch with labels of the primary and of auxiliary tasks is a meta step: the projections learn to turn auxiliary
@@ -86,60 +80,54 @@ class TaskMetaTransfer(Callback):
         backbone: str = "backbone",
         heads: str = "heads",
     ) -> None:
-        named(primary, auxiliary)
+        super().__init__(named(primary, auxiliary), backbone, heads, primary, is_meta)
         if auxiliary_steps is not None and auxiliary_steps < 1:
             raise InputError(f"auxiliary_steps is {auxiliary_steps}, must be at least 1")
         if inner_lr is not None and not inner_lr > 0:
             raise InputError(f"inner_lr is {inner_lr}; the virtual step needs a positive length")
-        self.primary, self.auxiliary, self.auxiliary_steps = primary, list(auxiliary), auxiliary_steps
-        self.inner_lr, self.is_meta, self.paths = inner_lr, is_meta, (backbone, heads)
+        self.auxiliary, self.auxiliary_steps, self.inner_lr = list(auxiliary), auxiliary_steps, inner_lr
         self.options = MetaOptions(method, approximate, primary_at=primary_at, combine=combine)
         self.method: Literal["auto", "forward", "double_vjp", "finite_difference"] = method
         self.learner = Learner(self.auxiliary, projection_factory(projection, rank), optimizer, combine == "mean")
         self.taken: dict[Kind, int] = {"meta": 0, "auxiliary": 0}
-        self._fit: tuple[Bifurcation, Cuts] | None = None
+        self._hooks: Cuts | None = None
         self._batch: Any = None
         self._passed: Passed | None = None
         self._step: OuterStep | None = None
-        self._kind: Kind = "auxiliary"
+        self._compared = False
         self._since: int | None = None  # auxiliary steps since the last meta step of this epoch
-        self._told: set[str] = set()
 
     @property
     def projections(self) -> Mapping[str, Sequence[nn.Module]]:
         """Per auxiliary task one projection for each feature map; empty before the first training batch."""
         return self.learner.projections
 
-    @property
-    def state_key(self) -> str:
-        """Tells two of these apart in a checkpoint."""
-        return self._generate_state_key(primary=self.primary, auxiliary=self.auxiliary)
-
     # a fit
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Finds the bifurcation and refuses what cannot work."""
-        if sum(isinstance(other, TaskMetaTransfer) for other in trainer.callbacks) > 1:  # type: ignore[attr-defined]  # set by the trainer
+        super().on_fit_start(trainer, pl_module)
+        data, trained = getattr(trainer, "datamodule", None), trainer.optimizers[0].param_groups
+        if isinstance(data, ParallelLabels) and self.auxiliary_steps not in (None, data.auxiliary_steps):
             raise InputError(
-                "the trainer has two TaskMetaTransfer callbacks; one acts on the bifurcation, take one away"
+                f"ParallelLabels gives auxiliary_steps={data.auxiliary_steps}, and {type(self).__name__} has "
+                f"auxiliary_steps={self.auxiliary_steps}; change either, or leave it to the loader"
             )
-        split = Bifurcation.of(pl_module, *self.paths)
-        check_tasks(split, self.primary, self.auxiliary, self.auxiliary_steps, trainer)
-        check_trainer(trainer, pl_module, split)
+        if not {id(p) for group in trained for p in group["params"]} & set(map(id, self.split.backbone.parameters())):
+            raise InputError("the optimizer holds no parameter of the backbone; Task Meta-Transfer trains it")
+        if any(isinstance(layer, nn.SyncBatchNorm) for layer in pl_module.modules()):
+            raise InputError("Task Meta-Transfer knows no SyncBatchNorm; use BatchNorm and sync_batchnorm=False")
         if self.inner_lr is None:
-            backbone_lr(trainer, split)
+            backbone_lr(trainer, self.split)
         self.learner.seed = trainer.strategy.broadcast(torch.initial_seed())
-        self._fit, self._since = (split, Cuts(split, self.primary, self.auxiliary, self.learner.insert)), None
+        self._hooks, self._since = Cuts(self.split, self.learner.insert, held=self.primary), None
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leaves the module as it was."""
-        if self._fit is not None:
-            self._fit[1].remove()
-        self._fit = self._batch = self._passed = self._step = None
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leaves the module as it was."""
-        self.on_fit_end(trainer, pl_module)
+        if self._hooks is not None:
+            self._hooks.remove()
+        self._hooks = self._batch = self._passed = self._step = None
+        super().on_fit_end(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The last epoch may have ended within a cycle."""
@@ -160,24 +148,23 @@ class TaskMetaTransfer(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Tells what kind of step this is and makes the bifurcation ready for it."""
-        split, cuts = self._parts
         if _due(trainer.global_step + 1, trainer):
             pl_module.log_dict({f"meta/{name}": value for name, value in self.learner.figures().items()})
-        kind = self._kind_of(trainer, split, batch)
-        if batch_idx % trainer.accumulate_grad_batches == 0:
+        kind: Kind = "meta" if self.has_parallel(trainer, batch) else "auxiliary"
+        if self.one_kind(trainer, kind, batch_idx):
             self._count(kind)
-            self._kind, self._step = kind, None
-        elif kind != self._kind:
-            raise InputError(
-                f"accumulate_grad_batches={trainer.accumulate_grad_batches} puts a meta and an auxiliary batch into "
-                "one optimizer step; let the loader give that many batches of a kind in a row"
-            )
+            self._step = None
         self._batch = batch
-        cuts.begin(kind)
+        self._cuts.begin(kind)
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         """From here on the network's passes are no longer those of ``training_step``."""
-        self._passed = self._parts[1].end()
+        self._passed = self._cuts.end()
+        if self._passed is not None and not self._compared:
+            self._compared = True
+            with trainer.precision_plugin.forward_context():
+                share = trainer.accumulate_grad_batches / (loss_scale(trainer) or 1.0)
+                self._compare(float(loss.detach()) * share, self._passed)
         if not loss.requires_grad:
             raise InputError(
                 f"the loss depends on no auxiliary head; a batch needs labels of {', '.join(self.auxiliary)}"
@@ -187,8 +174,8 @@ class TaskMetaTransfer(Callback):
         """The rest of a meta step; under accumulation most of it follows the last batch."""
         if self._kind == "auxiliary":
             return
-        split, passed, self._passed = self._parts[0], self._passed, None
-        if passed is None or not passed.primary_ran:
+        split, passed, self._passed = self.split, self._passed, None
+        if passed is None or not passed.held_ran:
             raise InputError(
                 f"on a meta batch training_step ran the backbone or the head of {self.primary!r} not at all; does the "
                 "batch have a valid primary label?"
@@ -207,7 +194,9 @@ class TaskMetaTransfer(Callback):
             found, self._step = self._step.finish(alpha, accumulated, trainer), None
         if found.finite:
             self.learner.step(found.projections)
-        elif loss_scale(trainer) is None:  # else the scaler skips the network's step and lowers the scale
+        elif loss_scale(trainer) is not None:  # where the network's gradient overflowed, the scaler skips its step too
+            self.tell("overflow", "a meta-gradient overflowed in fp16; the projections' step is left out, as any such")
+        else:
             raise InputError(
                 f"the meta-gradient is NaN or infinite at step {trainer.global_step}; the last checkpoint is kept; "
                 "lower inner_lr or the learning rate, or look at the labels"
@@ -218,28 +207,32 @@ class TaskMetaTransfer(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Logs the loss of an auxiliary batch."""
-        self._parts[1].end()
+        self._cuts.end()
         self._batch = self._passed = None
         if self._kind == "auxiliary" and isinstance(outputs, Mapping) and "loss" in outputs:
             pl_module.log("meta/auxiliary_loss", outputs["loss"] * trainer.accumulate_grad_batches)
 
-    @property
-    def _parts(self) -> tuple[Bifurcation, Cuts]:
-        assert self._fit is not None  # from the start of a fit to its end
-        return self._fit
+    def _compare(self, loss: float, passed: Passed) -> None:
+        """Says so if ``training_step`` weights the tasks otherwise than the losses from which a meta step learns."""
+        tasks, totals = [*passed.leaves, *[self.primary] * passed.held_ran], []
+        with torch.no_grad(), PassState.of(self.split.backbone).replayed():
+            for _ in range(2):  # heads with dropout differ from one time to the next, and cannot be compared
+                with ExitStack() as stack:
+                    for name in tasks:
+                        stack.enter_context(spare_buffers(self.split.heads[name]))
+                    losses = [self.split.loss(name, passed.features, self._batch) for name in tasks]
+                totals.append(float(sum(losses)))
+        if totals[0] == totals[1] and not isclose(totals[0], loss, rel_tol=_SAME_LOSS):
+            self.tell(
+                "loss",
+                f"training_step's loss is {loss:.4g}, the sum of the tasks' losses {totals[0]:.4g}: in a meta "
+                "step the primary task learns from its own loss alone; weight it in task_loss, not in training_step",
+            )
 
-    def _kind_of(self, trainer: Trainer, split: Bifurcation, batch: Any) -> Kind:
-        """Whether a batch is a meta batch: by the user's word, by the loader's, or by the labels that it has."""
-        flag = is_parallel(batch) if isinstance(batch, Mapping) else None
-        if self.is_meta is not None:
-            flag = self.is_meta(batch)
-        if flag is None:
-            both = split.has_label(self.primary, batch) and any(split.has_label(n, batch) for n in self.auxiliary)
-            flag = trainer.strategy.reduce_boolean_decision(both, all=False)
-        elif not flag and "ignored" not in self._told and split.has_label(self.primary, batch):
-            self._told.add("ignored")
-            _LOG.warning("an auxiliary batch has labels of the primary task %r: nothing learns from them", self.primary)
-        return "meta" if flag else "auxiliary"
+    @property
+    def _cuts(self) -> Cuts:
+        assert self._hooks is not None  # from the start of a fit to its end
+        return self._hooks
 
     def _count(self, kind: Kind) -> None:
         """Counts a step and compares the loader's k with what was asked for."""
@@ -266,10 +259,9 @@ class TaskMetaTransfer(Callback):
         pl_module.log_dict({f"meta/{name}": value for name, value in figures.items() if value is not None})
         if found.reason:
             self.method = found.method
-        for told in (found.reason, "" if found.consistent else "the meta-gradient fails its consistency check"):
-            if told and told not in self._told:
-                self._told.add(told)
-                _LOG.warning("meta-gradient by %s: %s", found.method, told)
+            self.tell(found.reason, f"meta-gradient by {found.method}: {found.reason}")
+        if not found.consistent:
+            self.tell("consistency", f"the meta-gradient by {found.method} fails its consistency check")
 
 
 def _due(count: int, trainer: Trainer) -> bool:

@@ -2,20 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-import torch
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
-from lightning_taskonomy.callbacks.bifurcation import Bifurcation
-from lightning_taskonomy.callbacks.meta_transfer.cutting import Passed
+from lightning_taskonomy.callbacks.bifurcation import Bifurcation, Passed, mean_over_processes
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.optim import Branch, MetaBatch, MetaGradient, MetaOptions, MetaStep
 from lightning_taskonomy.optim.features import Features
 from lightning_taskonomy.optim.state import spare_buffers
 
-__all__ = ["OuterStep", "backbone_lr", "loss_scale"]
+__all__ = ["OuterStep", "backbone_lr"]
 
 
 class OuterStep:
@@ -73,22 +72,12 @@ class OuterStep:
         """
         share = self.count / accumulated
         self._step.alpha = alpha * share
-
-        def mean(tensors: list[Tensor]) -> list[Tensor]:
-            return tensors if trainer.world_size == 1 else _mean_over_processes(trainer, tensors)
-
-        found = self._step.finish(mean)
+        found = self._step.finish(partial(mean_over_processes, trainer))
         factor = share * self.options.loss_scale
         for parameter, gradient in found.network.items():
             gradient = gradient if factor == 1 else factor * gradient
             parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
         return replace(found, projections={p: share * gradient for p, gradient in found.projections.items()})
-
-
-def loss_scale(trainer: Trainer) -> float | None:
-    """What the loss is multiplied with against underflow in fp16; None without a scaler."""
-    scaler: torch.amp.GradScaler | None = getattr(trainer.precision_plugin, "scaler", None)
-    return None if scaler is None or not scaler.is_enabled() else float(scaler.get_scale())
 
 
 def backbone_lr(trainer: Trainer, split: Bifurcation) -> float:
@@ -103,15 +92,3 @@ def backbone_lr(trainer: Trainer, split: Bifurcation) -> float:
     if len(rates) != 1:
         raise InputError(f"the backbone has the learning rates {sorted(rates)}; give the virtual step its inner_lr")
     return rates.pop()
-
-
-def _mean_over_processes(trainer: Trainer, tensors: list[Tensor]) -> list[Tensor]:
-    """Each tensor's mean, all of one type in one message."""
-    found = list(tensors)
-    for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
-        places = [place for place, tensor in enumerate(tensors) if tensor.dtype == dtype]
-        flat = trainer.strategy.reduce(torch.cat([tensors[place].flatten() for place in places]), reduce_op="mean")
-        assert isinstance(flat, Tensor)  # a tensor in, a tensor out
-        for place, part in zip(places, flat.split([tensors[place].numel() for place in places]), strict=True):
-            found[place] = part.view_as(tensors[place])
-    return found

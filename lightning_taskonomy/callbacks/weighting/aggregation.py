@@ -6,8 +6,8 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from lightning_taskonomy.callbacks.bifurcation import named
 from lightning_taskonomy.callbacks.weighting.gradients import GradientWeighting, TaskGradients
+from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.optim import Aggregation, AggregatorName, gradient_cosine
 
 __all__ = ["GradientAggregation"]
@@ -27,8 +27,8 @@ class GradientAggregation(GradientWeighting):
         heads: Path of the heads in the module.
 
     Raises:
-        InputError: Unknown aggregator or option, or it is not installed; at the start of a fit whatever it cannot work
-            with.
+        InputError: Unknown aggregator or option, one that is not installed, or fewer than two tasks; at the start of a
+            fit whatever it cannot work with.
     """
 
     def __init__(
@@ -40,7 +40,10 @@ class GradientAggregation(GradientWeighting):
         backbone: str = "backbone",
         heads: str = "heads",
     ) -> None:
-        super().__init__(tasks if tasks is None else named(tasks[0], tasks[1:]), backbone, heads)
+        given: Any = tasks  # a single name, for one, where the type is not heeded
+        if given is not None and (isinstance(given, str) or len(set(given)) < max(len(given), 2)):
+            raise InputError(f"GradientAggregation has tasks {given!r}; give a list of two names or more, each once")
+        super().__init__(tasks, backbone, heads)
         self.aggregator, self.options = aggregator, options or {}
         self._aggregations: dict[tuple[str, ...], Aggregation] = {}  # one per set of tasks: some remember
         self._seed = 0

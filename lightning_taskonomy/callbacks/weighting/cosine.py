@@ -6,8 +6,7 @@ from typing import Any, Literal
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from lightning_taskonomy.callbacks.bifurcation import named
-from lightning_taskonomy.callbacks.meta_transfer.cutting import Kind
+from lightning_taskonomy.callbacks.bifurcation import Kind, named
 from lightning_taskonomy.callbacks.weighting.gradients import GradientWeighting, TaskGradients
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.optim import cosine_weight, gradient_cosine
@@ -71,7 +70,6 @@ class CosineWeighting(GradientWeighting):
     def insert(self, name: str, maps: Sequence[Tensor]) -> list[Tensor]:
         """The maps, whose gradient is weighted on its way back; that of a primary label here by mistake is dropped."""
         if name == self.primary:
-            self.ignored()
             return [entry.detach() for entry in maps]
         return [_weighted(entry, self.weights[name]) for entry in maps]
 

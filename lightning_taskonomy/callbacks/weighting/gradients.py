@@ -6,7 +6,7 @@ gradient goes through the backbone alone. What the weighting makes of them stand
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,10 +14,14 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
-from lightning_taskonomy.callbacks.bifurcation import Bifurcation
-from lightning_taskonomy.callbacks.meta_transfer.cutting import Cuts, Kind, Passed
-from lightning_taskonomy.callbacks.meta_transfer.outer import loss_scale
-from lightning_taskonomy.callbacks.weighting.base import TaskWeighting
+from lightning_taskonomy.callbacks.bifurcation import (
+    BifurcationCallback,
+    Cuts,
+    Kind,
+    Passed,
+    loss_scale,
+    mean_over_processes,
+)
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.optim.features import entries, learnable
 from lightning_taskonomy.optim.sums import GradientSum
@@ -27,7 +31,7 @@ __all__ = ["GradientWeighting"]
 TaskGradients = Mapping[str, Sequence[Tensor | None]]
 
 
-class GradientWeighting(TaskWeighting):
+class GradientWeighting(BifurcationCallback):
     """Makes one gradient of the backbone out of one per task; heads learn as ever.
 
     A subclass says which, by :meth:`combine`, and may leave some batches as they are, by :meth:`kind_of`. Under
@@ -50,8 +54,7 @@ class GradientWeighting(TaskWeighting):
         is_meta: Callable[[Any], bool] | None = None,
     ) -> None:
         super().__init__(tasks, backbone, heads, primary, is_meta)
-        self._cuts: Cuts | None = None
-        self._kind: Kind = "auxiliary"
+        self._hooks: Cuts | None = None
         self._passed: Passed | None = None
         self._sums: dict[str, GradientSum] = {}
 
@@ -87,29 +90,24 @@ class GradientWeighting(TaskWeighting):
         super().on_fit_start(trainer, pl_module)
         if loss_scale(trainer) is not None:
             raise InputError(f"{type(self).__name__} combines unscaled gradients; use precision='bf16-mixed', not fp16")
-        self._cuts, self._sums = _every_head(self.split, self.insert), {}
+        self._hooks, self._sums = Cuts(self.split, self.insert), {}
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes the hooks off."""
-        if self._cuts is not None:
-            self._cuts.remove()
-        self._cuts, self._passed, self._sums = None, None, {}
+        if self._hooks is not None:
+            self._hooks.remove()
+        self._hooks, self._passed, self._sums = None, None, {}
         super().on_fit_end(trainer, pl_module)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Makes the bifurcation ready."""
         kind = self.kind_of(trainer, batch)
-        if batch_idx % trainer.accumulate_grad_batches and kind != self._kind:
-            raise InputError(
-                f"accumulate_grad_batches={trainer.accumulate_grad_batches} puts batches with and without parallel "
-                "labels into one optimizer step; let the loader give that many of a kind in a row"
-            )
-        self._kind = kind
-        self._hooks.begin(kind)
+        self.one_kind(trainer, kind, batch_idx)
+        self._cuts.begin(kind)
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         """From here on the network's passes are no longer those of ``training_step``."""
-        self._passed = self._hooks.end()
+        self._passed = self._cuts.end()
 
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes each task's gradient through the backbone."""
@@ -135,7 +133,7 @@ class GradientWeighting(TaskWeighting):
             return
         shared, gradients = self._shared(), dict[str, list[Tensor | None]]()
         for name, total in self._sums.items():
-            held = total.reduced(1.0, lambda tensors: [_mean(trainer, tensor) for tensor in tensors])
+            held = total.reduced(1.0, partial(mean_over_processes, trainer))
             norm = float(get_total_norm(list(held.values())))
             if not math.isfinite(norm):
                 raise InputError(
@@ -158,23 +156,12 @@ class GradientWeighting(TaskWeighting):
     ) -> None:
         """A batch without a loss ends here."""
         self._passed = None
-        self._hooks.end()
+        self._cuts.end()
 
     @property
-    def _hooks(self) -> Cuts:
-        assert self._cuts is not None  # from the start of a fit to its end
-        return self._cuts
+    def _cuts(self) -> Cuts:
+        assert self._hooks is not None  # from the start of a fit to its end
+        return self._hooks
 
     def _shared(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.split.backbone.parameters() if parameter.requires_grad]
-
-
-def _every_head(split: Bifurcation, insert: Any) -> Cuts:
-    """Cuts before all heads; a head that never runs stands where Cuts would hold the primary one's output constant."""
-    return Cuts(replace(split, heads={**split.heads, "": nn.Identity()}), "", list(split.heads), insert)
-
-
-def _mean(trainer: Trainer, tensor: Tensor) -> Tensor:
-    found = trainer.strategy.reduce(tensor, reduce_op="mean")
-    assert isinstance(found, Tensor)  # a tensor in, a tensor out
-    return found

@@ -11,10 +11,13 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
-from lightning_taskonomy.callbacks.bifurcation import named
-from lightning_taskonomy.callbacks.meta_transfer.callback import adam
-from lightning_taskonomy.callbacks.meta_transfer.outer import loss_scale
-from lightning_taskonomy.callbacks.weighting.base import TaskWeighting
+from lightning_taskonomy.callbacks.bifurcation import (
+    BifurcationCallback,
+    adam,
+    loss_scale,
+    mean_over_processes,
+    named,
+)
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.optim import UncertaintyWeighting
 from lightning_taskonomy.tasks import Task, TaskKind
@@ -22,7 +25,7 @@ from lightning_taskonomy.tasks import Task, TaskKind
 __all__ = ["KendallWeighting"]
 
 
-class KendallWeighting(TaskWeighting):
+class KendallWeighting(BifurcationCallback):
     """Weights each task's loss by its learnt uncertainty: Σ_t c_t·exp(-s_t)·L_t + s_t/2 on parallel labels.
 
     What ``task_loss`` returns keeps its value, so that the log shows the losses themselves; its gradient is that of
@@ -123,8 +126,7 @@ class KendallWeighting(TaskWeighting):
         (weighting, own), self._weighed = self._learnt, set()
         held = weighting.log_variances.grad
         gradient = torch.zeros_like(weighting.log_variances) if held is None else held
-        found = trainer.strategy.reduce(gradient / (loss_scale(trainer) or 1.0), reduce_op="mean")
-        assert isinstance(found, Tensor)  # a tensor in, a tensor out
+        (found,) = mean_over_processes(trainer, [gradient / (loss_scale(trainer) or 1.0)])
         if bool(found.isfinite().all()):
             weighting.log_variances.grad = found
             own.step()
@@ -160,10 +162,7 @@ class KendallWeighting(TaskWeighting):
             self._weighed.add(name)
             term: Tensor = self._learnt[0]({name: loss})
             return loss.detach() + (term - term.detach())
-        if name != self.primary:
-            return loss
-        self.ignored()
-        return loss.detach()
+        return loss.detach() if name == self.primary else loss
 
 
 def _regressions(module: LightningModule) -> list[str]:

@@ -126,6 +126,11 @@ class MetaTransferStudy(Study):
             )
         if len(set(self.seeds)) < len(self.seeds):
             raise InputError(f"seeds {self.seeds} name one twice; 'seeds' are further ones beside 'seed'")
+        for study, values in self.varied.items():
+            for value in values:
+                if not value > 0 or (study != "amount" and int(value) != value):
+                    allowed = "shares below 1 or counts" if study == "amount" else "whole numbers from 1 on"
+                    raise InputError(f"{study}s {list(values)}: {value} is none; give {allowed}")
         selection = self._selection(Path("."))
         for cell in selection.cells():
             for point in selection.candidates(cell):

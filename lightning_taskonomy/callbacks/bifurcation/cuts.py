@@ -1,11 +1,11 @@
 """Forward hooks that cut a network at its bifurcation, or put projections there, while ``training_step`` runs once."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from lightning_taskonomy.callbacks.bifurcation import Bifurcation
+from lightning_taskonomy.callbacks.bifurcation.parts import Bifurcation
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.optim import PassState
 from lightning_taskonomy.optim.features import Features, cut, entries, graft, learnable
@@ -27,7 +27,7 @@ class Passed:
     def __init__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], state: PassState) -> None:
         self.args, self.kwargs, self.state = args, kwargs, state
         self.features: Features = None
-        self.primary_ran = False
+        self.held_ran = False
         self.shared: list[Tensor] = []
         self.leaves: dict[str, list[Tensor]] = {}
 
@@ -57,37 +57,35 @@ class Passed:
 class Cuts:
     """Acts at the bifurcation during one ``training_step``; does nothing in any other pass.
 
-    On a meta batch the loss's backward ends at the bifurcation, on leaves that belong to one auxiliary task each. On an
-    auxiliary batch it goes on through the projections. On both the primary head's output is a constant: what it
-    learns from is the meta step alone.
+    On a meta batch the loss's backward ends at the bifurcation, on leaves that belong to one task each. On an auxiliary
+    batch it goes on, through what is inserted there. The output of a head that is held is a constant on both.
 
     Args:
         split: The module's parts.
-        primary: The primary task.
-        auxiliary: The auxiliary tasks.
-        projected: From a task and the learnable maps, the maps whose gradients will be projected.
+        inserted: From a task and the learnable maps, the maps that its head reads on an auxiliary batch.
+        held: The task whose head is held, if any.
     """
 
     def __init__(
         self,
         split: Bifurcation,
-        primary: str,
-        auxiliary: Collection[str],
-        projected: Callable[[str, Sequence[Tensor]], list[Tensor]],
+        inserted: Callable[[str, Sequence[Tensor]], list[Tensor]],
+        held: str | None = None,
     ) -> None:
         self._kind: Kind | None = None
-        self._projected = projected
+        self._inserted = inserted
         self._passed: Passed | None = None
         self._maps: list[Tensor] = []
         self._handles = [
             split.backbone.register_forward_pre_hook(self._before_backbone, with_kwargs=True),
             split.backbone.register_forward_hook(self._after_backbone),
-            split.heads[primary].register_forward_hook(self._after_primary),
-            *(
-                split.heads[name].register_forward_pre_hook(self._before_head(name), with_kwargs=True)
-                for name in auxiliary
-            ),
         ]
+        for name, head in split.heads.items():
+            self._handles.append(
+                head.register_forward_hook(self._after_held)
+                if name == held
+                else head.register_forward_pre_hook(self._before_head(name), with_kwargs=True)
+            )
 
     def begin(self, kind: Kind) -> None:
         """Before a ``training_step`` on such a batch."""
@@ -110,8 +108,8 @@ class Cuts:
             return
         if self._maps:
             raise InputError(
-                "the backbone ran twice in one training_step; Task Meta-Transfer needs tasks that share one input and "
-                "one pass"
+                "the backbone ran twice in one training_step; what acts at the bifurcation needs tasks that share one "
+                "input and one pass"
             )
         if self._kind == "meta":
             self._passed = Passed(args, kwargs, PassState.of(module))
@@ -143,14 +141,14 @@ class Cuts:
 
     def _maps_of(self, name: str) -> list[Tensor]:
         if self._passed is None:
-            return self._projected(name, self._maps)
+            return self._inserted(name, self._maps)
         if name not in self._passed.leaves:
             self._passed.leaves[name] = [entry.detach().requires_grad_() for entry in self._maps]
         return self._passed.leaves[name]
 
-    def _after_primary(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+    def _after_held(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         if self._kind is None:
             return None
         if self._passed is not None:
-            self._passed.primary_ran = True
+            self._passed.held_ran = True
         return graft(output, lambda entry: entry.detach() if isinstance(entry, Tensor) else entry)

@@ -1,0 +1,18 @@
+"""Where a network splits into its tasks, and what every callback that acts there shares."""
+
+from lightning_taskonomy.callbacks.bifurcation.callback import BifurcationCallback
+from lightning_taskonomy.callbacks.bifurcation.cuts import Cuts, Kind, Passed
+from lightning_taskonomy.callbacks.bifurcation.parts import Bifurcation, named
+from lightning_taskonomy.callbacks.bifurcation.training import adam, loss_scale, mean_over_processes
+
+__all__ = [
+    "Bifurcation",
+    "BifurcationCallback",
+    "Cuts",
+    "Kind",
+    "Passed",
+    "adam",
+    "loss_scale",
+    "mean_over_processes",
+    "named",
+]

@@ -1,0 +1,164 @@
+"""What every callback that acts at the bifurcation needs of a fit."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import ParallelStrategy
+from torch.nn.parallel import DistributedDataParallel
+
+from lightning_taskonomy.callbacks.bifurcation.cuts import Kind
+from lightning_taskonomy.callbacks.bifurcation.parts import Bifurcation
+from lightning_taskonomy.data.parallel import ParallelLabels, is_parallel
+from lightning_taskonomy.errors import InputError, hint
+
+__all__ = ["BifurcationCallback"]
+
+_LOG = logging.getLogger(__name__)
+
+
+class BifurcationCallback(Callback):
+    """A callback that decides what the tasks' gradients count; a trainer has one at most.
+
+    Args:
+        tasks: The tasks, by the names of their heads; all of the module's, if not given.
+        backbone: Path of the backbone in the module.
+        heads: Path of the heads in the module.
+        primary: The task with few labels, where one is set apart.
+        is_meta: Whether a batch has parallel labels, where neither ``ParallelLabels`` nor its labels say so.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[str] | None,
+        backbone: str,
+        heads: str,
+        primary: str = "",
+        is_meta: Callable[[Any], bool] | None = None,
+    ) -> None:
+        self.tasks, self.paths, self.primary, self.is_meta = tasks, (backbone, heads), primary, is_meta
+        self._found: Bifurcation | None = None
+        self._kind: Kind = "auxiliary"
+        self._told: set[str] = set()
+
+    @property
+    def state_key(self) -> str:
+        """Tells two of these apart in a checkpoint."""
+        return self._generate_state_key(tasks=self.tasks and list(self.tasks))
+
+    @property
+    def split(self) -> Bifurcation:
+        """The module's parts, from the start of a fit to its end."""
+        assert self._found is not None
+        return self._found
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Finds the parts and refuses what cannot work."""
+        every: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by the trainer
+        acting = [type(other).__name__ for other in every if isinstance(other, BifurcationCallback)]
+        if len(acting) > 1:
+            raise InputError(f"{' and '.join(acting)} both decide what a task's gradient counts; keep one of them")
+        split = Bifurcation.of(pl_module, *self.paths)
+        self._check_tasks(split, getattr(trainer, "datamodule", None))
+        self._check_trainer(trainer, pl_module)
+        self._found = split
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lets the module go."""
+        self._found = None
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leaves the module as the end of a fit does."""
+        self.on_fit_end(trainer, pl_module)
+
+    def has_parallel(self, trainer: Trainer, batch: Any) -> bool:
+        """Whether a batch has parallel labels: by the user's word, by the loader's, or by the labels that it has.
+
+        Says once if another batch has labels of the primary task, from which nothing learns.
+
+        Args:
+            trainer: The trainer; all of its processes find the same.
+            batch: The batch.
+        """
+        flag = is_parallel(batch) if isinstance(batch, Mapping) else None
+        if self.is_meta is not None:
+            flag = self.is_meta(batch)
+        if flag is None:
+            both = self.split.has_label(self.primary, batch) and any(
+                self.split.has_label(name, batch) for name in self.split.heads if name != self.primary
+            )
+            flag = trainer.strategy.reduce_boolean_decision(both, all=False)
+        if not flag and "ignored" not in self._told and self.split.has_label(self.primary, batch):
+            self.tell("ignored", f"an auxiliary batch has labels of {self.primary!r}: nothing learns from them")
+        return flag
+
+    def one_kind(self, trainer: Trainer, kind: Kind, batch_idx: int) -> bool:
+        """Takes note of a batch's kind; whether an optimizer step begins with it.
+
+        Args:
+            trainer: The trainer.
+            kind: With parallel labels or without.
+            batch_idx: The batch's place in its epoch.
+
+        Raises:
+            InputError: The batches that one optimizer step accumulates are of both kinds.
+        """
+        begins = batch_idx % trainer.accumulate_grad_batches == 0
+        if not begins and kind != self._kind:
+            raise InputError(
+                f"accumulate_grad_batches={trainer.accumulate_grad_batches} puts batches with and without parallel "
+                "labels into one optimizer step; let the loader give that many of a kind in a row"
+            )
+        self._kind = kind
+        return begins
+
+    def tell(self, subject: str, message: str) -> None:
+        """Warns, once per subject.
+
+        Args:
+            subject: What the warning is about.
+            message: The warning.
+        """
+        if subject not in self._told:
+            self._told.add(subject)
+            _LOG.warning("%s: %s", type(self).__name__, message)
+
+    def _check_tasks(self, split: Bifurcation, data: Any) -> None:
+        """The tasks are the module's heads, and those of the data."""
+        name, tasks = type(self).__name__, split.heads if self.tasks is None else self.tasks
+        for task in tasks:
+            if task not in split.heads:
+                raise InputError(f"the module has no head of task {task!r}{hint(task, split.heads)}")
+        if others := sorted(split.heads.keys() - set(tasks)):
+            raise InputError(
+                f"{name} has no place for the heads {', '.join(others)}; name them, or train a module without them"
+            )
+        if not self.primary or not isinstance(data, ParallelLabels):
+            return
+        theirs = [data.primary.name, *sorted(data.auxiliary)]
+        if theirs[0] != self.primary or set(theirs) != set(tasks):
+            raise InputError(
+                f"ParallelLabels has primary {theirs[0]!r} and auxiliary {theirs[1:]}, {name} {self.primary!r} and "
+                f"{sorted(set(tasks) - {self.primary})}; give both the same tasks"
+            )
+        if data.streams != "both":
+            raise InputError(f"ParallelLabels has streams={data.streams!r}; {name} needs 'both'")
+
+    def _check_trainer(self, trainer: Trainer, module: LightningModule) -> None:
+        """The trainer steps one optimizer, on processes that agree on the gradient."""
+        name, strategy, model = type(self).__name__, trainer.strategy, trainer.strategy.model
+        if not module.automatic_optimization:
+            raise InputError(f"{name} needs automatic optimization; the module optimizes manually")
+        if len(trainer.optimizers) != 1 or isinstance(trainer.optimizers[0], torch.optim.LBFGS):
+            kinds = ", ".join(type(optimizer).__name__ for optimizer in trainer.optimizers) or "none"
+            raise InputError(f"{name} needs one optimizer that takes one gradient per step; here: {kinds}")
+        spread = trainer.world_size > 1 or isinstance(strategy, ParallelStrategy)  # sharded even on one device
+        if spread and not isinstance(model, DistributedDataParallel):
+            raise InputError(f"{name} knows no {type(strategy).__name__}; use DDP or one device")
+        if isinstance(model, DistributedDataParallel) and (model.static_graph or not model.find_unused_parameters):
+            raise InputError(
+                f"batches differ in the heads that they train under {name}; use "
+                "strategy='ddp_find_unused_parameters_true'"
+            )
