@@ -9,16 +9,26 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lightning_taskonomy.affinity import TransfersTable as TransfersTable
     from lightning_taskonomy.affinity.groupings import GroupingsTable as GroupingsTable
+    from lightning_taskonomy.callbacks import CosineWeighting as CosineWeighting
+    from lightning_taskonomy.callbacks import GradientAggregation as GradientAggregation
+    from lightning_taskonomy.callbacks import KendallWeighting as KendallWeighting
+    from lightning_taskonomy.callbacks import MetaWeighting as MetaWeighting
     from lightning_taskonomy.callbacks import TaskMetaTransfer as TaskMetaTransfer
     from lightning_taskonomy.data.base import TaskDataModule as TaskDataModule
     from lightning_taskonomy.data.camvid import CamVidDataModule as CamVidDataModule
+    from lightning_taskonomy.data.cityscapes import CityscapesDataModule as CityscapesDataModule
     from lightning_taskonomy.data.folder import FolderDataModule as FolderDataModule
+    from lightning_taskonomy.data.nyuv2 import NYUv2DataModule as NYUv2DataModule
+    from lightning_taskonomy.data.parallel import ParallelLabels as ParallelLabels
     from lightning_taskonomy.data.rooms import RoomsDataModule as RoomsDataModule
     from lightning_taskonomy.data.rooms import RoomsDataset as RoomsDataset
     from lightning_taskonomy.data.taskonomy import TaskonomyDataModule as TaskonomyDataModule
+    from lightning_taskonomy.data.turns import InTurns as InTurns
     from lightning_taskonomy.errors import InputError as InputError
     from lightning_taskonomy.models.backbones import Backbone as Backbone
     from lightning_taskonomy.models.backbones import HRNetV2 as HRNetV2
+    from lightning_taskonomy.models.backbones import SplitRes as SplitRes
+    from lightning_taskonomy.models.backbones import SplitVGG as SplitVGG
     from lightning_taskonomy.models.backbones import TaskonomyResNet as TaskonomyResNet
     from lightning_taskonomy.models.backbones import TimmBackbone as TimmBackbone
     from lightning_taskonomy.models.heads import Head as Head
@@ -36,16 +46,26 @@ __version__ = "0.1.0"
 _HOMES = {
     "Backbone": "models.backbones",
     "CamVidDataModule": "data.camvid",
+    "CityscapesDataModule": "data.cityscapes",
+    "CosineWeighting": "callbacks",
     "FolderDataModule": "data.folder",
+    "GradientAggregation": "callbacks",
     "GroupingSolver": "solvers",
     "GroupingsTable": "affinity.groupings",
     "HRNetV2": "models.backbones",
     "Head": "models.heads",
+    "InTurns": "data.turns",
     "InputError": "errors",
+    "KendallWeighting": "callbacks",
     "MetaTransferStudy": "studies",
+    "MetaWeighting": "callbacks",
     "MultiTaskModule": "modules",
+    "NYUv2DataModule": "data.nyuv2",
+    "ParallelLabels": "data.parallel",
     "RoomsDataModule": "data.rooms",
     "RoomsDataset": "data.rooms",
+    "SplitRes": "models.backbones",
+    "SplitVGG": "models.backbones",
     "Task": "tasks",
     "TaskDataModule": "data.base",
     "TaskKind": "tasks",

@@ -8,6 +8,7 @@ import json
 import logging
 import time
 import warnings
+from argparse import ArgumentError
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -17,7 +18,8 @@ from typing import Any, Never, cast
 import torch
 import yaml
 from jsonargparse import Namespace
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -25,13 +27,15 @@ from safetensors.torch import load_file, save
 from lightning_taskonomy import data, modules  # importing them lets YAML name their classes without the path
 from lightning_taskonomy.arguments import explained, stop
 from lightning_taskonomy.callbacks import PredictionWriter, ResumeCheckpoint, ScoreWriter
-from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.errors import InputError, input_error
 from lightning_taskonomy.files import write_bytes, write_json, write_text
 
 __all__ = [
     "TaskCLI",
+    "check",
     "evaluate",
     "execute",
+    "instantiate_callback",
     "instantiate_data",
     "instantiate_model",
     "is_finished",
@@ -128,7 +132,10 @@ class TaskCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Adds the writers of per-image scores and of predictions."""
-        trainer: Any = super().instantiate_trainer(**kwargs)  # callbacks are set by a connector, unseen by mypy
+        try:
+            trainer: Any = super().instantiate_trainer(**kwargs)  # callbacks are set by a connector, unseen by mypy
+        except (MisconfigurationException, ValueError) as error:
+            raise input_error(error) or InputError(f"the trainer cannot be made so: {error}") from error
         given = {type(callback) for callback in trainer.callbacks}
         trainer.callbacks += [callback() for callback in (ScoreWriter, PredictionWriter) if callback not in given]
         return cast(Trainer, trainer)
@@ -319,6 +326,29 @@ def evaluate(folder: str | Path) -> dict[str, float]:
     return dict(json.loads((folder / TESTED).read_text()))
 
 
+def check(config: dict[str, Any]) -> None:
+    """Refuses a configuration that names what does not exist; nothing is made of it.
+
+    Args:
+        config: What :func:`execute` takes.
+
+    Raises:
+        InputError: Unknown class or argument.
+    """
+    with _refusing():
+        _run_parser().parse_object(deepcopy(config))
+
+
+def instantiate_callback(spec: dict[str, Any]) -> Callback:
+    """A callback from its ``class_path`` and ``init_args``.
+
+    Raises:
+        InputError: Unknown class or argument, or what its constructor refuses.
+    """
+    callback: Callback = _instantiate(Callback, spec)
+    return callback
+
+
 def instantiate_data(spec: dict[str, Any]) -> data.TaskDataModule:
     """A data module from its ``class_path`` and ``init_args``.
 
@@ -342,7 +372,22 @@ def instantiate_model(spec: dict[str, Any]) -> LightningModule:
 def _instantiate(base: type, spec: dict[str, Any]) -> Any:
     parser = Parser(allow_abbrev=False, exit_on_error=False)
     parser.add_lightning_class_args(base, "made", subclass_mode=True)
-    return parser.instantiate(parser.parse_object({"made": deepcopy(spec)})).made
+    with _refusing():
+        return parser.instantiate(parser.parse_object({"made": deepcopy(spec)})).made
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """What a parser or a constructor inside it refuses is bad input."""
+    try:
+        yield
+    except (ArgumentError, ValueError) as error:
+        bad = input_error(error)
+        if bad is None and isinstance(error, ArgumentError):
+            bad = InputError(error.message.removeprefix('Parser key "made": '))
+        if bad is None:
+            raise
+        raise bad from error
 
 
 def load_run(folder: str | Path) -> tuple[LightningModule, LightningDataModule]:

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_taskonomy import TaskMetaTransfer
-from lightning_taskonomy.data import InTurns
+from lightning_taskonomy import InTurns, TaskMetaTransfer
 
 Batch = dict[str, Tensor]
 

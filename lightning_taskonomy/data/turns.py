@@ -1,7 +1,13 @@
 """Two loaders in turns: few batches with the labels of all tasks, many with those of the auxiliary tasks."""
 
+import inspect
+import os
 from collections.abc import Iterable, Iterator
 from typing import Any
+
+from torch import distributed
+from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler
+from torch.utils.data.distributed import DistributedSampler
 
 from lightning_taskonomy.errors import InputError
 
@@ -12,7 +18,8 @@ class InTurns:
     """One batch of a loader with parallel labels, then k of another, over and over: a loader for ``trainer.fit``.
 
     An epoch is one pass over ``parallel``; ``auxiliary`` goes on where the last epoch left it, and starts anew when it
-    is through. For a data module, whose order survives a resume, see
+    is through. Several processes share the samples of a ``DataLoader``, as they would if Lightning had it alone; any
+    other iterable must share them itself. For a data module, whose order survives a resume, see
     :class:`~lightning_taskonomy.data.ParallelLabels`.
 
     Args:
@@ -23,7 +30,7 @@ class InTurns:
 
     Raises:
         InputError: A number below 1, or a pass over ``parallel`` that is shorter than a step; in the course of a fit a
-            loader without batches.
+            loader without batches, or one of several processes whose samples cannot be shared.
     """
 
     def __init__(
@@ -33,22 +40,30 @@ class InTurns:
             raise InputError(
                 f"auxiliary_steps is {auxiliary_steps} and accumulate {accumulate}; both are 1 at the least"
             )
+        if not hasattr(parallel, "__len__"):
+            raise InputError(f"the parallel loader, a {type(parallel).__name__}, has no length; give it __len__")
         self.auxiliary_steps, self.accumulate = auxiliary_steps, accumulate
         self._parallel, self._auxiliary = _Passes("parallel", parallel), _Passes("auxiliary", auxiliary)
-        self._steps = len(parallel) // accumulate  # type: ignore[arg-type]  # iterables with a length have no type
-        if self._steps < 1:
-            raise InputError(f"the parallel loader has fewer than the {accumulate} batches of one step")
+        len(self)
 
     def __len__(self) -> int:
         """Batches of an epoch."""
-        return self._steps * (1 + self.auxiliary_steps) * self.accumulate
+        return self._steps() * (1 + self.auxiliary_steps) * self.accumulate
 
     def __iter__(self) -> Iterator[Any]:
         """The batches of an epoch."""
-        for _ in range(self._steps):
+        for _ in range(self._steps()):
             for loader, steps in ((self._parallel, 1), (self._auxiliary, self.auxiliary_steps)):
                 for _ in range(steps * self.accumulate):
                     yield next(loader)
+
+    def _steps(self) -> int:
+        """Meta steps of an epoch, known for good once the processes have met."""
+        loader: Any = self._parallel.shared()
+        steps = len(loader) // self.accumulate
+        if steps < 1:
+            raise InputError(f"the parallel loader has fewer than the {self.accumulate} batches of one step")
+        return steps
 
 
 class _Passes(Iterator[Any]):
@@ -61,10 +76,43 @@ class _Passes(Iterator[Any]):
     def __next__(self) -> Any:
         for batch in self.batches:
             return batch
-        sampler = getattr(self.loader, "sampler", None)
+        loader = self.shared()
+        sampler = getattr(loader, "sampler", None)
         if sampler is not None and hasattr(sampler, "set_epoch"):
             sampler.set_epoch(self.count)  # as Lightning does for a loader of its own
-        self.batches, self.count = iter(self.loader), self.count + 1
+        self.batches, self.count = iter(loader), self.count + 1
         for batch in self.batches:
             return batch
         raise InputError(f"the {self.name} loader gives no batch; are its data there?")
+
+    def shared(self) -> Iterable[Any]:
+        """The loader, of whose samples each of several processes has its share."""
+        world = distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+        if world > 1 and isinstance(self.loader, DataLoader) and not _is_shared(self.loader):
+            self.loader = self._share(self.loader, world)
+        return self.loader
+
+    def _share(self, loader: DataLoader[Any], world: int) -> DataLoader[Any]:
+        sampler, data = loader.sampler, loader.dataset
+        known = type(loader) is DataLoader and loader.batch_size is not None
+        known = known and type(sampler) in (RandomSampler, SequentialSampler)
+        if not known or getattr(sampler, "replacement", False) or len(sampler) != len(loader.dataset):  # type: ignore[arg-type]  # has a length
+            raise InputError(
+                f"{world} processes would all read the same batches of the {self.name} loader; give it a "
+                "DistributedSampler, in train_dataloader of the module"
+            )
+        options = {name: getattr(loader, name) for name in inspect.signature(DataLoader).parameters if name not in _NEW}
+        share: DistributedSampler[Any] = DistributedSampler(
+            data, world, distributed.get_rank(), shuffle=isinstance(sampler, RandomSampler),
+            seed=int(os.environ.get("PL_GLOBAL_SEED", 0)),  # that of seed_everything, as Lightning's own
+        )  # fmt: skip
+        return DataLoader(sampler=share, **options)
+
+
+_NEW = ("shuffle", "sampler", "batch_sampler")
+
+
+def _is_shared(loader: DataLoader[Any]) -> bool:
+    """Whether something in a loader knows of several processes; an iterable data set has to."""
+    parts = (loader.sampler, loader.batch_sampler, getattr(loader.batch_sampler, "sampler", None))
+    return isinstance(loader.dataset, IterableDataset) or any(hasattr(part, "num_replicas") for part in parts)

@@ -140,9 +140,11 @@ class MultiTaskModule(BaseModule):
         Args:
             task: The task.
             predictions: Its predictions, in its units.
-            batch: The batch with its target.
+            batch: The batch with its target, if it has any label of the task.
         """
-        error, valid = self.objectives[task.name].errors(predictions, batch[task.target])
+        held = task.target in batch  # if not, then on another process
+        target = batch[task.target] if held else blank_like(task, predictions)
+        error, valid = self.objectives[task.name].errors(predictions, target)
         total, count = losses.total_and_count(error, valid)
         if self.trainer_world_size > 1:
             count = cast(Tensor, self.all_gather(count.detach())).sum() / self.trainer_world_size
@@ -189,11 +191,8 @@ class MultiTaskModule(BaseModule):
         """Losses and predictions of the tasks that have labels here; the other heads do not run."""
         names = self.labelled(batch)
         predictions = self(batch, names)
-        lacking = {self.tasks[name].target: blank_like(self.tasks[name], predictions[name]) for name in names
-                   if self.tasks[name].target not in batch}  # fmt: skip
-        batch = {**batch, **lacking}  # labelled on another process only
         if not self._checked.issuperset(names):
-            self._check(predictions, batch)
+            self._check({name: predictions[name] for name in names if self.tasks[name].target in batch}, batch)
         return {name: self.task_loss(self.tasks[name], predictions[name], batch) for name in names}, predictions
 
     def _check(self, predictions: dict[str, Tensor], batch: Batch) -> None:

@@ -72,6 +72,8 @@ class MetaOptions:
         primary_at: Whether the network's own primary gradient is taken at Θ⁺ (Eq. 2) or at Θ.
         combine: Whether projected gradients of several auxiliary tasks are summed (Eq. 6) or averaged (section 4.4).
         loss_scale: Factor on every loss against underflow in fp16; taken out of every result.
+        inspect: With ``auto``: one more pass, which finds an operation whose forward mode is silently wrong even where
+            its share is too small for the consistency check; for the first step of many.
 
     Raises:
         InputError: Unknown ``method``, ``primary_at`` or ``combine``.
@@ -83,6 +85,7 @@ class MetaOptions:
     primary_at: Literal["virtual", "current"] = "virtual"
     combine: Literal["sum", "mean"] = "sum"
     loss_scale: float = 1.0
+    inspect: bool = False
 
     def __post_init__(self) -> None:
         """Refuses words that mean nothing."""
@@ -342,7 +345,7 @@ class MetaStep:
     ) -> tuple[Product, Gradients]:
         """∂L_P/∂φ along the primary gradient v: -α·J·v contracted with φ."""
         known = dict(zip(self._parameters, _values(direction, list(self._parameters.values())), strict=True))
-        taken = product(self.backbone, self._recorded, known, reverse, self.options.method)
+        taken = product(self.backbone, self._recorded, known, reverse, self.options.method, self.options.inspect)
         learned = [p for chosen in self.projections.values() for projection in chosen for p in projection.parameters()]
         learned = [p for p in learned if p.requires_grad]
         outputs = [entry for recorded in self._recorded for entry in recorded.projected]

@@ -229,7 +229,8 @@ class _Project(torch.autograd.Function):
 
 
 def _product(matrix: Tensor, columns: Tensor) -> Tensor:
-    """(O, C) times (B, C, L) to (B, O, L), in the memory layout of the columns and without copying them."""
+    """(O, C) times (B, C, L) to (B, O, L), in the columns' dtype and memory layout and without copying them."""
+    matrix = matrix.to(columns.dtype)
     if columns.stride(1) == 1:  # channels last: pixels are rows
         return (columns.mT @ matrix.mT).mT
     return torch.bmm(matrix.expand(columns.shape[0], *matrix.shape), columns)

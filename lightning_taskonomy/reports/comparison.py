@@ -10,13 +10,16 @@ from statistics import fmean, stdev
 
 from lightning_taskonomy.errors import InputError
 
-__all__ = ["Comparison", "Measured", "Run", "Wins", "read_comparison"]
+__all__ = ["COLUMNS", "SELECTION", "Comparison", "Measured", "Run", "Wins", "read_comparison"]
 
 SUBJECT, FLOOR, CEILING = "tmt", "primary_only", "oracle"
-_COLUMNS = (
+COLUMNS = (
     "study", "at", "network", "primary", "auxiliary", "method", "settings", "seed", "metric", "higher_is_better",
-    "test",
+    "validation", "test", "seconds",
 )  # fmt: skip
+"""Of ``results.csv``: a row per tested run; ``study`` is ``main``, or ``rank``, ``split`` or ``amount`` at a value."""
+SELECTION = ("network", "primary", "auxiliary", "method", "settings", "validation", "chosen")
+"""Of ``selection.csv``: a row per candidate."""
 
 
 @dataclass(frozen=True)
@@ -212,8 +215,8 @@ def read_comparison(folder: Path) -> Comparison:
     Raises:
         InputError: A file or a column is missing, or a cell is no number.
     """
-    rows = _rows(folder / "results.csv", _COLUMNS)
-    chosen = _rows(folder / "selection.csv", ("network", "primary", "auxiliary", "method"))
+    rows = _rows(folder / "results.csv", COLUMNS)
+    chosen = _rows(folder / "selection.csv", SELECTION)
     try:
         runs = tuple(
             Run(

@@ -53,7 +53,7 @@ figcaption{margin-top:.5rem}
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
 caption{text-align:left;caption-side:bottom;padding-top:.4rem}
 th,td{padding:.28rem .8rem .28rem 0;text-align:left;border-bottom:1px solid var(--line);vertical-align:top}
-th{font-weight:600;color:var(--soft);white-space:nowrap}.number{text-align:right}
+th{font-weight:600;color:var(--soft)}.number{text-align:right}
 tbody tr:hover{background:color-mix(in srgb,var(--mark) 8%,transparent)}
 details{margin:.6rem 0;border:1px solid var(--line);border-radius:6px;padding:.45rem .9rem;background:var(--card)}
 details figure{border:0;padding:.4rem 0}

@@ -19,8 +19,9 @@ _NAMES = {
 }  # fmt: skip
 _UNITS = {"miou": (100.0, "mIoU %"), "mean_angle": (1.0, "mean angle °"), "mae": (100.0, "10² × absolute error")}
 """How the paper prints a metric: factor and name."""
-_WIDE = 4
-"""At most so many cases stand side by side, as in Tables 2 and 3; more stand below each other, as in Table 1."""
+_CASES, _METHODS = 4, 8
+"""Up to so many cases stand side by side, as in Tables 2 and 3. More stand below each other, as in Table 1, unless
+there are more methods than the paper's: then a table has the cases of one network side by side."""
 _STUDIES = {
     "rank": ("Rank of the projection", "rank r", "Figure 3"),
     "split": ("Where the network splits", "split at block", "Figure 5"),
@@ -58,7 +59,7 @@ def write_meta_transfer_report(folder: Path) -> Path:
     note += "± half of the 95 % t interval over seeds." if seeds > 1 else "One seed: no interval is known."
     for name, cases in (("one_auxiliary", single), ("several_auxiliaries", several)):
         if cases:
-            (_below if len(cases) > _WIDE else _beside)(page, name, found, cases, note)
+            _results(page, name, found, cases, note)
     _reductions(page, found)
     for study in _STUDIES:
         _study(page, found, study)
@@ -85,14 +86,19 @@ def _answer(found: Comparison, seeds: int) -> list[str]:
     ]
     if wins.clear is None:
         lines.append("With one seed no interval is known: a difference may be chance.")
-    else:
+    elif wins.best:
         lines.append(
             f"In {wins.clear} of these {wins.best} its lead over the next is beyond the spread of {seeds} seeds."
         )
+    missing = sum(found.cell(*case, method) is None for case in found.cases for method in found.methods)
+    if missing:
+        lines.append(f"{missing} of {len(found.cases) * len(found.methods)} cells have no finished run: not compared.")
     lines += _beaten(wins)
     gains = [value for cell in found.cells if cell.method == found.subject for value in cell.reductions]
     if gains:
-        lines.append(f"It removes {percent(sum(gains) / len(gains))} of the error of Primary Only on average.")
+        gain = sum(gains) / len(gains)
+        does, to = ("removes", "of") if gain >= 0 else ("adds", "to")
+        lines.append(f"On average it {does} {percent(abs(gain))} {to} the error of Primary Only.")
     return lines
 
 
@@ -125,23 +131,37 @@ def _unit(metric: str, higher: bool) -> tuple[float, str]:
 
 
 def _value(cell: Measured, mark: int | None = None) -> str:
-    """Mean, half of the interval, and a mark for the two best."""
+    """Mean, a mark for the two best, and half of the interval; a narrow cell breaks before the latter only."""
     factor = _unit(cell.runs[0].metric, True)[0]
-    text = f"{factor * cell.mean:.2f}"
-    if cell.spread is not None:
-        text += f" ± {factor * cell.spread:.2f}"
-    return text + {1: " ▲", 2: " △"}.get(mark or 0, "")
+    text = f"{factor * cell.mean:.2f}" + {1: "▲", 2: "△"}.get(mark or 0, "")
+    return text if cell.spread is None else f"{text} ±{factor * cell.spread:.2f}"
 
 
 def _shown(found: Comparison, place: Place, method: str) -> str:
     cell = found.cell(*place, method)
-    return "–" if cell is None else _value(cell, found.rank(*place, method))
+    if cell is None:
+        return "–"
+    count, all_seeds = len(cell.runs), len({run.seed for run in found.runs})
+    return _value(cell, found.rank(*place, method)) + (f" ({count} of {all_seeds} seeds)" if count < all_seeds else "")
 
 
 def _measure(found: Comparison, place: Place) -> str:
     """The metric of a case."""
     run = next((run for run in found.runs if (run.network, run.primary) == place[:2]), None)
     return "" if run is None else _unit(run.metric, run.higher)[1]
+
+
+def _results(page: Page, name: str, found: Comparison, cases: Sequence[Place], note: str) -> None:
+    """The table, or the tables, of some cases."""
+    if len(cases) <= _CASES:
+        _beside(page, name, found, cases, note)
+    elif len(found.methods) <= _METHODS:
+        _below(page, name, found, cases, note)
+    else:
+        networks = list(dict.fromkeys(network for network, _, _ in cases))
+        for number, network in enumerate(networks, 1):
+            own = [place for place in cases if place[0] == network]
+            _beside(page, name if len(networks) == 1 else f"{name}_{number}", found, own, note)
 
 
 def _below(page: Page, name: str, found: Comparison, cases: Sequence[Place], note: str) -> None:
@@ -221,7 +241,7 @@ def _study(page: Page, found: Comparison, study: str) -> None:
     if not measured:
         return
     page.section(title)
-    panels: dict[str, dict[str, list[tuple[float, list[float]]]]] = {}
+    panels: dict[tuple[str, str], dict[str, list[tuple[float, list[float]]]]] = {}
     rows: list[list[Cell]] = []
     for place, methods in measured.items():
         label = f"{readable(place[1])} ← {_tasks(place[2])}"
@@ -231,17 +251,17 @@ def _study(page: Page, found: Comparison, study: str) -> None:
                      for at, c in points]  # fmt: skip
             if study == "rank":
                 values = [(at, [100 * value for value in cell.reductions]) for at, cell in points]
-                panels.setdefault("", {})[label] = values
+                panels.setdefault(("", "error of Primary Only removed, %"), {})[label] = values
             else:
                 values = [(at, [factor * run.value for run in cell.runs]) for at, cell in points]
-                panels.setdefault(f"{label}\n{unit}", {})[_name(method)] = values
-    what = "error of Primary Only removed, %" if study == "rank" else ""
+                panels.setdefault((label, unit), {})[_name(method)] = values
     network = next(iter(measured))[0]
     page.figure(
-        figures.variation_panels(panels, axis, what, bars=study == "split"),
+        figures.variation_panels(panels, axis, bars=study == "split", shares=study == "amount"),
         study,
         alt=f"{title}: the numbers are in the table below",
-        caption=f"As {figure} of the paper, on {network}. Settings are those chosen in the main study.",
+        caption=f"As {figure} of the paper, on {network}, with the settings chosen in the main study. A mark or bar is "
+        "the mean over seeds, a line spans them.",
     )
     with page.details("The numbers"):
         page.table(f"{study}s", ["case", "method", axis, "mean", "half interval"], rows)

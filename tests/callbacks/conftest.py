@@ -1,6 +1,11 @@
 """A user's multi-headed module for the callbacks that act on the bifurcation, and a trainer that does nothing else."""
 
+import os
+import subprocess
+import sys
+import time
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -67,6 +72,45 @@ def run(module, callbacks, batches, ckpt_path=None, **options):
         warnings.filterwarnings("ignore", "Trying to infer the `batch_size`|You defined a `validation_step` but")
         trainer.fit(module, loader, ckpt_path=ckpt_path)
     return trainer
+
+
+JOIN = """
+import sys
+import torch
+
+torch.set_num_threads(1)
+folder, rank = sys.argv[1], int(sys.argv[2])
+sys.path.insert(0, folder)
+torch.distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
+"""
+
+
+def in_two_processes(folder, script, seconds=240):
+    """Runs a script that knows ``folder`` and ``rank`` and has joined a gloo group; leaves no process behind."""
+    (folder / "two.py").write_text(JOIN + script)
+    shared = {"PYTHONPATH": str(Path(__file__).parents[2]), "CUDA_VISIBLE_DEVICES": "", "NODE_RANK": "0",
+              "WORLD_SIZE": "2"}  # fmt: skip
+    processes, deadline = [], time.monotonic() + seconds
+    try:
+        for rank in range(2):
+            with (folder / f"told{rank}.txt").open("w") as told:
+                processes.append(subprocess.Popen(
+                    [sys.executable, str(folder / "two.py"), str(folder), str(rank)], cwd=folder,
+                    env={**os.environ, **shared, "LOCAL_RANK": str(rank)}, stdout=told, stderr=told,
+                ))  # fmt: skip
+        while None in (codes := [process.poll() for process in processes]) and not any(codes):
+            assert time.monotonic() < deadline, "hangs"
+            time.sleep(0.1)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    assert codes == [0, 0], "".join((folder / f"told{rank}.txt").read_text()[-3000:] for rank in range(2))
+
+
+@pytest.fixture
+def two_processes(tmp_path):
+    return lambda script: in_two_processes(tmp_path, script)
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,12 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.plugins import MixedPrecision
 from torch import nn
 from torch.func import functional_call
+from torch.nn import functional
+from torchmetrics import MeanAbsoluteError, MeanMetric, MeanSquaredError, MetricCollection
 
 from lightning_taskonomy.callbacks import ResumeCheckpoint, TaskMetaTransfer
+from lightning_taskonomy.callbacks.bifurcation import Bifurcation
+from lightning_taskonomy.callbacks.meta_transfer.outer import OuterStep
 from lightning_taskonomy.models.backbones import TimmBackbone
 from lightning_taskonomy.modules import MultiTaskModule
 from lightning_taskonomy.tasks import Task, TaskKind
@@ -134,6 +138,19 @@ def test_accumulated_micro_batches_are_one_batch(two_headed, batches_of, fit, pa
         torch.testing.assert_close(found, 2 / parts * expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:`training_step` returned `None`:UserWarning")
+def test_a_micro_batch_without_a_loss_counts_as_none(two_headed, batches_of, fit):
+    """Though it is the last one; Lightning's divisor stays."""
+    modules, records = [two_headed(norm=False) for _ in range(2)], [Recorder() for _ in range(2)]
+    plain = modules[1].training_step
+    modules[1].training_step = lambda batch, batch_idx: None if batch_idx else plain(batch, batch_idx)
+    fit(modules[0], [callback(optimizer=records[0], inner_lr=ALPHA / 2)], batches_of("m"))
+    fit(modules[1], [callback(optimizer=records[1])], batches_of("mm"), accumulate_grad_batches=2)
+    close(modules[1].seen[0], {name: value / 2 for name, value in modules[0].seen[0].items()})
+    for found, expected in zip(records[1].gradients[0], records[0].gradients[0], strict=True):
+        torch.testing.assert_close(found, expected / 2)
+
+
 def test_bf16_within_its_rounding(two_headed, batches_of, fit):
     seen = {}
     for precision in ("32-true", "bf16-mixed"):
@@ -147,18 +164,22 @@ def test_bf16_within_its_rounding(two_headed, batches_of, fit):
         assert torch.cosine_similarity(ours.flatten(), exact.flatten(), dim=0) > 0.98
 
 
-def scaled(two_headed, batches_of, fit, scale):
+def scaled(two_headed, batches_of, fit, scale, pattern="ma", **options):
     module, record = two_headed(norm=False), Recorder(0.1)
     scaler = torch.amp.GradScaler("cpu", init_scale=scale)
     own = callback(optimizer=record)
-    fit(module, [own], batches_of("ma"), plugins=[MixedPrecision("16-mixed", "cpu", scaler)])
+    fit(module, [own], batches_of(pattern), plugins=[MixedPrecision("16-mixed", "cpu", scaler)], **options)
     return module, record, scaler
 
 
-def test_fp16_takes_its_loss_scale_out_again(two_headed, batches_of, fit):
-    module, record, _ = scaled(two_headed, batches_of, fit, 256.0)
+@pytest.mark.parametrize(
+    ("pattern", "options"), [("ma", {}), ("mm", {"accumulate_grad_batches": 2}), ("mm", {"accumulate_grad_batches": 3})]
+)
+def test_fp16_takes_its_loss_scale_out_again(pattern, options, two_headed, batches_of, fit):
+    """Even where an epoch ends before as many batches as are accumulated."""
+    module, record, _ = scaled(two_headed, batches_of, fit, 256.0, pattern, **options)
     plain, exact = two_headed(norm=False), Recorder(0.1)
-    fit(plain, [callback(optimizer=exact)], batches_of("ma"))
+    fit(plain, [callback(optimizer=exact)], batches_of(pattern), **options)
     for ours, value in zip(module.seen, plain.seen, strict=True):
         close(ours, value, rtol=0.02, atol=2e-3)
     for ours, value in zip(record.gradients[0], exact.gradients[0], strict=True):
@@ -170,6 +191,32 @@ def test_an_overflow_in_fp16_skips_both_optimizers(two_headed, batches_of, fit):
     module, record, scaler = scaled(two_headed, batches_of, fit, 2.0**40)
     assert record.gradients == [] and scaler.get_scale() < 2.0**40
     close(dict(module.named_parameters()), before)
+
+
+class Overflowing(nn.Module):
+    """A scalar whose gradient is no number."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+        self.weight.register_hook(lambda gradient: gradient / 0)
+
+    def forward(self, gradient):
+        return self.weight * gradient
+
+
+def test_an_overflow_of_the_projections_alone_skips_their_step_alone(two_headed, batches_of, fit, caplog):
+    seen = []
+    for projection in (Overflowing, "scalar"):
+        module, record = two_headed(norm=False), Recorder(0.1 if projection is Overflowing else 0.0)
+        own, scaler = callback(projection=projection, optimizer=record), torch.amp.GradScaler("cpu", init_scale=256.0)
+        with caplog.at_level(logging.WARNING):
+            fit(module, [own], batches_of("mam"), plugins=[MixedPrecision("16-mixed", "cpu", scaler)])
+        seen.append((module.state_dict(), own.projections["many"][0].weight.detach(), scaler.get_scale()))
+        assert len(record.gradients) == (0 if projection is Overflowing else 2)
+    assert caplog.text.count("overflowed in fp16") == 1
+    torch.testing.assert_close(*seen, rtol=0, atol=0)
+    assert seen[0][1:] == (1.0, 256.0)
 
 
 def test_clipping_bounds_the_networks_step(two_headed, batches_of, fit):
@@ -224,6 +271,22 @@ def test_the_trainers_own_ways_stay(two_headed, batches_of, fit, tmp_path):
     assert not module.backbone._forward_hooks and not module.heads["few"]._forward_hooks
 
 
+def test_the_runs_seed_decides_how_projections_start(two_headed, batches_of, fit):
+    drawn = []
+    for seed in (1, 1, 2):
+        module, own = two_headed(), callback(optimizer=Recorder())
+        torch.manual_seed(seed)
+        fit(module, [own], batches_of("m"))
+        drawn.append(own.projections["many"][0].factor)
+    assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
+
+
+def test_an_epoch_may_end_within_a_cycle(two_headed, batches_of, fit):
+    own = callback(auxiliary_steps=2)
+    fit(two_headed(), [own], batches_of("maama"), max_epochs=2)
+    assert own.taken == {"meta": 4, "auxiliary": 6}
+
+
 def test_what_it_logs(two_headed, batches_of, fit):
     metrics = fit(two_headed(), [callback(approximate=True)], batches_of("maa")).callback_metrics
     assert {"meta/primary_loss", "meta/auxiliary_loss", "meta/alignment", "meta/consistency", "meta/exactness",
@@ -265,17 +328,81 @@ def test_weights_that_a_meta_step_would_miss_are_said_once(options, weight, told
     module.training_step = lambda batch, batch_idx: weight * plain(batch, batch_idx)
     with caplog.at_level(logging.WARNING):
         fit(module, [TaskMetaTransfer("few", ["many"], rank=2)], batches_of("mmaamm"), **options)
-    assert caplog.text.count("weight it in task_loss") == told
+    assert caplog.text.count("put it into task_loss") == told
+
+
+def test_heads_with_dropout_cannot_be_compared_and_are_not_warned_of(two_headed, batches_of, fit, caplog):
+    module = two_headed()
+    for head in module.heads.values():
+        head.insert(1, nn.Dropout(0.5))
+    with caplog.at_level(logging.WARNING):
+        fit(module, [callback()], batches_of("mam"))
+    assert "training_step's loss" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("pattern", "told"),
+    [("aaa", "no batch had labels of 'few'"), ("mmm", "every batch had parallel labels"), ("mam", None)],
+)
+def test_an_epoch_of_one_kind_of_batches_is_said_once(pattern, told, two_headed, batches_of, fit, caplog):
+    with caplog.at_level(logging.WARNING):
+        fit(two_headed(), [TaskMetaTransfer("few", ["many"], rank=2)], batches_of(pattern), max_epochs=2)
+    assert caplog.text.count("batch had") == (told is not None) == caplog.text.count(told or "batch had")
+
+
+def test_labels_of_negative_classes_are_none(two_headed):
+    split = Bifurcation.of(two_headed())
+    found = [split.has_label("few", {"few": torch.tensor(label)}) for label in ([-100, -1], [255, -1], [0, -1])]
+    assert found == [False, False, True]
 
 
 def test_the_comparison_of_losses_leaves_no_trace(two_headed, batches_of, fit):
     ends = []
     for compared in (False, True):
-        module, own = two_headed(dropout=0.5), TaskMetaTransfer("few", ["many"], rank=2)
-        own._compared = not compared
+        module, own = two_headed(dropout=0.5), callback()
+        module.heads["few"].insert(1, nn.Dropout(0.5))
+        if not compared:
+            own._compare = lambda *ignored: None
         fit(module, [own], batches_of("mama"))
         ends.append(module.state_dict())
     torch.testing.assert_close(*ends, rtol=0, atol=0)
+
+
+class Talkative(nn.Module):
+    """Moves a buffer of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("moved", torch.zeros(()))
+
+    def forward(self, predictions, target):
+        self.moved += 1
+        return functional.mse_loss(predictions, target)
+
+
+@pytest.mark.parametrize("options", [{}, {"primary_at": "current"}, {"approximate": True}])
+def test_what_a_loss_logs_counts_and_moves_it_does_once(options, two_headed, batches_of, fit):
+    ends = []
+    for own in ([callback(**options)], []):
+        module = two_headed(norm=False, lr=0.0)
+        module.criterion, module.mean, module.calls, module.lines = Talkative(), MeanMetric(), 0, []
+        module.both = MetricCollection([MeanSquaredError(), MeanAbsoluteError()])
+
+        def task_loss(name, predictions, batch, module=module):
+            loss = module.criterion(predictions, batch[name])
+            module.calls += 1
+            module.mean.update(loss.detach())
+            module.both.update(predictions.detach(), batch[name])
+            module.log(f"{name}/loss", loss.detach(), on_step=False, on_epoch=True)
+            module.log_dict({"mean": module.mean}, on_step=False, on_epoch=True)
+            return loss
+
+        module.task_loss = task_loss
+        metrics = fit(module, own, batches_of("mam")).callback_metrics
+        counts = [module.calls, module.mean.update_count, float(module.criterion.moved)]
+        ends.append(({key: value for key, value in metrics.items() if not key.startswith("meta/")}, counts,
+                     module.both.compute()))  # fmt: skip
+    assert ends[0] == ends[1] and ends[0][0].keys() == {"few/loss", "many/loss", "mean"}
 
 
 def test_a_backbone_without_forward_mode_falls_back_and_says_so_once(two_headed, batches_of, fit, caplog):
@@ -286,11 +413,48 @@ def test_a_backbone_without_forward_mode_falls_back_and_says_so_once(two_headed,
         fit(module, [own], batches_of("mam"))
     fit(plain, [callback()], batches_of("mam"))
     assert own.method == "double_vjp" and caplog.text.count("meta-gradient by double_vjp") == 1
+    resumed = callback()
+    resumed.load_state_dict(own.state_dict())
+    assert resumed.method == "double_vjp"  # what failed is not tried again
     close(dict(module.named_parameters()), dict(plain.named_parameters()), rtol=1e-4, atol=1e-6)
 
 
+def test_the_first_meta_step_of_a_fit_inspects_the_backbone(two_headed, batches_of, fit, monkeypatch):
+    asked, plain = [], OuterStep.__init__
+    monkeypatch.setattr(OuterStep, "__init__", lambda *args: asked.append(args[-1].inspect) or plain(*args))
+    own = callback()
+    fit(two_headed(), [own], batches_of("mamm"))
+    fit(two_headed(), [own], batches_of("amm"))
+    assert asked == [True, False, False, True, False]
+
+
+def test_a_method_that_was_asked_for_is_not_chosen_again(two_headed, batches_of, fit, caplog):
+    module = two_headed()
+    module.backbone.append(Wrapped())
+    with caplog.at_level(logging.WARNING):
+        fit(module, [callback(method="double_vjp")], batches_of("mam"))
+    assert "meta-gradient by" not in caplog.text
+
+
+def test_the_mean_of_two_tasks_is_half_their_sum(two_headed, batches_of, fit):
+    """So a meta step is one at half of α, and an auxiliary step gives the backbone half the gradient."""
+    seen = []
+    for combine, alpha in (("mean", ALPHA), ("sum", ALPHA / 2)):
+        module, record = two_headed(lr=0.0), Recorder()
+        torch.manual_seed(2)
+        module.heads["more"] = module.head(True)
+        batches = [{**batch, "more": batch["many"].cos()} for batch in batches_of("ma")]
+        own = TaskMetaTransfer("few", ["many", "more"], rank=2, combine=combine, inner_lr=alpha, optimizer=record)
+        fit(module, [own], batches)
+        seen.append([module.seen[0], dict(enumerate(record.gradients[0])), module.seen[1]])
+    (meta, projections, auxiliary), expected = seen
+    close(meta, expected[0])
+    close(projections, expected[1])
+    close(auxiliary, {n: g / 2 if n.startswith("backbone") else g for n, g in expected[2].items()})
+
+
 @pytest.mark.parametrize("combine", ["sum", "mean"])
-def test_a_module_of_the_library_with_two_auxiliary_tasks_and_several_maps(fit, combine):
+def test_a_module_of_the_library_with_two_auxiliary_tasks_and_several_maps(fit, combine, caplog):
     torch.manual_seed(0)
     tasks = [Task("few", TaskKind.SEGMENTATION, "few", 4), Task("one", TaskKind.DENSE, "one", weight=0.5),
              Task("two", TaskKind.DENSE, "two")]  # fmt: skip
@@ -308,3 +472,4 @@ def test_a_module_of_the_library_with_two_auxiliary_tasks_and_several_maps(fit, 
     assert {name: len(made) for name, made in own.projections.items()} == {"one": 5, "two": 5}
     assert trainer.callback_metrics["meta/consistency"] < 1e-4
     assert all(not p.data.isnan().any() for p in module.parameters())
+    assert "training_step's loss" not in caplog.text  # head_loss has the tasks' weights too

@@ -103,6 +103,7 @@ CASES = [
     (something_between, {}, "does not read the backbone's features"),
     (None, {"primary": "fwe"}, "did you mean 'few'"),
     (None, {"backbone": "encoder"}, "no backbone 'encoder'; allowed: backbone, heads"),
+    (None, {"heads": "head"}, "no heads 'head'; did you mean 'heads'"),
     (None, {"rank": 5}, "rank 5 for 4 channels"),
     (None, {"is_meta": lambda batch: True, "primary": "few"}, "does the batch have a valid primary label"),
     (None, {"auxiliary_steps": 3}, "gives 1 auxiliary steps after a meta step"),
@@ -133,6 +134,18 @@ def test_a_term_on_the_features_is_refused(two_headed, batches_of, fit):
     module.heads["few"].register_forward_pre_hook(lambda inner, args: kept.append(args[0]))
     with pytest.raises(InputError, match="past the heads"):
         fit(module, [own], batches_of("m"))
+
+
+def test_a_batch_that_is_no_dictionary_asks_for_the_users_word(two_headed, batches_of, fit):
+    with pytest.raises(InputError, match=r"a batch is a list, .* say by is_meta"):
+        fit(two_headed(), [TaskMetaTransfer("few", ["many"], rank=2)], [list(b.values()) for b in batches_of("m")])
+
+
+def test_a_wrapped_backbone_is_to_be_compiled_in_place(two_headed, batches_of, fit):
+    module = two_headed()
+    module.backbone = torch.compile(module.backbone, backend="eager")
+    with pytest.raises(InputError, match=r"self\.backbone\.compile\(\)"):
+        fit(module, [TaskMetaTransfer("few", ["many"], rank=2)], batches_of("m"))
 
 
 def test_two_of_them_are_refused(two_headed, batches_of, fit):

@@ -182,7 +182,44 @@ def test_aggregations_of_two_tasks_have_closed_forms(two_headed, batches_of, fit
     assert {"weighting/few/cosine", "weighting/many/cosine"} <= both.keys()
 
 
+def test_the_order_in_which_pcgrad_projects_depends_on_seed_and_step_alone(two_headed, batches_of, fit):
+    pytest.importorskip("torchjd")
+    seen = []
+    for seed, drawn in ((0, 0), (0, 1), (1, 0)):
+        module = two_headed(norm=False, lr=0.0)
+        torch.manual_seed(3)
+        module.heads["more"] = module.head(False)
+        step = module.training_step
+        module.training_step = lambda batch, batch_idx, step=step, drawn=drawn: (
+            torch.rand(drawn), step(batch, batch_idx),
+        )[1]  # fmt: skip
+        torch.manual_seed(seed)
+        batches = [{**batch, "more": -batch["many"] - batch["few"]} for batch in batches_of("mmmmmm")]
+        fit(module, [GradientAggregation("pcgrad")], batches)
+        seen.append(torch.stack([shared(step, module) for step in module.seen]))
+    assert torch.equal(seen[0], seen[1]) and not torch.equal(seen[0], seen[2])
+
+
 @pytest.mark.filterwarnings("ignore:.*not DPP:UserWarning")  # cvxpy's, about how Nash-MTL states its problem
+@pytest.mark.parametrize("make", [lambda: CosineWeighting("few", ["many"]), lambda: GradientAggregation("mgda")])
+def test_heads_may_run_in_any_order(make, two_headed, batches_of, fit):
+    ends = []
+    for names in (["few", "many"], ["many", "few"]):
+        module = two_headed()
+
+        def step(batch, batch_idx, module=module, names=names):
+            features = module.backbone(batch["image"])
+            losses = [module.task_loss(name, module.heads[name](features), batch) for name in names]
+            return torch.stack(losses).sum()
+
+        module.training_step = step
+        fit(module, [make()], batches_of("mm"))
+        ends.append(module.state_dict())
+    for one, other in zip(*map(dict.values, ends), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.filterwarnings("ignore:You are solving a parameterized problem that is not DPP:UserWarning")  # cvxpy's
 @pytest.mark.parametrize("name", ["cagrad", "nash_mtl", "aligned_mtl"])
 def test_other_aggregations_train(two_headed, batches_of, fit, name):
     pytest.importorskip("torchjd")

@@ -44,3 +44,67 @@ def test_a_sampler_shuffles_anew_with_every_pass():
 def test_what_gives_no_cycle_is_refused(parallel, auxiliary, options, told):
     with pytest.raises(InputError, match=told):
         list(InTurns(parallel, auxiliary, **options))
+
+
+def numbers(count, **options):
+    return DataLoader(TensorDataset(torch.arange(count)), batch_size=2, **options)
+
+
+def as_process(monkeypatch, rank, world=2):
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: world)
+    monkeypatch.setattr("torch.distributed.get_rank", lambda: rank)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_processes_share_the_samples_of_plain_loaders(shuffle, monkeypatch):
+    seen = {"parallel": [], "auxiliary": []}
+    for rank in range(2):
+        loader = InTurns(numbers(8, shuffle=shuffle), numbers(16, shuffle=shuffle), auxiliary_steps=2)
+        assert len(loader) == 12  # the trainer has no processes yet
+        with monkeypatch.context() as patch:
+            as_process(patch, rank)
+            assert len(loader) == 6
+            for turn, (batch,) in enumerate(loader):
+                seen["auxiliary" if turn % 3 else "parallel"] += batch.tolist()
+    assert sorted(seen["parallel"]) == list(range(8)) and sorted(seen["auxiliary"]) == list(range(16))
+    assert (seen["parallel"][:4] != [0, 2, 4, 6]) == shuffle
+
+
+def test_another_pass_of_a_process_is_shuffled_anew_and_by_the_seed(monkeypatch):
+    as_process(monkeypatch, 1)
+    orders = []
+    for seed in ("1", "7"):
+        monkeypatch.setenv("PL_GLOBAL_SEED", seed)
+        loader = InTurns(numbers(32, shuffle=True), numbers(2), auxiliary_steps=1)
+        orders += [[int(x) for (batch,) in list(loader)[::2] for x in batch] for _ in range(2)]
+    assert len(set(map(tuple, orders))) == 4
+
+
+def test_what_processes_share_already_is_left_alone(monkeypatch):
+    as_process(monkeypatch, 0)
+    data = TensorDataset(torch.arange(8))
+    sampler = DistributedSampler(data, num_replicas=2, rank=0, shuffle=False)
+    loader = InTurns(DataLoader(data, batch_size=2, sampler=sampler), ["A"], auxiliary_steps=1)
+    assert [batch[0].tolist() for batch in list(loader)[::2]] == [[0, 2], [4, 6]]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"batch_size": 2, "sampler": torch.utils.data.WeightedRandomSampler([1.0] * 8, 8)},
+        {"batch_size": 2, "sampler": torch.utils.data.RandomSampler(range(8), num_samples=4)},
+        {"batch_sampler": [[0, 1], [2, 3]]},
+    ],
+    ids=["weighted", "short", "batches"],
+)
+def test_a_loader_that_processes_cannot_share_is_refused(options, monkeypatch):
+    loader = InTurns(DataLoader(TensorDataset(torch.arange(8)), **options), ["A"], auxiliary_steps=1)
+    as_process(monkeypatch, 0)
+    with pytest.raises(InputError, match="2 processes would all read the same batches of the parallel loader"):
+        len(loader)
+
+
+def test_a_parallel_loader_without_a_length_is_refused():
+    with pytest.raises(InputError, match="a list_iterator, has no length"):
+        InTurns(iter([1]), [2], auxiliary_steps=1)

@@ -3,13 +3,13 @@
 import csv
 import math
 
+import numpy as np
 import pytest
 from scipy import stats
 
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.reports import figures, report
-from lightning_taskonomy.reports.comparison import read_comparison
-from lightning_taskonomy.studies.meta_transfer.evidence import COLUMNS, SELECTION
+from lightning_taskonomy.reports.comparison import COLUMNS, SELECTION, read_comparison
 
 METHODS = ("primary_only", "transfer", "mtl", "kendall", "du", "lin", "tmt", "oracle")
 TABLE_2 = {
@@ -21,20 +21,22 @@ TABLE_2 = {
 """The paper's CityScapes; the error of inverse depth in hundredths."""
 
 
-def write(folder, table, spread=(0.0,), study="main", at=""):
+def write(folder, table, spread=(0.0,), methods=METHODS, networks=("SplitVGG-3",), varied=()):
     """A study's files from a table of means, one seed per shift from them."""
     folder.mkdir(parents=True, exist_ok=True)
     results, selection = [], {}
-    for (primary, auxiliary), values in table.items():
-        higher = int(primary.startswith("semantic"))
-        for method, value in zip(METHODS, values, strict=True):
-            shared = "" if method in ("primary_only", "oracle") else auxiliary
-            selection[primary, shared, method] = ["SplitVGG-3", primary, shared, method, "", value / 100, 1]
-            results += [
-                [study, at, "SplitVGG-3", primary, shared, method, "", seed, "miou" if higher else "mae", higher, 0.0,
-                 (value + shift) / 100, 1.0]
-                for seed, shift in enumerate(spread)
-            ]  # fmt: skip
+    for network in networks:
+        for (primary, auxiliary), values in table.items():
+            higher = int(primary.startswith("semantic"))
+            for method, value in zip(methods, values, strict=True):
+                shared = "" if method in ("primary_only", "oracle") else auxiliary
+                selection[network, primary, shared, method] = [network, primary, shared, method, "", value / 100, 1]
+                results += [
+                    [study, at, network, primary, shared, method, "", seed, "miou" if higher else "mae", higher, 0.0,
+                     (value + shift) / 100, 1.0]
+                    for study, at in (("main", ""), *(varied if method in ("mtl", "tmt") else ()))
+                    for seed, shift in enumerate(spread)
+                ]  # fmt: skip
     unique = list({tuple(row[:8]): row for row in results}.values())
     for name, header, rows in (("results", COLUMNS, unique), ("selection", SELECTION, selection.values())):
         with (folder / f"{name}.csv").open("w", newline="") as file:
@@ -99,7 +101,7 @@ def test_the_page_says_where_it_wins_and_where_not(tmp_path):
     assert [row["method"] for row in table][-2:] == ["TMT", "Oracle"]
     column = next(name for name in table[0] if name.startswith("semantic 7"))
     assert [row[column] for row in table] == [
-        "37.42", "38.00", "39.21", "39.25 △", "38.53", "39.08", "39.48 ▲", "45.90",
+        "37.42", "38.00", "39.21", "39.25△", "38.53", "39.08", "39.48▲", "45.90",
     ]  # fmt: skip
     assert (tmp_path / "report/reductions.png").stat().st_size > 10_000
 
@@ -113,12 +115,125 @@ def test_several_auxiliary_tasks_have_a_table_of_their_own(tmp_path):
     assert len(rows(tmp_path / "report/one_auxiliary.csv")[0]) == 5
 
 
+def measured_independently(folder):
+    """What the rows of ``results.csv`` say, counted without the package: t tests of SciPy on arrays over the seeds."""
+    held = [row for row in rows(folder / "results.csv") if row["study"] == "main"]
+    cases = {(row["primary"], row["auxiliary"]) for row in held if row["auxiliary"]}
+    found = {"best": 0, "second": 0, "clear": 0}
+    for primary, auxiliary in cases:
+        errors = {}
+        for method in METHODS[:-1]:
+            own = sorted(
+                (int(row["seed"]), float(row["test"]) * (-1 if row["higher_is_better"] == "1" else 1))
+                for row in held if (row["primary"], row["method"]) == (primary, method)
+                and row["auxiliary"] in ("", auxiliary)
+            )  # fmt: skip
+            errors[method] = np.array([error for _, error in own])
+        means = {method: values.mean() for method, values in errors.items() if method != "tmt"}
+        place = sum(mean < errors["tmt"].mean() for mean in means.values())
+        found["best"] += place == 0
+        found["second"] += place == 1
+        if place == 0:
+            test = stats.ttest_rel(errors[min(means, key=means.get)], errors["tmt"])
+            found["clear"] += test.confidence_interval(0.95).low > 0
+    return found
+
+
+def test_wins_are_those_of_an_independent_count(tmp_path):
+    random = np.random.default_rng(5)
+    seen = set()
+    for number in range(6):
+        table = {case: tuple(random.normal(20, 0.2, len(METHODS))) for case in TABLE_2}
+        folder = tmp_path / str(number)
+        write(folder, table, (0.0, 0.0, 0.0))
+        held = rows(folder / "results.csv")
+        for row in held:
+            row["test"] = float(row["test"]) + random.normal(0, 0.001)
+        with (folder / "results.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([list(held[0]), *(list(row.values()) for row in held)])
+        wins, expected = read_comparison(folder).wins(), measured_independently(folder)
+        assert {name: getattr(wins, name) for name in expected} == expected
+        assert wins.cases == 4 == wins.best + len(wins.beaten)
+        seen.add((wins.best, wins.second, wins.clear))
+    assert len(seen) > 2 and any(best and clear < best for best, _, clear in seen)
+
+
+def test_equals_share_the_first_place_and_no_lead_is_clear(tmp_path):
+    write(tmp_path, {("depth", "normals"): (5, 4, 3, 4, 4, 4, 3, 1)}, (-0.1, 0.0, 0.1))
+    found = read_comparison(tmp_path)
+    wins = found.wins()
+    assert (wins.best, wins.second, wins.clear) == (1, 0, 0)
+    assert [found.rank("SplitVGG-3", "depth", "normals", name) for name in METHODS[:-1]] == [7, 3, 1, 3, 3, 3, 1]
+
+
+def test_what_is_not_measured_is_said(tmp_path):
+    write(tmp_path, TABLE_2, (-0.1, 0.0, 0.1))
+    held = rows(tmp_path / "results.csv")
+    kept = [row for row in held
+            if not (row["method"] == "mtl" and row["primary"] == "semantic_7" and row["seed"] == "1")
+            and not (row["method"] == "du" and row["primary"] == "semantic_7")]  # fmt: skip
+    with (tmp_path / "results.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([list(held[0]), *(list(row.values()) for row in kept)])
+    text = report(tmp_path).read_text()
+    assert "1 of 32 cells have no finished run" in text
+    shown = {row["method"]: list(row.values())[1] for row in rows(tmp_path / "report/one_auxiliary.csv")}
+    assert shown["Du et al."] == "–" and shown["MTL"].endswith("(2 of 3 seeds)") and "seeds" not in shown["TMT"]
+
+
+def test_a_study_without_a_win_speaks_of_no_lead(tmp_path):
+    write(tmp_path, {("depth", "normals"): (5, 4, 3, 4, 4, 4, 6, 1)}, (-0.1, 0.1))
+    text = report(tmp_path).read_text()
+    assert "TMT is the best in 0 of 1 cases" in text and "its lead" not in text
+    assert "On average it adds 20 % to the error of Primary Only." in text
+
+
+def test_more_methods_than_the_papers_stand_below_each_other_a_table_per_network(tmp_path):
+    methods = (*METHODS[:-1], "mine", "yours", "oracle")
+    table = {case: (*values[:-1], 30.0, 31.0, values[-1]) for case, values in TABLE_2.items()}
+    table["semantic_7", "semantic_19"] = table["semantic_7", "inverse_depth"]
+    write(tmp_path, table, methods=methods, networks=("SplitVGG-3", "SplitRes-3"))
+    report(tmp_path)
+    for number, network in enumerate(("SplitVGG-3", "SplitRes-3"), 1):
+        held = rows(tmp_path / f"report/one_auxiliary_{number}.csv")
+        assert len(held) == len(methods) and len(held[0]) == 1 + len(table)
+        assert all(network in name for name in held[0] if name != "method")
+
+
+LONG = [f"a primary task of many letters ← auxiliary task {number} + one more" for number in range(9)]
+
+
+def drawn(figure):
+    """The boxes in pixels of what is drawn: all that is text."""
+    figure.canvas.draw()
+    renderer = figure.canvas.get_renderer()
+    parts = [axis.title if side == "center" else getattr(axis, f"_{side}_title")
+             for axis in figure.axes if axis.get_visible() for side in ("left", "center")]  # fmt: skip
+    parts += [label for axis in figure.axes if axis.get_visible() for label in (axis.xaxis.label, axis.yaxis.label)]
+    parts += [text for legend in figure.legends for text in legend.get_texts()]
+    return [part.get_window_extent(renderer) for part in parts if part.get_text()]
+
+
+@pytest.mark.parametrize("panels", [1, 2, 9])
+@pytest.mark.parametrize("bars", [False, True])
+def test_no_text_of_a_study_overlaps_or_leaves_the_figure(panels, bars):
+    curves = {name: [(5, [1.0, 2.0]), (10, [2.0])] for name in LONG}
+    few = dict.fromkeys(("Transfer Learning", "MTL", "TMT"), curves[LONG[0]])
+    held = {(title if panels > 1 else "", "10² × absolute error ↓"): curves if panels == 1 else few
+            for title in LONG[:panels]}  # fmt: skip
+    figure = figures.variation_panels(held, "images with primary labels", bars=bars)
+    boxes, page = drawn(figure), figure.bbox
+    assert all(box.x0 >= 0 and box.y0 >= 0 and box.x1 <= page.width and box.y1 <= page.height for box in boxes)
+    assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
+
+
 def test_curves_and_bars_stand_where_the_numbers_are():
-    points = [(0.1, [1.0, 3.0]), (0.5, [1.0])]
+    points = [(0.1, [1.0, 3.0]), (20, [1.0])]
     for bars in (False, True):
-        figure = figures.variation_panels({"a case": {"TMT": points, "MTL": points[:1]}}, "share", bars=bars)
+        panels = {("a case", "mIoU %"): {"TMT": points, "MTL": points[:1]}}
+        figure = figures.variation_panels(panels, "images", bars=bars, shares=True)
         (axis,) = (axis for axis in figure.axes if axis.get_visible())
-        assert [label.get_text() for label in axis.get_xticklabels()] == ["0.1", "0.5"]
+        assert [label.get_text() for label in axis.get_xticklabels()] == ["10 %", "20"]
+        assert (axis.get_xlabel(), axis.get_ylabel()) == ("images", "mIoU %")
         if bars:
             assert [bar.get_height() for bar in axis.patches] == [2.0, 1.0, 2.0]
         else:

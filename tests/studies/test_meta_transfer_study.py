@@ -6,17 +6,21 @@ import multiprocessing
 import os
 import re
 import signal
+import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+import torch
 import yaml
+from lightning.pytorch import Callback
 
 from lightning_taskonomy import training
 from lightning_taskonomy.cli import main
 from lightning_taskonomy.data import RoomsDataModule
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.files import write_json
+from lightning_taskonomy.files import write_bytes, write_json
 from lightning_taskonomy.studies import MetaTransferStudy
 from lightning_taskonomy.studies.meta_transfer.methods import METHODS
 from lightning_taskonomy.studies.meta_transfer.study import STAGES
@@ -248,8 +252,39 @@ def test_a_failure_stops_only_what_needs_it(pretended):
     assert len(rows(out / "results.csv")) == 6
 
 
-def test_a_method_of_the_users_own_is_told_by_its_callback(pretended):
-    methods = {"mine": {"callback": "my_project.Mine", "auxiliary_steps": 3, "strength": 2.0}}
+class Mine(Callback):
+    """A user's own method."""
+
+    def __init__(self, primary: str, auxiliary: list[str], strength: float = 1.0) -> None:
+        if strength < 0:
+            raise InputError(f"strength is {strength}")
+
+
+@pytest.fixture
+def mine(monkeypatch):
+    """Its dotted path."""
+    module = ModuleType("my_project")
+    module.Mine = Mine
+    monkeypatch.setitem(sys.modules, "my_project", module)
+    return "my_project.Mine"
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_data_that_cannot_be_prepared_end_the_study_before_its_first_run(pretended, monkeypatch, split):
+    def prepare(done, **given):
+        if given["split"] == split:
+            raise InputError("/nowhere has no image")
+        write_json(done, {})
+
+    monkeypatch.setattr("lightning_taskonomy.studies.jobs.prepare", prepare)
+    study, out, _, _ = pretended()
+    with pytest.raises(InputError, match="/nowhere has no image"):
+        study.run(out)
+    assert not (out / "runs").exists()
+
+
+def test_a_method_of_the_users_own_is_told_by_its_callback(pretended, mine):
+    methods = {"mine": {"callback": mine, "auxiliary_steps": 3, "strength": 2.0}}
     study, out, _, _ = pretended(methods=methods)
     fit = study._selection(out).candidates(study._selection(out).cells()[0])[0].fit
     mine, best = fit.run.config["trainer"]["callbacks"]
@@ -280,6 +315,20 @@ WRONG = {
     "none of them the primary": {"cases": [{"primary": "depth_z", "auxiliary": ["depth_z"]}]},
     "name one twice": {"seeds": [0]},
     "share of the steps": {"methods": {"transfer": {"pretrain": 1.0}}},
+    "pretrain is 'half'": {"methods": {"transfer": {"pretrain": "half"}}},
+    "method 'mtl': auxiliary_steps is 0": {"methods": {"mtl": {"auxiliary_steps": [1, 0]}}},
+    "method 'tmt':.*'rnak'.*did you mean rank": {"methods": {"tmt": {"rnak": 2}}},
+    "method 'tmt': rank 0": {"methods": {"tmt": {"rank": [2, 0]}}},
+    "method 'tmt':.*rank.*int": {"methods": {"tmt": {"rank": "two"}}},
+    "splits of network 'tiny':.*'split'": {"splits": [2]},
+    "amounts: .*1.5": {"amounts": [0.2, 1.5]},
+    "parallel=2.5": {"parallel": 2.5},
+    "network 'wide':.*'depht'": {
+        "networks": {"wide": {"backbone": {"class_path": "SplitRes", "init_args": {"depht": 3}}}}
+    },
+    "network 'none':.*SplitNet": {"networks": {"none": {"backbone": {"class_path": "SplitNet"}}}},
+    "scheduler": {"scheduler": {"class_path": "torch.optim.lr_scheduler.StepLR", "init_args": {"step": 3}}},
+    "max_epoch": {"trainer": {"max_epoch": 3}},
 }
 
 
@@ -287,6 +336,40 @@ WRONG = {
 def test_what_is_wrong_is_said_in_one_line(toy, told):
     with pytest.raises(InputError, match=told):
         MetaTransferStudy(**{**toy, **WRONG[told]})
+
+
+def test_a_callback_is_refused_before_any_run(toy, mine):
+    for settings, told in (({"callback": mine, "strength": [1.0, -1.0]}, "method 'mine': strength is -1.0"),
+                           ({"callback": mine, "strenght": 1.0}, "method 'mine':.*'strenght'.*did you mean strength"),
+                           ({"callback": "my_project.Yours"}, "method 'mine':.*Yours")):  # fmt: skip
+        with pytest.raises(InputError, match=told):
+            MetaTransferStudy(**{**toy, "methods": {"mine": settings}})
+
+
+def test_an_aggregator_that_cannot_be_is_refused_before_any_run(toy, monkeypatch):
+    methods = {"mtl": {}, "pcgrad": {"auxiliary_steps": [1, 3]}}
+    monkeypatch.setitem(sys.modules, "torchjd.aggregation", None)
+    with pytest.raises(InputError, match=r"method 'pcgrad': .*needs torchjd; run: pip install"):
+        MetaTransferStudy(**{**toy, "methods": methods})
+    monkeypatch.undo()
+    pytest.importorskip("torchjd")
+    pytest.importorskip("cvxpy")
+    with pytest.raises(InputError, match=r"method 'cagrad': .*'cc'"):
+        MetaTransferStudy(**{**toy, "methods": {"cagrad": {"options": [{"c": 0.4}, {"cc": 0.4}]}}})
+
+
+def test_a_dry_run_has_the_threads_of_a_worker(toy, tmp_path, monkeypatch):
+    seen = []
+
+    def execute(config, folder, **given):
+        seen.append(torch.get_num_threads())
+        write_bytes(Path(folder) / "weights.safetensors", b"x")
+
+    monkeypatch.setattr("lightning_taskonomy.studies.meta_transfer.estimate.execute", execute)
+    before = torch.get_num_threads()
+    text = MetaTransferStudy(**{**toy, "threads": 3}).dry_run(tmp_path)
+    assert set(seen) == {3} and torch.get_num_threads() == before
+    assert "on 1 worker," in text
 
 
 def test_a_dry_run_counts_and_keeps_nothing(toy, tmp_path, capsys):

@@ -9,7 +9,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import ParallelStrategy
 from torch.nn.parallel import DistributedDataParallel
 
-from lightning_taskonomy.callbacks.bifurcation.cuts import Kind
 from lightning_taskonomy.callbacks.bifurcation.parts import Bifurcation
 from lightning_taskonomy.data.parallel import ParallelLabels, is_parallel
 from lightning_taskonomy.errors import InputError, hint
@@ -40,8 +39,8 @@ class BifurcationCallback(Callback):
     ) -> None:
         self.tasks, self.paths, self.primary, self.is_meta = tasks, (backbone, heads), primary, is_meta
         self._found: Bifurcation | None = None
-        self._kind: Kind = "auxiliary"
         self._told: set[str] = set()
+        self._seen: set[bool] = set()  # kinds of batches in this fit
 
     @property
     def state_key(self) -> str:
@@ -63,7 +62,7 @@ class BifurcationCallback(Callback):
         split = Bifurcation.of(pl_module, *self.paths)
         self._check_tasks(split, getattr(trainer, "datamodule", None))
         self._check_trainer(trainer, pl_module)
-        self._found = split
+        self._found, self._seen = split, set()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Lets the module go."""
@@ -85,6 +84,11 @@ class BifurcationCallback(Callback):
         flag = is_parallel(batch) if isinstance(batch, Mapping) else None
         if self.is_meta is not None:
             flag = self.is_meta(batch)
+        if flag is None and not isinstance(batch, Mapping):
+            raise InputError(
+                f"a batch is a {type(batch).__name__}, where no label is found by its task's name; say by is_meta=... "
+                "which batches have parallel labels, or let the loader give dictionaries"
+            )
         if flag is None:
             both = self.split.has_label(self.primary, batch) and any(
                 self.split.has_label(name, batch) for name in self.split.heads if name != self.primary
@@ -92,27 +96,18 @@ class BifurcationCallback(Callback):
             flag = trainer.strategy.reduce_boolean_decision(both, all=False)
         if not flag and "ignored" not in self._told and self.split.has_label(self.primary, batch):
             self.tell("ignored", f"an auxiliary batch has labels of {self.primary!r}: nothing learns from them")
+        self._seen.add(flag)
         return flag
 
-    def one_kind(self, trainer: Trainer, kind: Kind, batch_idx: int) -> bool:
-        """Takes note of a batch's kind; whether an optimizer step begins with it.
-
-        Args:
-            trainer: The trainer.
-            kind: With parallel labels or without.
-            batch_idx: The batch's place in its epoch.
-
-        Raises:
-            InputError: The batches that one optimizer step accumulates are of both kinds.
-        """
-        begins = batch_idx % trainer.accumulate_grad_batches == 0
-        if not begins and kind != self._kind:
-            raise InputError(
-                f"accumulate_grad_batches={trainer.accumulate_grad_batches} puts batches with and without parallel "
-                "labels into one optimizer step; let the loader give that many of a kind in a row"
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Says once if an epoch had no batch with parallel labels."""
+        if self._seen == {False}:
+            keys = ", ".join(sorted(set(self.split.targets.values())))
+            self.tell(
+                "parallel",
+                f"no batch had labels of {self.primary!r} and of an auxiliary task, so that nothing but multi-task "
+                f"learning was done; labels are looked for by the keys {keys}: name them so, or say is_meta=...",
             )
-        self._kind = kind
-        return begins
 
     def tell(self, subject: str, message: str) -> None:
         """Warns, once per subject.

@@ -7,6 +7,7 @@ from typing import Any, Self
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
+from lightning_taskonomy.callbacks.bifurcation.unseen import unseen
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.optim.features import Features
 from lightning_taskonomy.tasks import IGNORE_INDEX
@@ -22,7 +23,8 @@ class Bifurcation:
         backbone: What all tasks share, run once per batch.
         heads: One head per task, which reads the backbone's features as they are.
         targets: Each task's key in a batch.
-        loss: A task's loss, weighted as in ``training_step``, from its name, the features and the batch.
+        loss: A task's loss, weighted as in ``training_step``, from its name, the features and the batch. It is taken
+            again, beside ``training_step``: what the module logs, counts or moves meanwhile is lost.
     """
 
     backbone: nn.Module
@@ -44,12 +46,18 @@ class Bifurcation:
         Raises:
             InputError: The module lacks one of them, or the backbone has nothing to learn.
         """
-        parts, children = dict(module.named_modules()), [name for name, _ in module.named_children()]
-        for name, role in ((backbone, "backbone"), (heads, "heads")):
+        parts = dict(module.named_modules())
+        for name, role, kind in ((backbone, "backbone", nn.Module), (heads, "heads", nn.ModuleDict)):
             if name not in parts or not name:
+                given = [child for child, found in module.named_children() if isinstance(found, kind)]
                 raise InputError(
-                    f"{type(module).__name__} has no {role} {name!r}{hint(name, children)}; name it by {role}=..."
+                    f"{type(module).__name__} has no {role} {name!r}{hint(name, given)}; name it by {role}=..."
                 )
+        if hasattr(parts[backbone], "_orig_mod"):
+            raise InputError(
+                f"the backbone {backbone!r} is wrapped by torch.compile, where hooks do not act; compile it in place: "
+                f"self.{backbone}.compile()"
+            )
         named = parts[heads]
         if not isinstance(named, nn.ModuleDict):
             raise InputError(
@@ -61,10 +69,16 @@ class Bifurcation:
         tasks = getattr(module, "tasks", None)
         known: Mapping[str, Any] = tasks if isinstance(tasks, Mapping) else {}
         targets = {name: getattr(known.get(name), "target", name) for name in named}
-        return cls(parts[backbone], dict(named.items()), targets, _loss(module, named))
+        plain = _loss(module, named)
+
+        def loss(name: str, features: Features, batch: Any) -> Tensor:
+            with unseen(module, parts[backbone]):
+                return plain(name, features, batch)
+
+        return cls(parts[backbone], dict(named.items()), targets, loss)
 
     def has_label(self, name: str, batch: Any) -> bool:
-        """Whether a batch, a mapping, has any valid label of a task: one that is neither NaN nor the ignored class.
+        """Whether a batch, a mapping, has any valid label of a task: no NaN, no negative class, not the ignored one.
 
         Args:
             name: The task.
@@ -75,7 +89,9 @@ class Bifurcation:
         label = batch[self.targets[name]]
         if not isinstance(label, Tensor):
             return label is not None
-        return bool((~label.isnan() if label.is_floating_point() else label != IGNORE_INDEX).any())
+        if label.is_floating_point():
+            return bool((~label.isnan()).any())
+        return bool(((label >= 0) & (label != IGNORE_INDEX)).any())
 
 
 def named(primary: str, auxiliary: Sequence[str]) -> list[str]:

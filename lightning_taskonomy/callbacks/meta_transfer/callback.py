@@ -6,7 +6,6 @@ network's optimizer. On an auxiliary batch the projections stand between the aux
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from math import isclose, isnan
 from typing import Any, Literal
@@ -16,20 +15,19 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
-from lightning_taskonomy.callbacks.bifurcation import BifurcationCallback, Cuts, Kind, Passed, adam, loss_scale, named
+from lightning_taskonomy.callbacks.bifurcation import CuttingCallback, Kind, Passed, adam, loss_scale, named
 from lightning_taskonomy.callbacks.meta_transfer.learner import Learner, ProjectionKind, projection_factory
 from lightning_taskonomy.callbacks.meta_transfer.outer import OuterStep, backbone_lr
 from lightning_taskonomy.data.parallel import ParallelLabels
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.optim import MetaGradient, MetaOptions, PassState
-from lightning_taskonomy.optim.state import spare_buffers
 
 __all__ = ["TaskMetaTransfer"]
 
 _SAME_LOSS = 1e-2  # rounding of bfloat16
 
 
-class TaskMetaTransfer(BifurcationCallback):
+class TaskMetaTransfer(CuttingCallback):
     """Trains any multi-headed module by Task Meta-Transfer.
 
     A batch with labels of the primary and of auxiliary tasks is a meta step: the projections learn to turn auxiliary
@@ -90,17 +88,23 @@ class TaskMetaTransfer(BifurcationCallback):
         self.method: Literal["auto", "forward", "double_vjp", "finite_difference"] = method
         self.learner = Learner(self.auxiliary, projection_factory(projection, rank), optimizer, combine == "mean")
         self.taken: dict[Kind, int] = {"meta": 0, "auxiliary": 0}
-        self._hooks: Cuts | None = None
         self._batch: Any = None
-        self._passed: Passed | None = None
         self._step: OuterStep | None = None
-        self._compared = False
+        self._first = True  # no meta step yet in this fit
         self._since: int | None = None  # auxiliary steps since the last meta step of this epoch
 
     @property
     def projections(self) -> Mapping[str, Sequence[nn.Module]]:
         """Per auxiliary task one projection for each feature map; empty before the first training batch."""
         return self.learner.projections
+
+    def insert(self, name: str, maps: Sequence[Tensor]) -> list[Tensor]:
+        """The maps, whose gradients are projected on their way back."""
+        return self.learner.insert(name, maps)
+
+    def held(self) -> str:
+        """The primary task: it learns in the rest of a meta step, and from no auxiliary batch."""
+        return self.primary
 
     # a fit
 
@@ -120,18 +124,26 @@ class TaskMetaTransfer(BifurcationCallback):
         if self.inner_lr is None:
             backbone_lr(trainer, self.split)
         self.learner.seed = trainer.strategy.broadcast(torch.initial_seed())
-        self._hooks, self._since = Cuts(self.split, self.learner.insert, held=self.primary), None
+        self._since, self._first = None, True
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leaves the module as it was."""
-        if self._hooks is not None:
-            self._hooks.remove()
-        self._hooks = self._batch = self._passed = self._step = None
+        """Takes the hooks off."""
+        self._batch = self._step = None
         super().on_fit_end(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The last epoch may have ended within a cycle."""
         self._since = None
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Says once if an epoch had batches of one kind alone."""
+        super().on_train_epoch_end(trainer, pl_module)
+        if self._seen == {True}:
+            self.tell(
+                "auxiliary",
+                "every batch had parallel labels: auxiliary heads do not learn from those; ParallelLabels and InTurns "
+                "give others between them",
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """Projections, their optimizer, the counters and the method: tensors, numbers and words."""
@@ -147,21 +159,16 @@ class TaskMetaTransfer(BifurcationCallback):
     # a batch
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Tells what kind of step this is and makes the bifurcation ready for it."""
+        """Makes the bifurcation ready and logs what the projections are."""
         if _due(trainer.global_step + 1, trainer):
             pl_module.log_dict({f"meta/{name}": value for name, value in self.learner.figures().items()})
-        kind: Kind = "meta" if self.has_parallel(trainer, batch) else "auxiliary"
-        if self.one_kind(trainer, kind, batch_idx):
-            self._count(kind)
-            self._step = None
         self._batch = batch
-        self._cuts.begin(kind)
+        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
-        """From here on the network's passes are no longer those of ``training_step``."""
-        self._passed = self._cuts.end()
-        if self._passed is not None and not self._compared:
-            self._compared = True
+        """The end of ``training_step``, whose loss is compared with the tasks' once."""
+        super().on_before_backward(trainer, pl_module, loss)
+        if self._passed is not None and self._first:
             with trainer.precision_plugin.forward_context():
                 share = trainer.accumulate_grad_batches / (loss_scale(trainer) or 1.0)
                 self._compare(float(loss.detach()) * share, self._passed)
@@ -181,17 +188,41 @@ class TaskMetaTransfer(BifurcationCallback):
                 "batch have a valid primary label?"
             )
         self.learner.build(passed.shared)
-        accumulated = trainer.accumulate_grad_batches
+        for size in {entry.shape[1] for entry in passed.shared if entry.ndim == 3}:
+            self.tell("tokens", f"features (B, N, C) or (B, C, L)? φ acts on dimension 1, of size {size}")
         if self._step is None:
             self._step = OuterStep(split, self.primary, self.learner.projections, self._options(trainer))
         with trainer.precision_plugin.forward_context():
-            self._step.add(passed, self._batch, accumulated)
-            for name in self.auxiliary:
-                split.heads[name].zero_grad()  # a meta step leaves them as they are
-            if not _closes(trainer):
-                return
-            alpha = backbone_lr(trainer, split) if self.inner_lr is None else self.inner_lr
-            found, self._step = self._step.finish(alpha, accumulated, trainer), None
+            self._step.add(passed, self._batch, trainer.accumulate_grad_batches)
+        for name in self.auxiliary:
+            split.heads[name].zero_grad()  # a meta step leaves them as they are
+        if _closes(trainer):
+            self._finish(trainer, pl_module, self._step)
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Finishes a meta step whose last batch had no loss."""
+        if self._step is not None:
+            self._cuts.end()
+            with torch.enable_grad():
+                self._finish(trainer, pl_module, self._step)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Logs the loss of an auxiliary batch."""
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        self._batch = None
+        if self._kind == "auxiliary" and isinstance(outputs, Mapping) and "loss" in outputs:
+            pl_module.log("meta/auxiliary_loss", outputs["loss"] * trainer.accumulate_grad_batches)
+
+    def _finish(self, trainer: Trainer, pl_module: LightningModule, step: OuterStep) -> None:
+        """Leaves the network's gradient and steps the projections."""
+        self._step = None
+        with trainer.precision_plugin.forward_context():
+            alpha = backbone_lr(trainer, self.split) if self.inner_lr is None else self.inner_lr
+            found = step.finish(alpha, trainer.accumulate_grad_batches, trainer)
         if found.finite:
             self.learner.step(found.projections)
         elif loss_scale(trainer) is not None:  # where the network's gradient overflowed, the scaler skips its step too
@@ -203,39 +234,24 @@ class TaskMetaTransfer(BifurcationCallback):
             )
         self._tell(trainer, pl_module, found)
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Logs the loss of an auxiliary batch."""
-        self._cuts.end()
-        self._batch = self._passed = None
-        if self._kind == "auxiliary" and isinstance(outputs, Mapping) and "loss" in outputs:
-            pl_module.log("meta/auxiliary_loss", outputs["loss"] * trainer.accumulate_grad_batches)
-
     def _compare(self, loss: float, passed: Passed) -> None:
         """Says so if ``training_step`` weights the tasks otherwise than the losses from which a meta step learns."""
-        tasks, totals = [*passed.leaves, *[self.primary] * passed.held_ran], []
-        with torch.no_grad(), PassState.of(self.split.backbone).replayed():
-            for _ in range(2):  # heads with dropout differ from one time to the next, and cannot be compared
-                with ExitStack() as stack:
-                    for name in tasks:
-                        stack.enter_context(spare_buffers(self.split.heads[name]))
-                    losses = [self.split.loss(name, passed.features, self._batch) for name in tasks]
-                totals.append(float(sum(losses)))
-        if totals[0] == totals[1] and not isclose(totals[0], loss, rel_tol=_SAME_LOSS):
+        tasks = [*passed.leaves, *[self.primary] * passed.held_ran]
+        with PassState.of(self.split.backbone).replayed():
+            once, again = (
+                sum(float(self.split.loss(name, passed.features, self._batch).detach()) for name in tasks)
+                for _ in range(2)  # heads with dropout differ from one time to the next, and cannot be compared
+            )
+        if once == again and not isclose(once, loss, rel_tol=_SAME_LOSS):
             self.tell(
                 "loss",
-                f"training_step's loss is {loss:.4g}, the sum of the tasks' losses {totals[0]:.4g}: in a meta "
-                "step the primary task learns from its own loss alone; weight it in task_loss, not in training_step",
+                f"training_step's loss is {loss:.4g}, the sum of the tasks' losses {once:.4g}: what training_step "
+                "weights them with plays no part in how the primary task learns; put it into task_loss",
             )
 
-    @property
-    def _cuts(self) -> Cuts:
-        assert self._hooks is not None  # from the start of a fit to its end
-        return self._hooks
-
-    def _count(self, kind: Kind) -> None:
+    def begin_step(self, kind: Kind) -> None:
         """Counts a step and compares the loader's k with what was asked for."""
+        self._step = None
         steps, since = self.auxiliary_steps, self._since
         if steps is not None and since is not None and (since != steps if kind == "meta" else since == steps):
             given = f"{since}" if kind == "meta" else f"more than {steps}"
@@ -248,7 +264,9 @@ class TaskMetaTransfer(BifurcationCallback):
 
     def _options(self, trainer: Trainer) -> MetaOptions:
         compare = self.options.approximate and _due(self.taken["meta"] - 1, trainer)
-        return replace(self.options, method=self.method, compare=compare, loss_scale=loss_scale(trainer) or 1.0)
+        inspect, self._first = self._first, False
+        scale = loss_scale(trainer) or 1.0
+        return replace(self.options, method=self.method, compare=compare, loss_scale=scale, inspect=inspect)
 
     def _tell(self, trainer: Trainer, pl_module: LightningModule, found: MetaGradient) -> None:
         """Logs what a meta step found; says once where its gradient does not come from the forward mode."""

@@ -12,7 +12,6 @@ from lightning_taskonomy.callbacks.bifurcation import Bifurcation, Passed, mean_
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.optim import Branch, MetaBatch, MetaGradient, MetaOptions, MetaStep
 from lightning_taskonomy.optim.features import Features
-from lightning_taskonomy.optim.state import spare_buffers
 
 __all__ = ["OuterStep", "backbone_lr"]
 
@@ -47,14 +46,12 @@ class OuterStep:
             accumulated: Batches per optimizer step, by which Lightning has divided the loss.
         """
         split, primary = self.split, self.primary  # not self: a cycle of references would keep a step's memory
-        head = split.heads[primary]
 
         def loss(features: Features) -> Tensor:
-            with spare_buffers(head):  # training_step has moved them
-                return split.loss(primary, features, batch)
+            return split.loss(primary, features, batch)
 
         self._step.add(
-            MetaBatch(passed.args, {}, Branch(loss, head), passed.kwargs),
+            MetaBatch(passed.args, {}, Branch(loss, split.heads[primary]), passed.kwargs),
             features=passed.features,
             state=passed.state,
             gradients=passed.gradients(accumulated),

@@ -6,6 +6,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
+from lightning_taskonomy.callbacks.bifurcation import Kind
 from lightning_taskonomy.callbacks.weighting.gradients import GradientWeighting, TaskGradients
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.optim import Aggregation, AggregatorName, gradient_cosine
@@ -53,6 +54,10 @@ class GradientAggregation(GradientWeighting):
         """Refuses what cannot work and puts hooks on backbone and heads."""
         super().on_fit_start(trainer, pl_module)
         self._seed, self._aggregations = trainer.strategy.broadcast(torch.initial_seed()), {}
+
+    def kind_of(self, trainer: Trainer, batch: Any) -> Kind:
+        """Every batch is cut; what has labels shows after its backward."""
+        return "meta"
 
     def combine(self, trainer: Trainer, gradients: TaskGradients) -> tuple[list[Tensor | None], dict[str, Tensor]]:
         """The aggregated gradient, and its cosine with every task's."""

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from lightning_taskonomy.callbacks.bifurcation import Kind, named
+from lightning_taskonomy.callbacks.bifurcation import named
 from lightning_taskonomy.callbacks.weighting.gradients import GradientWeighting, TaskGradients
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.optim import cosine_weight, gradient_cosine
@@ -62,10 +62,6 @@ class CosineWeighting(GradientWeighting):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes them up again."""
         self.weights = dict(state_dict["weights"])
-
-    def kind_of(self, trainer: Trainer, batch: Any) -> Kind:
-        """``meta`` with parallel labels."""
-        return "meta" if self.has_parallel(trainer, batch) else "auxiliary"
 
     def insert(self, name: str, maps: Sequence[Tensor]) -> list[Tensor]:
         """The maps, whose gradient is weighted on its way back; that of a primary label here by mistake is dropped."""

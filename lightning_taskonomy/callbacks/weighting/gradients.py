@@ -5,23 +5,15 @@ gradient goes through the backbone alone. What the weighting makes of them stand
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
-from lightning_taskonomy.callbacks.bifurcation import (
-    BifurcationCallback,
-    Cuts,
-    Kind,
-    Passed,
-    loss_scale,
-    mean_over_processes,
-)
+from lightning_taskonomy.callbacks.bifurcation import CuttingCallback, loss_scale, mean_over_processes
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.optim.features import entries, learnable
 from lightning_taskonomy.optim.sums import GradientSum
@@ -31,7 +23,7 @@ __all__ = ["GradientWeighting"]
 TaskGradients = Mapping[str, Sequence[Tensor | None]]
 
 
-class GradientWeighting(BifurcationCallback):
+class GradientWeighting(CuttingCallback):
     """Makes one gradient of the backbone out of one per task; heads learn as ever.
 
     A subclass says which, by :meth:`combine`, and may leave some batches as they are, by :meth:`kind_of`. Under
@@ -45,18 +37,7 @@ class GradientWeighting(BifurcationCallback):
         is_meta: Whether a batch has parallel labels, where neither ``ParallelLabels`` nor its labels say so.
     """
 
-    def __init__(
-        self,
-        tasks: Sequence[str] | None,
-        backbone: str,
-        heads: str,
-        primary: str = "",
-        is_meta: Callable[[Any], bool] | None = None,
-    ) -> None:
-        super().__init__(tasks, backbone, heads, primary, is_meta)
-        self._hooks: Cuts | None = None
-        self._passed: Passed | None = None
-        self._sums: dict[str, GradientSum] = {}
+    _sums: dict[str, GradientSum]  # of this optimizer step
 
     # a subclass's own
 
@@ -70,19 +51,6 @@ class GradientWeighting(BifurcationCallback):
         """
         raise NotImplementedError(f"{type(self).__name__} must define combine(trainer, gradients)")
 
-    def kind_of(self, trainer: Trainer, batch: Any) -> Kind:
-        """``meta`` where gradients are combined; ``auxiliary`` where the loss's own backward goes all the way."""
-        return "meta"
-
-    def insert(self, name: str, maps: Sequence[Tensor]) -> list[Tensor]:
-        """What a head reads on a batch whose gradients are not combined.
-
-        Args:
-            name: The task.
-            maps: The learnable feature maps.
-        """
-        return list(maps)
-
     # a fit
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -90,24 +58,12 @@ class GradientWeighting(BifurcationCallback):
         super().on_fit_start(trainer, pl_module)
         if loss_scale(trainer) is not None:
             raise InputError(f"{type(self).__name__} combines unscaled gradients; use precision='bf16-mixed', not fp16")
-        self._hooks, self._sums = Cuts(self.split, self.insert), {}
+        self._sums = {}
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes the hooks off."""
-        if self._hooks is not None:
-            self._hooks.remove()
-        self._hooks, self._passed, self._sums = None, None, {}
+        self._sums = {}
         super().on_fit_end(trainer, pl_module)
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Makes the bifurcation ready."""
-        kind = self.kind_of(trainer, batch)
-        self.one_kind(trainer, kind, batch_idx)
-        self._cuts.begin(kind)
-
-    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
-        """From here on the network's passes are no longer those of ``training_step``."""
-        self._passed = self._cuts.end()
 
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes each task's gradient through the backbone."""
@@ -115,14 +71,18 @@ class GradientWeighting(BifurcationCallback):
         if passed is None:
             return
         shared, found = self._shared(), passed.gradients(1.0)
-        maps, last = [entry for entry in entries(passed.features) if learnable(entry)], list(found)[-1:]
-        for name in self.split.heads:
-            own = found.get(name, [None] * len(maps))
-            pairs = [(entry, gradient) for entry, gradient in zip(maps, own, strict=True) if gradient is not None]
+        maps = [entry for entry in entries(passed.features) if learnable(entry)]
+        pairs = {
+            name: [(entry, gradient) for entry, gradient in zip(maps, own, strict=True) if gradient is not None]
+            for name, own in found.items()
+        }
+        left = sum(map(bool, pairs.values()))
+        for name in self.split.heads:  # one order on all processes
             taken: Sequence[Tensor | None] = [None] * len(shared)
-            if pairs:
-                outputs, gradients = zip(*pairs, strict=True)
-                taken = torch.autograd.grad(outputs, shared, gradients, retain_graph=[name] != last, allow_unused=True)
+            if pairs.get(name):
+                left -= 1
+                outputs, gradients = zip(*pairs[name], strict=True)
+                taken = torch.autograd.grad(outputs, shared, gradients, retain_graph=left > 0, allow_unused=True)
             self._sums.setdefault(name, GradientSum()).add(shared, taken)
 
     def on_before_optimizer_step(
@@ -150,18 +110,6 @@ class GradientWeighting(BifurcationCallback):
             if gradient is not None:  # a term of the loss on the parameters themselves stays
                 parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
         pl_module.log_dict({f"weighting/{name}": value for name, value in figures.items()})
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """A batch without a loss ends here."""
-        self._passed = None
-        self._cuts.end()
-
-    @property
-    def _cuts(self) -> Cuts:
-        assert self._hooks is not None  # from the start of a fit to its end
-        return self._hooks
 
     def _shared(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.split.backbone.parameters() if parameter.requires_grad]

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
+from textwrap import fill
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
@@ -19,7 +20,12 @@ from lightning_taskonomy.reports.figures.style import (
 
 __all__ = ["error_reductions", "variation_panels"]
 
+_COLORS = tuple(INK if color == "#000000" else color for color in SERIES_COLORS)
+"""Black turns with the page's text, or a dark page would swallow it."""
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*", "d")
+_HATCHES = ("", "///", "...", "xxx")
+_TITLE = 34
+"""Letters of a title that fit above a panel."""
 
 
 @styled
@@ -42,14 +48,14 @@ def error_reductions(groups: Mapping[str, Mapping[str, Sequence[float]]], subjec
             values = [value for value in group.get(name, ()) if math.isfinite(value)]
             if not values:
                 continue
-            color = SERIES_COLORS[index % len(SERIES_COLORS)]
+            color = _COLORS[index % len(_COLORS)]
             axis.plot([min(values), max(values)], [row + shift] * 2, color=color, lw=1.2, zorder=2 + chosen)
             axis.plot(
                 fmean(values), row + shift, _MARKERS[index % len(_MARKERS)], color=color, ms=9 if chosen else 6,
                 mec=INK if chosen else color, zorder=3 + chosen, ls="none",
             )  # fmt: skip
         axis.plot(
-            [], [], _MARKERS[index % len(_MARKERS)], color=SERIES_COLORS[index % len(SERIES_COLORS)],
+            [], [], _MARKERS[index % len(_MARKERS)], color=_COLORS[index % len(_COLORS)],
             ms=8 if chosen else 6, mec=INK if chosen else None, ls="none", label=name,
         )  # fmt: skip
     axis.axvline(0, color=INK, lw=0.8, ls=":", alpha=0.7)
@@ -67,40 +73,43 @@ def error_reductions(groups: Mapping[str, Mapping[str, Sequence[float]]], subjec
 
 @styled
 def variation_panels(
-    panels: Mapping[str, Mapping[str, Sequence[tuple[float, Sequence[float]]]]],
+    panels: Mapping[tuple[str, str], Mapping[str, Sequence[tuple[float, Sequence[float]]]]],
     axis: str,
-    value: str = "",
     *,
     bars: bool = False,
+    shares: bool = False,
 ) -> Figure:
     """A panel per case, a curve or a set of bars per method, over the values of one setting.
 
     Args:
-        panels: Per panel and method (value of the setting, measurements per seed) in order.
+        panels: By title and unit, per method (value of the setting, measurements per seed) in order.
         axis: What the setting is.
-        value: What is measured; the panels' titles say it where empty.
         bars: Bars from zero in place of curves.
+        shares: Values of the setting below 1 are shares.
     """
     if not panels:
         raise InputError("nothing was varied; give at least one panel")
+    names = list(dict.fromkeys(name for panel in panels.values() for name in panel))
     columns = min(3, len(panels))
     rows = math.ceil(len(panels) / columns)
-    figure = new_figure(max(3.1 * columns, 5.2), 2.5 * rows + 0.7)
+    wide = max(3.1 * columns, 6.2)
+    abreast = max(1, min(6, int(wide / (0.6 + 0.075 * max(map(len, names))))))  # inches of a sample line and a letter
+    figure = new_figure(wide, (3.2 if len(panels) == 1 else 2.6) * rows + 0.3 + 0.2 * math.ceil(len(names) / abreast))
     places = figure.subplots(rows, columns, squeeze=False).ravel()
-    names = list(dict.fromkeys(name for panel in panels.values() for name in panel))
     handles = {}
-    for place, (title, panel) in zip(places, panels.items(), strict=False):
+    for place, ((title, unit), panel) in zip(places, panels.items(), strict=False):
         ticks = sorted({at for points in panel.values() for at, _ in points})
         for index, name in enumerate(names):
             points = [(ticks.index(at), fmean(held), held) for at, held in panel.get(name, ()) if held]
             if not points:
                 continue
-            color = SERIES_COLORS[index % len(SERIES_COLORS)]
+            color = _COLORS[index % len(_COLORS)]
             width = 0.8 / len(names)
             spots = [x + (width * (index - (len(names) - 1) / 2) if bars else 0.0) for x, _, _ in points]
             means = [mean for _, mean, _ in points]
             if bars:
-                handles[name] = place.bar(spots, means, width * 0.92, color=color)
+                hatch = _HATCHES[index % len(_HATCHES)]
+                handles[name] = place.bar(spots, means, width * 0.92, color=color, hatch=hatch)
             else:
                 marker = LINE_MARKERS[index % len(LINE_MARKERS)]
                 (handles[name],) = place.plot(
@@ -108,12 +117,13 @@ def variation_panels(
                 )
             for spot, (_, _, held) in zip(spots, points, strict=True):
                 place.plot([spot, spot], [min(held), max(held)], color=INK if bars else color, lw=1)
-        place.set_xticks(range(len(ticks)), [f"{tick:g}" for tick in ticks])
-        place.set_title(title, fontsize=8.5)
+        told = [f"{100 * tick:g} %" if shares and tick < 1 else f"{tick:g}" for tick in ticks]
+        place.set_xticks(range(len(ticks)), told)
+        place.set_title(fill(title, _TITLE), fontsize=8.5)
         place.set_xlabel(axis)
+        place.set_ylabel(unit)
         place.grid(True, axis="y")
     for place in places[len(panels) :]:
         place.set_visible(False)
-    places[0].set_ylabel(value)
-    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=min(3, len(handles)))
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=abreast)
     return figure

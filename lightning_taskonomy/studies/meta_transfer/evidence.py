@@ -10,16 +10,7 @@ from lightning_taskonomy.studies.meta_transfer.plan import Case, Fit, Plan
 from lightning_taskonomy.studies.runs import RunSpec
 from lightning_taskonomy.tasks import resolve
 
-__all__ = ["COLUMNS", "SELECTION", "Cell", "Point", "Selection", "rows"]
-
-COLUMNS = (
-    "study", "at", "network", "primary", "auxiliary", "method", "settings", "seed", "metric", "higher_is_better",
-    "validation", "test", "seconds",
-)  # fmt: skip
-"""Of ``results.csv``: a row per tested run; ``study`` is ``main``, or ``rank``, ``split`` or ``amount`` at a value."""
-
-SELECTION = ("network", "primary", "auxiliary", "method", "settings", "validation", "chosen")
-"""Of ``selection.csv``: a row per candidate."""
+__all__ = ["Cell", "Point", "Selection", "rows"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +47,7 @@ class Point:
         return replace(self, plan=self.plan.but(seed=seed))
 
     def row(self) -> list[Any]:
-        """Its row of ``results.csv``."""
+        """Its row of ``results.csv``; ``reports.comparison.COLUMNS`` is the order."""
         run = self.fit.run
         metric, higher = self.plan.metric(self.cell.case.primary)
         held, tested = _read(run, "metrics.json"), _read(run, "test.json")
@@ -101,7 +92,7 @@ class Selection:
         return (max if higher else min)(finished, key=self._validation)
 
     def rows(self) -> list[list[Any]]:
-        """The rows of ``selection.csv``, a cell whose run serves several cases once."""
+        """The rows of ``selection.csv``, a cell whose run serves several cases once; ``SELECTION`` is their order."""
         found: dict[tuple[str, ...], list[Any]] = {}
         for cell in self.cells():
             chosen = self.chosen(cell)

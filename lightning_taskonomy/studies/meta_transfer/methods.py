@@ -12,7 +12,10 @@ from typing import Any, Literal
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.optim.aggregation import AGGREGATORS
 
-__all__ = ["METHODS", "Knobs", "Method", "candidates", "in_words", "method"]
+__all__ = ["METHODS", "Knob", "Knobs", "Method", "candidates", "in_words", "method"]
+
+Knob = bool | int | float | str | dict[str, Any] | list[dict[str, Any]] | list[Any] | None
+"""One setting as a recipe gives it; a parser takes a description where it sees ``Any`` for the object described."""
 
 Knobs = Mapping[str, Any]
 """A method's settings, ``{"auxiliary_steps": 3, "rank": 5}``; a list is a grid to choose from on validation."""
@@ -78,7 +81,7 @@ def method(name: str, knobs: Knobs) -> Method:
     own = knobs.get("callback")
     if own is None and name not in METHODS:
         raise InputError(
-            f"no method {name!r}{hint(name, METHODS)}; your own needs callback=..., the dotted path of a callback"
+            f"no method {name!r}, and one of your own needs callback=..., its dotted path{hint(name, METHODS)}"
         )
     found = METHODS[name] if own is None else Method(name, str(own))
     if found.callback is None:
@@ -104,5 +107,12 @@ def candidates(knobs: Knobs) -> list[dict[str, Any]]:
 
 
 def in_words(knobs: Knobs) -> str:
-    """Settings as people read them: ``auxiliary_steps=3 rank=5``."""
-    return " ".join(f"{name}={value}" for name, value in knobs.items() if name != "callback")
+    """Settings as people read them: ``auxiliary_steps=3 rank=5 optimizer=Adam(lr=0.01)``."""
+    return " ".join(f"{name}={_word(value)}" for name, value in knobs.items() if name != "callback")
+
+
+def _word(value: Any) -> str:
+    if not isinstance(value, Mapping) or "class_path" not in value:
+        return str(value)
+    given = ", ".join(f"{name}={_word(entry)}" for name, entry in (value.get("init_args") or {}).items())
+    return f"{value['class_path'].rsplit('.', 1)[-1]}({given})"

@@ -8,7 +8,7 @@ from typing import Any
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.modules.objectives import objective
 from lightning_taskonomy.studies.engine import Job
-from lightning_taskonomy.studies.meta_transfer.methods import Knobs, Method, in_words, method
+from lightning_taskonomy.studies.meta_transfer.methods import Knobs, in_words, method
 from lightning_taskonomy.studies.runs import QUIET, RunSpec, content_hash
 from lightning_taskonomy.studies.specs import BackboneSpec, HeadSpec, Spec
 from lightning_taskonomy.tasks import Task, resolve
@@ -131,11 +131,10 @@ class Plan:
         label = f"{case_name} {network} {in_words(knobs)}".strip()
         knobs = {**found.knobs, **knobs}
         if "pretrain" in knobs:
-            rounds = round(own.steps * knobs["pretrain"] / own.evaluations)
+            share = knobs["pretrain"]
+            rounds = round(own.steps * share / own.evaluations) if isinstance(share, float) else 0
             if not 0 < rounds < own.steps // own.evaluations:
-                raise InputError(
-                    f"{name}: pretrain is {knobs['pretrain']}, must be a share of the steps within 0 and 1"
-                )
+                raise InputError(f"method {name!r}: pretrain is {share!r}, must be a share of the steps within 0 and 1")
             first = self._config(
                 network, case.auxiliary, case, "auxiliary", rounds, {"monitor": "val/loss", "mode": "min"}
             )
@@ -147,11 +146,21 @@ class Plan:
             return Fit(RunSpec(name, label, config, self.root), before)
         tasks = [case.primary] if found.alone else [case.primary, *case.auxiliary]
         steps = knobs.get("auxiliary_steps", 1)
+        if type(steps) is not int or steps < 1:
+            raise InputError(f"method {name!r}: auxiliary_steps is {steps!r}, must be a whole number from 1 on")
         config = self._config(network, tasks, case, found.streams, own.steps // own.evaluations, kept, steps)
-        config["trainer"]["callbacks"] = [*self._callback(found, case, knobs), *config["trainer"]["callbacks"]]
+        config["trainer"]["callbacks"] = [*self.callbacks(name, case, knobs), *config["trainer"]["callbacks"]]
         return Fit(RunSpec(name, label, config, self.root))
 
-    def _callback(self, found: Method, case: Case, knobs: Knobs) -> list[Spec]:
+    def callbacks(self, name: str, case: Case, knobs: Knobs) -> list[Spec]:
+        """What makes a method more than plain training on its batches: one callback or none.
+
+        Args:
+            name: The method's name.
+            case: The case.
+            knobs: Its settings, none of them a grid.
+        """
+        found = method(name, knobs)
         if found.callback is None:
             return []
         primary, *auxiliary = resolve([case.primary, *case.auxiliary])

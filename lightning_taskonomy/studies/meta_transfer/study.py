@@ -2,7 +2,8 @@
 
 import csv
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -10,15 +11,16 @@ from typing import Any
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.files import write_csv
 from lightning_taskonomy.reports import report
-from lightning_taskonomy.reports.comparison import read_comparison
+from lightning_taskonomy.reports.comparison import COLUMNS, SELECTION, read_comparison
 from lightning_taskonomy.results import Results
 from lightning_taskonomy.studies.base import Study, at_work, wanted
 from lightning_taskonomy.studies.engine import Engine
-from lightning_taskonomy.studies.meta_transfer.evidence import COLUMNS, SELECTION, Point, Selection, rows
-from lightning_taskonomy.studies.meta_transfer.methods import Knobs
+from lightning_taskonomy.studies.meta_transfer.evidence import Point, Selection, rows
+from lightning_taskonomy.studies.meta_transfer.methods import Knob, Knobs, candidates
 from lightning_taskonomy.studies.meta_transfer.plan import Case, Network, Plan, Settings
 from lightning_taskonomy.studies.specs import DataSpec, OptimizerSpec, SchedulerSpec
 from lightning_taskonomy.tasks import resolve
+from lightning_taskonomy.training import check, instantiate_callback, instantiate_data
 
 __all__ = ["STAGES", "MetaTransferStudy"]
 
@@ -68,7 +70,7 @@ class MetaTransferStudy(Study):
         tasks: list[str],
         data: DataSpec,
         networks: dict[str, Network],
-        methods: dict[str, dict[str, Any] | None],
+        methods: dict[str, dict[str, Knob] | None],
         cases: list[Case] | None = None,
         steps: int = 2000,
         evaluations: int = 10,
@@ -131,10 +133,34 @@ class MetaTransferStudy(Study):
                 if not value > 0 or (study != "amount" and int(value) != value):
                     allowed = "shares below 1 or counts" if study == "amount" else "whole numbers from 1 on"
                     raise InputError(f"{study}s {list(values)}: {value} is none; give {allowed}")
-        selection = self._selection(Path("."))
+        self._check_runs()
+
+    def _check_runs(self) -> None:
+        """Refuses what no run can have, before hours of other runs; networks and training data are not made."""
+        selection, own = self._selection(Path(".")), self.settings
+        plan, network, case = selection.plan, next(iter(own.networks)), own.cases[0]
+
+        def plain(plan: Plan, network: str = network, case: Case = case) -> dict[str, Any]:
+            return plan.fit(network, case, "mtl", {}).run.config
+
         for cell in selection.cells():
             for point in selection.candidates(cell):
-                _ = point.fit  # refuses what no run can have
+                _ = point.fit
+        for name, knobs in self.methods.items():
+            for spec in (spec for one in candidates(knobs) for spec in plan.callbacks(name, case, one)):
+                with _about(f"method {name!r}"):
+                    instantiate_callback(spec)
+        for other in own.cases:
+            instantiate_data(plain(plan, case=other)["data"])
+        for amount in self.varied["amount"]:
+            with _about("amounts"):
+                instantiate_data(plain(plan.but(parallel=amount))["data"])
+        for name in own.networks:
+            with _about(f"network {name!r}"):
+                check(plain(plan, name))
+        for block in self.varied["split"]:
+            with _about(f"splits of network {network!r}"):
+                check(plain(plan.split_at(network, int(block))))
 
     # the study
 
@@ -144,7 +170,9 @@ class MetaTransferStudy(Study):
         selection = self._selection(out)
         with at_work(out, self.workers, self.threads, redo) as engine:
             if "data" in chosen:
-                engine.run("data", selection.plan.prepared())
+                jobs = selection.plan.prepared()
+                if len(engine.run("data", jobs)) < len(jobs):
+                    raise InputError(f"the data cannot be prepared: {engine.failures[-1].error}")
             if "fits" in chosen:
                 cells = selection.cells()
                 later = Counter({cell.method: len(self.seeds) - 1 for cell in cells})
@@ -237,4 +265,13 @@ class MetaTransferStudy(Study):
         varied: Counter[str] = Counter()
         for study, values in self.varied.items():
             varied.update({name: len(values) * cells for name in _VARIED[study] if name in self.methods})
-        return estimate(self._selection(Path(out)), self.seeds, varied, self.workers)
+        return estimate(self._selection(Path(out)), self.seeds, varied, self.workers, self.threads)
+
+
+@contextmanager
+def _about(subject: str) -> Iterator[None]:
+    """Says what was refused."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{subject}: {error}") from error
