@@ -358,17 +358,28 @@ def test_an_aggregator_that_cannot_be_is_refused_before_any_run(toy, monkeypatch
         MetaTransferStudy(**{**toy, "methods": {"cagrad": {"options": [{"c": 0.4}, {"cc": 0.4}]}}})
 
 
-def test_a_dry_run_has_the_threads_of_a_worker(toy, tmp_path, monkeypatch):
-    seen = []
+def test_a_dry_run_reckons_with_a_workers_threads_and_the_length_of_a_cycle(toy, tmp_path, monkeypatch):
+    """Runs that take 3 s for each cycle of 1 + k steps but the first, and 12 s for that and all else."""
+    seen, now = [], [0.0]
 
     def execute(config, folder, **given):
         seen.append(torch.get_num_threads())
+        now[0] += 12.0
+        init_args = config["data"]["init_args"]
+        cycle = 1 + init_args["auxiliary_steps"]
+        times = [now[0] + 3.0 * step / cycle for step in range(1 - cycle, init_args["steps"] - cycle + 1)]
+        now[0] = times[-1]
+        write_json(Path(config["trainer"]["callbacks"][0]["init_args"]["file"]), times)
         write_bytes(Path(folder) / "weights.safetensors", b"x")
 
     monkeypatch.setattr("lightning_taskonomy.studies.meta_transfer.estimate.execute", execute)
+    monkeypatch.setattr("lightning_taskonomy.studies.meta_transfer.estimate.time.monotonic", lambda: now[0])
     before = torch.get_num_threads()
-    text = MetaTransferStudy(**{**toy, "threads": 3}).dry_run(tmp_path)
+    text = MetaTransferStudy(**{**toy, "methods": {"mtl": {}, "primary_only": {}}, "threads": 3}).dry_run(tmp_path)
     assert set(seen) == {3} and torch.get_num_threads() == before
+    rows = {line.split()[0]: line.split()[1:] for line in text.splitlines()}
+    assert rows["mtl"] == ["2", str(12.0 + 2 * 3.0)]  # k = 3: two cycles of four steps
+    assert rows["primary_only"] == ["2", str(12.0 + 4 * 3.0)]
     assert "on 1 worker," in text
 
 

@@ -6,17 +6,24 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
 
+from lightning_taskonomy.files import write_json
 from lightning_taskonomy.studies.meta_transfer.evidence import Point, Selection
 from lightning_taskonomy.studies.meta_transfer.methods import method
 from lightning_taskonomy.training import execute
 
-__all__ = ["estimate"]
+__all__ = ["Clock", "estimate"]
+
+_CYCLES = 4
+"""Cycles of one meta and k auxiliary steps that each method is timed for."""
 
 
 def estimate(selection: Selection, seeds: Sequence[int], varied: Mapping[str, int], workers: int, threads: int) -> str:
@@ -48,9 +55,11 @@ def estimate(selection: Selection, seeds: Sequence[int], varied: Mapping[str, in
     measured = json.loads((root / "costs.json").read_text()) if (root / "costs.json").is_file() else {}
     lines, total, size = ["method              runs   seconds each"], 0.0, 0
     with _threads(threads):
-        _cycles(next(iter(first.values())), 1)  # a first run loads and prepares what the others find
+        _seconds(next(iter(first.values())))  # a first run loads and prepares what the others find
         for name, point in first.items():
-            seconds, size = _seconds(point, measured.get(name))
+            seconds, size = _seconds(point)
+            if name in measured:
+                seconds = measured[name]["seconds"] / measured[name]["runs"]
             runs = counts[name] + further[name] + varied.get(name, 0)
             total += runs * seconds
             lines.append(f"{name:<18} {runs:>5}   {seconds:>12.1f}")
@@ -63,30 +72,44 @@ def estimate(selection: Selection, seeds: Sequence[int], varied: Mapping[str, in
     return "\n".join(lines)
 
 
-def _seconds(point: Point, measured: Mapping[str, float] | None) -> tuple[float, int]:
-    """Seconds of one run and bytes of its weights: from runs that are done, else from a few cycles of its steps."""
-    short, size = _cycles(point, 1)
-    if measured:
-        return measured["seconds"] / measured["runs"], size
-    cycles = point.plan.settings.steps / (1 + int(point.knobs.get("auxiliary_steps", 1)))
-    return short + cycles * max(_cycles(point, 3)[0] - short, 0.0) / 2, size
+class Clock(Callback):
+    """Notes when each training batch ends.
+
+    Args:
+        file: The JSON file that is written when the fit ends.
+    """
+
+    def __init__(self, file: str) -> None:
+        self.file, self.times = Path(file), list[float]()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Notes the time."""
+        self.times.append(time.monotonic())
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the times."""
+        write_json(self.file, self.times)
 
 
-def _cycles(point: Point, count: int) -> tuple[float, int]:
-    """Seconds of a run of so many cycles and one batch of validation, and bytes of its weights."""
+def _seconds(point: Point) -> tuple[float, int]:
+    """Seconds of one run, from a few cycles of its steps, and bytes of its weights."""
     config: dict[str, Any] = point.fit.run.config
-    steps = count * (1 + int(point.knobs.get("auxiliary_steps", 1)))
-    trainer = {**config["trainer"], "max_epochs": 1, "limit_val_batches": 1}
-    data = {**config["data"], "init_args": {**config["data"]["init_args"], "steps": steps}}
-    with TemporaryDirectory() as folder:
+    given: dict[str, Any] = config["data"]["init_args"]
+    cycle = 1 + int(given["auxiliary_steps"])
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        clock = {"class_path": f"{__name__}.Clock", "init_args": {"file": str(folder / "times.json")}}
+        callbacks = [clock, *config["trainer"]["callbacks"]]
+        trainer = {**config["trainer"], "max_epochs": 1, "limit_val_batches": 1, "callbacks": callbacks}
+        data = {**config["data"], "init_args": {**given, "steps": _CYCLES * cycle}}
+        shortened = {**config, "trainer": trainer, "data": data, "weights": None}
         start = time.monotonic()
-        execute(
-            {**config, "trainer": trainer, "data": data, "weights": None},
-            folder,
-            checkpoint_seconds=math.inf,
-            test=False,
-        )
-        return time.monotonic() - start, (Path(folder) / "weights.safetensors").stat().st_size
+        execute(shortened, folder, checkpoint_seconds=math.inf, test=False)
+        whole = time.monotonic() - start
+        ends = json.loads((folder / "times.json").read_text())[cycle - 1 :: cycle]
+        size = (folder / "weights.safetensors").stat().st_size
+    each = median(after - before for before, after in pairwise(ends))  # the first cycle is spent on warming up
+    return whole - (ends[-1] - ends[0]) + each * point.plan.settings.steps / cycle, size
 
 
 @contextmanager
