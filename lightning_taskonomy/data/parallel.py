@@ -20,7 +20,7 @@ from lightning_taskonomy.data.batch import Sample, Samples, SkipSample
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.tasks import IGNORE_INDEX, Task, resolve
 
-__all__ = ["PARALLEL", "ParallelLabels", "is_parallel"]
+__all__ = ["PARALLEL", "ParallelLabels", "has_label", "is_parallel"]
 
 PARALLEL = "parallel"
 """The batch key that tells the streams apart: (B,) bool, all true in a batch from X, all false in one from X^A."""
@@ -206,7 +206,7 @@ class _Required:
     def __getitem__(self, index: int) -> Sample:
         sample = self.samples[index]
         for group in self.groups:
-            if any(key in sample and _has_label(sample[key]) for key in group):
+            if any(key in sample and has_label(sample[key]) for key in group):
                 continue
             told = (
                 f"training image {index} (id {int(sample.get('id', index))}) has no label {' or '.join(sorted(group))}"
@@ -220,8 +220,15 @@ class _Required:
         return sample
 
 
-def _has_label(label: Tensor) -> bool:
-    return bool((~label.isnan() if label.is_floating_point() else label != IGNORE_INDEX).any())
+def has_label(label: Tensor) -> bool:
+    """Whether a label has any valid entry: finite, or a class that is neither negative nor the ignored one.
+
+    Args:
+        label: Of a sample or a batch.
+    """
+    if label.is_floating_point():
+        return bool(label.isfinite().any())
+    return bool(((label >= 0) & (label != IGNORE_INDEX)).any())
 
 
 class _Streams(Pipeline):

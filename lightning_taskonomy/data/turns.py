@@ -40,8 +40,12 @@ class InTurns:
             raise InputError(
                 f"auxiliary_steps is {auxiliary_steps} and accumulate {accumulate}; both are 1 at the least"
             )
-        if not hasattr(parallel, "__len__"):
-            raise InputError(f"the parallel loader, a {type(parallel).__name__}, has no length; give it __len__")
+        try:
+            len(parallel)  # type: ignore[arg-type]  # a DataLoader has the method but not always a length
+        except TypeError as error:
+            raise InputError(
+                f"the parallel loader, a {type(parallel).__name__}, has no length; give it or its data __len__"
+            ) from error
         self.auxiliary_steps, self.accumulate = auxiliary_steps, accumulate
         self._parallel, self._auxiliary = _Passes("parallel", parallel), _Passes("auxiliary", auxiliary)
         len(self)

@@ -142,9 +142,7 @@ class MultiTaskModule(BaseModule):
             predictions: Its predictions, in its units.
             batch: The batch with its target, if it has any label of the task.
         """
-        held = task.target in batch  # if not, then on another process
-        target = batch[task.target] if held else blank_like(task, predictions)
-        error, valid = self.objectives[task.name].errors(predictions, target)
+        error, valid = self.objectives[task.name].errors(predictions, _target(task, predictions, batch))
         total, count = losses.total_and_count(error, valid)
         if self.trainer_world_size > 1:
             count = cast(Tensor, self.all_gather(count.detach())).sum() / self.trainer_world_size
@@ -242,7 +240,7 @@ class MultiTaskModule(BaseModule):
     def _evaluate(self, batch: Batch, held: Evaluation) -> dict[str, Tensor]:
         task_losses, predictions = self.losses(batch)
         for name, loss in task_losses.items():
-            held.update(name, predictions[name], batch[self.tasks[name].target], loss)
+            held.update(name, predictions[name], _target(self.tasks[name], predictions[name], batch), loss)
         return predictions
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -272,7 +270,8 @@ class MultiTaskModule(BaseModule):
         found = {"id": batch["id"]} if "id" in batch else {}
         for name in self.tasks:
             if name in predictions:
-                error, valid = self.objectives[name].score_errors(predictions[name], batch[self.tasks[name].target])
+                target = _target(self.tasks[name], predictions[name], batch)
+                error, valid = self.objectives[name].score_errors(predictions[name], target)
                 found[name] = losses.per_image(error, valid)
             else:
                 found[name] = torch.full((size,), torch.nan, device=self.device)
@@ -282,6 +281,11 @@ class MultiTaskModule(BaseModule):
         """Predictions by task name, in the tasks' units."""
         predictions: dict[str, Tensor] = self(batch)
         return predictions
+
+
+def _target(task: Task, predictions: Tensor, batch: Batch) -> Tensor:
+    """The task's target; all missing where only another process has labels."""
+    return batch[task.target] if task.target in batch else blank_like(task, predictions)
 
 
 def _batch_size(batch: Mapping[str, Any]) -> int:

@@ -16,7 +16,7 @@ AGGREGATORS: dict[AggregatorName, tuple[str, str]] = {  # class, and what it nee
     "pcgrad": ("PCGrad", ""),
     "cagrad": ("CAGrad", "cagrad"),
     "mgda": ("MGDA", ""),
-    "nash_mtl": ("NashMTL", "nash_mtl"),
+    "nash_mtl": ("NashMTL", "nash-mtl"),
     "imtl_g": ("IMTLG", ""),
     "aligned_mtl": ("AlignedMTL", ""),
 }

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from torchmetrics import MeanAbsoluteError, MeanMetric, MeanSquaredError, Metric
 from lightning_taskonomy.callbacks import ResumeCheckpoint, TaskMetaTransfer
 from lightning_taskonomy.callbacks.bifurcation import Bifurcation
 from lightning_taskonomy.callbacks.meta_transfer.outer import OuterStep
+from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.models.backbones import TimmBackbone
 from lightning_taskonomy.modules import MultiTaskModule
 from lightning_taskonomy.tasks import Task, TaskKind
@@ -350,10 +352,27 @@ def test_an_epoch_of_one_kind_of_batches_is_said_once(pattern, told, two_headed,
     assert caplog.text.count("batch had") == (told is not None) == caplog.text.count(told or "batch had")
 
 
+@pytest.mark.parametrize(("asked", "taken"), [("auto", "double_vjp"), ("finite_difference", "finite_difference")])
+def test_a_method_that_was_asked_for_survives_a_resume(asked, taken):
+    before = TaskMetaTransfer("few", ["many"])
+    before.method = "double_vjp"  # what it had to fall back on
+    own = TaskMetaTransfer("few", ["many"], method=asked)
+    own.load_state_dict(before.state_dict())
+    assert own.method == taken
+
+
+def test_processes_that_disagree_on_a_batch_stop_together(two_headed):
+    own = TaskMetaTransfer("few", ["many"], is_meta=lambda batch: True)
+    strategy = SimpleNamespace(reduce_boolean_decision=lambda flag, all=True: not all)  # another process says no
+    with pytest.raises(InputError, match="one kind at a time"):
+        own.has_parallel(SimpleNamespace(strategy=strategy), {})
+
+
 def test_labels_of_negative_classes_are_none(two_headed):
     split = Bifurcation.of(two_headed())
     found = [split.has_label("few", {"few": torch.tensor(label)}) for label in ([-100, -1], [255, -1], [0, -1])]
     assert found == [False, False, True]
+    assert not split.has_label("few", {"few": torch.tensor([torch.inf, torch.nan])})
 
 
 def test_the_comparison_of_losses_leaves_no_trace(two_headed, batches_of, fit):

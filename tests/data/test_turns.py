@@ -1,8 +1,10 @@
 """Two loaders in turns."""
 
+import itertools
+
 import pytest
 import torch
-from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
+from torch.utils.data import DataLoader, DistributedSampler, IterableDataset, TensorDataset
 
 from lightning_taskonomy.data import InTurns
 from lightning_taskonomy.errors import InputError
@@ -105,6 +107,12 @@ def test_a_loader_that_processes_cannot_share_is_refused(options, monkeypatch):
         len(loader)
 
 
-def test_a_parallel_loader_without_a_length_is_refused():
-    with pytest.raises(InputError, match="a list_iterator, has no length"):
-        InTurns(iter([1]), [2], auxiliary_steps=1)
+class Endless(IterableDataset):
+    def __iter__(self):
+        return itertools.count()
+
+
+@pytest.mark.parametrize("loader", [iter([1]), DataLoader(Endless())])
+def test_a_parallel_loader_without_a_length_is_refused(loader):
+    with pytest.raises(InputError, match=f"a {type(loader).__name__}, has no length"):
+        InTurns(loader, [2], auxiliary_steps=1)

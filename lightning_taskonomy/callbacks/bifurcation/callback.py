@@ -83,7 +83,13 @@ class BifurcationCallback(Callback):
         """
         flag = is_parallel(batch) if isinstance(batch, Mapping) else None
         if self.is_meta is not None:
-            flag = self.is_meta(batch)
+            flag = bool(self.is_meta(batch))
+            some, every = (trainer.strategy.reduce_boolean_decision(flag, all=every) for every in (False, True))
+            if some and not every:
+                raise InputError(
+                    "is_meta says that a batch has parallel labels on one process and none on another; let all "
+                    "processes have batches of one kind at a time"
+                )
         if flag is None and not isinstance(batch, Mapping):
             raise InputError(
                 f"a batch is a {type(batch).__name__}, where no label is found by its task's name; say by is_meta=... "

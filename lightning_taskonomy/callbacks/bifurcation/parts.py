@@ -8,9 +8,9 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from lightning_taskonomy.callbacks.bifurcation.unseen import unseen
+from lightning_taskonomy.data.parallel import has_label
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.optim.features import Features
-from lightning_taskonomy.tasks import IGNORE_INDEX
 
 __all__ = ["Bifurcation", "named"]
 
@@ -78,7 +78,7 @@ class Bifurcation:
         return cls(parts[backbone], dict(named.items()), targets, loss)
 
     def has_label(self, name: str, batch: Any) -> bool:
-        """Whether a batch, a mapping, has any valid label of a task: no NaN, no negative class, not the ignored one.
+        """Whether a batch, a mapping, has any valid label of a task, as ``data.parallel.has_label`` knows it.
 
         Args:
             name: The task.
@@ -89,9 +89,7 @@ class Bifurcation:
         label = batch[self.targets[name]]
         if not isinstance(label, Tensor):
             return label is not None
-        if label.is_floating_point():
-            return bool((~label.isnan()).any())
-        return bool(((label >= 0) & (label != IGNORE_INDEX)).any())
+        return has_label(label)
 
 
 def named(primary: str, auxiliary: Sequence[str]) -> list[str]:

@@ -30,10 +30,10 @@ def unseen(module: LightningModule, backbone: nn.Module) -> Iterator[None]:
             kept += [(part, name, child) for name, child in part.named_children() if _counts(child)]
     own = vars(module)
     before = dict(own)
-    for owner, name, value in kept:
-        setattr(owner, name, value.clone())
-    own["log"] = _silent
     try:
+        for owner, name, value in kept:
+            setattr(owner, name, value.clone())
+        own["log"] = _silent
         yield
     finally:
         own.clear()

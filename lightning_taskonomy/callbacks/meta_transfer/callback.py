@@ -151,7 +151,9 @@ class TaskMetaTransfer(CuttingCallback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes them up again."""
-        self.taken, self.method = dict(state_dict["taken"]), state_dict["method"]
+        self.taken = dict(state_dict["taken"])
+        if self.options.method == "auto":  # what was found not to work is not tried again
+            self.method = state_dict["method"]
         self.learner.load_state_dict(
             {key: state_dict[key] for key in ("projections", "optimizer") if key in state_dict}
         )
@@ -182,7 +184,8 @@ class TaskMetaTransfer(CuttingCallback):
         if self._kind == "auxiliary":
             return
         split, passed, self._passed = self.split, self._passed, None
-        if passed is None or not passed.held_ran:
+        ran = passed is not None and passed.held_ran
+        if not trainer.strategy.reduce_boolean_decision(ran) or passed is None:  # all processes stop, or none
             raise InputError(
                 f"on a meta batch training_step ran the backbone or the head of {self.primary!r} not at all; does the "
                 "batch have a valid primary label?"
@@ -203,6 +206,8 @@ class TaskMetaTransfer(CuttingCallback):
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
         """Finishes a meta step whose last batch had no loss."""
+        if self._step is not None and loss_scale(trainer) is not None:
+            self._step = None  # the scaler takes no step after a batch without a loss
         if self._step is not None:
             self._cuts.end()
             with torch.enable_grad():

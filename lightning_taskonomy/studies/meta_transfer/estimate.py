@@ -67,7 +67,7 @@ def estimate(selection: Selection, seeds: Sequence[int], varied: Mapping[str, in
     hours, minutes = divmod(math.ceil(total / max(workers, 1) / 60), 60)
     on = f"{workers} workers" if workers > 1 else "1 worker"
     done = sum(1 for _ in root.glob("runs/*/metrics.json"))
-    lines.append(f"about {hours} h {minutes:02d} min on {on}, if they are as idle as now, beside preparing the data")
+    lines.append(f"about {hours} h {minutes:02d} min on {on}, if they are as idle as now, beside data and validation")
     lines.append(f"disk: about {runs * size / 1e6:.0f} MB of runs; {done} runs are done already in {root}")
     return "\n".join(lines)
 
@@ -95,7 +95,7 @@ def _seconds(point: Point) -> tuple[float, int]:
     """Seconds of one run, from a few cycles of its steps, and bytes of its weights."""
     config: dict[str, Any] = point.fit.run.config
     given: dict[str, Any] = config["data"]["init_args"]
-    cycle = 1 + int(given["auxiliary_steps"])
+    cycle = (1 + int(given["auxiliary_steps"])) * int(config["trainer"].get("accumulate_grad_batches", 1))
     with TemporaryDirectory() as name:
         folder = Path(name)
         clock = {"class_path": f"{__name__}.Clock", "init_args": {"file": str(folder / "times.json")}}
