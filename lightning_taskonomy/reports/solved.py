@@ -1,5 +1,6 @@
 """What ``solve taxonomy`` found, in the form that the report's sections and figures read."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from lightning_taskonomy.solvers.taxonomy import TaxonomySolution, TaxonomySolve
 from lightning_taskonomy.tasks import Family
 
 __all__ = ["as_taxonomy", "solved_results"]
+
+_LOG = logging.getLogger(__name__)
 
 DRAWS = 1000
 """Random taxonomies per budget."""
@@ -39,8 +42,8 @@ def as_taxonomy(solution: TaxonomySolution, table: TransfersTable | None = None)
     if table is not None and solution.budget >= 1:
         try:
             drawn = random_taxonomies(table, solution.budget, max_order=solution.max_order, count=DRAWS)
-        except InputError:
-            pass  # so few random sources hardly ever reach every target: no band there
+        except InputError as error:  # so few random sources hardly ever reach every target
+            _LOG.info("budget %g is not compared with random taxonomies: %s", solution.budget, error)
         else:
             gain, quality = Band(*band(drawn.gain)), Band(*band(drawn.quality))
             odds = p_value(solution.objective, drawn.objective)

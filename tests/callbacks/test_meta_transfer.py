@@ -174,6 +174,21 @@ def scaled(two_headed, batches_of, fit, scale, pattern="ma", **options):
     return module, record, scaler
 
 
+@pytest.mark.filterwarnings("ignore:`training_step` returned `None`:UserWarning")
+def test_the_projections_stay_where_the_scaler_takes_no_step(two_headed, batches_of, fit):
+    """Lightning leaves out the step of a scaled loss whose last micro-batch has none."""
+
+    def without_last(**options):
+        module = two_headed(**options)
+        plain = module.training_step
+        module.training_step = lambda batch, batch_idx: None if batch_idx else plain(batch, batch_idx)
+        return module
+
+    module, record, _ = scaled(without_last, batches_of, fit, 256.0, "mm", accumulate_grad_batches=2)
+    close(dict(module.named_parameters()), dict(two_headed(norm=False).named_parameters()), rtol=0, atol=0)
+    assert not record.gradients
+
+
 @pytest.mark.parametrize(
     ("pattern", "options"), [("ma", {}), ("mm", {"accumulate_grad_batches": 2}), ("mm", {"accumulate_grad_batches": 3})]
 )

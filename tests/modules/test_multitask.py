@@ -72,6 +72,18 @@ def test_a_label_that_the_batch_does_not_hold_is_no_error(counting, batch_of):
     assert scores["depth"].isnan().all() and scores["layout"].isfinite().all()
 
 
+def test_a_label_that_another_process_alone_holds_counts_as_missing(counting, batch_of, monkeypatch):
+    own, batch = module(ALL, counting()).eval(), batch_of(ALL)
+    del batch["depth"]
+    monkeypatch.setattr(own, "labelled", lambda batch: ["depth", "layout"])  # as all processes together have it
+    with torch.no_grad():
+        losses, predictions = own.losses(batch)
+        again = own.head_loss("depth", own.encode(batch, own.tasks["depth"].input), batch)
+        scores = own.test_step(batch, 0)
+    assert list(predictions) == ["depth", "layout"] and losses["depth"] == again == 0 < losses["layout"]
+    assert scores["depth"].isnan().all() and scores["layout"].isfinite().all()
+
+
 def test_a_batch_without_any_label_trains_nothing(counting, batch_of):
     own, batch = module([DEPTH], counting()), batch_of([DEPTH])
     batch["depth"][:] = torch.nan

@@ -1,6 +1,5 @@
 """The meta-gradient against double backward, written here with autograd alone."""
 
-import threading
 from collections.abc import Sequence
 
 import pytest
@@ -442,26 +441,10 @@ def test_micro_batches_give_the_whole_batchs_gradients(options):
     assert parts.consistency < 1e-12
 
 
-def test_processes_with_half_the_batch_each_give_the_whole_batchs_gradients():
-    """Two threads that meet in ``reduce`` stand in for two processes; random numbers play no part in eval mode."""
-    barrier, slots, results = threading.Barrier(2), [None, None], [None, None]
-
-    def process(rank):
-        def reduce(tensors):
-            slots[rank] = tensors
-            barrier.wait()
-            mean = [(a + b) / 2 for a, b in zip(*slots, strict=True)]
-            barrier.wait()
-            return mean
-
-        results[rank] = settings[rank].ours(slice(2 * rank, 2 * rank + 2), reduce=reduce)
-
+def test_processes_with_half_the_batch_each_give_the_whole_batchs_gradients(in_two_processes):
+    """In eval mode, where random numbers play no part."""
     settings = [Setting(*NETWORKS["unpooling"], tasks=2, train=False) for _ in range(2)]
-    threads = [threading.Thread(target=process, args=(rank,)) for rank in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    results = in_two_processes(lambda rank, reduce: settings[rank].ours(slice(2 * rank, 2 * rank + 2), reduce=reduce))
     whole = Setting(*NETWORKS["unpooling"], tasks=2, train=False).ours()
     for result in results:
         assert result.consistent

@@ -1,7 +1,5 @@
 """Sums of gradients over micro-batches and processes."""
 
-import threading
-
 import pytest
 import torch
 from torch import nn
@@ -9,30 +7,8 @@ from torch import nn
 from lightning_taskonomy.optim.sums import GradientSum
 
 
-def in_two_processes(work):
-    """What ``work(rank, reduce)`` gives in two threads that meet in ``reduce``, the mean over both."""
-    barrier, slots, results = threading.Barrier(2, timeout=20), [None, None], [None, None]
-
-    def process(rank):
-        def reduce(tensors):
-            slots[rank] = tensors
-            barrier.wait()
-            mean = [(a + b) / 2 for a, b in zip(*slots, strict=True)]
-            barrier.wait()
-            return mean
-
-        results[rank] = work(rank, reduce)
-
-    threads = [threading.Thread(target=process, args=(rank,)) for rank in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return results
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
-def test_processes_agree_on_which_parameters_have_a_gradient(dtype):
+def test_processes_agree_on_which_parameters_have_a_gradient(dtype, in_two_processes):
     """A gradient that is zero is one; that of no process is none; those that cancel over processes stay."""
     one, two = (torch.full((2,), value, dtype=dtype) for value in (1.0, 2.0))
     given = {  # the gradient on either process, and their mean

@@ -1,6 +1,6 @@
 """What the callbacks share that cut the network at its bifurcation while ``training_step`` runs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -16,26 +16,12 @@ __all__ = ["CuttingCallback"]
 class CuttingCallback(BifurcationCallback):
     """Cuts the network on some batches, its ``meta`` batches, and may insert something there on the others.
 
-    Args:
-        tasks: The tasks, by the names of their heads; all of the module's, if not given.
-        backbone: Path of the backbone in the module.
-        heads: Path of the heads in the module.
-        primary: The task with few labels, where one is set apart.
-        is_meta: Whether a batch has parallel labels, where neither ``ParallelLabels`` nor its labels say so.
+    Its arguments are those of :class:`BifurcationCallback`.
     """
 
-    def __init__(
-        self,
-        tasks: Sequence[str] | None,
-        backbone: str,
-        heads: str,
-        primary: str = "",
-        is_meta: Callable[[Any], bool] | None = None,
-    ) -> None:
-        super().__init__(tasks, backbone, heads, primary, is_meta)
-        self._hooks: Cuts | None = None
-        self._passed: Passed | None = None  # what training_step left of a meta batch
-        self._kind: Kind = "auxiliary"
+    _hooks: Cuts | None = None
+    _passed: Passed | None = None  # what training_step left of a meta batch
+    _kind: Kind = "auxiliary"
 
     # a subclass's own
 

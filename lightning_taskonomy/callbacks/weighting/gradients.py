@@ -29,12 +29,7 @@ class GradientWeighting(CuttingCallback):
     A subclass says which, by :meth:`combine`, and may leave some batches as they are, by :meth:`kind_of`. Under
     accumulation and on several processes the tasks' gradients are those of the whole batch.
 
-    Args:
-        tasks: The tasks, by the names of their heads; all of the module's, if not given.
-        backbone: Path of the backbone in the module.
-        heads: Path of the heads in the module.
-        primary: The task with few labels, where one is set apart.
-        is_meta: Whether a batch has parallel labels, where neither ``ParallelLabels`` nor its labels say so.
+    Its arguments are those of :class:`~lightning_taskonomy.callbacks.bifurcation.BifurcationCallback`.
     """
 
     _sums: dict[str, GradientSum]  # of this optimizer step

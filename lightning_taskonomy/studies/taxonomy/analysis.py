@@ -1,5 +1,6 @@
 """From per-image scores to affinities, taxonomies, gain and quality. Files in, numbers out; nothing is trained here."""
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.solvers.taxonomy import TaxonomySolution
 
 __all__ = ["Scores", "as_report", "halves", "mean_scores", "measure", "read_scores", "shuffled", "significance"]
+
+_LOG = logging.getLogger(__name__)
 
 Scores = dict[str, dict[TransferKey, NDArray[np.float32]]]
 """Per target and network one score per test image, all in the order of the same image ids."""
@@ -105,8 +108,9 @@ def significance(solution: TaxonomySolution, table: TransfersTable, *, count: in
         return None
     try:
         drawn = random_taxonomies(table, solution.budget, max_order=solution.max_order, count=count, seed=seed)
-    except InputError:
-        return None  # so few random sources hardly ever reach every target
+    except InputError as error:  # so few random sources hardly ever reach every target
+        _LOG.info("budget %g is not compared with random taxonomies: %s", solution.budget, error)
+        return None
     return {
         "gain": band(drawn.gain), "quality": band(drawn.quality),
         "p_value": p_value(solution.objective, drawn.objective),
