@@ -109,7 +109,7 @@ def cross_entropy(preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         preds: Logits (B, K, ...).
-        target: Class ids (B, ...) in [0, K), 255 where missing.
+        target: Class ids (B, ...) in [0, K), -100 where missing.
 
     Returns:
         Errors and mask, both of the shape of the target.
@@ -129,7 +129,7 @@ def cross_entropy(preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def check_classes(target: Tensor, num_classes: int, name: str = "target") -> None:
-    """Checks that class ids are in [0, num_classes) or 255. Waits for the device that holds them.
+    """Checks that class ids are in [0, num_classes) or -100. Waits for the device that holds them.
 
     Args:
         target: Class ids, any shape.
@@ -139,7 +139,7 @@ def check_classes(target: Tensor, num_classes: int, name: str = "target") -> Non
     Raises:
         InputError: There is another value; names it.
     """
-    wrong = (target < 0) | (target >= num_classes) & (target != IGNORE_INDEX)
+    wrong = ((target < 0) | (target >= num_classes)) & (target != IGNORE_INDEX)
     if wrong.any():
         value = target[wrong][0].item()
         raise InputError(
@@ -163,7 +163,7 @@ def grouping(preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         preds: Embedding (B, C, H, W).
-        target: Segment ids (B, H, W), 255 where missing; they mean nothing across images.
+        target: Segment ids (B, H, W), -100 where missing; they mean nothing across images.
 
     Returns:
         Weighted errors and mask (B, P) of the sampled pairs.

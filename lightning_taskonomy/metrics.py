@@ -64,7 +64,7 @@ def pair_agreement(preds: Tensor, target: Tensor, offsets: tuple[int, ...] = (1,
 
     Args:
         preds: Embedding (B, C, H, W).
-        target: Segment ids (B, H, W), 255 where missing.
+        target: Segment ids (B, H, W), -100 where missing.
         offsets: Every pixel is compared with those so far to its right and so far below it.
 
     Returns:

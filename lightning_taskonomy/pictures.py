@@ -1,6 +1,6 @@
 """Labels and predictions of every kind of task as colours, for predictions and reports alike (NumPy only).
 
-Missing values (NaN, or 255 for classes) are grey diagonal stripes, which no map of a value produces.
+Missing values (NaN, or negative classes) are grey diagonal stripes, which no map of a value produces.
 """
 
 from functools import cache
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.tasks import IGNORE_INDEX, Task, TaskKind
+from lightning_taskonomy.tasks import Task, TaskKind
 
 __all__ = ["caption", "colorize", "hatch", "lab_colors", "palette", "value_range"]
 
@@ -126,7 +126,7 @@ def caption(task: Task, value: ArrayLike) -> str:
             best = int(chances.argmax())
             return f"{_class_name(task, best)} ({chances[best]:.0%})".replace("%", " %")
         number = float(values.reshape(-1)[0])
-        return "no label" if not np.isfinite(number) or number == IGNORE_INDEX else _class_name(task, int(number))
+        return "no label" if not np.isfinite(number) or number < 0 else _class_name(task, int(number))
     flat = values.astype(np.float64).reshape(-1)
     if not np.isfinite(flat).any():
         return "no label"
@@ -202,14 +202,14 @@ def _classes(task: Task, values: NDArray[Any], colors: ArrayLike | None) -> Pict
         missing = ~np.isfinite(values).all(0)
         ids = np.where(missing, 0, values).argmax(0)
     elif values.ndim == 2:
-        missing = ~np.isfinite(values) | (values == IGNORE_INDEX)
+        missing = ~np.isfinite(values) | (values < 0)
         ids = np.where(missing, 0, values).astype(np.int64)
     else:
         raise InputError(f"task {task.name!r}: classes of shape {values.shape}; give (H, W) ids or (C, H, W) logits")
     if colors is not None:
         table = np.asarray(colors).astype(np.uint8)
     else:
-        table = palette(IGNORE_INDEX if task.kind is TaskKind.GROUPING else min(task.channels, 1000))
+        table = palette(255 if task.kind is TaskKind.GROUPING else min(task.channels, 1000))
     picture: Picture = table[ids % len(table)]
     picture[missing] = hatch(*missing.shape)[missing]
     return picture

@@ -15,7 +15,7 @@ NAN = float("nan")
 
 def _holes(target, share=0.4):
     missing = torch.rand(target.shape) < share
-    return target.masked_fill(missing, 255 if target.dtype == torch.long else NAN), ~missing
+    return target.masked_fill(missing, -100 if target.dtype == torch.long else NAN), ~missing
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 5, 7), (4, 6)])
@@ -56,10 +56,10 @@ def test_cross_entropy_over_holes_is_torch_over_the_rest(shape):
 
 @pytest.mark.parametrize("wrong", [5, 254, 300, -1])
 def test_a_class_out_of_range_is_named(wrong):
-    target = torch.tensor([[[0, 255, wrong]]])
+    target = torch.tensor([[[0, -100, wrong]]])
     with pytest.raises(InputError, match=f"class {wrong} .* 5 classes"):
         losses.cross_entropy(torch.zeros(1, 5, 1, 3), target)
-    losses.check_classes(torch.tensor([0, 4, 255]), 5)
+    losses.check_classes(torch.tensor([0, 4, -100]), 5)
 
 
 def test_other_shapes_are_refused_instead_of_broadcast():
@@ -117,9 +117,9 @@ KINDS = [
     (losses.l1, (2, 6), (2, 6), NAN),
     (losses.angular, (2, 3, 4, 4), (2, 3, 4, 4), NAN),
     (losses.angle, (2, 3, 4, 4), (2, 3, 4, 4), NAN),
-    (losses.cross_entropy, (2, 5, 4, 4), (2, 4, 4), 255),
-    (losses.cross_entropy, (2, 5), (2,), 255),
-    (losses.grouping, (2, 5, 4, 4), (2, 4, 4), 255),
+    (losses.cross_entropy, (2, 5, 4, 4), (2, 4, 4), -100),
+    (losses.cross_entropy, (2, 5), (2,), -100),
+    (losses.grouping, (2, 5, 4, 4), (2, 4, 4), -100),
 ]
 
 
@@ -138,7 +138,7 @@ def test_a_batch_without_any_label_counts_nothing_and_moves_nothing(errors, pred
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_computed_in_single(errors, preds_shape, target_shape, missing, dtype):
     preds = torch.randn(preds_shape).to(dtype)
-    target = torch.randn(target_shape) if missing != 255 else torch.randint(5, target_shape)
+    target = torch.randn(target_shape) if missing != -100 else torch.randint(5, target_shape)
     error, valid = errors(preds, target)
     assert error.dtype == torch.float32 and valid.dtype == torch.bool and error.shape == valid.shape
     assert torch.equal(error, errors(preds.float(), target)[0])
@@ -153,7 +153,7 @@ def test_scores_are_the_means_of_single_images():
         valid = target[i].isfinite()
         expected = (preds[i][valid] - target[i][valid]).abs().mean()  # NaN over nothing
         assert torch.allclose(scores[i], expected, equal_nan=True)
-    target = torch.tensor([1, 255, 0])
+    target = torch.tensor([1, -100, 0])
     scores = losses.per_image(*losses.cross_entropy(torch.randn(3, 2), target))
     assert scores.isnan().tolist() == [False, True, False]
 
@@ -167,7 +167,7 @@ def _quadrants(size=16):
 def test_grouping_is_the_published_formula_over_its_pairs():
     torch.manual_seed(0)
     preds, target = torch.randn(2, 4, 16, 16, dtype=torch.float64), _quadrants().repeat(2, 1, 1)
-    target[1, :5] = 255
+    target[1, :5] = -100
     error, valid = losses.grouping(preds, target)
     first, second = losses._pixel_pairs(16, 16, target.device)
     for b in range(2):
@@ -175,8 +175,8 @@ def test_grouping_is_the_published_formula_over_its_pairs():
         for p, (i, j) in enumerate(zip(first.tolist(), second.tolist(), strict=True)):
             (yi, xi), (yj, xj) = divmod(i, 16), divmod(j, 16)
             one, other = target[b, yi, xi].item(), target[b, yj, xj].item()
-            assert valid[b, p].item() == (255 not in (one, other))
-            if 255 in (one, other):
+            assert valid[b, p].item() == (-100 not in (one, other))
+            if -100 in (one, other):
                 continue
             d = ((preds[b, :, yi, xi] - preds[b, :, yj, xj]) ** 2).sum().item()
             same = one == other

@@ -78,7 +78,7 @@ def test_missing_regression_labels_are_striped(name):
 @pytest.mark.parametrize("name", ["semantic_segmentation", "segmentation_25d"])
 def test_ids_have_their_own_colors_and_missing_ones_stripes(name):
     label = np.arange(16).reshape(4, 4)
-    label[3, 3] = 255
+    label[3, 3] = -100
     picture = colorize(TASKS[name], label)
     assert (picture[3, 3] == hatch(4, 4)[3, 3]).all()
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) == 16
@@ -141,7 +141,7 @@ def test_palettes_nest_and_stay_apart_for_colour_blind_readers():
 def test_captions():
     scene = TASKS["scene_classification"]
     assert caption(scene, 1) == "bedroom"
-    assert caption(scene, np.array(255)) == "no label"
+    assert caption(scene, np.array(-100)) == "no label"
     assert caption(scene, np.log([0.87, 0.05, 0.02, 0.02, 0.02, 0.02])) == "living room (87 %)"
     assert caption(TASKS["vanishing_points"], np.full(9, np.nan)) == "no label"
     pose = Task("pose", TaskKind.VECTOR, "pose", 2, units="m")
@@ -153,7 +153,7 @@ def test_panels_of_classes_and_vectors():
     scene, vector = TASKS["scene_classification"], Task("v", TaskKind.VECTOR, "v", 2)
     sure = colorize(scene, np.array([9.0, 0, 0, 0, 0, 0]), size=(60, 90))
     assert sure.shape == (60, 90, 3) and sure.dtype == np.uint8
-    assert (colorize(scene, 255, size=(60, 90)) == hatch(60, 90)).all()
+    assert (colorize(scene, -100, size=(60, 90)) == hatch(60, 90)).all()
     panel = colorize(vector, np.array([1.0, -1.0]), size=(40, 80))
     assert tuple(panel[10, 50]) == (0, 114, 178) and tuple(panel[30, 30]) == (213, 94, 0)
     assert tuple(panel[10, 30]) == tuple(panel[30, 50]) == (250, 250, 250)

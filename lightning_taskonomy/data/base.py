@@ -2,6 +2,7 @@
 
 import multiprocessing
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -10,9 +11,11 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
+from lightning_taskonomy.batch import Batch
 from lightning_taskonomy.data import pretext
-from lightning_taskonomy.data.batch import Sample, Samples, SkipSample, collate
+from lightning_taskonomy.data.batch import Sample, Samples, SkipSample, blank_label, collate
 from lightning_taskonomy.errors import InputError, hint
+from lightning_taskonomy.tasks import Label, catalog, imported, presence, targets_of
 
 __all__ = ["Pipeline", "TaskDataModule"]
 
@@ -86,9 +89,11 @@ class TaskDataModule(LightningDataModule):
         raise NotImplementedError(f"{type(self).__name__} must say which keys it offers")
 
     @property
-    def wrappers(self) -> Mapping[str, Any]:
-        """What keys of this data set hold, where ``data.transforms`` cannot know: classes of that module by key."""
-        return {}
+    def targets(self) -> Mapping[str, Label]:
+        """What each key holds: as the catalog's tasks say, and before them those of the module being trained."""
+        module = getattr(self.trainer, "lightning_module", None)
+        tasks = getattr(module, "tasks", None)
+        return targets_of([*catalog().values(), *(tasks.values() if isinstance(tasks, Mapping) else ())])
 
     def build(self, split: str, keys: Collection[str]) -> Samples:
         """Makes the samples of one split.
@@ -114,6 +119,7 @@ class TaskDataModule(LightningDataModule):
                 raise InputError("data: no keys given and no module to ask; pass keys=['image', ...]")
             keys = list(self.trainer.lightning_module.batch_keys)  # type: ignore[arg-type]
         offered = {*self.keys_offered, *pretext.KEYS} if "image" in self.keys_offered else {*self.keys_offered}
+        offered |= {key for key, label in self._made(keys).items() if offered.issuperset(label.made_from)}
         for key in keys:
             if key not in offered and key != "id":
                 raise InputError(f"{type(self).__name__} has no {key!r}{hint(key, offered)}")
@@ -141,8 +147,9 @@ class TaskDataModule(LightningDataModule):
             InputError: As ``build`` and ``batch_keys``; or the split has no sample.
         """
         wanted = self.batch_keys() if keys is None else sorted(keys)
-        derived = pretext.KEYS.intersection(wanted)
-        loaded = {*wanted} - derived | ({"image"} if derived else set())
+        derived, made = pretext.KEYS.intersection(wanted), self._made(wanted)
+        sources = {key for label in made.values() for key in label.made_from}
+        loaded = {*wanted} - derived - made.keys() | sources | ({"image"} if derived or made else set())
         samples = self.build(split, sorted(loaded))
         if len(samples) == 0:
             raise InputError(f"{type(self).__name__} has no sample in split {split!r}")
@@ -155,8 +162,12 @@ class TaskDataModule(LightningDataModule):
             indices = indices[0 if part == "first" else 1 :: 2]
         return Pipeline(
             samples, indices.tolist(), keys=wanted, seed=self.seed, training=training,
-            transforms=self.transforms if training else None, wrappers=self.wrappers,
+            transforms=self.transforms if training else None, targets=self.targets,
         )  # fmt: skip
+
+    def _made(self, keys: Collection[str]) -> dict[str, Label]:
+        """Those of some keys that are made from other labels."""
+        return {key: label for key, label in self.targets.items() if key in keys and label.made_by is not None}
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Shuffled batches of ``fit_split``; the last one is dropped if it is not whole and not the only one."""
@@ -191,7 +202,7 @@ class TaskDataModule(LightningDataModule):
             samples,
             batch_size=self.batch_size,
             num_workers=self.num_workers,
-            collate_fn=collate,
+            collate_fn=partial(collate, labels=self.targets),
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
             multiprocessing_context="fork" if forked else None,
@@ -223,7 +234,7 @@ class Pipeline(Dataset[Sample]):
         seed: With the sample's id (or, in training, the draw) it decides all randomness.
         training: An index beyond the end is a draw of a later epoch: index modulo length, with new randomness.
         transforms: Applied in order to image and labels together.
-        wrappers: What further keys hold, for ``data.transforms.Joint``.
+        targets: What the keys hold.
     """
 
     def __init__(
@@ -235,18 +246,24 @@ class Pipeline(Dataset[Sample]):
         seed: int = 0,
         training: bool = False,
         transforms: list[nn.Module] | None = None,
-        wrappers: Mapping[str, Any] | None = None,
+        targets: Mapping[str, Label] | None = None,
     ) -> None:
         self.samples = samples
         self.indices = indices
         self.keys = frozenset(keys) | {"id"}
+        self.targets: Mapping[str, Label] = targets or {}
+        self.made = {
+            key: (imported(label.made_by, f"made_by of label {key!r}"), label)
+            for key, label in self.targets.items()
+            if key in keys and label.made_by is not None
+        }
         self.seed = seed
         self.training = training
         self.transform: nn.Module | None = None
         if transforms:
             from lightning_taskonomy.data.transforms import Joint
 
-            self.transform = Joint(transforms, wrappers)
+            self.transform = Joint(transforms, self.targets)
 
     def __len__(self) -> int:
         """How many samples an epoch has."""
@@ -286,11 +303,15 @@ class Pipeline(Dataset[Sample]):
                 torch.default_generator.manual_seed(seed)
                 sample = self.transform(sample)
         pretext.derive(sample, (self.keys & pretext.KEYS).difference(sample), seed)
-        return {key: sample[key] for key in sample if key in self.keys}
+        for key, (make, label) in self.made.items():
+            known = all(name in sample and bool(sample.get(presence(name), True)) for name in label.made_from)
+            sample[key] = make(sample) if known else blank_label(label, sample["image"].shape[-2:])  # type: ignore[arg-type]
+        keys = self.keys | {presence(key) for key in self.keys}
+        return {key: sample[key] for key in sample if key in keys}
 
-    def batch(self, draws: Sequence[int]) -> Sample:
+    def batch(self, draws: Sequence[int]) -> Batch:
         """Several samples at once, stacked."""
-        return collate([self[draw] for draw in draws])
+        return collate([self[draw] for draw in draws], self.targets)
 
 
 class _Draws(DistributedSampler[Any]):

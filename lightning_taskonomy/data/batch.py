@@ -6,10 +6,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from lightning_taskonomy.batch import Batch, labelled_keys
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.tasks import IGNORE_INDEX, Task, TaskKind
+from lightning_taskonomy.tasks import IGNORE_INDEX, Label, Task, presence
 
-__all__ = ["Sample", "Samples", "SkipSample", "blank", "collate", "keys_of", "missing_like", "target_shape"]
+__all__ = ["Sample", "Samples", "SkipSample", "blank", "blank_label", "collate", "missing_like"]
 
 Sample = dict[str, Tensor]
 """One image with its labels, without the batch dimension."""
@@ -29,48 +30,42 @@ class SkipSample(Exception):
     """The image of a sample is missing or damaged; whoever asked goes on without it. The file is already reported."""
 
 
-def keys_of(tasks: Mapping[str, Task]) -> list[str]:
-    """The batch keys that tasks read and are scored on, sorted."""
-    return sorted({key for task in tasks.values() for key in (task.input, task.target)})
-
-
-def target_shape(task: Task, size: tuple[int, int]) -> tuple[int, ...]:
-    """The shape of one sample's target.
-
-    Args:
-        task: Whose target.
-        size: Height and width of the image.
-    """
-    height, width = size[0] // task.stride, size[1] // task.stride
-    if task.kind in (TaskKind.SEGMENTATION, TaskKind.GROUPING):
-        return (height, width)
-    if task.is_dense:
-        return (task.channels, height, width)
-    return () if task.kind is TaskKind.CLASSIFICATION else (task.channels,)
-
-
 def blank(task: Task, size: tuple[int, int]) -> Tensor:
-    """The target of a sample that has none: 255 for classes, NaN for values.
+    """The target of a sample that has none: -100 for classes, NaN for values, nothing for a set.
 
     Args:
         task: Whose target.
         size: Height and width of the image.
     """
-    if task.is_classes:
-        return torch.full(target_shape(task, size), IGNORE_INDEX, dtype=torch.int64)
-    return torch.full(target_shape(task, size), float("nan"))
+    return blank_label(task.label, size)
+
+
+def blank_label(label: Label, size: tuple[int, int]) -> Tensor:
+    """The label of a sample that has none.
+
+    Args:
+        label: What it holds.
+        size: Height and width of the image.
+    """
+    return torch.full(label.shape(size), label.kind.missing, dtype=getattr(torch, label.kind.dtype))
 
 
 def missing_like(entry: Tensor) -> Tensor:
-    """A missing label of the shape and type of another one: NaN, or 255 for whole numbers."""
+    """A missing label of the shape and type of another one: NaN, -100, or False."""
+    if entry.dtype == torch.bool:
+        return torch.zeros_like(entry)
     return torch.full_like(entry, float("nan") if entry.is_floating_point() else IGNORE_INDEX)
 
 
-def collate(samples: Sequence[Sample]) -> Sample:
+def collate(samples: Sequence[Sample], labels: Mapping[str, Label] | None = None) -> Batch:
     """Stacks samples; an entry that only some of them have is missing in the others, an empty sample is left out.
 
+    Sets are padded to the batch's largest with their missing value, and ``presence(key)`` says of which images the set
+    is labelled: one without objects is, one without the entry is not.
+
     Args:
-        samples: Entries of one key have one shape and type.
+        samples: Entries of one key have one shape and type, but for a set's number of objects.
+        labels: What the entries hold; those that it does not name are stacked as they are.
 
     Returns:
         The batch; empty where every image of it is missing or damaged, and then the loader passes it over.
@@ -79,12 +74,33 @@ def collate(samples: Sequence[Sample]) -> Sample:
         InputError: They differ in size.
     """
     samples = [sample for sample in samples if sample]
-    batch = {}
+    sets = {key for key, label in (labels or {}).items() if label.is_set}
+    entries: dict[str, Tensor] = {}
     for key in dict.fromkeys(key for sample in samples for key in sample):
         present = next(sample[key] for sample in samples if key in sample)
-        entries = [sample[key] if key in sample else missing_like(present) for sample in samples]
-        shapes = sorted({tuple(entry.shape) for entry in entries})
+        column = [sample[key] if key in sample else missing_like(present) for sample in samples]
+        if key in sets:
+            flags = [key in sample and bool(sample.get(presence(key), True)) for sample in samples]
+            column = _padded(column, flags)
+            entries[presence(key)] = torch.tensor(flags)
+        shapes = sorted({tuple(entry.shape) for entry in column})
         if len(shapes) > 1:
-            raise InputError(f"one batch has {key!r} of shapes {shapes[0]} and {shapes[1]}; give the data a size")
-        batch[key] = torch.stack(entries)
-    return batch
+            advice = "give the data a size" if (labels and key in labels) or key.startswith("image") else _UNDECLARED
+            raise InputError(f"one batch has {key!r} of shapes {shapes[0]} and {shapes[1]}; {advice}")
+        if key not in entries:
+            entries[key] = torch.stack(column)
+    return Batch(entries, labelled_keys(entries))
+
+
+_UNDECLARED = "give the data a size, or say what it holds by a label of the task that reads it"
+
+
+def _padded(column: Sequence[Tensor], flags: Sequence[bool]) -> list[Tensor]:
+    """Each set with as many rows as the largest, those that are added missing."""
+    rows = max(len(entry) for entry, known in zip(column, flags, strict=True) if known) if any(flags) else 0
+    padded = []
+    for entry, known in zip(column, flags, strict=True):
+        count = len(entry) if known else 0
+        filling = missing_like(entry.new_empty(rows - count, *entry.shape[1:]))
+        padded.append(torch.cat([entry[:count], filling]))
+    return padded

@@ -22,7 +22,7 @@ _UNLABELLED = 11
 
 
 class CamVidDataModule(TaskDataModule):
-    """Images (3, 360, 480) and ``semantic`` (360, 480) with 11 classes; what is not labelled is 255.
+    """Images (3, 360, 480) and ``semantic`` (360, 480) with 11 classes; what is not labelled is missing.
 
     Splits are ``train``, ``validation`` and ``test``; they follow video sequences, and neighbouring frames are alike.
 

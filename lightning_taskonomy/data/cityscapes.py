@@ -94,7 +94,7 @@ def _array_reader(key: str) -> Callable[[Path], Tensor]:
 
 
 def _table(*, groups: bool) -> Tensor:
-    """By number in a file the class, or its group; 255 for what is not evaluated."""
+    """By number in a file the class, or its group; -100 for what is not evaluated."""
     members = [list(GROUPS).index(group) for group, names in GROUPS.items() for _ in names]
     table = torch.full((256,), IGNORE_INDEX)
     table[list(_LABEL_IDS)] = torch.tensor(members) if groups else torch.arange(len(_LABEL_IDS))

@@ -28,7 +28,7 @@ class KeyReport:
     Args:
         samples: Samples with at least one valid value.
         values: Numbers in all of them, valid or not.
-        valid: Numbers that are neither NaN nor 255.
+        valid: Numbers that are neither NaN nor -100.
         low: The smallest valid one.
         high: The largest valid one.
         mean: The mean of the valid ones.

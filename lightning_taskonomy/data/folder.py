@@ -15,7 +15,7 @@ from lightning_taskonomy.data.base import TaskDataModule
 from lightning_taskonomy.data.batch import Samples, SkipSample, blank
 from lightning_taskonomy.data.reading import Entry, FileProblem, Labelled, read_array, read_image, stable_id
 from lightning_taskonomy.errors import InputError, hint
-from lightning_taskonomy.tasks import IGNORE_INDEX, VIEWS, Task, TaskKind, resolve
+from lightning_taskonomy.tasks import IGNORE_INDEX, VIEWS, Label, Task, TaskKind, keys_of, resolve, targets_of
 
 __all__ = ["IMAGE_SUFFIXES", "Encoding", "FolderDataModule"]
 
@@ -33,7 +33,7 @@ class Encoding:
     Args:
         scale: Units per number; 0.001 reads depth stored in millimetres as metres.
         offset: Added to it.
-        missing: Numbers that mean that there is no label. NaN in a ``.npy`` file and class 255 always do.
+        missing: Numbers that mean that there is no label. NaN always does.
     """
 
     scale: float = 1.0
@@ -87,15 +87,12 @@ class FolderDataModule(TaskDataModule):
     @property
     def keys_offered(self) -> Collection[str]:
         """The image and the tasks' inputs and targets, but no pairs or triplets."""
-        keys = {key for task in self.tasks.values() for key in (task.input, task.target)}
-        return {"image", *keys} - VIEWS.keys()
+        return {"image", *keys_of(self.tasks.values())} - VIEWS.keys()
 
     @property
-    def wrappers(self) -> Mapping[str, Any]:
-        """Which keys hold normals, for joint transforms."""
-        from lightning_taskonomy.data.transforms import Normals
-
-        return {task.target: Normals for task in self.tasks.values() if task.kind is TaskKind.NORMALS}
+    def targets(self) -> Mapping[str, Label]:
+        """What each key holds: as the tasks say."""
+        return {**super().targets, **targets_of(self.tasks.values())}
 
     def build(self, split: str, keys: Collection[str]) -> Samples:
         """The images of a split, with labels where there are files.
@@ -137,7 +134,7 @@ class FolderDataModule(TaskDataModule):
             entries,
             ids=[stable_id(folder.name, stem) for stem in complete],
             size=self.size,
-            wrappers=self.wrappers,
+            targets=self.targets,
         )
         for stem, key in sorted(without.items()):
             samples.log.add(folder / key / images[stem].name, "missing, so the image is left out")
@@ -206,7 +203,7 @@ def _classes(task: Task, encoding: Encoding, numbers: NDArray[np.generic], file:
         unit = "pixel" if wanted else "image"
         raise InputError(f"{file} has shape {numbers.shape}, but task {task.name!r} wants one class per {unit}")
     classes = torch.from_numpy(np.where(np.isin(numbers, encoding.missing), IGNORE_INDEX, numbers).astype(np.int64))
-    limit = IGNORE_INDEX if task.kind is TaskKind.GROUPING else task.channels
+    limit = np.iinfo(np.int64).max if task.kind is TaskKind.GROUPING else task.channels
     wrong = classes[(classes != IGNORE_INDEX) & ((classes < 0) | (classes >= limit))]
     if wrong.numel():
         raise InputError(

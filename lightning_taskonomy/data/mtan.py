@@ -55,7 +55,7 @@ def read_picture(file: Path) -> Tensor:
 
 
 def read_classes(count: int, file: Path) -> Tensor:
-    """Classes (H, W) int64, 255 where the file has -1.
+    """Classes (H, W) int64, -100 where the file has -1.
 
     Args:
         count: How many classes there are.

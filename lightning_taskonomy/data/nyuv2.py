@@ -213,7 +213,7 @@ def _fit_normals(file: Path) -> Tensor:
 
 
 def _table(of_894: NDArray[np.int64]) -> Tensor:
-    """By number in ``labels`` the class; 255 for 0, unlabelled."""
+    """By number in ``labels`` the class; -100 for 0, unlabelled."""
     if of_894.min() < 0 or of_894.max() > len(OF_40):
         raise InputError(f"mapClass of {_CLASSES} has {of_894.min()} to {of_894.max()}; it maps to classes 0 to 40")
     thirteen = torch.tensor([IGNORE_INDEX + 1, *OF_40]) - 1

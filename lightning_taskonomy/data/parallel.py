@@ -14,13 +14,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
+from lightning_taskonomy.batch import has_label, labelled_keys
 from lightning_taskonomy.data import pretext
 from lightning_taskonomy.data.base import Pipeline, TaskDataModule
 from lightning_taskonomy.data.batch import Sample, Samples, SkipSample
 from lightning_taskonomy.errors import InputError, hint
-from lightning_taskonomy.tasks import IGNORE_INDEX, Task, resolve
+from lightning_taskonomy.tasks import Label, Task, resolve
 
-__all__ = ["PARALLEL", "ParallelLabels", "has_label", "is_parallel"]
+__all__ = ["PARALLEL", "ParallelLabels", "is_parallel"]
 
 PARALLEL = "parallel"
 """The batch key that tells the streams apart: (B,) bool, all true in a batch from X, all false in one from X^A."""
@@ -31,7 +32,7 @@ _CHOICE_STREAM, _ORDER_STREAM = 11, 12
 
 def is_parallel(batch: Mapping[str, Tensor]) -> bool | None:
     """Whether a batch is one of the parallel set X (a meta step); None if it does not come from ``ParallelLabels``."""
-    return bool(batch[PARALLEL].all()) if PARALLEL in batch else None
+    return PARALLEL in labelled_keys(batch) if PARALLEL in batch else None
 
 
 class ParallelLabels(TaskDataModule):
@@ -110,9 +111,9 @@ class ParallelLabels(TaskDataModule):
         return self._data().keys_offered
 
     @property
-    def wrappers(self) -> Mapping[str, Any]:
+    def targets(self) -> Mapping[str, Label]:
         """Those of the data set."""
-        return self._data().wrappers
+        return self._data().targets
 
     def prepare_data(self) -> None:
         """As the data set does."""
@@ -220,23 +221,14 @@ class _Required:
         return sample
 
 
-def has_label(label: Tensor) -> bool:
-    """Whether a label has any valid entry: finite, or a class that is neither negative nor the ignored one.
-
-    Args:
-        label: Of a sample or a batch.
-    """
-    if label.is_floating_point():
-        return bool(label.isfinite().any())
-    return bool(((label >= 0) & (label != IGNORE_INDEX)).any())
-
-
 class _Streams(Pipeline):
     """The samples of one or two streams; index = draw * number of streams + stream."""
 
     def __init__(self, streams: Sequence[Pipeline], parallel: Sequence[bool]) -> None:
         first = streams[0]
-        super().__init__(first.samples, first.indices, keys=first.keys, seed=first.seed, training=True)
+        super().__init__(
+            first.samples, first.indices, keys=first.keys, seed=first.seed, training=True, targets=first.targets
+        )
         self.streams, self.parallel = streams, parallel
 
     def __getitem__(self, draw: int) -> Sample:

@@ -7,7 +7,6 @@ import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from lightning_taskonomy.data.batch import Sample, SkipSample
 from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.tasks import Label
 
 __all__ = [
     "Entry",
@@ -158,7 +158,7 @@ class Labelled:
         ids: The stable id of each image.
         size: Height and width that images and labels are resized to together; None keeps theirs.
         buildings: The building (or sequence, or any unit that splits must not share) of each image.
-        wrappers: What further keys hold, for ``data.transforms.Joint``.
+        targets: What further keys hold, for ``data.transforms.Joint``.
         picture: How an image is read, (3, H, W) in [0, 1]; raises ``FileProblem``.
     """
 
@@ -171,7 +171,7 @@ class Labelled:
         ids: Sequence[int],
         size: tuple[int, int] | None = None,
         buildings: Sequence[str] | None = None,
-        wrappers: Mapping[str, Any] | None = None,
+        targets: Mapping[str, Label] | None = None,
         picture: Callable[[Path], Tensor] = read_image,
     ) -> None:
         self.images = images
@@ -180,7 +180,7 @@ class Labelled:
         self.ids = ids
         self.size = size
         self.buildings = buildings
-        self.wrappers = wrappers
+        self.targets = targets
         self.picture = picture
         self.log = Problems()
 
@@ -194,7 +194,7 @@ class Labelled:
         return len(self.images)
 
     def __getitem__(self, index: int) -> Sample:
-        """One image with its labels, missing ones NaN or 255.
+        """One image with its labels, missing ones NaN or -100.
 
         Raises:
             SkipSample: The image is missing or damaged.
@@ -244,5 +244,5 @@ class Labelled:
 
         from lightning_taskonomy.data.transforms import Joint
 
-        joint: Callable[[Sample], Sample] = Joint([Resize(self.size)], self.wrappers)
+        joint: Callable[[Sample], Sample] = Joint([Resize(self.size)], self.targets)
         return joint(sample)

@@ -1,6 +1,6 @@
 """Cached representations of frozen sources in place of images: a transfer then never runs an encoder."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,10 +9,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from lightning_taskonomy.batch import Batch
 from lightning_taskonomy.data.base import Pipeline, TaskDataModule
 from lightning_taskonomy.data.batch import Sample
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.models.sources import representation_key
+from lightning_taskonomy.tasks import Label
 
 __all__ = ["RepresentationDataModule", "representation_file"]
 
@@ -58,7 +60,7 @@ class _Joined(Pipeline):
     """Labels, as many as fit held in memory, beside their representations; gives whole batches."""
 
     def __init__(self, labels: Pipeline, table: _Table) -> None:
-        super().__init__(labels.samples, labels.indices, keys=labels.keys, seed=labels.seed)
+        super().__init__(labels.samples, labels.indices, keys=labels.keys, seed=labels.seed, targets=labels.targets)
         self.labels, self.table = labels, table
         self._held: dict[int, Sample] = {}
         self._room = _ROOM
@@ -75,15 +77,18 @@ class _Joined(Pipeline):
             self._held[position] = sample
         return sample
 
-    def batch(self, draws: Sequence[int]) -> Sample:
+    def batch(self, draws: Sequence[int]) -> Batch:
         batch = super().batch(draws)
-        return batch | self.table.take(batch["id"]) if batch else batch
+        if not batch:
+            return batch
+        maps = self.table.take(batch["id"])
+        return Batch({**batch, **maps}, batch.labelled | maps.keys())
 
-    def __getitems__(self, draws: Sequence[int]) -> Sample:
+    def __getitems__(self, draws: Sequence[int]) -> Batch:
         return self.batch(draws)
 
 
-def _as_is(batch: Sample) -> Sample:
+def _as_is(batch: Batch) -> Batch:
     return batch
 
 
@@ -114,6 +119,11 @@ class RepresentationDataModule(TaskDataModule):
     def keys_offered(self) -> Collection[str]:
         """The labels' keys."""
         return self.labels.keys_offered
+
+    @property
+    def targets(self) -> Mapping[str, Label]:
+        """What the labels' keys hold."""
+        return self.labels.targets
 
     def dataset(
         self,

@@ -1,19 +1,23 @@
 """Joint transforms of images and labels: torchvision's ``transforms.v2`` with labels that know what geometry means.
 
-Any geometric or photometric transform of ``torchvision.transforms.v2`` works, wrapped by ``Joint``. What each label
-does is said here once, by registering kernels for its type:
+Any geometric or photometric transform of ``torchvision.transforms.v2`` works, wrapped by ``Joint``. What each kind of
+label does is said here once, by registering kernels for its type:
 
-- classes move by nearest neighbour and are 255 where there was no image;
+- classes move by nearest neighbour and are missing where there was no image;
 - values (depth, curvature, ...) keep their units: an image resized or cropped and enlarged shows the same scene from
   the same place, so a depth stays the same number of metres; they are interpolated between valid pixels, and a hole
   (NaN) stays a hole;
 - normals stay unit vectors in the camera frame (x right, y down, z forward); a mirrored image mirrors them;
 - poses, vanishing points and room layouts are mirrored likewise, so pairs and triplets (mirrored view by view) stay
   consistent;
-- of other vectors it is not known what a mirror does to them: that is refused.
+- of other vectors it is not known what a mirror does to them: that is refused;
+- boxes, points and masks of objects move with the image, x and y from the outer corner of the first pixel, so that a
+  point at the middle of a box stays there; an object that has left the image is taken out of every label of its set.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any, TypeVar
 
 import torch
@@ -23,9 +27,21 @@ from torchvision.transforms.v2 import functional
 
 from lightning_taskonomy.data.batch import Sample
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.tasks import IGNORE_INDEX, VIEWS
+from lightning_taskonomy.tasks import IGNORE_INDEX, VIEWS, Label, LabelKind, catalog, targets_of
 
-__all__ = ["WRAPPERS", "Classes", "Frame", "Invariant", "Joint", "Layout", "Normals", "Poses", "Values", "Vector"]
+__all__ = [
+    "Classes",
+    "Frame",
+    "Invariant",
+    "Joint",
+    "Layout",
+    "Normals",
+    "Points",
+    "Poses",
+    "Values",
+    "Vector",
+    "is_picture",
+]
 
 
 class Classes(tv_tensors.Mask):
@@ -45,7 +61,7 @@ class Vector(tv_tensors.TVTensor):
 
 
 class Invariant(Vector):
-    """Values per sample that no transform changes, (C,)."""
+    """Values or classes per sample or per object that no transform changes."""
 
 
 class Frame(Vector):
@@ -60,15 +76,35 @@ class Poses(Vector):
     """Rotation vector and translation in the camera frame, one pose after the other, (6 n,)."""
 
 
-WRAPPERS: Mapping[str, type[tv_tensors.TVTensor]] = {
-    "normals": Normals,
-    "vanishing_points": Frame,
-    "room_layout": Layout,
-    "pose_fixated": Poses,
-    "pose_nonfixated": Poses,
-    "egomotion": Poses,
+class Points(tv_tensors.KeyPoints):
+    """Points of objects, (n, C, 2) pixels, NaN where not marked; ``mirror`` says what a flip makes of each."""
+
+    mirror: tuple[int, ...] | None = None
+
+
+@cache
+def _points(mirror: tuple[int, ...] | None) -> type[Points]:
+    """Of points torchvision keeps the type and nothing else; so each order is a type."""
+    return type("Points", (Points,), {"mirror": mirror})
+
+
+_TYPES: Mapping[LabelKind, type[tv_tensors.TVTensor]] = {
+    LabelKind.VALUES: Values,
+    LabelKind.NORMALS: Normals,
+    LabelKind.CLASSES: Classes,
+    LabelKind.VECTOR: Vector,
+    LabelKind.INVARIANT: Invariant,
+    LabelKind.FRAME: Frame,
+    LabelKind.LAYOUT: Layout,
+    LabelKind.POSES: Poses,
+    LabelKind.MASKS: tv_tensors.Mask,
+    LabelKind.OBJECT_CLASSES: Invariant,
 }
-"""What a key holds, where its type and shape do not tell."""
+
+
+def is_picture(key: str) -> bool:
+    """Whether a key of a sample is a picture: the image, a variant of it, or several views."""
+    return key == "image" or key.startswith("image_") or key in VIEWS
 
 
 class Joint(nn.Module):
@@ -76,49 +112,83 @@ class Joint(nn.Module):
 
     Args:
         transforms: Transforms of ``torchvision.transforms.v2``, in order.
-        wrappers: What further keys hold, such as ``{"my_normals": Normals}``.
+        targets: What further keys that are no pictures hold; of its own the catalog's tasks say it.
     """
 
-    def __init__(
-        self, transforms: Sequence[nn.Module], wrappers: Mapping[str, type[tv_tensors.TVTensor]] | None = None
-    ) -> None:
+    def __init__(self, transforms: Sequence[nn.Module], targets: Mapping[str, Label] | None = None) -> None:
         super().__init__()
         self.transforms = nn.ModuleList(transforms)
-        self.wrappers = {**WRAPPERS, **(wrappers or {})}
+        self.targets = {**targets_of(catalog().values()), **(targets or {})}
 
     def forward(self, sample: Sample) -> Sample:
         """Transforms one sample.
 
         Args:
-            sample: Entries of one height and width, without batch dimension.
+            sample: Entries of one height and width, without batch dimension; a sample with sets has ``image``.
 
         Raises:
-            InputError: A transform cannot be applied to one of the labels.
+            InputError: A transform cannot be applied to one of the labels, or no label says what an entry holds.
         """
-        wrapped = {key: self._wrap(key, entry) for key, entry in sample.items() if entry.ndim}
+        size = (int(sample["image"].shape[-2]), int(sample["image"].shape[-1])) if "image" in sample else (0, 0)
+        wrapped = {key: self._wrap(key, entry, size) for key, entry in sample.items() if entry.ndim}
         for transform in self.transforms:
             wrapped = transform(wrapped)
-        return {**sample, **{key: entry.as_subclass(Tensor) for key, entry in wrapped.items()}}
+        moved = {**sample, **{key: entry.as_subclass(Tensor) for key, entry in wrapped.items()}}
+        self._tidy(moved)
+        return moved
 
-    def _wrap(self, key: str, entry: Tensor) -> Tensor:
-        kind: type[tv_tensors.TVTensor]
-        if key in self.wrappers:
-            kind = self.wrappers[key]
-        elif key == "image" or key.startswith("image_") or key in VIEWS:
-            kind = tv_tensors.Image
-        elif entry.is_floating_point():
-            kind = Values if entry.ndim > 1 else Vector
-        else:
-            kind = Classes if entry.ndim > 1 else Invariant
-        return entry.as_subclass(kind)
+    def _wrap(self, key: str, entry: Tensor, size: tuple[int, int]) -> Any:
+        if is_picture(key):
+            return entry.as_subclass(tv_tensors.Image)
+        if key not in self.targets:
+            raise InputError(
+                f"no task says what {key!r} of shape {tuple(entry.shape)} holds, so that it cannot be transformed with "
+                "its image; name a task that reads it, or leave it out of keys"
+            )
+        label = self.targets[key]
+        if label.kind is LabelKind.BOXES:
+            return tv_tensors.BoundingBoxes(entry, format="XYXY", canvas_size=size)
+        if label.kind is LabelKind.POINTS:
+            return _points((0,) if label.channels == 1 else label.mirror)(entry, canvas_size=size)
+        return entry.as_subclass(_TYPES[label.kind])
+
+    def _tidy(self, sample: Sample) -> None:
+        """Takes out the objects that have left the image; a point that has is no longer marked."""
+        sets: dict[str, list[Label]] = defaultdict(list)
+        for key, label in self.targets.items():
+            if label.is_set and key in sample:
+                sets[label.objects].append(label)
+        for labels in sets.values():
+            height, width = sample["image"].shape[-2:]
+            there: dict[LabelKind, Tensor] = {}
+            for label in labels:
+                entry = sample[label.key]
+                match label.kind:
+                    case LabelKind.BOXES:
+                        entry = entry.clamp(min=0).minimum(entry.new_tensor([width, height, width, height]))
+                        inside = (entry[:, 2:] > entry[:, :2]).all(1)
+                    case LabelKind.POINTS:
+                        within = ((entry >= 0) & (entry <= entry.new_tensor([width, height]))).all(-1, keepdim=True)
+                        entry = torch.where(within, entry, torch.nan)
+                        inside = within.flatten(1).any(1)
+                    case LabelKind.MASKS:
+                        inside = entry.flatten(1).any(1)
+                    case _:
+                        continue
+                sample[label.key], there[label.kind] = entry, inside
+            if len(there) > 1:  # an object with a box or a mask needs no marked point
+                there.pop(LabelKind.POINTS, None)
+            if there:
+                keep = torch.stack(list(there.values())).all(0)
+                sample.update({label.key: sample[label.key][keep] for label in labels})
 
 
-Label = TypeVar("Label", bound=Tensor)
+Typed = TypeVar("Typed", bound=Tensor)
 _MIRROR = torch.tensor([-1.0, 1.0, 1.0])
 """What a mirror does to a vector; a rotation vector is axial and keeps its x instead."""
 
 
-def _like(entry: Tensor, label: Label) -> Label:
+def _like(entry: Tensor, label: Typed) -> Typed:
     return entry.as_subclass(type(label))
 
 
@@ -156,7 +226,7 @@ def _outside(label: Tensor) -> float:
 def _filled(operation: Callable[..., Any], kernel: Callable[..., Tensor], *types: type[tv_tensors.TVTensor]) -> None:
     """What comes into view is missing, whatever colour the transform gives to the image there."""
 
-    def run(label: Label, *args: Any, fill: Any = None, interpolation: Any = None, **options: Any) -> Label:
+    def run(label: Typed, *args: Any, fill: Any = None, interpolation: Any = None, **options: Any) -> Typed:
         return _like(kernel(label.as_subclass(Tensor), *args, fill=_outside(label), **options), label)
 
     _kernel(operation, *types)(run)
@@ -167,6 +237,23 @@ _filled(functional.rotate, functional.rotate_mask, Classes, Values)
 _filled(functional.affine, functional.affine_mask, Classes, Values)
 _filled(functional.perspective, functional.perspective_mask, Classes, Values)
 _filled(functional.elastic, functional.elastic_mask, Classes, Values)
+
+
+def _flip_points(points: Points, axis: int) -> Points:
+    """From pixel corners, as boxes are; torchvision counts points from pixel centres when it flips them."""
+    if points.mirror is None:
+        raise InputError(
+            f"{points.shape[1]} points per object cannot be flipped: their label does not say which becomes which; "
+            "give it mirror, or leave out the transform"
+        )
+    size = points.canvas_size
+    flipped = points.as_subclass(Tensor).clone()
+    flipped[..., axis] = size[1 - axis] - flipped[..., axis]
+    return type(points)(flipped[:, list(points.mirror)], canvas_size=size)
+
+
+_kernel(functional.horizontal_flip, Points)(lambda points: _flip_points(points, 0))
+_kernel(functional.vertical_flip, Points)(lambda points: _flip_points(points, 1))
 
 
 @_kernel(functional.horizontal_flip, Normals)

@@ -14,7 +14,7 @@ from lightning_taskonomy.models.heads import merge_views
 from lightning_taskonomy.modules.base import BaseModule, adamw
 from lightning_taskonomy.modules.evaluation import Evaluation
 from lightning_taskonomy.modules.objectives import HeadFactory, Objective, blank_like, has_label, objective
-from lightning_taskonomy.tasks import Task, TaskKind, resolve
+from lightning_taskonomy.tasks import Task, TaskKind, keys_of, resolve
 
 __all__ = ["MultiTaskModule"]
 
@@ -82,7 +82,7 @@ class MultiTaskModule(BaseModule):
     @property
     def batch_keys(self) -> list[str]:
         """The entries of a batch that the tasks read: inputs and targets, sorted."""
-        return sorted({key for task in self.tasks.values() for key in (task.input, task.target)})
+        return keys_of(self.tasks.values())
 
     # one batch
 

@@ -1,6 +1,24 @@
 """What a task is, and every task the library knows. Standard library only."""
 
-from lightning_taskonomy.tasks.base import IGNORE_INDEX, VIEWS, Family, Task, TaskKind
+from lightning_taskonomy.tasks.base import VIEWS, Family, Task, TaskKind, imported, keys_of, targets_of
 from lightning_taskonomy.tasks.catalog import catalog, find, resolve
+from lightning_taskonomy.tasks.labels import CONVENTION, IGNORE_INDEX, Extent, Label, LabelKind, presence
 
-__all__ = ["IGNORE_INDEX", "VIEWS", "Family", "Task", "TaskKind", "catalog", "find", "resolve"]
+__all__ = [
+    "CONVENTION",
+    "IGNORE_INDEX",
+    "VIEWS",
+    "Extent",
+    "Family",
+    "Label",
+    "LabelKind",
+    "Task",
+    "TaskKind",
+    "catalog",
+    "find",
+    "imported",
+    "keys_of",
+    "presence",
+    "resolve",
+    "targets_of",
+]

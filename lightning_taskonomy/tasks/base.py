@@ -1,16 +1,15 @@
 """A task is what is read from an image: its input, its target, its kind. Everything else follows from the kind."""
 
-from collections.abc import Sequence
+import importlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.tasks.labels import Label, LabelKind
 
-__all__ = ["IGNORE_INDEX", "VIEWS", "Family", "Task", "TaskKind"]
-
-IGNORE_INDEX = 255
-"""The class id of a missing label, per pixel or per sample. A missing regression label is NaN."""
+__all__ = ["VIEWS", "Family", "Task", "TaskKind", "imported", "keys_of", "targets_of"]
 
 VIEWS = {
     "image_tiles": 9,
@@ -30,14 +29,29 @@ class TaskKind(StrEnum):
     NORMALS = "normals"
     """Unit vectors per pixel: target (B, 3, H, W) float, NaN where missing."""
     SEGMENTATION = "segmentation"
-    """A class per pixel: target (B, H, W) int64, 255 where missing."""
+    """A class per pixel: target (B, H, W) int64, -100 where missing."""
     GROUPING = "grouping"
-    """An unsupervised partition: target (B, H, W) int64 segment ids without meaning across images, 255 where missing;
+    """An unsupervised partition: target (B, H, W) int64 segment ids without meaning across images, -100 where
+    missing;
     the prediction is an embedding (B, C, H, W) in which pixels of one segment lie together."""
     CLASSIFICATION = "classification"
-    """A class per sample: target (B,) int64, 255 where missing."""
+    """A class per sample: target (B,) int64, -100 where missing."""
     VECTOR = "vector"
     """Values per sample: target (B, C) float, NaN where missing."""
+    SET = "set"
+    """Objects, of which an image has any number: targets padded to the batch's largest number, and which images are
+    labelled. Head, loss, metric, score and ``decode`` are the task's own, by dotted path."""
+
+
+_LABELS = {
+    TaskKind.DENSE: LabelKind.VALUES,
+    TaskKind.NORMALS: LabelKind.NORMALS,
+    TaskKind.SEGMENTATION: LabelKind.CLASSES,
+    TaskKind.GROUPING: LabelKind.CLASSES,
+    TaskKind.CLASSIFICATION: LabelKind.CLASS,
+    TaskKind.VECTOR: LabelKind.VECTOR,
+}
+"""What the target of each kind holds, where a task does not say."""
 
 
 class Family(StrEnum):
@@ -67,11 +81,17 @@ class Task:
         stride: Image pixels per pixel of a dense target, along each axis.
         weight: Its weight in the summed loss of several tasks.
         class_names: Names of the classes, in order.
+        labels: What its targets hold, where its kind does not tell: of a vector, what a mirror does to it; of a set,
+            every label that it reads, the one at ``target`` among them.
         head: Dotted path of another head than the kind's; called as ``head(in_channels, reductions, task)``.
-        loss: Dotted path of another loss; called as ``loss(preds, target)``, a mean over what is valid.
+        loss: Dotted path of another loss; called as ``loss(preds, target)``, a mean over what is valid, or element
+            errors and their mask. Where the task has several targets, ``target`` is a mapping by key.
+        normaliser: Dotted path of what the sum of the errors is divided by instead of the number of valid ones; called
+            as ``normaliser(target)``, a scalar such as the number of objects.
         metric: Dotted path of another torchmetrics class; built as ``metric()``, or with the number of classes.
         score: Dotted path of another score; called as ``score(preds, target)``, returns (B,), lower is better,
             NaN where unlabelled.
+        decode: Dotted path of what turns raw output into what a person wants; called as ``decode(preds, task)``.
 
     Raises:
         InputError: The name is no identifier, or channels, stride or scale are not positive.
@@ -90,10 +110,13 @@ class Task:
     stride: int = 1
     weight: float = 1.0
     class_names: Sequence[str] | None = None
+    labels: Sequence[Label] = ()
     head: str | None = None
     loss: str | None = None
+    normaliser: str | None = None
     metric: str | None = None
     score: str | None = None
+    decode: str | None = None
 
     def __post_init__(self) -> None:
         """Checks what can be checked without data."""
@@ -106,12 +129,36 @@ class Task:
                 raise InputError(f"task {self.name!r}: {field} is {getattr(self, field)!r}, must be positive")
         if self.kind is TaskKind.NORMALS and self.channels != 3:
             raise InputError(f"task {self.name!r}: normals have 3 channels, not {self.channels}")
+        self._check_labels()
         if self.class_names is not None:
             object.__setattr__(self, "class_names", tuple(self.class_names))
             if len(self.class_names) != self.channels:
                 raise InputError(
                     f"task {self.name!r}: {len(self.class_names)} class names for {self.channels} channels"
                 )
+
+    def _check_labels(self) -> None:
+        object.__setattr__(self, "labels", tuple(self.labels))
+        if self.target not in self.targets:
+            raise InputError(f"task {self.name!r}: labels says nothing of its target {self.target!r}; add it there")
+        if any(label.is_set for label in self.targets.values()) is not (self.kind is TaskKind.SET):
+            raise InputError(f"task {self.name!r}: kind is '{self.kind}'; sets of objects, and they alone, need 'set'")
+        absent = [role for role in ("head", "loss", "score") if getattr(self, role) is None]
+        if self.kind is TaskKind.SET and absent:
+            raise InputError(f"task {self.name!r}: a set has no {absent[0]} of its own; give one by its dotted path")
+
+    @property
+    def targets(self) -> Mapping[str, Label]:
+        """What it is trained and scored on, by batch key: ``labels``, or what its kind says of ``target``."""
+        if self.labels or self.kind not in _LABELS:
+            return {label.key: label for label in self.labels}
+        stride = self.stride if self.is_dense else 1
+        return {self.target: Label(self.target, _LABELS[self.kind], self.channels, stride)}
+
+    @property
+    def label(self) -> Label:
+        """What its target holds."""
+        return self.targets[self.target]
 
     @property
     def views(self) -> int:
@@ -131,3 +178,30 @@ class Task:
     def but(self, **changes: Any) -> "Task":
         """A copy with some fields changed."""
         return replace(self, **changes)
+
+
+def keys_of(tasks: Iterable[Task]) -> list[str]:
+    """The batch keys that tasks read and are scored on, sorted."""
+    return sorted({key for task in tasks for key in (task.input, *task.targets)})
+
+
+def targets_of(tasks: Iterable[Task]) -> dict[str, Label]:
+    """What the labels of tasks hold, by batch key; of two tasks that share a key the later one says."""
+    return {key: label for task in tasks for key, label in task.targets.items()}
+
+
+def imported(path: str, role: str) -> Any:
+    """What stands at a dotted path.
+
+    Args:
+        path: ``package.module.name``.
+        role: What it is to be, for the message.
+
+    Raises:
+        InputError: Nothing can be imported there.
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"{role}: {path!r} cannot be imported ({error}); give a dotted path") from error

@@ -313,7 +313,7 @@ def test_they_train_the_librarys_own_module(batches_of, fit, make):
     image = torch.rand(2, 3, 32, 32)
     labels = {"few": torch.randint(3, (2, 32, 32)), "many": torch.randn(2, 1, 32, 32)}
     parallel = {"image": image, **labels}
-    other = {"image": image, "few": torch.full((2, 32, 32), 255), "many": labels["many"]}
+    other = {"image": image, "few": torch.full((2, 32, 32), -100), "many": labels["many"]}
     own = make()
     trainer = fit(module, [own], [parallel, other, parallel], limit_val_batches=0)
     assert trainer.global_step == 3 and all(p.isfinite().all() for p in module.parameters())

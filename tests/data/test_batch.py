@@ -7,9 +7,9 @@ import torch
 
 from lightning_taskonomy.data import TaskDataModule
 from lightning_taskonomy.data.base import Pipeline
-from lightning_taskonomy.data.batch import Sample, blank, collate, keys_of, missing_like, target_shape
+from lightning_taskonomy.data.batch import Sample, blank, collate, missing_like
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.tasks import IGNORE_INDEX, catalog, resolve
+from lightning_taskonomy.tasks import IGNORE_INDEX, catalog, keys_of, resolve
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ from lightning_taskonomy.tasks import IGNORE_INDEX, catalog, resolve
 def test_blank_is_all_missing(name: str, shape: tuple[int, ...], integer: bool) -> None:
     task = catalog()[name]
     entry = blank(task, (32, 48))
-    assert tuple(entry.shape) == shape == target_shape(task, (32, 48))
+    assert tuple(entry.shape) == shape == task.label.shape((32, 48))
     assert entry.dtype == (torch.int64 if integer else torch.float32)
     assert (entry == IGNORE_INDEX).all() if integer else entry.isnan().all()
     assert torch.equal(missing_like(torch.zeros_like(entry)).nan_to_num(7), entry.nan_to_num(7))
@@ -61,6 +61,6 @@ def test_sizes_that_differ_are_said() -> None:
 
 
 def test_keys_of_tasks() -> None:
-    assert keys_of(resolve(["jigsaw", "normals", "inpainting"])) == [
+    assert keys_of(resolve(["jigsaw", "normals", "inpainting"]).values()) == [
         "image", "image_masked", "image_tiles", "normals", "permutation",
     ]  # fmt: skip

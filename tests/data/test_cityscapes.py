@@ -60,7 +60,7 @@ def arrays(tmp_path: Path) -> Path:
 
 
 def columns(row: torch.Tensor, classes: Sequence[str]) -> dict[int, str]:
-    return {column: classes[number] for column, number in enumerate(row.tolist()) if number != 255}
+    return {column: classes[number] for column, number in enumerate(row.tolist()) if number != -100}
 
 
 def test_classes_and_groups(official: Path) -> None:
@@ -101,7 +101,7 @@ def test_arrays(arrays: Path) -> None:
     for row, number in enumerate((0, 2)):
         for kind, key in (("label_7", "semantic_7"), ("label_19", "semantic_19")):
             stored = np.load(arrays / "val" / kind / f"{number}.npy")
-            assert torch.equal(batch[key][row], torch.tensor(np.where(stored < 0, 255, stored)).long())
+            assert torch.equal(batch[key][row], torch.tensor(np.where(stored < 0, -100, stored)).long())
         depth = np.load(arrays / "val" / "depth" / f"{number}.npy")[..., 0]
         np.testing.assert_allclose(batch["inverse_depth"][row, 0], depth, rtol=1e-6)
 
@@ -111,7 +111,7 @@ def test_damaged_and_missing_files(official: Path, caplog: pytest.LogCaptureFixt
     train.write_bytes(train.read_bytes()[:40])
     (official / "disparity/train/ulm/ulm_000001_000019_disparity.png").unlink()
     samples = CityscapesDataModule(str(official)).build("train", KEYS)
-    assert (samples[0]["semantic_19"] == 255).all() and samples[1]["inverse_depth"].isnan().all()
+    assert (samples[0]["semantic_19"] == -100).all() and samples[1]["inverse_depth"].isnan().all()
     assert not samples[0]["inverse_depth"][0, 1:].isnan().any()
     assert "labelIds.png: damaged (" in caplog.text and "disparity.png: missing" in caplog.text
     report = check(CityscapesDataModule(str(official)))
@@ -141,6 +141,6 @@ def test_real_images() -> None:
     assert batch["image"].shape == (2, 3, 64, 128)
     road = batch["semantic_19"] == 0
     assert 0.2 < road.float().mean() < 0.6 and (batch["semantic_7"][road] == 0).all()
-    assert torch.equal(batch["semantic_7"] == 255, batch["semantic_19"] == 255)
+    assert torch.equal(batch["semantic_7"] == -100, batch["semantic_19"] == -100)
     sky = (batch["semantic_19"] == 10).nonzero()[:, 1].float().mean()
     assert sky < road.nonzero()[:, 1].float().mean()

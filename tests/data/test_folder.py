@@ -72,7 +72,7 @@ def test_absent_labels_are_missing(own: Path) -> None:
     data = module(own, keys=["image", "depth_z", "walls", "weather", "steering", "flow"], batch_size=3)
     batch = next(iter(data.loader(data.dataset("train"))))
     assert batch["depth_z"][2].isnan().all() and batch["flow"][2].isnan().all() and batch["steering"][2].isnan().all()
-    assert (batch["walls"][2] == 255).all() and batch["weather"].tolist() == [3, 3, 255]
+    assert (batch["walls"][2] == -100).all() and batch["weather"].tolist() == [3, 3, -100]
     assert not batch["depth_z"][:2].isnan().any()
 
 

@@ -65,7 +65,7 @@ def test_arrays(arrays: Path) -> None:
     assert len(samples) == 3
     sample = samples[1]
     stored = np.load(arrays / "train" / "label" / "1.npy")
-    assert torch.equal(sample["semantic"], torch.tensor(np.where(stored < 0, 255, stored)).long())
+    assert torch.equal(sample["semantic"], torch.tensor(np.where(stored < 0, -100, stored)).long())
     np.testing.assert_allclose(sample["image"].permute(1, 2, 0), np.load(arrays / "train/image/1.npy"), rtol=1e-6)
     assert sample["depth_z"][0, 0, 0].isnan() and (sample["depth_z"][0, 1:] == 2).all()
     assert sample["normals"][:, 0].isnan().all()
@@ -100,7 +100,7 @@ def test_the_official_file(official: Path) -> None:
         assert torch.equal(sample["image"], torch.tensor(file["images"][6].swapaxes(1, 2)).float() / 255)
         labels = file["labels"][6].T.astype(int)
     forty = loadmat(official / "classMapping40.mat")["mapClass"][0].astype(int)
-    expected = [[OF_40[forty[number - 1] - 1] - 1 if number else 255 for number in row] for row in labels]
+    expected = [[OF_40[forty[number - 1] - 1] - 1 if number else -100 for number in row] for row in labels]
     assert sample["semantic"].tolist() == expected
     assert sample["depth_z"].shape == (1, HEIGHT, WIDTH) and (sample["depth_z"] == 8).all()
     middle = sample["normals"][:, 10, 15]
@@ -117,7 +117,7 @@ def test_damaged_files_are_counted(arrays: Path, caplog: pytest.LogCaptureFixtur
     data = NYUv2DataModule(str(arrays), keys=KEYS, batch_size=3)
     samples = data.dataset("train")
     assert samples[0] == {}
-    assert samples[1]["depth_z"].isnan().all() and (samples[1]["semantic"] == 255).all()
+    assert samples[1]["depth_z"].isnan().all() and (samples[1]["semantic"] == -100).all()
     assert samples[1]["normals"].isnan().all()
     report = check(NYUv2DataModule(str(arrays)))
     assert len(report.problems) == 4 and report.splits["train"].read == 2
@@ -226,7 +226,7 @@ def test_real_arrays() -> None:
     data = NYUv2DataModule(str(REAL / "mtan_npy_derived"), keys=KEYS, batch_size=1)
     (batch,) = list(data.val_dataloader())
     assert batch["image"].shape == (1, 3, 288, 384)
-    assert {*batch["semantic"].unique().tolist()} <= {*range(13), 255}
+    assert {*batch["semantic"].unique().tolist()} <= {*range(13), -100}
     depth = batch["depth_z"][~batch["depth_z"].isnan()]
     assert depth.min() > 0.5 and depth.max() < 10
     normals = batch["normals"][0]

@@ -10,7 +10,6 @@ from scipy.spatial.transform import Rotation
 from torch.utils.data import DataLoader
 
 from lightning_taskonomy.data import pretext
-from lightning_taskonomy.data.batch import target_shape
 from lightning_taskonomy.data.rooms import RoomsDataModule, RoomsDataset, render_view
 from lightning_taskonomy.data.rooms.camera import look
 from lightning_taskonomy.data.rooms.matching import PATCH, correspondences
@@ -35,7 +34,7 @@ def test_contract(size: int) -> None:
     assert len(tasks) == 26
     for task in tasks:
         target, picture = sample[task.target], sample[task.input]
-        assert target.shape == target_shape(task, (size, size)), task.name
+        assert target.shape == task.label.shape((size, size)), task.name
         if task.is_classes:
             assert target.dtype == torch.int64
             if task.kind is not TaskKind.GROUPING:

@@ -8,8 +8,9 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 from torchvision.transforms import v2
 
-from lightning_taskonomy.data.transforms import Invariant, Joint, Normals
+from lightning_taskonomy.data.transforms import Joint
 from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.tasks import Label, LabelKind
 
 torch.set_num_threads(1)
 SIZE, FOCAL = 32, 30.0
@@ -162,7 +163,7 @@ def test_hole_stays_a_hole_and_its_rim_is_true(sample: dict[str, Tensor]) -> Non
 
 def test_what_comes_into_view_is_missing(sample: dict[str, Tensor]) -> None:
     out = Joint([v2.Pad(4)])(sample)
-    assert (out["semantic"][:4] == 255).all() and out["depth_z"][:, :4].isnan().all()
+    assert (out["semantic"][:4] == -100).all() and out["depth_z"][:, :4].isnan().all()
     assert out["normals"][:, :, -4:].isnan().all() and (out["image"][:, :4] == 0).all()
     del (
         sample["normals"],
@@ -173,7 +174,7 @@ def test_what_comes_into_view_is_missing(sample: dict[str, Tensor]) -> None:
     )
     torch.manual_seed(0)
     out = Joint([v2.RandomRotation((45, 45))])(sample)
-    assert out["semantic"][0, 0] == 255 and out["depth_z"][0, 0, 0].isnan()
+    assert out["semantic"][0, 0] == -100 and out["depth_z"][0, 0, 0].isnan()
 
 
 def test_colour_changes_images_alone(sample: dict[str, Tensor]) -> None:
@@ -187,14 +188,18 @@ def test_colour_changes_images_alone(sample: dict[str, Tensor]) -> None:
 def test_unknown_vectors_are_not_mirrored() -> None:
     key = "my_vector"
     sample = {"image": torch.zeros(3, 4, 4), key: torch.zeros(9)}
+    with pytest.raises(InputError, match=r"no task says what 'my_vector' of shape \(9,\) holds"):
+        Joint([v2.Resize(8)])(sample)
+    vector = {key: Label(key, LabelKind.VECTOR, 9)}
     with pytest.raises(InputError, match=r"vector label of shape \(9,\) cannot follow"):
-        Joint([v2.RandomHorizontalFlip(1)])(sample)
-    assert Joint([v2.RandomHorizontalFlip(1)], {key: Invariant})(sample)[key].shape == (9,)
-    assert Joint([v2.Resize(8)])(sample)[key].shape == (9,)
+        Joint([v2.RandomHorizontalFlip(1)], vector)(sample)
+    assert Joint([v2.RandomHorizontalFlip(1)], {key: Label(key, LabelKind.INVARIANT, 9)})(sample)[key].shape == (9,)
+    assert Joint([v2.Resize(8)], vector)(sample)[key].shape == (9,)
 
 
 def test_normals_are_not_rotated_but_may_have_another_name() -> None:
     sample = {"image": torch.zeros(3, 4, 4), "mine": torch.ones(3, 4, 4)}
+    normals = {"mine": Label("mine", LabelKind.NORMALS, 3)}
     with pytest.raises(InputError, match="normals label"):
-        Joint([v2.RandomRotation(30)], {"mine": Normals})(sample)
-    assert (Joint([v2.RandomHorizontalFlip(1)], {"mine": Normals})(sample)["mine"][0] == -1).all()
+        Joint([v2.RandomRotation(30)], normals)(sample)
+    assert (Joint([v2.RandomHorizontalFlip(1)], normals)(sample)["mine"][0] == -1).all()

@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_taskonomy.data.batch import target_shape
 from lightning_taskonomy.models.backbones import Backbone
 from lightning_taskonomy.tasks import VIEWS, TaskKind
 
@@ -33,7 +32,7 @@ def make_batch(tasks, size=16, count=4, seed=0):
             batch[task.input] = torch.rand(count, *views, 3, size, size, generator=random)
         if task.target in batch:
             continue
-        shape = (count, *target_shape(task, (size, size)))
+        shape = (count, *task.label.shape((size, size)))
         if task.is_classes:
             batch[task.target] = torch.randint(0, min(task.channels, 4), shape, generator=random)
         elif task.kind is TaskKind.NORMALS:

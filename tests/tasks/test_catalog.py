@@ -5,7 +5,6 @@ from collections import Counter
 import pytest
 
 from lightning_taskonomy.data import pretext
-from lightning_taskonomy.data.batch import target_shape
 from lightning_taskonomy.data.rooms import RoomsDataset
 from lightning_taskonomy.data.rooms.render import KEYS
 from lightning_taskonomy.errors import InputError
@@ -84,7 +83,7 @@ def test_rooms_has_every_task_in_the_shape_it_asks_for(task, sample):
         sample = dict(sample)
         pretext.derive(sample, {task.target}, 0)
     target = sample[task.target]
-    assert tuple(target.shape) == target_shape(task, (32, 32))
+    assert tuple(target.shape) == task.label.shape((32, 32))
     assert target.is_floating_point() != task.is_classes
     if task.is_classes and task.kind is not TaskKind.GROUPING:
         assert ((target >= 0) & (target < task.channels) | (target == IGNORE_INDEX)).all()

@@ -7,8 +7,8 @@ from typing import Any, Self
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
+from lightning_taskonomy.batch import labelled_keys
 from lightning_taskonomy.callbacks.bifurcation.unseen import unseen
-from lightning_taskonomy.data.parallel import has_label
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.optim.features import Features
 
@@ -78,7 +78,7 @@ class Bifurcation:
         return cls(parts[backbone], dict(named.items()), targets, loss)
 
     def has_label(self, name: str, batch: Any) -> bool:
-        """Whether a batch, a mapping, has any valid label of a task, as ``data.parallel.has_label`` knows it.
+        """Whether a batch, a mapping, has any valid label of a task; a ``Batch`` says so without a wait.
 
         Args:
             name: The task.
@@ -87,9 +87,7 @@ class Bifurcation:
         if not isinstance(batch, Mapping) or self.targets[name] not in batch:
             return False
         label = batch[self.targets[name]]
-        if not isinstance(label, Tensor):
-            return label is not None
-        return has_label(label)
+        return self.targets[name] in labelled_keys(batch) if isinstance(label, Tensor) else label is not None
 
 
 def named(primary: str, auxiliary: Sequence[str]) -> list[str]:

@@ -7,6 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lightning_taskonomy.tasks import IGNORE_INDEX
+
 __all__ = ["decode", "encode"]
 
 _SCALES: Mapping[str, tuple[str, float]] = {
@@ -27,7 +29,9 @@ _SCALES: Mapping[str, tuple[str, float]] = {
 }
 """Stored type and steps per unit: a depth is good to 0.12 mm, a curvature to 0.0005 / m, a normal to 0.002 degrees."""
 
-_CLASSES = ("semantic", "segments_2d", "segments_25d")
+_CLASSES = ("semantic", "segments_2d", "segments_25d", "object_class")
+_UNSEEN = 255
+"""What the renderer and its cache have where there is no class."""
 
 
 def encode(key: str, value: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -48,5 +52,6 @@ def decode(key: str, value: NDArray[np.generic]) -> Tensor:
     if key in _SCALES:
         return torch.from_numpy(np.asarray(value.astype(np.float32) * np.float32(1 / _SCALES[key][1])))
     if np.issubdtype(value.dtype, np.integer):
-        return torch.from_numpy(np.array(value, np.int64))
+        numbers = torch.from_numpy(np.array(value, np.int64))
+        return torch.where(numbers == _UNSEEN, IGNORE_INDEX, numbers) if key in _CLASSES else numbers
     return torch.from_numpy(np.array(value, np.float32))

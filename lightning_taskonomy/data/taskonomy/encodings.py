@@ -91,7 +91,7 @@ def _read_segments(file: Path) -> Tensor:
     stored = _pixels(file, 1).astype(np.int64)
     numbers = (stored * 256 ** np.arange(stored.shape[2])).sum(-1)
     ids = np.unique(numbers, return_inverse=True)[1].reshape(numbers.shape)
-    return torch.from_numpy(ids % IGNORE_INDEX)
+    return torch.from_numpy(ids)
 
 
 def _read_class(among: Sequence[int] | None, file: Path) -> Tensor:

@@ -11,7 +11,7 @@ from lightning_taskonomy.studies.engine import Job
 from lightning_taskonomy.studies.meta_transfer.methods import Knobs, in_words, method
 from lightning_taskonomy.studies.runs import QUIET, RunSpec, content_hash
 from lightning_taskonomy.studies.specs import BackboneSpec, HeadSpec, Spec
-from lightning_taskonomy.tasks import Task, resolve
+from lightning_taskonomy.tasks import Task, keys_of, resolve
 
 __all__ = ["Case", "Fit", "Network", "Plan", "Settings"]
 
@@ -210,7 +210,7 @@ class Plan:
     def prepared(self) -> list[Job]:
         """What the data module prepares once, a job per split."""
         jobs = []
-        keys = sorted({key for task in self.tasks.values() for key in (task.input, task.target)})
+        keys = keys_of(self.tasks.values())
         for split in ("train", "validation", "test"):
             done = self.root / "data" / f"{split}-{content_hash([self.settings.data, keys], self.root)}.json"
             kwargs = {"data": self._data(), "split": split, "keys": keys, "done": str(done)}

@@ -11,6 +11,7 @@ from torch import Tensor
 from lightning_taskonomy.models.sources import representation_key
 from lightning_taskonomy.modules import MultiTaskModule, TransferModule
 from lightning_taskonomy.studies.taxonomy.plan import Plan
+from lightning_taskonomy.tasks import keys_of
 from lightning_taskonomy.training import instantiate_data, instantiate_model
 
 __all__ = ["Estimate", "estimate"]
@@ -69,7 +70,7 @@ def estimate(plan: Plan, copies: int, workers: int) -> Estimate:
     own = plan.settings
     targets, tasks = plan.targets, plan.tasks
     data = instantiate_data(plan.training_data)
-    keys = sorted({key for task in tasks.values() for key in (task.input, task.target)})
+    keys = keys_of(tasks.values())
     if getattr(data, "cache", None) is not None:
         data.cache = None  # type: ignore[attr-defined]  # a data module that has one would fill it
     probe = {split: data.dataset(split, keys=keys) for split in ("train", "validation", "test")}

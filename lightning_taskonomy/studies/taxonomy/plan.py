@@ -9,7 +9,7 @@ from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.studies.engine import Job
 from lightning_taskonomy.studies.runs import QUIET, RunSpec, content_hash
 from lightning_taskonomy.studies.specs import Spec
-from lightning_taskonomy.tasks import Task, resolve
+from lightning_taskonomy.tasks import Task, keys_of, resolve
 
 __all__ = ["Plan", "Settings"]
 
@@ -217,7 +217,7 @@ class Plan:
         targets = [task for task in every if not task.source_only]
         jobs = {}
         for split, tasks in {"train": every, "validation": targets, "test": targets}.items():
-            keys = sorted({key for task in tasks for key in (task.input, task.target)})
+            keys = keys_of(tasks)
             kwargs = {"data": self.training_data, "split": split, "keys": keys}
             done = self.root / "data" / f"{split}-{content_hash([self.settings.data, keys], self.root)}.json"
             function = "lightning_taskonomy.studies.jobs.prepare"

@@ -5,6 +5,7 @@ Source-only are the four that the paper never uses as targets (section 4).
 """
 
 from lightning_taskonomy.tasks.base import Family, Task, TaskKind
+from lightning_taskonomy.tasks.labels import Label, LabelKind
 
 SEMANTIC_CLASSES = (
     "wall", "floor", "ceiling", "door", "window", "picture", "table", "chair", "sofa", "bed", "cabinet",
@@ -52,20 +53,25 @@ SCENE_CLASSIFICATION = Task(
 )
 
 ROOM_LAYOUT = Task(
-    "room_layout", TaskKind.VECTOR, "room_layout", 9, family=Family.LOW_DIMENSIONAL, units="m, 1", scale=2.0
-)
+    "room_layout", TaskKind.VECTOR, "room_layout", 9, family=Family.LOW_DIMENSIONAL, units="m, 1", scale=2.0,
+    labels=(Label("room_layout", LabelKind.LAYOUT, 9),),
+)  # fmt: skip
 VANISHING_POINTS = Task(
-    "vanishing_points", TaskKind.VECTOR, "vanishing_points", 9, family=Family.LOW_DIMENSIONAL, scale=0.5
-)
+    "vanishing_points", TaskKind.VECTOR, "vanishing_points", 9, family=Family.LOW_DIMENSIONAL, scale=0.5,
+    labels=(Label("vanishing_points", LabelKind.FRAME, 9),),
+)  # fmt: skip
 POSE_FIXATED = Task(
-    "pose_fixated", TaskKind.VECTOR, "pose_fixated", 6, "pair_fixated", Family.LOW_DIMENSIONAL, units="rad, m"
-)
+    "pose_fixated", TaskKind.VECTOR, "pose_fixated", 6, "pair_fixated", Family.LOW_DIMENSIONAL, units="rad, m",
+    labels=(Label("pose_fixated", LabelKind.POSES, 6),),
+)  # fmt: skip
 POSE_NONFIXATED = Task(
-    "pose_nonfixated", TaskKind.VECTOR, "pose_nonfixated", 6, "pair_nonfixated", Family.LOW_DIMENSIONAL, units="rad, m"
-)
+    "pose_nonfixated", TaskKind.VECTOR, "pose_nonfixated", 6, "pair_nonfixated", Family.LOW_DIMENSIONAL, units="rad, m",
+    labels=(Label("pose_nonfixated", LabelKind.POSES, 6),),
+)  # fmt: skip
 EGOMOTION = Task(
-    "egomotion", TaskKind.VECTOR, "egomotion", 18, "triplet", Family.LOW_DIMENSIONAL, units="rad, m", scale=0.5
-)
+    "egomotion", TaskKind.VECTOR, "egomotion", 18, "triplet", Family.LOW_DIMENSIONAL, units="rad, m", scale=0.5,
+    labels=(Label("egomotion", LabelKind.POSES, 18),),
+)  # fmt: skip
 POINT_MATCHING = Task(
     "point_matching", TaskKind.CLASSIFICATION, "matching", 2, "pair_matching", Family.LOW_DIMENSIONAL,
     class_names=("different", "same"),

@@ -1,0 +1,83 @@
+"""A batch: entries by key, and which labels it has, known without asking the device."""
+
+from collections import UserDict
+from collections.abc import Collection, Mapping
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from lightning_taskonomy.tasks import presence
+
+__all__ = ["Batch", "has_label", "labelled_keys"]
+
+
+class Batch(UserDict[str, Tensor]):
+    """What a loader of this library gives: tensors by key, the batch as leading dimension.
+
+    Any mapping serves as a batch; of this one it is known on the host which labels it has, so that a training step
+    never waits for the device to ask. Lightning moves it by :meth:`to`. It is no ``dict``, which
+    ``DistributedDataParallel`` would rebuild from its entries.
+
+    Args:
+        entries: Tensors by key.
+        labelled: The keys of entries with at least one valid value; what is not known is looked at when first asked.
+    """
+
+    def __init__(self, entries: Mapping[str, Tensor] | None = None, labelled: Collection[str] | None = None) -> None:
+        self._known: dict[str, bool] = {}
+        super().__init__(entries)
+        if labelled is not None:
+            self._known = {key: key in labelled for key in self.data}
+
+    def __setitem__(self, key: str, entry: Tensor) -> None:
+        self.data[key] = entry
+        self._known = {name: known for name, known in self._known.items() if name != key}
+
+    @property
+    def labelled(self) -> frozenset[str]:
+        """The keys of entries with at least one valid value."""
+        if new := self.data.keys() - self._known.keys():
+            labelled = labelled_keys(self.data)
+            self._known |= {key: key in labelled for key in new}
+        return frozenset(key for key in self.data if self._known[key])
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
+        """The batch on a device; from pinned memory without waiting.
+
+        Args:
+            device: Where to.
+            non_blocking: Not to wait where the memory is not pinned either.
+        """
+        entries = {k: v.to(device, non_blocking=non_blocking or v.is_pinned()) for k, v in self.data.items()}
+        return type(self)(entries, self.labelled)
+
+    def pin_memory(self) -> Self:
+        """The batch in pinned memory; loaders call it."""
+        return type(self)({key: entry.pin_memory() for key, entry in self.data.items()}, self.labelled)
+
+
+def labelled_keys(entries: Mapping[str, Any]) -> frozenset[str]:
+    """The keys of a mapping's tensors with at least one valid value; of a ``Batch`` without looking at them.
+
+    Args:
+        entries: A batch or a sample. Of a set its presence flags count: an image without objects is labelled.
+    """
+    if isinstance(entries, Batch):
+        return entries.labelled
+    return frozenset(
+        key
+        for key, entry in entries.items()
+        if isinstance(entry, Tensor) and has_label(entries.get(presence(key), entry))
+    )
+
+
+def has_label(entry: Tensor) -> bool:
+    """Whether an entry has any valid value: finite, a class that is not negative, or true. Waits for its device.
+
+    Args:
+        entry: Of a sample or a batch.
+    """
+    if entry.dtype == torch.bool:
+        return bool(entry.any())
+    return bool((entry.isfinite() if entry.is_floating_point() else entry >= 0).any())
