@@ -1,6 +1,7 @@
 """Gradient mathematics, without a trainer: the exact meta-gradient of Task Meta-Transfer, and task weightings."""
 
 from lightning_taskonomy.optim.aggregation import Aggregation, AggregatorName
+from lightning_taskonomy.optim.late import LateFlags
 from lightning_taskonomy.optim.meta_gradient import (
     Branch,
     MetaBatch,
@@ -9,6 +10,7 @@ from lightning_taskonomy.optim.meta_gradient import (
     MetaStep,
     meta_gradient,
 )
+from lightning_taskonomy.optim.processes import any_process
 from lightning_taskonomy.optim.projection import Diagonal, Full, Identity, LowRank, Projection, Scalar, project
 from lightning_taskonomy.optim.state import PassState
 from lightning_taskonomy.optim.weighting import (
@@ -25,6 +27,7 @@ __all__ = [
     "Diagonal",
     "Full",
     "Identity",
+    "LateFlags",
     "LowRank",
     "MetaBatch",
     "MetaGradient",
@@ -34,6 +37,7 @@ __all__ = [
     "Projection",
     "Scalar",
     "UncertaintyWeighting",
+    "any_process",
     "cosine_weight",
     "gradient_cosine",
     "meta_gradient",

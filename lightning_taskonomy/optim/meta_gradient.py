@@ -72,6 +72,8 @@ class MetaOptions:
         primary_at: Whether the network's own primary gradient is taken at Θ⁺ (Eq. 2) or at Θ.
         combine: Whether projected gradients of several auxiliary tasks are summed (Eq. 6) or averaged (section 4.4).
         loss_scale: Factor on every loss against underflow in fp16; taken out of every result.
+        wait: With ``auto``: whether each step's check decides at once if its product is taken, for which the device is
+            waited for; else ``consistent`` of the result is the caller's to read.
         inspect: With ``auto``: one more pass, which finds an operation whose forward mode is silently wrong even where
             its share is too small for the consistency check; for the first step of many.
 
@@ -85,6 +87,7 @@ class MetaOptions:
     primary_at: Literal["virtual", "current"] = "virtual"
     combine: Literal["sum", "mean"] = "sum"
     loss_scale: float = 1.0
+    wait: bool = True
     inspect: bool = False
 
     def __post_init__(self) -> None:
@@ -107,12 +110,12 @@ class MetaGradient:
         auxiliary_losses: L_A at Θ by task.
         method: What gave J·v; hand it to the next step's options, so that what failed is not tried again.
         reason: Why the first choice was not taken, else empty.
-        consistency: |⟨J·v, G⟩ - ⟨v, JᵀG⟩| over the product of norms: rounding, if all is well.
-        consistent: Whether that is rounding.
-        finite: Whether all gradients are numbers; in fp16 the step is else to be left out.
-        alignment: Cosine between projected auxiliary and primary gradient in the backbone's parameters; NaN where the
-            former was not needed.
-        exactness: Cosine to the exact meta-gradient, where ``compare`` asked for it.
+        consistency: |⟨J·v, G⟩ - ⟨v, JᵀG⟩| over the product of norms, a scalar: rounding, if all is well.
+        consistent: Whether that is rounding, a boolean scalar.
+        finite: Whether all gradients are numbers, a boolean scalar; in fp16 the step is else to be left out.
+        alignment: Cosine between projected auxiliary and primary gradient in the backbone's parameters, a scalar; None
+            where the former was not needed.
+        exactness: Cosine to the exact meta-gradient, a scalar, where ``compare`` asked for it.
     """
 
     projections: Gradients
@@ -122,11 +125,11 @@ class MetaGradient:
     auxiliary_losses: dict[str, Tensor]
     method: Method
     reason: str
-    consistency: float
-    consistent: bool
-    finite: bool
-    alignment: float
-    exactness: float | None
+    consistency: Tensor
+    consistent: Tensor
+    finite: Tensor
+    alignment: Tensor | None
+    exactness: Tensor | None
 
 
 def meta_gradient(
@@ -249,7 +252,8 @@ class MetaStep:
         (taken, gradients), *exact = [self._differentiate(*found, share, reduce) for found in directions]
         exactness = None
         for _, others in exact:
-            exactness = Overlap.of(list(gradients.values()), list(others.values())).cosine() if others else 0.0
+            pair = list(gradients.values()), list(others.values())
+            exactness = Overlap.of(*pair).cosine() if others else taken.stretch.new_zeros(())
         return MetaGradient(
             projections=gradients,
             network=network,
@@ -260,7 +264,7 @@ class MetaStep:
             reason=taken.reason,
             consistency=taken.consistency,
             consistent=taken.consistent,
-            finite=bool(get_total_norm([*network.values(), *gradients.values()]).isfinite()),
+            finite=get_total_norm([*network.values(), *gradients.values()]).isfinite(),
             alignment=alignment,
             exactness=exactness,
         )
@@ -294,7 +298,7 @@ class MetaStep:
 
     def _descend(
         self, share: float, reduce: Reduce
-    ) -> tuple[Gradients, list[tuple[Gradients, Overlap]], float]:  # fmt: skip
+    ) -> tuple[Gradients, list[tuple[Gradients, Overlap]], Tensor | None]:  # fmt: skip
         """The network's primary gradient, each direction v with what its product must agree with, and the alignment.
 
         The virtual step's gradient d is held no longer than this takes.
@@ -304,7 +308,7 @@ class MetaStep:
         pulled = (self._descent if self._virtual else self._network).values(own, 1.0)
         self._descent = GradientSum()
         if not self._virtual:
-            return network, [(network, Overlap.of(_values(network, own), pulled))], float("nan")
+            return network, [(network, Overlap.of(_values(network, own), pulled))], None
         descent = reduce(pulled)
         ahead = self._virtual_pass(descent, share).reduced(share, reduce)
         network = network or ahead
@@ -345,7 +349,9 @@ class MetaStep:
     ) -> tuple[Product, Gradients]:
         """∂L_P/∂φ along the primary gradient v: -α·J·v contracted with φ."""
         known = dict(zip(self._parameters, _values(direction, list(self._parameters.values())), strict=True))
-        taken = product(self.backbone, self._recorded, known, reverse, self.options.method, self.options.inspect)
+        taken = product(
+            self.backbone, self._recorded, known, reverse, self.options.method, self.options.inspect, self.options.wait
+        )
         learned = [p for chosen in self.projections.values() for projection in chosen for p in projection.parameters()]
         learned = [p for p in learned if p.requires_grad]
         outputs = [entry for recorded in self._recorded for entry in recorded.projected]

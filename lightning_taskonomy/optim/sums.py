@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from lightning_taskonomy.optim.processes import any_process
+
 __all__ = ["GradientSum", "Gradients", "Reduce"]
 
 Gradients = dict[nn.Parameter, Tensor]
@@ -46,12 +48,11 @@ class GradientSum:
         if not self._sums:
             return {}
         known = self.values(self._sums, factor)
-        present = known[0].new_tensor([total is not None for total in self._sums.values()])
-        *found, present = reduce([*known, present])  # so that all processes agree on what there is
+        present = any_process([total is not None for total in self._sums.values()])
         return {
             parameter: gradient
-            for parameter, gradient, share in zip(self._sums, found, present.tolist(), strict=True)
-            if share
+            for parameter, gradient, there in zip(self._sums, reduce(known), present, strict=True)
+            if there
         }
 
 

@@ -80,9 +80,9 @@ class Overlap:
             lengths.append(torch.stack([torch.linalg.vector_norm(a), torch.linalg.vector_norm(b)]))
         return cls(torch.stack(dots).sum(), torch.linalg.vector_norm(torch.stack(lengths), dim=0).prod())
 
-    def cosine(self) -> float:
-        """In [-1, 1]; 0 where either list vanishes."""
-        return float(self.dot / self.size) if self.size != 0 else 0.0
+    def cosine(self) -> Tensor:
+        """A scalar in [-1, 1]; 0 where either list vanishes."""
+        return torch.where(self.size != 0, self.dot / self.size, 0.0)
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,8 @@ class Product:
     stretch: Tensor
     method: Method
     reason: str
-    consistency: float
-    consistent: bool
+    consistency: Tensor
+    consistent: Tensor
 
 
 def product(
@@ -114,6 +114,7 @@ def product(
     reverse: Overlap,
     method: Literal["auto", "forward", "double_vjp", "finite_difference"] = "auto",
     inspect: bool = False,
+    wait: bool = True,
 ) -> Product:
     """J·v of recorded passes, checked against the reverse mode.
 
@@ -126,6 +127,8 @@ def product(
             disagrees with the reverse mode.
         inspect: With ``auto``: looks for operations with a wrong forward mode also where the check passes, as it does
             where their share is small. Costs one more pass over the first of ``passes``.
+        wait: With ``auto``: whether the check decides here and now, for which the device is waited for; else the
+            product is taken as it comes, and ``consistent`` says what is to be said of it.
 
     Raises:
         InputError: Neither can differentiate the network.
@@ -146,8 +149,8 @@ def product(
         try:
             tangents = [tangent for recorded in passes for tangent in _JVPS[chosen](module, recorded, direction)]
             consistency = _inconsistency(Overlap.of(tangents, cotangents), reverse, stretch)
-            consistent = not consistency > _TOLERANCE.get(dtype, 3e-2)  # NaN is an overflow, no fault of the method
-            search = not last and (inspect or not consistent)
+            consistent = ~(consistency > _TOLERANCE.get(dtype, 3e-2))  # NaN is an overflow, no fault of the method
+            search = not last and (inspect or (wait and not consistent))
             culprit = lost_tangents(module, again) if search else None
         except torch.OutOfMemoryError:
             raise
@@ -164,11 +167,12 @@ def product(
             continue
         if last and reason and not consistent:
             reason += (
-                f"; {chosen} disagrees too, by {consistency:.1e}: take method 'finite_difference', which is not exact"
+                f"; {chosen} disagrees too, by {float(consistency):.1e}: take method 'finite_difference', which is not "
+                "exact"
             )
-        if last or (consistent and culprit is None):
+        if last or (culprit is None and (not wait or consistent)):
             return Product(tangents, stretch, chosen, reason, consistency, consistent)
-        fault = "is wrong" if consistent else f"disagrees with reverse mode by {consistency:.1e}"
+        fault = "is wrong" if consistent else f"disagrees with reverse mode by {float(consistency):.1e}"
         reason = f"forward mode {fault} in {culprit or 'some operation'}"
     raise AssertionError("unreachable: the last method returns or raises")
 
@@ -250,10 +254,10 @@ _JVPS: dict[Method, Callable[[nn.Module, Recorded, Direction], list[Tensor]]] = 
 }
 
 
-def _inconsistency(ahead: Overlap, behind: Overlap, stretch: Tensor) -> float:
+def _inconsistency(ahead: Overlap, behind: Overlap, stretch: Tensor) -> Tensor:
     """|⟨J·v, c⟩ - ⟨v, Jᵀc⟩| over ‖J·v‖·‖c‖ + ‖v‖·‖Jᵀc‖, where the former has a stretched v."""
     size = ahead.size + stretch * behind.size
-    return float((ahead.dot - stretch * behind.dot).abs() / size.clamp(min=torch.finfo(size.dtype).tiny))
+    return (ahead.dot - stretch * behind.dot).abs() / size.clamp(min=torch.finfo(size.dtype).tiny)
 
 
 def _row(tensor: Tensor) -> Tensor:

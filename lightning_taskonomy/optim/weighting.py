@@ -1,6 +1,5 @@
 """Weights of tasks: by uncertainty, by the cosine between gradients, by a meta-gradient."""
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 
 import torch
@@ -56,10 +55,10 @@ class UncertaintyWeighting(nn.Module):
         return torch.stack(terms).sum()
 
     @torch.no_grad()
-    def weights(self) -> dict[str, float]:
-        """The present weight of each task's loss."""
-        variances = zip(self.tasks, self.log_variances.tolist(), strict=True)
-        return {name: self.factors[name] * math.exp(-value) for name, value in variances}
+    def weights(self) -> dict[str, Tensor]:
+        """The present weight of each task's loss, a scalar."""
+        variances = zip(self.tasks, self.log_variances.unbind(), strict=True)
+        return {name: self.factors[name] * torch.exp(-value) for name, value in variances}
 
 
 def gradient_cosine(left: Sequence[Tensor | None], right: Sequence[Tensor | None]) -> Tensor:

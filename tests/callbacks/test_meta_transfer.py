@@ -376,11 +376,13 @@ def test_a_method_that_was_asked_for_survives_a_resume(asked, taken):
     assert own.method == taken
 
 
-def test_processes_that_disagree_on_a_batch_stop_together(two_headed):
+def test_processes_that_disagree_on_a_batch_stop_together(monkeypatch):
     own = TaskMetaTransfer("few", ["many"], is_meta=lambda batch: True)
-    strategy = SimpleNamespace(reduce_boolean_decision=lambda flag, all=True: not all)  # another process says no
+    other = [False, True]  # another process says no: the flag, and its opposite
+    either = lambda flags: [a or b for a, b in zip(flags, other, strict=True)]  # noqa: E731 (a stand-in)
+    monkeypatch.setattr("lightning_taskonomy.callbacks.bifurcation.callback.any_process", either)
     with pytest.raises(InputError, match="one kind at a time"):
-        own.has_parallel(SimpleNamespace(strategy=strategy), {})
+        own.has_parallel(SimpleNamespace(), {})
 
 
 def test_labels_of_negative_classes_are_none(two_headed):

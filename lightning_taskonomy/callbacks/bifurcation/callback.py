@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from lightning_taskonomy.callbacks.bifurcation.parts import Bifurcation
 from lightning_taskonomy.data.parallel import ParallelLabels, is_parallel
 from lightning_taskonomy.errors import InputError, hint
+from lightning_taskonomy.optim import LateFlags, any_process
 
 __all__ = ["BifurcationCallback"]
 
@@ -41,6 +42,7 @@ class BifurcationCallback(Callback):
         self._found: Bifurcation | None = None
         self._told: set[str] = set()
         self._seen: set[bool] = set()  # kinds of batches in this fit
+        self.late = LateFlags(())  # what a subclass asks of the device
 
     @property
     def state_key(self) -> str:
@@ -84,8 +86,7 @@ class BifurcationCallback(Callback):
         flag = is_parallel(batch) if isinstance(batch, Mapping) else None
         if self.is_meta is not None:
             flag = bool(self.is_meta(batch))
-            some, every = (trainer.strategy.reduce_boolean_decision(flag, all=every) for every in (False, True))
-            if some and not every:
+            if all(any_process([flag, not flag])):
                 raise InputError(
                     "is_meta says that a batch has parallel labels on one process and none on another; let all "
                     "processes have batches of one kind at a time"
@@ -99,14 +100,30 @@ class BifurcationCallback(Callback):
             both = self.split.has_label(self.primary, batch) and any(
                 self.split.has_label(name, batch) for name in self.split.heads if name != self.primary
             )
-            flag = trainer.strategy.reduce_boolean_decision(both, all=False)
+            (flag,) = any_process([both])
         if not flag and "ignored" not in self._told and self.split.has_label(self.primary, batch):
             self.tell("ignored", f"an auxiliary batch has labels of {self.primary!r}: nothing learns from them")
         self._seen.add(flag)
         return flag
 
+    def answer(self, raised: Mapping[str, int]) -> None:
+        """Acts upon the flags of :attr:`late` that are raised; no checkpoint is written before it has.
+
+        Args:
+            raised: The flags, each with the first step that raised it.
+        """
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Waits for what the device has to say."""
+        self.answer(self.late.all())
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Waits for what the device has to say."""
+        self.answer(self.late.all())
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Says once if an epoch had no batch with parallel labels."""
+        """Waits for what the device has to say; says once if an epoch had no batch with parallel labels."""
+        self.answer(self.late.all())
         if self._seen == {False}:
             keys = ", ".join(sorted(set(self.split.targets.values())))
             self.tell(

@@ -7,7 +7,7 @@ network's optimizer. On an auxiliary batch the projections stand between the aux
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from math import isclose, isnan
+from math import isclose
 from typing import Any, Literal
 
 import torch
@@ -20,10 +20,11 @@ from lightning_taskonomy.callbacks.meta_transfer.learner import Learner, Project
 from lightning_taskonomy.callbacks.meta_transfer.outer import OuterStep, backbone_lr
 from lightning_taskonomy.data.parallel import ParallelLabels
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.optim import MetaGradient, MetaOptions, PassState
+from lightning_taskonomy.optim import LateFlags, MetaGradient, MetaOptions, PassState, any_process
 
 __all__ = ["TaskMetaTransfer"]
 
+_BROKEN, _INCONSISTENT = "broken", "inconsistent"
 _SAME_LOSS = 1e-2  # rounding of bfloat16
 
 
@@ -91,6 +92,7 @@ class TaskMetaTransfer(CuttingCallback):
         self._batch: Any = None
         self._step: OuterStep | None = None
         self._first = True  # no meta step yet in this fit
+        self._taken: str = method  # how the last meta-gradient was taken
         self._since: int | None = None  # auxiliary steps since the last meta step of this epoch
 
     @property
@@ -124,7 +126,7 @@ class TaskMetaTransfer(CuttingCallback):
         if self.inner_lr is None:
             backbone_lr(trainer, self.split)
         self.learner.seed = trainer.strategy.broadcast(torch.initial_seed())
-        self._since, self._first = None, True
+        self._since, self._first, self.late = None, True, LateFlags((_BROKEN, _INCONSISTENT))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes the hooks off."""
@@ -185,7 +187,7 @@ class TaskMetaTransfer(CuttingCallback):
             return
         split, passed, self._passed = self.split, self._passed, None
         ran = passed is not None and passed.held_ran
-        if not trainer.strategy.reduce_boolean_decision(ran) or passed is None:  # all processes stop, or none
+        if any_process([not ran])[0] or passed is None:  # all processes stop, or none
             raise InputError(
                 f"on a meta batch training_step ran the backbone or the head of {self.primary!r} not at all; does the "
                 "batch have a valid primary label?"
@@ -228,16 +230,28 @@ class TaskMetaTransfer(CuttingCallback):
         with trainer.precision_plugin.forward_context():
             alpha = backbone_lr(trainer, self.split) if self.inner_lr is None else self.inner_lr
             found = step.finish(alpha, trainer.accumulate_grad_batches, trainer)
-        if found.finite:
-            self.learner.step(found.projections)
-        elif loss_scale(trainer) is not None:  # where the network's gradient overflowed, the scaler skips its step too
+        broken = ~found.finite
+        if loss_scale(trainer) is not None and broken:  # the scaler skips the network's step too
             self.tell("overflow", "a meta-gradient overflowed in fp16; the projections' step is left out, as any such")
+            broken = torch.zeros_like(broken)
         else:
-            raise InputError(
-                f"the meta-gradient is NaN or infinite at step {trainer.global_step}; the last checkpoint is kept; "
-                "lower inner_lr or the learning rate, or look at the labels"
-            )
+            self.learner.step(found.projections)
+        self.late.add(torch.stack([broken, ~found.consistent]), trainer.global_step)
+        self.answer(self.late.arrived())
         self._tell(trainer, pl_module, found)
+
+    def answer(self, raised: Mapping[str, int]) -> None:
+        """Stops the run where a meta-gradient was no number; leaves a way to differentiate that failed its check."""
+        if _BROKEN in raised:
+            raise InputError(
+                f"the meta-gradient is NaN or infinite at step {raised[_BROKEN]}; the last checkpoint is kept; lower "
+                "inner_lr or the learning rate, or look at the labels"
+            )
+        if _INCONSISTENT in raised:
+            told = f"the meta-gradient by {self._taken} fails its consistency check at step {raised[_INCONSISTENT]}"
+            if self.method == "auto":
+                self.method, told = "double_vjp", f"{told}; from here on it is taken by double_vjp"
+            self.tell("consistency", told)
 
     def _compare(self, loss: float, passed: Passed) -> None:
         """Says so if ``training_step`` weights the tasks otherwise than the losses from which a meta step learns."""
@@ -271,20 +285,21 @@ class TaskMetaTransfer(CuttingCallback):
         compare = self.options.approximate and _due(self.taken["meta"] - 1, trainer)
         inspect, self._first = self._first, False
         scale = loss_scale(trainer) or 1.0
-        return replace(self.options, method=self.method, compare=compare, loss_scale=scale, inspect=inspect)
+        return replace(
+            self.options, method=self.method, compare=compare, loss_scale=scale, inspect=inspect, wait=inspect
+        )
 
     def _tell(self, trainer: Trainer, pl_module: LightningModule, found: MetaGradient) -> None:
         """Logs what a meta step found; says once where its gradient does not come from the forward mode."""
-        figures: dict[str, Tensor | float | None] = {
+        self._taken = found.method
+        figures: dict[str, Tensor | None] = {
             "primary_loss": found.primary_loss, "consistency": found.consistency, "exactness": found.exactness,
-            "alignment": None if isnan(found.alignment) else found.alignment,
+            "alignment": found.alignment,
         }  # fmt: skip
         pl_module.log_dict({f"meta/{name}": value for name, value in figures.items() if value is not None})
         if found.reason:
             self.method = found.method
             self.tell(found.reason, f"meta-gradient by {found.method}: {found.reason}")
-        if not found.consistent:
-            self.tell("consistency", f"the meta-gradient by {found.method} fails its consistency check")
 
 
 def _due(count: int, trainer: Trainer) -> bool:

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 
 from lightning_taskonomy.callbacks.bifurcation import Kind
 from lightning_taskonomy.callbacks.weighting.gradients import GradientWeighting, TaskGradients
@@ -60,7 +61,9 @@ class GradientAggregation(GradientWeighting):
         return "meta"
 
     def combine(self, trainer: Trainer, gradients: TaskGradients) -> tuple[list[Tensor | None], dict[str, Tensor]]:
-        """The aggregated gradient, and its cosine with every task's."""
+        """The aggregated gradient, and its cosine with every task's; torchjd decides on the host, so this waits."""
+        norms = {name: get_total_norm([g for g in own if g is not None]) for name, own in gradients.items()}
+        gradients = {name: own for name, own in gradients.items() if norms[name] != 0}  # one that vanishes has no say
         names = tuple(gradients)
         if len(names) < 2:
             return list(next(iter(gradients.values()), [None] * len(self._shared()))), {}

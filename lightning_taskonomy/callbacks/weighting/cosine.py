@@ -53,11 +53,11 @@ class CosineWeighting(GradientWeighting):
         if between not in _BETWEEN:
             raise InputError(f"CosineWeighting has no between={between!r}{hint(between, _BETWEEN)}")
         self.auxiliary, self.hard, self.between = list(auxiliary), hard, between
-        self.weights = dict.fromkeys(auxiliary, 1.0 if between == "plain" else 0.0)
+        self.weights: dict[str, float | Tensor] = dict.fromkeys(auxiliary, 1.0 if between == "plain" else 0.0)
 
     def state_dict(self) -> dict[str, Any]:
         """The weights last found."""
-        return {"weights": dict(self.weights)}
+        return {"weights": {name: float(weight) for name, weight in self.weights.items()}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes them up again."""
@@ -86,7 +86,7 @@ class CosineWeighting(GradientWeighting):
             figures |= {f"{name}/cosine": gradient_cosine(primary, own), f"{name}/weight": weight}
             combined = [_plus(a, b, weight) for a, b in zip(combined, own, strict=True)]
             if self.between == "last":
-                self.weights[name] = float(weight)
+                self.weights[name] = weight.detach()
         return combined, figures
 
 
@@ -96,9 +96,9 @@ def _plus(total: Tensor | None, gradient: Tensor | None, weight: Tensor) -> Tens
     return weight.to(gradient) * gradient if total is None else total + weight.to(gradient) * gradient
 
 
-def _weighted(entry: Tensor, weight: float) -> Tensor:
-    if weight == 1:
+def _weighted(entry: Tensor, weight: float | Tensor) -> Tensor:
+    if isinstance(weight, float) and weight == 1:
         return entry
     view = entry.view_as(entry)
-    view.register_hook(lambda gradient: weight * gradient)
+    view.register_hook(lambda gradient: (weight.to(gradient) if isinstance(weight, Tensor) else weight) * gradient)
     return view

@@ -4,7 +4,6 @@ The loss's own backward ends at the bifurcation, on leaves that belong to one he
 gradient goes through the backbone alone. What the weighting makes of them stands in ``.grad`` before clipping.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -15,6 +14,7 @@ from torch.nn.utils import get_total_norm
 
 from lightning_taskonomy.callbacks.bifurcation import CuttingCallback, loss_scale, mean_over_processes
 from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.optim import LateFlags
 from lightning_taskonomy.optim.features import entries, learnable
 from lightning_taskonomy.optim.sums import GradientSum
 
@@ -53,7 +53,7 @@ class GradientWeighting(CuttingCallback):
         super().on_fit_start(trainer, pl_module)
         if loss_scale(trainer) is not None:
             raise InputError(f"{type(self).__name__} combines unscaled gradients; use precision='bf16-mixed', not fp16")
-        self._sums = {}
+        self._sums, self.late = {}, LateFlags(list(self.split.heads))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes the hooks off."""
@@ -84,27 +84,37 @@ class GradientWeighting(CuttingCallback):
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
         """Combines what the batches of this step have left."""
+        self.answer(self.late.arrived())
         if not self._sums:
             return
         shared, gradients = self._shared(), dict[str, list[Tensor | None]]()
         for name, total in self._sums.items():
-            held = total.reduced(1.0, partial(mean_over_processes, trainer))
-            norm = float(get_total_norm(list(held.values())))
-            if not math.isfinite(norm):
-                raise InputError(
-                    f"the gradient of {name!r} is NaN or infinite at step {trainer.global_step}; the last checkpoint "
-                    "is kept; lower the learning rate, or look at the labels"
-                )
-            if norm:  # a gradient that vanishes has no say
+            if held := total.reduced(1.0, partial(mean_over_processes, trainer)):
                 gradients[name] = [held.get(parameter) for parameter in shared]
         self._sums = {}
         if not gradients:
             return
+        self._look(trainer, gradients)
         combined, figures = self.combine(trainer, gradients)
         for parameter, gradient in zip(shared, combined, strict=True):
             if gradient is not None:  # a term of the loss on the parameters themselves stays
                 parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
         pl_module.log_dict({f"weighting/{name}": value for name, value in figures.items()})
+
+    def _look(self, trainer: Trainer, gradients: TaskGradients) -> None:
+        """Looks for gradients that are no numbers."""
+        norms = {name: get_total_norm([g for g in own if g is not None]) for name, own in gradients.items()}
+        fine = torch.zeros((), device=next(iter(norms.values())).device)
+        norm = torch.stack([norms.get(name, fine) for name in self.late.names])
+        self.late.add(~norm.isfinite(), trainer.global_step)
+
+    def answer(self, raised: Mapping[str, int]) -> None:
+        """Stops the run where a task's gradient was no number."""
+        for name, step in raised.items():
+            raise InputError(
+                f"the gradient of {name!r} is NaN or infinite at step {step}; the last checkpoint is kept; lower the "
+                "learning rate, or look at the labels"
+            )
 
     def _shared(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.split.backbone.parameters() if parameter.requires_grad]

@@ -69,7 +69,7 @@ class KendallWeighting(BifurcationCallback):
     @property
     def weights(self) -> dict[str, float]:
         """The present weight c_t·exp(-s_t) of each task; empty before the first fit."""
-        return {} if self._learnt is None else self._learnt[0].weights()
+        return {} if self._learnt is None else {name: float(w) for name, w in self._learnt[0].weights().items()}
 
     def state_dict(self) -> dict[str, Any]:
         """The log-variances and their optimizer: tensors and numbers."""
@@ -127,7 +127,7 @@ class KendallWeighting(BifurcationCallback):
         held = weighting.log_variances.grad
         gradient = torch.zeros_like(weighting.log_variances) if held is None else held
         (found,) = mean_over_processes(trainer, [gradient / (loss_scale(trainer) or 1.0)])
-        if bool(found.isfinite().all()):
+        if loss_scale(trainer) is None or bool(found.isfinite().all()):  # fp16: a step that overflowed is left out
             weighting.log_variances.grad = found
             own.step()
         own.zero_grad()
