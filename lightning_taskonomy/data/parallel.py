@@ -19,7 +19,7 @@ from lightning_taskonomy.data import pretext
 from lightning_taskonomy.data.base import Pipeline, TaskDataModule
 from lightning_taskonomy.data.batch import Sample, Samples, SkipSample
 from lightning_taskonomy.errors import InputError, hint
-from lightning_taskonomy.tasks import Label, Task, resolve
+from lightning_taskonomy.tasks import Label, Task, presence, resolve
 
 __all__ = ["PARALLEL", "ParallelLabels", "is_parallel"]
 
@@ -207,7 +207,7 @@ class _Required:
     def __getitem__(self, index: int) -> Sample:
         sample = self.samples[index]
         for group in self.groups:
-            if any(key in sample and has_label(sample[key]) for key in group):
+            if any(key in sample and has_label(sample.get(presence(key), sample[key])) for key in group):
                 continue
             told = (
                 f"training image {index} (id {int(sample.get('id', index))}) has no label {' or '.join(sorted(group))}"

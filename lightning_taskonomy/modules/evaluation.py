@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric, MetricCollection
 
-from lightning_taskonomy.modules.objectives import Objective
-from lightning_taskonomy.tasks import Task
+from lightning_taskonomy.modules.objectives import Objective, Target
+from lightning_taskonomy.tasks import Task, TaskKind
 
 __all__ = ["Evaluation"]
 
@@ -24,7 +24,7 @@ class Evaluation(nn.Module):
 
     def __init__(self, prefix: str, tasks: Mapping[str, Task], objectives: Mapping[str, Objective]) -> None:
         super().__init__()
-        self.prefix, self.tasks = prefix, dict(tasks)
+        self.prefix, self.tasks, self.objectives = prefix, dict(tasks), dict(objectives)
         self.losses = nn.ModuleDict({name: MeanMetric() for name in tasks})
         self.metrics = nn.ModuleDict(
             {
@@ -37,17 +37,19 @@ class Evaluation(nn.Module):
             }
         )
 
-    def update(self, name: str, preds: Tensor, target: Tensor, loss: Tensor) -> None:
+    def update(self, name: str, preds: Tensor, target: Target, loss: Tensor) -> None:
         """Adds a batch of one task.
 
         Args:
             name: The task.
-            preds: Its predictions.
-            target: Its labels.
+            preds: Its predictions; metrics of a set read them decoded, the others raw.
+            target: Its labels, as ``target_of`` gives them.
             loss: Its mean loss over the batch.
         """
-        cast(MeanMetric, self.losses[name]).update(loss.detach(), len(target))
-        cast(MetricCollection, self.metrics[name]).update(preds, target)
+        cast(MeanMetric, self.losses[name]).update(loss.detach(), len(preds))
+        task = self.tasks[name]
+        shown = self.objectives[name].decode(preds, task) if task.kind is TaskKind.SET else preds
+        cast(MetricCollection, self.metrics[name]).update(shown, target)
 
     def finish(self) -> dict[str, Any]:
         """All values by name, over all processes; begins anew."""

@@ -8,17 +8,19 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from lightning_taskonomy import losses
+from lightning_taskonomy.batch import labelled_keys
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.models.backbones import Backbone
 from lightning_taskonomy.models.heads import merge_views
 from lightning_taskonomy.modules.base import BaseModule, adamw
 from lightning_taskonomy.modules.evaluation import Evaluation
-from lightning_taskonomy.modules.objectives import HeadFactory, Objective, blank_like, has_label, objective
+from lightning_taskonomy.modules.objectives import HeadFactory, Objective, objective, target_of
+from lightning_taskonomy.optim import LateFlags, any_process
 from lightning_taskonomy.tasks import Task, TaskKind, keys_of, resolve
 
 __all__ = ["MultiTaskModule"]
 
-Batch = dict[str, Tensor]
+Batch = Mapping[str, Tensor]
 Features = list[Tensor]
 
 
@@ -57,6 +59,7 @@ class MultiTaskModule(BaseModule):
         self.heads = self.configure_heads(heads or {})
         self.val_metrics, self.test_metrics = self.configure_metrics("val"), self.configure_metrics("test")
         self._checked: set[str] = set()
+        self._broken = LateFlags(list(self.tasks))
 
     # construction: each step may be overridden
 
@@ -142,11 +145,11 @@ class MultiTaskModule(BaseModule):
             predictions: Its predictions, in its units.
             batch: The batch with its target, if it has any label of the task.
         """
-        error, valid = self.objectives[task.name].errors(predictions, _target(task, predictions, batch))
-        total, count = losses.total_and_count(error, valid)
-        if self.trainer_world_size > 1:
-            count = cast(Tensor, self.all_gather(count.detach())).sum() / self.trainer_world_size
-        return total / count.clamp(min=torch.finfo(total.dtype).tiny)
+        target, world = target_of(task, batch, predictions), self.trainer_world_size
+        total, count = self.objectives[task.name].total_and_count(predictions, target)
+        if world > 1:
+            count = cast(Tensor, self.all_gather(count.detach())).sum() / world
+        return total / count.clamp(min=1 / world)
 
     def combine(self, task_losses: dict[str, Tensor]) -> Tensor:
         """One loss from the tasks' losses: their weighted sum. Weightings override this."""
@@ -170,20 +173,22 @@ class MultiTaskModule(BaseModule):
         return 1 if self._trainer is None else self._trainer.world_size
 
     def labelled(self, batch: Batch) -> list[str]:
-        """The tasks that have any valid label in this batch, on any process."""
-        held = {task.name for task in self.tasks.values() if task.target in batch and self.has_input(task, batch)}
-        if not held:
+        """The tasks that have any valid label in this batch, on any process.
+
+        A :class:`~lightning_taskonomy.batch.Batch`, as the data modules here give it, says so on the host; of another
+        mapping the labels are looked at, for which the device is waited for.
+
+        Args:
+            batch: The batch.
+        """
+        labelled = labelled_keys(batch)
+        readable = {name: self.has_input(task, batch) for name, task in self.tasks.items()}
+        if not any(readable[name] and not batch.keys().isdisjoint(task.targets) for name, task in self.tasks.items()):
             raise InputError(
                 f"a batch holds {sorted(batch)} but none of the tasks' inputs and targets {self.batch_keys}"
             )
-        absent = torch.zeros((), dtype=torch.bool, device=next(iter(batch.values())).device)
-        present = torch.stack(
-            [has_label(task, batch[task.target]) if name in held else absent for name, task in self.tasks.items()]
-        )
-        if self.trainer_world_size > 1:
-            gathered = cast(Tensor, self.all_gather(present.float()))
-            present = gathered.reshape(self.trainer_world_size, -1).amax(0)
-        return [name for name, found in zip(self.tasks, present.tolist(), strict=True) if found]
+        flags = [readable[name] and not labelled.isdisjoint(task.targets) for name, task in self.tasks.items()]
+        return [name for name, flag in zip(self.tasks, any_process(flags), strict=True) if flag]
 
     def losses(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Losses and predictions of the tasks that have labels here; the other heads do not run."""
@@ -213,34 +218,63 @@ class MultiTaskModule(BaseModule):
         task_losses, _ = self.losses(batch)
         if not task_losses:
             return None
-        self.require_finite(task_losses)
-        loss = self.combine(task_losses)
+        loss, names = self.combine(task_losses), list(task_losses)
+        # over the processes each task's loss was divided by the mean of their counts: its mean is that over all labels
+        means = self._mean_over_processes(torch.stack([loss.detach(), *(task_losses[n].detach() for n in names)]))
+        self.require_finite(dict(zip(names, means[1:].unbind(), strict=True)))
         size = _batch_size(batch)
-        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=size)
-        if len(task_losses) > 1:
+        self.log("train/loss", means[0], prog_bar=True, batch_size=size)
+        if len(names) > 1:
             self.log_dict(
-                {f"train/{name}/loss": value.detach() for name, value in task_losses.items()}, batch_size=size
+                {f"train/{n}/loss": value for n, value in zip(names, means[1:].unbind(), strict=True)}, batch_size=size
             )
         return loss
 
-    def require_finite(self, task_losses: dict[str, Tensor]) -> None:
-        """Stops the run when a loss is no number.
+    def _mean_over_processes(self, values: Tensor) -> Tensor:
+        world = self.trainer_world_size
+        return values if world == 1 else cast(Tensor, self.all_gather(values)).reshape(world, -1).mean(0)
+
+    def require_finite(self, task_losses: Mapping[str, Tensor]) -> None:
+        """Stops the run when a loss is no number; the device's answer is read once it has come, a step late or more.
+
+        Args:
+            task_losses: The losses of this step.
 
         Raises:
-            InputError: Names the tasks; the last checkpoint is untouched.
+            InputError: Names the tasks and the first step with such a loss; the last checkpoint is untouched.
         """
-        finite = torch.stack([value.detach() for value in task_losses.values()]).isfinite().tolist()
-        if not all(finite):
-            bad = [name for name, ok in zip(task_losses, finite, strict=True) if not ok]
+        self._refuse(self._broken.arrived())
+        fine = torch.zeros_like(next(iter(task_losses.values())))
+        stacked = torch.stack([task_losses[name].detach() if name in task_losses else fine for name in self.tasks])
+        self._broken.add(~stacked.isfinite(), self.global_step)
+
+    def _refuse(self, broken: Mapping[str, int]) -> None:
+        if broken:
             raise InputError(
-                f"the loss of {', '.join(bad)} is NaN or infinite at step {self.global_step}; the last checkpoint is "
-                "kept; lower the learning rate, clip gradients or look at the labels with 'data check'"
+                f"the loss of {', '.join(broken)} is NaN or infinite at step {min(broken.values())}; the last "
+                "checkpoint is kept; lower the learning rate, clip gradients or look at the labels with 'data check'"
             )
+
+    def on_train_start(self) -> None:
+        """Forgets what an earlier fit broke."""
+        self._broken = LateFlags(list(self.tasks))
+
+    def on_train_epoch_end(self) -> None:
+        """Waits for what the device has to say of the losses."""
+        self._refuse(self._broken.all())
+
+    def on_train_end(self) -> None:
+        """Waits for what the device has to say of the losses."""
+        self._refuse(self._broken.all())
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """No checkpoint is written of a network that a loss has broken."""
+        self._refuse(self._broken.all())
 
     def _evaluate(self, batch: Batch, held: Evaluation) -> dict[str, Tensor]:
         task_losses, predictions = self.losses(batch)
         for name, loss in task_losses.items():
-            held.update(name, predictions[name], _target(self.tasks[name], predictions[name], batch), loss)
+            held.update(name, predictions[name], target_of(self.tasks[name], batch, predictions[name]), loss)
         return predictions
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -270,22 +304,25 @@ class MultiTaskModule(BaseModule):
         found = {"id": batch["id"]} if "id" in batch else {}
         for name in self.tasks:
             if name in predictions:
-                target = _target(self.tasks[name], predictions[name], batch)
+                target = target_of(self.tasks[name], batch, predictions[name])
                 error, valid = self.objectives[name].score_errors(predictions[name], target)
                 found[name] = losses.per_image(error, valid)
             else:
                 found[name] = torch.full((size,), torch.nan, device=self.device)
         return found
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Predictions by task name, in the tasks' units."""
-        predictions: dict[str, Tensor] = self(batch)
-        return predictions
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """What a person wants to know, by task name: predictions as :meth:`decode` makes them."""
+        return {name: self.decode(name, preds) for name, preds in self(batch).items()}
 
+    def decode(self, name: str, preds: Tensor) -> Any:
+        """Raw output to what a person wants: see :class:`~lightning_taskonomy.modules.objectives.Objective`.
 
-def _target(task: Task, predictions: Tensor, batch: Batch) -> Tensor:
-    """The task's target; all missing where only another process has labels."""
-    return batch[task.target] if task.target in batch else blank_like(task, predictions)
+        Args:
+            name: The task.
+            preds: Its raw output (B, ...), in its units.
+        """
+        return self.objectives[name].decode(preds, self.tasks[name])
 
 
 def _batch_size(batch: Mapping[str, Any]) -> int:

@@ -1,23 +1,26 @@
-"""The only place that maps a TaskKind to its default head, loss, metrics and score."""
+"""The only place that maps a TaskKind to its default head, loss, metrics, score and decoding."""
 
-import importlib
-from collections.abc import Callable
-from dataclasses import dataclass
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
 from lightning_taskonomy import losses, metrics
-from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.models.heads import ClassificationHead, DenseHead, Head, VectorHead
-from lightning_taskonomy.tasks import IGNORE_INDEX, Task, TaskKind
+from lightning_taskonomy.tasks import IGNORE_INDEX, Label, Task, TaskKind, imported, presence
 
-__all__ = ["HeadFactory", "Objective", "blank_like", "has_label", "objective"]
+__all__ = ["HeadFactory", "Objective", "Target", "objective", "target_of"]
 
-Errors = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+Target = Any
+"""What predictions are compared with: a tensor, or where a task has several labels or a set a mapping of tensors by
+batch key, with ``presence(key)`` (B,) bool for each set."""
+Errors = Callable[[Tensor, Target], tuple[Tensor, Tensor]]
 HeadFactory = Callable[[list[int], list[int], Task], Head]
 
 
@@ -30,12 +33,28 @@ class Objective:
         errors: Element errors and their mask; the loss is their mean over what is valid.
         score_errors: Element errors whose mean per image is the score.
         metrics: Builds the metrics by name.
+        decode: Raw output to what a person wants: unit normals, the class of each pixel, log-probabilities of classes,
+            the objects of a set as one mapping per image.
+        normaliser: What the sum of the errors is divided by, a scalar that adds up over processes, such as the number
+            of objects; the number of valid errors, if not given. It counts as 1 at the least.
     """
 
     head: HeadFactory
     errors: Errors
     score_errors: Errors
     metrics: Callable[[Task], dict[str, Metric]]
+    decode: Callable[[Tensor, Task], Any] = lambda preds, task: preds
+    normaliser: Callable[[Target], Tensor] | None = None
+
+    def total_and_count(self, preds: Tensor, target: Target) -> tuple[Tensor, Tensor]:
+        """The sum of the errors and what it is divided by, both scalars: what is summed over processes first.
+
+        Args:
+            preds: Raw output, in the task's units.
+            target: What :func:`target_of` gives.
+        """
+        total, count = losses.total_and_count(*self.errors(preds, target))
+        return total, count if self.normaliser is None else self.normaliser(target)
 
 
 def _mae(task: Task) -> dict[str, Metric]:
@@ -59,28 +78,60 @@ def _iou(task: Task) -> dict[str, Metric]:
 _OBJECTIVES = {
     TaskKind.DENSE: Objective(DenseHead, losses.l1, losses.l1, _mae),
     TaskKind.NORMALS: Objective(
-        DenseHead, losses.angular, losses.angle, lambda task: {"mean_angle": metrics.AngularError()}
+        DenseHead,
+        losses.angular,
+        losses.angle,
+        lambda task: {"mean_angle": metrics.AngularError()},
+        lambda preds, task: F.normalize(preds, dim=1),
     ),
-    TaskKind.SEGMENTATION: Objective(DenseHead, losses.cross_entropy, losses.cross_entropy, _iou),
+    TaskKind.SEGMENTATION: Objective(
+        DenseHead, losses.cross_entropy, losses.cross_entropy, _iou, lambda preds, task: preds.argmax(1)
+    ),
     TaskKind.GROUPING: Objective(
         DenseHead, losses.grouping, losses.grouping, lambda task: {"pair_accuracy": metrics.PairAccuracy()}
     ),
-    TaskKind.CLASSIFICATION: Objective(ClassificationHead, losses.cross_entropy, losses.cross_entropy, _accuracy),
+    TaskKind.CLASSIFICATION: Objective(
+        ClassificationHead,
+        losses.cross_entropy,
+        losses.cross_entropy,
+        _accuracy,
+        lambda preds, task: preds.log_softmax(1),
+    ),
     TaskKind.VECTOR: Objective(VectorHead, losses.l1, losses.l1, _mae),
+    TaskKind.SET: Objective(DenseHead, losses.l1, losses.l1, lambda task: {}),  # a task of this kind brings its own
 }
 
 
-def has_label(task: Task, target: Tensor) -> Tensor:
-    """Whether a batch holds any valid label of a task, as a boolean scalar."""
-    return (target != IGNORE_INDEX).any() if task.is_classes else target.isfinite().any()
+def target_of(task: Task, batch: Mapping[str, Tensor], preds: Tensor) -> Target:
+    """What a task's predictions are compared with; labels that the batch lacks are missing.
+
+    Args:
+        task: The task.
+        batch: The batch.
+        preds: Its predictions (B, ...).
+    """
+    if task.kind is not TaskKind.SET and tuple(task.targets) == (task.target,):
+        return batch[task.target] if task.target in batch else _blank_like(task, preds)
+    target = {}
+    for key, label in task.targets.items():
+        if key in batch:
+            target[key] = batch[key]
+        elif label.is_set:
+            target[key] = _missing(label, (len(preds), *label.shape((1, 1))), preds.device)
+        if label.is_set:
+            flags = torch.full((len(preds),), key in batch, device=preds.device)
+            target[presence(key)] = batch.get(presence(key), flags)
+    return target
 
 
-def blank_like(task: Task, preds: Tensor) -> Tensor:
-    """The target, all missing, that predictions of a task are compared with."""
-    if task.is_classes:
-        shape = (preds.shape[0], *preds.shape[2:])
-        return torch.full(shape, IGNORE_INDEX, dtype=torch.int64, device=preds.device)
-    return torch.full_like(preds.detach(), torch.nan)
+def _missing(label: Label, shape: tuple[int, ...], device: torch.device) -> Tensor:
+    return torch.full(shape, label.kind.missing, dtype=getattr(torch, label.kind.dtype), device=device)
+
+
+def _blank_like(task: Task, preds: Tensor) -> Tensor:
+    """The target, all missing, of the size of the predictions."""
+    shape = (preds.shape[0], *preds.shape[2:]) if task.is_classes else preds.shape
+    return _missing(task.label, shape, preds.device)
 
 
 def objective(task: Task) -> Objective:
@@ -89,45 +140,40 @@ def objective(task: Task) -> Objective:
     Raises:
         InputError: A dotted path leads nowhere.
     """
-    found = _OBJECTIVES[task.kind]
-    scale = task.scale
+    default, scale = _OBJECTIVES[task.kind], task.scale
 
     def errors(preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        error, valid = found.errors(preds, target)
+        error, valid = default.errors(preds, target)
         return error / scale, valid
 
-    loss: Errors = errors if task.kind in (TaskKind.DENSE, TaskKind.VECTOR) and scale != 1 else found.errors
-    score, head, build = found.score_errors, found.head, found.metrics
-    if task.loss is not None:
-        loss = _as_errors(_imported(task, "loss", task.loss))
-    if task.score is not None:
-        score = _as_errors(_imported(task, "score", task.score))
-    if task.head is not None:
-        head = _imported(task, "head", task.head)
-    if task.metric is not None:
-        metric = _imported(task, "metric", task.metric)
-        build = _metric_builder(metric)
-    return Objective(head, loss, score, build)
+    scaled = task.kind in (TaskKind.DENSE, TaskKind.VECTOR) and scale != 1
+    chosen = replace(default, errors=errors) if scaled else default
+    for role, field, adapt in _OVERRIDES:
+        path = getattr(task, role)
+        if path is not None:
+            chosen = replace(chosen, **{field: adapt(imported(path, f"task {task.name!r}: its {role}"))})
+    return chosen
 
 
 def _metric_builder(metric: Callable[..., Metric]) -> Callable[[Task], dict[str, Metric]]:
-    """A metric class to a builder: classes that ask for ``num_classes`` get the task's channels."""
-    import inspect
+    """A metric class to a builder; classes that ask for ``num_classes`` or, of a set, for ``task`` get them."""
 
     def build(task: Task) -> dict[str, Metric]:
         wants = inspect.signature(metric).parameters
         kwargs: dict[str, Any] = {"num_classes": task.channels} if "num_classes" in wants else {}
         if "ignore_index" in wants and task.is_classes:
             kwargs["ignore_index"] = IGNORE_INDEX
+        if "task" in wants and task.kind is TaskKind.SET:
+            kwargs["task"] = task
         return {metric.__name__.lower(): metric(**kwargs)}
 
     return build
 
 
-def _as_errors(function: Callable[[Tensor, Tensor], Tensor | tuple[Tensor, Tensor]]) -> Errors:
+def _as_errors(function: Callable[[Tensor, Target], Tensor | tuple[Tensor, Tensor]]) -> Errors:
     """A user's loss (a scalar mean) or score ((B,)) to the form of element errors and mask."""
 
-    def errors(preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    def errors(preds: Tensor, target: Target) -> tuple[Tensor, Tensor]:
         result = function(preds, target)
         if isinstance(result, tuple):
             return result
@@ -137,9 +183,16 @@ def _as_errors(function: Callable[[Tensor, Tensor], Tensor | tuple[Tensor, Tenso
     return errors
 
 
-def _imported(task: Task, role: str, path: str) -> Any:
-    module, _, name = path.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"task {task.name!r}: its {role} {path!r} cannot be imported ({error})") from error
+def _as_is(function: Any) -> Any:
+    return function
+
+
+_OVERRIDES: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
+    ("head", "head", _as_is),
+    ("loss", "errors", _as_errors),
+    ("normaliser", "normaliser", _as_is),
+    ("metric", "metrics", _metric_builder),
+    ("score", "score_errors", _as_errors),
+    ("decode", "decode", _as_is),
+)
+"""What of a task takes the place of what of an objective, and how."""

@@ -131,7 +131,7 @@ def examples(task: str, runs: Mapping[str, str], count: int, file: str) -> None:
         samples = module.dataset(module.test_split, keys=model.batch_keys)  # type: ignore[arg-type]  # our modules
         positions = np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int).tolist()
         batch = samples.batch(positions)
-        columns[column] = model.eval()(batch)[found.name].numpy()
+        columns[column] = model.decode(found.name, model.eval()(batch)[found.name]).numpy()  # type: ignore[operator]  # our modules
         columns["target"] = batch[found.target].numpy()
         if found.input in batch and batch[found.input].dim() == 4:
             columns["input"] = batch[found.input].numpy()

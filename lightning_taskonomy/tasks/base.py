@@ -143,9 +143,9 @@ class Task:
             raise InputError(f"task {self.name!r}: labels says nothing of its target {self.target!r}; add it there")
         if any(label.is_set for label in self.targets.values()) is not (self.kind is TaskKind.SET):
             raise InputError(f"task {self.name!r}: kind is '{self.kind}'; sets of objects, and they alone, need 'set'")
-        absent = [role for role in ("head", "loss", "score") if getattr(self, role) is None]
+        absent = [role for role in ("head", "loss", "score", "decode") if getattr(self, role) is None]
         if self.kind is TaskKind.SET and absent:
-            raise InputError(f"task {self.name!r}: a set has no {absent[0]} of its own; give one by its dotted path")
+            raise InputError(f"task {self.name!r}: a set has no {absent[0]} by default; give one by its dotted path")
 
     @property
     def targets(self) -> Mapping[str, Label]:
@@ -204,4 +204,4 @@ def imported(path: str, role: str) -> Any:
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"{role}: {path!r} cannot be imported ({error}); give a dotted path") from error
+        raise InputError(f"{role} {path!r} cannot be imported ({error})") from error
