@@ -119,6 +119,13 @@ def test_tables_hold_what_the_study_measured(finished):
     assert float(costs["all"]["seconds"]) == pytest.approx(201.5)
 
 
+def test_a_source_only_task_that_learnt_nothing_is_called_weak_though_it_has_one_win_rate(finished, page):
+    (row,) = [row for row in rows(finished, "sanity") if row["task"] == "colorization"]
+    assert (row["wins against the average guess"], row["wins against a random encoder"]) == ("0.45", "")
+    (weak,) = [words for words in page.words if words.startswith("Weak: ")]
+    assert "colorization" in weak
+
+
 def test_pictures_stand_beside_the_page(finished):
     names = ("affinity", "taxonomies", "answer-graph", "gain-quality", "budget-curves", "labels-saved", "similarity")
     for name in (*names, "predictions", "control-affinity"):
