@@ -1,6 +1,6 @@
 """Why: the sections of the report that show what was measured, and how."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,9 +100,9 @@ def sanity(page: Page, results: StudyResults) -> None:
         "sanity",
         ("task", "wins against the average guess", "wins against a random encoder"),
         [(readable(task), average, random) for task, average, random in results.sanity],
-        caption="Share of test images.",
+        caption="Share of test images. Nothing is transferred to source-only tasks, so no random encoder either.",
     )
-    weak = [readable(task) for task, average, random in results.sanity if min(average, random) <= 0.5]
+    weak = [readable(task) for task, average, random in results.sanity if np.fmin(average, random) <= 0.5]
     if weak:
         page.text(f"Weak: {join(weak)}. Read their rows and columns with care.")
 
@@ -224,9 +224,67 @@ def beyond(page: Page, results: StudyResults) -> None:
         if name in results.stages:
             header, rows = results.stages[name]
             page.text(f"{title}. {about}")
+            if name == "novel":
+                _novel(page, results, header, rows)
+            if name == "fine_tune":
+                _fine_tuned(page, results)
             page.table(name, [readable(cell) for cell in header], rows)
     missing = [title.lower() for name, (title, _) in STAGES.items() if name not in results.stages]
     if missing:
         page.text(f"Not switched on in this study: {join(missing)}.")
-    if results.spearman is not None:
-        page.text(f"Spearman's correlation of the fine-tuned ranking with the affinities: {results.spearman:.3f}.")
+
+
+def _novel(page: Page, results: StudyResults, header: list[str], rows: list[list[str | float]]) -> None:
+    """Gain and quality of novel tasks by order; the policy of the highest order against other features (Fig. 10)."""
+    cells = {(str(row["target"]), int(row["order"])): row for row in (dict(zip(header, r, strict=True)) for r in rows)}
+    targets, orders = list(dict.fromkeys(t for t, _ in cells)), sorted({order for _, order in cells})
+    highest = [cells[target, max(order for t, order in cells if t == target)] for target in targets]
+    rivals = [name.removeprefix("win_rate_vs_") for name in header if name.startswith("win_rate_vs_")]
+    columns = {"scratch": "gain"} | {name: f"win_rate_vs_{name}" for name in rivals} | {"task_specific": "quality"}
+    if not targets:
+        return
+
+    def numbers(of: Sequence[Mapping[str, str | float]], names: Sequence[str]) -> NDArray[np.float64]:
+        return np.array([[float(row.get(name, np.nan)) for name in names] for row in of])
+
+    def by_order(name: str) -> NDArray[np.float64]:
+        return np.hstack([numbers([cells.get((target, order), {}) for target in targets], [name]) for order in orders])
+
+    page.figure(
+        figures.novel_tasks(
+            by_order("gain"),
+            by_order("quality"),
+            numbers(highest, list(columns.values())),
+            numbers(highest, ["loss", *(f"loss_{name}" for name in columns)]),
+            targets=targets,
+            orders=orders,
+            rivals=list(columns),
+            families=results.families,
+        ),
+        "novel-tasks",
+        alt="Gain and quality of every novel task by order, and win rates and losses against other features; novel.csv "
+        "holds the numbers.",
+        caption="Left: gain and quality of the policy by its highest order. Right: its win rates in per cent at the "
+        "highest order, coloured, against networks from scratch, fixed features, and full supervision; below each the "
+        "loss of what it is compared with. Hatched: no such network.",
+    )
+
+
+def _fine_tuned(page: Page, results: StudyResults) -> None:
+    """Rankings on other data sets (Fig. 12)."""
+    rankings = [ranking for ranking in results.rankings if ranking.sources]
+    if rankings:
+        page.figure(
+            figures.rankings_elsewhere(rankings, families=results.families),
+            "fine-tuned",
+            alt=f"What fine-tuned networks reach on {join([ranking.name for ranking in rankings])}, in the order of "
+            "their affinities; fine_tune.csv holds the numbers.",
+            caption="Bars are in the order of the affinities measured here, the best first: the steadier they fall (or "
+            "rise, where lower is better), the better the affinities tell the order on the other data set.",
+        )
+    for ranking in results.rankings:
+        if ranking.spearman is not None:
+            page.text(
+                f"{ranking.name}: Spearman's correlation of {readable(ranking.metric)} there with the affinities to "
+                f"{readable(ranking.target)} is {ranking.spearman:.3f}."
+            )

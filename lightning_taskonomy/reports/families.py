@@ -8,7 +8,7 @@ __all__ = ["GROUPING_NAMES", "PUBLISHED_NAMES", "families"]
 
 PUBLISHED_NAMES = {
     "autoencoder": "autoencoding", "class_1000": "object_classification", "class_places": "scene_classification",
-    "class_selected": "object_classification", "denoise": "denoising", "edge2d": "edges_2d",
+    "class_selected": "taskonomy.object_classification_100", "denoise": "denoising", "edge2d": "edges_2d",
     "edge3d": "edges_occlusion", "ego_motion": "egomotion", "fix_pose": "pose_fixated",
     "impainting_whole": "inpainting", "inpainting_whole": "inpainting", "keypoint2d": "keypoints_2d",
     "keypoint3d": "keypoints_3d", "non_fixated_pose": "pose_nonfixated", "point_match": "point_matching",

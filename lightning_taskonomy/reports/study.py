@@ -17,7 +17,9 @@ from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.reports.families import families
 from lightning_taskonomy.tasks import Family, Task, TaskKind, catalog
 
-__all__ = ["OPTIONAL", "REQUIRED", "STAGES", "Band", "Choice", "StudyResults", "TaskInfo", "Taxonomy", "read_study"]
+__all__ = [
+    "OPTIONAL", "REQUIRED", "STAGES", "Band", "Choice", "Ranking", "StudyResults", "TaskInfo", "Taxonomy", "read_study",
+]  # fmt: skip
 
 REQUIRED = ("affinity.csv",)
 """Without these a folder is no study."""
@@ -36,11 +38,14 @@ OPTIONAL = {
 """What else a study leaves, and what each file holds."""
 
 STAGES = {
-    "novel": ("Novel tasks", "Each task as the only target, with no network of its own, against other features."),
+    "novel": (
+        "Novel tasks",
+        "Each task as the only target, with no network of its own, against other features; losses are mean scores.",
+    ),
     "transitive": ("Transitive transfers", "Source to first to second task, against the direct transfer."),
     "fine_tune": (
-        "Fine-tuning on another data set",
-        "What each network reaches there, in the order of the affinities.",
+        "Fine-tuning on other data sets",
+        "What each network reaches there, beside its affinity here.",
     ),
     "stability": ("Stability", "The taxonomy again after one choice of the study is changed."),
     "spread": ("Spread over seeds", "Mean and standard deviation of each affinity over the seeds."),
@@ -99,6 +104,21 @@ class Taxonomy:
 
 
 @dataclass(frozen=True)
+class Ranking:
+    """How the sources of a target rank here, by affinity, and fine-tuned on another data set (section 5.1).
+
+    ``sources`` maps each to its affinity and its metric there; ``spearman`` is None where it is undefined.
+    """
+
+    name: str
+    target: str
+    metric: str
+    sources: Mapping[str, tuple[float, float]]
+    higher_is_better: bool = True
+    spearman: float | None = None
+
+
+@dataclass(frozen=True)
 class TaskInfo:
     """A task as the study used it."""
 
@@ -139,7 +159,7 @@ class StudyResults:
     failures: tuple[Mapping[str, Any], ...] = ()
     absent: tuple[str, ...] = ()
     stages: Mapping[str, tuple[list[str], list[list[str | float]]]] = field(default_factory=dict)
-    spearman: float | None = None
+    rankings: tuple[Ranking, ...] = ()
     chosen: Taxonomy | None = None
 
     @property
@@ -194,7 +214,7 @@ def read_study(folder: Path) -> StudyResults:
         tuple(_json(folder / "failures.json", [], list)),
         absent,
         {name: _table(folder / f"{name}.csv") for name in STAGES if (folder / f"{name}.csv").is_file()},
-        _json(folder / "fine_tune.json", {}, dict).get("spearman"),
+        _rankings(folder),
     )
 
 
@@ -271,6 +291,22 @@ def _sanity(path: Path) -> tuple[tuple[str, float, float], ...]:
         (cells["task"], _number(cells, columns[0], path), _number(cells, columns[1], path))
         for cells in _rows(path, ("task", *columns))
     )
+
+
+def _rankings(folder: Path) -> tuple[Ranking, ...]:
+    """One ranking per entry of ``fine_tune.json``, of the rows of ``fine_tune.csv`` that have its name."""
+    path = folder / "fine_tune.csv"
+    rows = _rows(path, ("name", "source", "affinity", "value"))
+    found = []
+    for entry in _json(folder / "fine_tune.json", [], list):
+        sources = {
+            cells["source"]: (_number(cells, "affinity", path), _number(cells, "value", path))
+            for cells in rows
+            if cells["name"] == entry["name"]
+        }
+        higher, rho = bool(entry.get("higher_is_better", True)), _known(entry.get("spearman"))
+        found.append(Ranking(entry["name"], entry["target"], entry["metric"], sources, higher, rho))
+    return tuple(found)
 
 
 def _losses(path: Path) -> dict[TransferKey, float]:

@@ -14,7 +14,9 @@ from torch import Tensor
 from lightning_taskonomy.data.batch import SkipSample
 from lightning_taskonomy.data.taskonomy import TaskonomyDataModule
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.tasks import catalog, find
+from lightning_taskonomy.modules.objectives import objective
+from lightning_taskonomy.tasks import IGNORE_INDEX, catalog, find
+from lightning_taskonomy.tasks.catalog.taskonomy import OBJECTS
 
 torch.set_num_threads(1)
 SIZE = 16
@@ -92,6 +94,52 @@ def test_semantics(taskonomy: Any) -> None:
         scenes[number] = 1
         np.save(taskonomy.file("class_scene", "corona", 0, 0, ".npy"), scenes)
         assert names[int(first_view(taskonomy, ["scene_class"])["scene_class"])] == name
+
+
+def test_the_100_objects_are_the_authors_among_imagenets_1000(taskonomy: Any) -> None:
+    """By the numbers of torchvision's classes and the WordNet names of timm's."""
+    from timm.data import ImageNetInfo
+    from torchvision.models import ResNet152_Weights
+
+    task, imagenet, numbers = find("taskonomy.object_classification_100"), ImageNetInfo(), list(OBJECTS)
+    assert task.class_names is not None and task.channels == len(set(numbers)) == 100 and numbers == sorted(numbers)
+    categories = ResNet152_Weights.DEFAULT.meta["categories"]
+    assert [categories[number] for number in numbers] == list(task.class_names)
+    some = {0: "n02672831", 3: "n02747177", 23: "n03179701", 42: "n03637318", 97: "n07579787", 99: "n15075141"}
+    for place, synset in some.items():  # lines of imagenet_selected_classes.txt in StanfordVL/taskonomy
+        assert imagenet.index_to_label_name(numbers[place]) == synset
+    file = taskonomy.file("class_object", "corona", 0, 0, ".npy")
+    outputs = np.zeros(1000)
+    outputs[[0, 526, 620]] = [9, 1, 2]  # a tench is none of the 100, so the laptop is the most probable one
+    np.save(file, outputs)
+    sample = first_view(taskonomy, ["object_class", "object_class_100"])
+    assert int(sample["object_class"]) == 0 and task.class_names[int(sample["object_class_100"])] == "laptop"
+
+
+@pytest.mark.parametrize("count", [1, 63, 365])
+def test_a_file_of_another_number_of_classes_is_no_label(taskonomy: Any, count: int, caplog: Any) -> None:
+    np.save(taskonomy.file("class_object", "corona", 0, 0, ".npy"), np.full(count, 1 / count))
+    sample = first_view(taskonomy, ["object_class", "object_class_100"])
+    assert int(sample["object_class"]) == int(sample["object_class_100"]) == IGNORE_INDEX
+    assert f"damaged ({count} class probabilities instead of 1000)" in caplog.text
+
+
+def test_object_255_of_1000_is_learnt_and_measured(taskonomy: Any) -> None:
+    """Its number stands for missing labels in many files of other data sets, not here."""
+    outputs = np.zeros(1000)
+    outputs[255] = 1
+    np.save(taskonomy.file("class_object", "corona", 0, 0, ".npy"), outputs)
+    target = first_view(taskonomy, ["object_class"])["object_class"][None]
+    assert target.tolist() == [255]
+    task, preds = find("taskonomy.object_classification"), torch.zeros(1, 1000, requires_grad=True)
+    error, valid = objective(task).errors(preds, target)
+    assert valid.all() and float(error.detach()) == pytest.approx(np.log(1000))
+    error.sum().backward()
+    assert preds.grad is not None and int(preds.grad.argmin()) == 255
+    for predicted, accuracy in ((0, 0.0), (255, 1.0)):
+        metric = objective(task).metrics(task)["accuracy"]
+        metric.update(torch.eye(1000)[predicted][None], target)
+        assert float(metric.compute()) == accuracy
 
 
 def test_a_fixated_pair_meets_in_the_point(taskonomy: Any) -> None:

@@ -109,6 +109,7 @@ def make_study(
             )
     _json(folder / "solutions.json", solutions)
     sanity = [f"{n},{generator.uniform(0.6, 1)},{generator.uniform(0.4, 1)}" for n in targets]
+    sanity += [f"{n},0.45," for n, t in tasks.items() if t.source_only]
     (folder / "sanity.csv").write_text(
         "task,win_rate_vs_average,win_rate_vs_random_encoder\n" + "\n".join(sanity) + "\n"
     )

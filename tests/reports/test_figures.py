@@ -9,8 +9,8 @@ from scipy.cluster.hierarchy import linkage
 
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.reports import figures
-from lightning_taskonomy.reports.figures.style import FAMILY_COLORS, INK, text_on
-from lightning_taskonomy.reports.study import Band, Choice, Taxonomy
+from lightning_taskonomy.reports.figures.style import FAMILY_COLORS, GREY, INK, text_on
+from lightning_taskonomy.reports.study import Band, Choice, Ranking, Taxonomy
 
 FAMILIES = {"depth": "3D", "normals": "3D", "edges": "2D", "jigsaw": "2D", "scene": "semantic"}
 
@@ -254,3 +254,48 @@ def test_budget_curves_that_coincide_show_their_marks_in_turns():
     solved = [taxonomy(budget, order) for budget in range(1, 20) for order in (1, 2)]
     lines = [line for line in figures.budget_curves(solved).axes[0].lines if line.get_label().startswith("taxonomy")]
     assert [line.get_markevery() for line in lines] == [(0, 2), (1, 2)]
+
+
+def test_novel_tasks_have_win_rates_in_colour_and_losses_below():
+    gain, quality = np.array([[0.6, 0.7], [0.8, np.nan]]), np.array([[0.2, 0.3], [0.4, 0.5]])
+    rates = np.array([[0.7, 1.0, 0.3], [0.8, np.nan, 0.5]])
+    losses = np.array([[0.111, 0.222, 0.333, 0.0444], [1.5, 2.5, np.nan, 3.5]])
+    figure = figures.novel_tasks(
+        gain, quality, rates, losses, targets=["depth", "normals"], orders=[1, 2],
+        rivals=["scratch", "egomotion", "task_specific"], families=FAMILIES,
+    )  # fmt: skip
+    left, middle, right = figure.axes[:3]
+    np.testing.assert_allclose(left.images[0].get_array().filled(np.nan), gain)
+    np.testing.assert_allclose(middle.images[0].get_array().filled(np.nan), quality)
+    names = ["this policy", "scratch", "egomotion (Agrawal)", "full supervision"]
+    assert [label.get_text() for label in right.get_xticklabels()] == names
+    placed = {}
+    for text in sorted(right.texts, key=lambda text: text.get_position()[1]):
+        placed.setdefault(tuple(map(round, text.get_position())), []).append(text.get_text())
+    assert placed == {
+        (0, 0): ["0.111"], (1, 0): ["70", "0.222"], (2, 0): ["100", "0.333"], (3, 0): ["30", "0.0444"],
+        (0, 1): ["1.5"], (1, 1): ["80", "2.5"], (3, 1): ["50", "3.5"],
+    }  # fmt: skip
+    colours = {tuple(np.round(patch.get_xy(), 2)): patch.get_facecolor() for patch in right.patches}
+    assert colours[0.53, -0.46] == matplotlib.colormaps["RdBu"](0.7)
+    (missing,) = [patch for patch in right.patches if patch.get_hatch()]
+    assert np.allclose(missing.get_xy(), (1.53, 0.54)), "no egomotion network for the second"
+    with pytest.raises(InputError, match="2 targets and 1 rivals"):
+        figures.novel_tasks(gain, quality, rates, losses, targets=["a", "b"], orders=[1, 2], rivals=["scratch"])
+
+
+def test_rankings_elsewhere_stand_in_the_order_of_the_affinities():
+    sources = {"edges": (0.1, 0.4), "depth": (0.5, 0.3), "x": (0.3, 0.2)}
+    places = Ranking("Places", "scene", "accuracy", sources, spearman=-0.5)
+    depth = Ranking("NYU", "depth", "mae", {"normals": (0.5, 1.0)}, higher_is_better=False)
+    figure = figures.rankings_elsewhere([places, depth], families=FAMILIES)
+    left, right = figure.axes
+    assert [label.get_text() for label in left.get_xticklabels()] == ["depth", "x", "edges"]
+    assert [bar.get_height() for bar in left.patches] == [0.3, 0.2, 0.4]
+    wanted = [FAMILY_COLORS["3D"], GREY, FAMILY_COLORS["2D"]]
+    assert [bar.get_facecolor() for bar in left.patches] == [matplotlib.colors.to_rgba(colour) for colour in wanted]
+    assert left.get_title(loc="left") == "Transferring to Places\nSpearman's correlation -0.500"
+    assert right.get_title(loc="left").endswith("undefined") and right.get_ylabel() == "mae, lower is better"
+    assert [text.get_text() for text in figure.legends[0].texts] == ["2D", "3D", "other"]
+    with pytest.raises(InputError, match="no ranking"):
+        figures.rankings_elsewhere([])

@@ -119,6 +119,13 @@ def test_tables_hold_what_the_study_measured(finished):
     assert float(costs["all"]["seconds"]) == pytest.approx(201.5)
 
 
+def test_a_source_only_task_that_learnt_nothing_is_called_weak_though_it_has_one_win_rate(finished, page):
+    (row,) = [row for row in rows(finished, "sanity") if row["task"] == "colorization"]
+    assert (row["wins against the average guess"], row["wins against a random encoder"]) == ("0.45", "")
+    (weak,) = [words for words in page.words if words.startswith("Weak: ")]
+    assert "colorization" in weak
+
+
 def test_pictures_stand_beside_the_page(finished):
     names = ("affinity", "taxonomies", "answer-graph", "gain-quality", "budget-curves", "labels-saved", "similarity")
     for name in (*names, "predictions", "control-affinity"):
@@ -249,12 +256,20 @@ def test_stages_that_were_switched_on_have_their_tables(study):
     for name in ("solutions.json", "examples.npz", "control.json"):
         (folder / name).unlink()
     (folder / "novel.csv").write_text("target,order,sources,gain\nnormals,2,a;b,0.75\nedges_2d,1,a,\n")
-    (folder / "fine_tune.csv").write_text("source,accuracy\nnormals,0.5\n")
-    (folder / "fine_tune.json").write_text('{"spearman": 0.857}')
+    (folder / "fine_tune.csv").write_text(
+        "name,target,source,affinity,metric,value\nMIT Places,depth_z,normals,0.3,accuracy,0.5\n"
+        "MIT Places,depth_z,edges_2d,0.2,accuracy,0.4\nImageNet,normals,depth_z,0.3,accuracy,0.1\n"
+    )
+    places = {"name": "MIT Places", "target": "depth_z", "metric": "accuracy", "spearman": 0.857}
+    imagenet = {"name": "ImageNet", "target": "normals", "metric": "accuracy", "spearman": None}
+    (folder / "fine_tune.json").write_text(json.dumps([places, imagenet]))
     (folder / "labels.json").write_text('{"labels_per_source": 10, "labels_per_transfer": 5}')
     words = " ".join(Reader(report(folder).read_text()).words)
     assert "Not switched on in this study: transitive transfers, stability and spread over seeds." in words
-    assert "0.857" in words
+    assert "MIT Places: Spearman's correlation of accuracy there with the affinities to depth z is 0.857." in words
+    ranking, other = read_study(folder).rankings
+    assert ranking.sources == {"normals": (0.3, 0.5), "edges_2d": (0.2, 0.4)} and list(other.sources) == ["depth_z"]
+    assert (folder / "report/novel-tasks.png").is_file() and (folder / "report/fine-tuned.png").is_file()
     assert rows(folder, "novel")[0] == {"target": "normals", "order": "2", "sources": "a;b", "gain": "0.75"}
     assert read_study(folder).costs["labels"] == {"labels_per_source": 10, "labels_per_transfer": 5}
 

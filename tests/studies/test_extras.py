@@ -6,10 +6,21 @@ import shutil
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
-from lightning_taskonomy.affinity import win_rate
+from lightning_taskonomy.affinity import TransfersTable, win_rate
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.studies import TaxonomyStudy
+from lightning_taskonomy.studies.taxonomy.evidence import Evidence
+from lightning_taskonomy.studies.taxonomy.extras import RIVALS, novel_tasks
+from lightning_taskonomy.studies.taxonomy.plan import Plan
+from lightning_taskonomy.tasks import catalog
+
+ELSEWHERE = [
+    ("Scenes", "scene_classification", "normals", "accuracy"),
+    ("Points", "vanishing_points", "depth_z", "mae"),
+]
+"""Two other data sets: what the report calls each, its task, the study's target, the metric."""
 
 
 def rows(file):
@@ -28,10 +39,13 @@ def extended(finished, tiny_settings, tiny_backbone, tmp_path_factory):
         "imagenet": tiny_backbone,
         "transitive": [("colorization", "normals", "depth_z")],
         "transitive_sizes": [4],
-        "fine_tune": {
-            "data": tiny_settings["data"], "task": "scene_classification", "target": "normals", "metric": "accuracy",
-            "epochs": 1,
-        },
+        "fine_tune": [
+            {
+                "data": tiny_settings["data"], "task": task, "target": target, "metric": metric, "epochs": 1,
+                "name": name,
+            }
+            for name, task, target, metric in ELSEWHERE
+        ],
         "variants": {"wide": {"transfer_width": 16}},
     }  # fmt: skip
     before = {file: file.stat().st_mtime_ns for file in out.glob("runs/*/metrics.json")}
@@ -45,14 +59,76 @@ def test_nothing_is_trained_twice(extended):
     assert all(file.stat().st_mtime_ns == when for file, when in before.items())
 
 
+def scores_of(spec, task):
+    """The held-out scores of one run."""
+    with np.load(spec.folder / "scores.npz") as content:
+        ids, values = content["id"], content[task]
+    held_out = np.ones(len(ids), bool)
+    held_out[np.random.default_rng(0).permutation(len(ids))[: (len(ids) + 1) // 2]] = False
+    return values[held_out]
+
+
 def test_novel_tasks_are_solved_without_themselves(extended):
     found = rows(extended[0] / "novel.csv")
     assert {(row["target"], row["order"]) for row in found} == {(t, o) for t in ("depth_z", "normals") for o in "12"}
     for row in found:
         assert row["target"] not in row["sources"].split(";") and len(row["sources"].split(";")) <= int(row["order"])
-        assert 0 <= float(row["win_rate_vs_imagenet"]) <= 1 and 0 <= float(row["win_rate_vs_colorization"]) <= 1
     first, second = (next(r for r in found if r["target"] == "normals" and r["order"] == o) for o in "12")
     assert float(second["affinity"]) >= float(first["affinity"])
+
+
+def test_novel_tasks_are_compared_with_win_rates_and_losses_of_each_rival(extended, tiny_settings):
+    out, _ = extended
+    plan = Plan(TaxonomyStudy(**tiny_settings).settings, out)
+    fixed = plan.untrained("imagenet")  # the same backbone stands for ImageNet's
+    for row in rows(out / "novel.csv"):
+        target = row["target"]
+        ours = scores_of(plan.transfer(target, row["sources"].split(";")), target)
+        assert float(row["loss"]) == pytest.approx(float(ours.mean()), rel=1e-4)
+        rivals = {
+            ("gain", "scratch"): plan.scratch(target),
+            ("quality", "task_specific"): plan.task_specific(target),
+            ("win_rate_vs_imagenet", "imagenet"): plan.transfer_from(target, [fixed], "imagenet"),
+            ("win_rate_vs_colorization", "colorization"): plan.transfer(target, ["colorization"]),
+        }
+        for (column, name), spec in rivals.items():
+            theirs = scores_of(spec, target)
+            assert float(row[column]) == pytest.approx(win_rate(ours, theirs), abs=1e-6), column
+            assert float(row[f"loss_{name}"]) == pytest.approx(float(theirs.mean()), rel=1e-4)
+
+
+def test_a_novel_targets_own_network_is_no_member_of_its_tournament(tiny_settings, tmp_path, monkeypatch):
+    """Its scores alone turn the order of two sources round: without it the other one is the better."""
+    plan = Plan(TaxonomyStudy(**{**tiny_settings, "max_order": 1}).settings, tmp_path)
+    sources = ("normals", "colorization")
+    own, first, second = (np.full(100, 0.5, np.float32) for _ in range(3))
+    first[:51], second[:51] = 0.6, 0.7  # the first beats the second on 51 images, the second it on 49
+    first[51:], second[51:] = 0.4, 0.3
+    own[:51] = 0.1  # the own network beats both where the first is the better one, and on the rest
+    own[51:] = np.where(np.arange(49) < 45, 0.35, 0.2)  # ... only the first, on 45 of 49
+    scores = {
+        "depth_z": {
+            ("depth_z", "task_specific", ("depth_z",)): own,
+            **{("depth_z", "transfer", (s,)): v for s, v in zip(sources, (first, second), strict=True)},
+        }
+    }
+    monkeypatch.setattr(Evidence, "_scores", lambda *_, **__: (scores, np.arange(100)))
+    best = {}
+    for novel in (False, True):
+        table, *_ = Evidence(plan, same_images=True, novel=novel).table()
+        affinity = {row.sources[0]: row.affinity for row in table.transfers}
+        best[novel] = max(sources, key=affinity.__getitem__)
+        assert ("depth_z" in affinity) != novel
+        assert sum(affinity.values()) == pytest.approx(1)
+    assert best == {False: "colorization", True: "normals"}
+    (row,) = novel_tasks(Evidence(plan, same_images=True, novel=True), None)[1]
+    assert row[:3] == ["depth_z", 1, "normals"] and row[3] == pytest.approx(0.51)  # of two, AHP gives the win rates
+    quality, loss_of_own = row[5], row[8]
+    assert quality == pytest.approx(win_rate(first, own)) and loss_of_own == pytest.approx(float(own.mean()))
+
+
+def test_rivals_of_novel_tasks_are_the_papers():
+    assert set(RIVALS) < set(catalog()) and {"egomotion", "pose_fixated", "point_matching", "jigsaw"} < set(RIVALS)
 
 
 def test_a_chain_is_compared_with_the_direct_transfer_image_by_image(extended):
@@ -67,14 +143,25 @@ def test_a_chain_is_compared_with_the_direct_transfer_image_by_image(extended):
     assert pytest.approx(float(row["win_rate_vs_direct"]), abs=1e-6) in rates
 
 
-def test_fine_tuned_networks_are_ranked_beside_the_affinities(extended):
+def test_fine_tuned_networks_are_ranked_beside_the_affinities_on_each_data_set(extended):
     out, _ = extended
-    found = rows(out / "fine_tune.csv")
-    assert {row["source"] for row in found} == {"depth_z", "colorization"}
-    for row in found:
-        metrics = json.loads(next(out.glob(f"runs/fine_tuned-*-from-{row['source']}-*/metrics.json")).read_text())
-        assert float(row["accuracy"]) == metrics["test/scene_classification/accuracy"]
-    assert json.loads((out / "fine_tune.json").read_text())["target"] == "normals"
+    found, rankings = rows(out / "fine_tune.csv"), json.loads((out / "fine_tune.json").read_text())
+    assert [entry["name"] for entry in rankings] == ["Scenes", "Points"]
+    affinities = {
+        (row.target, row.sources): row.affinity for row in TransfersTable.read(out / "affinity.csv").transfers
+    }
+    for entry, (name, task, target, metric) in zip(rankings, ELSEWHERE, strict=True):
+        own = [row for row in found if row["name"] == name]
+        assert {row["source"] for row in own} == {"depth_z", "normals", "colorization"} - {target}
+        for row in own:
+            folder = next(out.glob(f"runs/fine_tuned-{task}-from-{row['source']}-*"))
+            metrics = json.loads((folder / "metrics.json").read_text())
+            assert float(row["value"]) == metrics[f"test/{task}/{metric}"] and row["metric"] == metric
+            assert float(row["affinity"]) == pytest.approx(affinities[target, (row["source"],)])
+        assert (entry["target"], entry["higher_is_better"]) == (target, metric == "accuracy")
+        values = [[float(row[column]) for row in own] for column in ("affinity", "value")]
+        rho = spearmanr(*values).statistic * (1 if metric == "accuracy" else -1)
+        assert entry["spearman"] is None if np.isnan(rho) else entry["spearman"] == pytest.approx(rho)
 
 
 def test_variants_are_compared_with_the_study(extended):
@@ -83,8 +170,15 @@ def test_variants_are_compared_with_the_study(extended):
 
 
 def test_the_report_shows_them(extended):
-    page = (extended[0] / "report/index.html").read_text()
-    assert "win_rate_vs_direct" in page or "Transitive" in page or "transitive" in page
+    out, _ = extended
+    page = (out / "report/index.html").read_text()
+    assert "Transitive transfers" in page
+    for figure in ("novel-tasks", "fine-tuned"):
+        assert (out / f"report/{figure}.png").is_file() and f'href="{figure}.png"' in page
+
+
+def elsewhere(**changes):
+    return {"data": {}, "task": "scene_classification", "target": "normals", "metric": "accuracy", **changes}
 
 
 @pytest.mark.parametrize(
@@ -93,6 +187,11 @@ def test_the_report_shows_them(extended):
         ({"variants": {"odd": {"widht": 3}}}, "transfer_width|no setting"),
         ({"transitive": [("normals", "depth_z", "edges")]}, "edges"),
         ({"controls": [("normals", "dept_z")]}, "depth_z"),
+        ({"fine_tune": [elsewhere(target="norml")]}, "'norml', which is no target here; did you mean 'normals'"),
+        ({"fine_tune": [elsewhere(target="colorization")]}, "'colorization', which is no target"),
+        ({"fine_tune": [elsewhere(task="scene_clasification")]}, "did you mean 'scene_classification'"),
+        ({"fine_tune": [elsewhere(metric="acuracy")]}, "no metric 'acuracy'; did you mean 'accuracy'.*allowed: acc"),
+        ({"fine_tune": [elsewhere(), elsewhere()]}, "two data sets called 'scene_classification'; give each a name"),
     ],
 )
 def test_settings_are_checked_before_anything_runs(tiny_settings, setting, message):

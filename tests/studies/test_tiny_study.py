@@ -46,7 +46,7 @@ def test_it_leaves_every_file(finished):
 def test_it_trains_what_the_paper_says(finished):
     out, _ = finished
     kinds = [folder.name.split("-")[0] for folder in (out / "runs").iterdir()]
-    expected = {"task_specific": 3, "scratch": 2, "random_encoder": 1, "average": 2, "transfer": 2 * 3 + 2 * 1}
+    expected = {"task_specific": 3, "scratch": 2, "random_encoder": 1, "average": 3, "transfer": 2 * 3 + 2 * 1}
     assert {kind: kinds.count(kind) for kind in set(kinds)} == expected
     assert len(list((out / "representations").iterdir())) == 4  # a source each, however many transfers
 
@@ -91,10 +91,44 @@ def test_larger_budgets_and_orders_are_never_worse(finished):
 
 def test_a_random_encoders_weights_are_not_those_of_a_network(finished):
     out, _ = finished
-    assert {row["task"] for row in rows(out / "sanity.csv")} == {"depth_z", "normals"}
+    assert {row["task"] for row in rows(out / "sanity.csv")} == {"depth_z", "normals", "colorization"}
     (control,) = json.loads((out / "control.json").read_text())
     assert (control["source"], control["target"]) == ("depth_z", "normals")
     assert 0 <= control["win_rate_vs_random_encoder"][0] <= 1
+
+
+def test_source_only_tasks_are_compared_with_the_average_guess_alone(finished):
+    """Table 1: nothing is transferred to them, so there is no readout of a random encoder to beat."""
+    out, _ = finished
+    for row in rows(out / "sanity.csv"):
+        task = row["task"]
+        loaded = [next(out.glob(f"runs/{kind}-{task}-*/scores.npz")) for kind in ("task_specific", "average")]
+        ours, guess = (np.load(file)[task] for file in loaded)
+        wins = np.mean((ours < guess) + 0.5 * (ours == guess))
+        assert float(row["win_rate_vs_average"]) == pytest.approx(wins, abs=1e-6)
+        assert np.isnan(float(row["win_rate_vs_random_encoder"])) == (task == "colorization")
+
+
+@pytest.mark.parametrize("task", ["jigsaw", "inpainting", "random_projection"])
+def test_the_average_guess_of_source_only_tasks(task, rooms, tmp_path):
+    from lightning_taskonomy.studies.jobs import average_guess
+    from lightning_taskonomy.tasks import find
+    from lightning_taskonomy.training import instantiate_data
+
+    average_guess(task, rooms, str(tmp_path))
+    with np.load(tmp_path / "scores.npz") as content:
+        scores = dict(zip(content["id"].tolist(), content[task].tolist(), strict=True))
+    module, key = instantiate_data(rooms), find(task).target
+    train, test = (module.dataset(split, keys=[key]) for split in ("train", "test"))
+    labels = np.stack([train[index][key].numpy() for index in range(len(train))])
+    for sample in (test[index] for index in range(len(test))):
+        label = sample[key].numpy()
+        if task == "jigsaw":
+            counts = np.bincount(labels, minlength=72) + 1
+            expected = -np.log(counts[label] / counts.sum())
+        else:
+            expected = np.abs(labels.mean(0) - label).mean()
+        assert scores[int(sample["id"])] == pytest.approx(expected, rel=1e-4)
 
 
 def test_cached_transfers_predict_as_live_ones_would(finished):

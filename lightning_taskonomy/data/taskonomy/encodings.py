@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lightning_taskonomy.data.reading import FileProblem, read_array, read_pixels
 from lightning_taskonomy.tasks import IGNORE_INDEX
-from lightning_taskonomy.tasks.catalog.taskonomy import SCENES
+from lightning_taskonomy.tasks.catalog.taskonomy import OBJECTS, SCENES
 
 __all__ = ["DOMAINS", "Domain", "invalid", "read_depth"]
 
@@ -94,15 +94,15 @@ def _read_segments(file: Path) -> Tensor:
     return torch.from_numpy(ids)
 
 
-def _read_class(among: Sequence[int] | None, file: Path) -> Tensor:
-    """The most probable class; of those chosen, in their order, if the file holds more."""
+def _read_class(count: int, among: Sequence[int] | None, file: Path) -> Tensor:
+    """The most probable of all ``count`` classes, or of those chosen, in their order; a file may hold these alone."""
     outputs = torch.from_numpy(read_array(file).astype(np.float32)).flatten()
-    if among is not None and len(outputs) > len(among):
-        if max(among) >= len(outputs):
-            raise FileProblem(file, f"damaged ({len(outputs)} classes instead of at least {max(among) + 1})")
+    if among is not None and len(outputs) == count:
         outputs = outputs[list(among)]
-    if outputs.numel() < 2 or not outputs.isfinite().all():
-        raise FileProblem(file, "damaged (no class probabilities)")
+    if len(outputs) != (count if among is None else len(among)):
+        raise FileProblem(file, f"damaged ({len(outputs)} class probabilities instead of {count})")
+    if not outputs.isfinite().all():
+        raise FileProblem(file, "damaged (class probabilities that are no numbers)")
     return outputs.argmax()
 
 
@@ -119,7 +119,8 @@ DOMAINS: Mapping[str, Domain] = {
     "segments_2d": Domain("segment_unsup2d", _read_segments),
     "segments_25d": Domain("segment_unsup25d", _read_segments, True),
     "semantic": Domain("segment_semantic", _read_semantic),
-    "object_class": Domain("class_object", partial(_read_class, None), suffix=".npy"),
-    "scene_class": Domain("class_scene", partial(_read_class, tuple(SCENES)), suffix=".npy"),
+    "object_class": Domain("class_object", partial(_read_class, 1000, None), suffix=".npy"),
+    "object_class_100": Domain("class_object", partial(_read_class, 1000, tuple(OBJECTS)), suffix=".npy"),
+    "scene_class": Domain("class_scene", partial(_read_class, 365, tuple(SCENES)), suffix=".npy"),
 }
 """Labels with a file per view, by batch key."""

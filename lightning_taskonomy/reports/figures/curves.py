@@ -1,14 +1,19 @@
-"""Budgets against results (Figs. 9 and 11 of Taskonomy, CVPR 2018), labels saved, and spread over seeds."""
+"""Budgets against results (Figs. 9 and 11 of Taskonomy, CVPR 2018), other data sets (Fig. 12), labels saved, seeds."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.reports.figures.style import (
+    FAMILY_COLORS,
+    FAMILY_MARKERS,
     GREY,
     INK,
     LINE_MARKERS,
@@ -16,11 +21,12 @@ from lightning_taskonomy.reports.figures.style import (
     SERIES_COLORS,
     line_style,
     new_figure,
+    readable,
     styled,
 )
-from lightning_taskonomy.reports.study import Taxonomy
+from lightning_taskonomy.reports.study import Ranking, Taxonomy
 
-__all__ = ["budget_curves", "labels_saved", "seed_spread"]
+__all__ = ["budget_curves", "labels_saved", "rankings_elsewhere", "seed_spread"]
 
 
 @styled
@@ -159,6 +165,41 @@ def seed_spread(
     axis.tick_params(axis="y", length=0)
     handles, names = axis.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=4)
+    return figure
+
+
+@styled
+def rankings_elsewhere(rankings: Sequence[Ranking], *, families: Mapping[str, str] | None = None) -> Figure:
+    """What networks reach on other data sets, a panel each, in the order of their affinities here (Fig. 12).
+
+    Args:
+        rankings: At least one, each with at least one source.
+        families: Family of every task; gives bars their colour, and a mark above.
+    """
+    if not rankings or not all(ranking.sources for ranking in rankings):
+        raise InputError("no ranking to draw; give at least one, with a source")
+    most = max(len(ranking.sources) for ranking in rankings)
+    figure = new_figure(len(rankings) * max(0.3 * most + 1.0, 4.2), 4.4)
+    axes = figure.subplots(1, len(rankings), squeeze=False)[0]
+    shown: dict[str, BarContainer] = {}
+    for axis, ranking in zip(axes, rankings, strict=True):
+        names = sorted(ranking.sources, key=lambda name: (-ranking.sources[name][0], name))
+        for place, name in enumerate(names):
+            family, value = (families or {}).get(name, ""), ranking.sources[name][1]
+            shown[family] = axis.bar(place, value, 0.78, color=FAMILY_COLORS.get(family, GREY))
+            axis.plot(place, value, FAMILY_MARKERS.get(family, "."), color=INK, ms=4)
+        known = "undefined" if ranking.spearman is None else f"{ranking.spearman:.3f}"
+        axis.set_title(f"Transferring to {ranking.name}\nSpearman's correlation {known}")
+        axis.set_xticks(range(len(names)), [readable(name) for name in names], rotation=90)
+        axis.set_xlabel(f"source, by affinity to {readable(ranking.target)}")
+        axis.set_ylabel(readable(ranking.metric) + ("" if ranking.higher_is_better else ", lower is better"))
+        axis.tick_params(axis="x", length=0)
+        axis.grid(True, axis="y")
+        axis.set_axisbelow(True)
+    drawn = [family for family in (*FAMILY_COLORS, "") if family in shown]
+    marks = [Line2D([], [], color=INK, ls="", marker=FAMILY_MARKERS.get(family, "."), ms=4) for family in drawn]
+    handles: Any = [(shown[family], mark) for family, mark in zip(drawn, marks, strict=True)]
+    figure.legend(handles, [family or "other" for family in drawn], loc="outside lower center", ncols=5)
     return figure
 
 

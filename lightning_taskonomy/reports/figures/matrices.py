@@ -1,8 +1,9 @@
-"""Heat maps: affinities before and after AHP (Fig. 7 of Taskonomy, CVPR 2018), gain and quality per task (Fig. 9)."""
+"""Heat maps (Taskonomy, CVPR 2018): affinities (Fig. 7), gain and quality (Fig. 9), novel tasks (Fig. 10)."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
@@ -22,7 +23,15 @@ from lightning_taskonomy.reports.figures.style import (
     text_on,
 )
 
-__all__ = ["affinity_matrix", "gain_quality"]
+__all__ = ["affinity_matrix", "gain_quality", "novel_tasks"]
+
+_RIVALS = {
+    "scratch": "scratch", "imagenet": "ImageNet", "egomotion": "egomotion (Agrawal)",
+    "pose_fixated": "pose, fixated (Zamir)", "pose_nonfixated": "pose, nonfixated (Zamir)",
+    "point_matching": "matching (Zamir)", "colorization": "colorization (Zhang)", "jigsaw": "jigsaw (Noroozi)",
+    "inpainting": "in-painting (Pathak)", "task_specific": "full supervision",
+}  # fmt: skip
+"""What novel tasks are compared with, in the words of Fig. 10; in brackets who first learnt features by it."""
 
 
 @styled
@@ -131,6 +140,89 @@ def gain_quality(
     bar.ax.set_yticklabels(["0 loses", "0.5 par", "1 wins"])
     bar.outline.set_visible(False)
     return figure
+
+
+@styled
+def novel_tasks(
+    gain: ArrayLike,
+    quality: ArrayLike,
+    win_rates: ArrayLike,
+    losses: ArrayLike,
+    *,
+    targets: Sequence[str],
+    orders: Sequence[int],
+    rivals: Sequence[str],
+    families: Mapping[str, str] | None = None,
+) -> Figure:
+    """All-for-one policies of novel tasks (Fig. 10): gain and quality by order, win rates and losses against rivals.
+
+    Red (0) loses on every test image, white (0.5) is on a par, blue (1) wins on every one.
+
+    Args:
+        gain: Win rates against a network from scratch, shape (targets, orders), NaN where unknown.
+        quality: Win rates against the fully supervised network, shape (targets, orders).
+        win_rates: Of the policy over each rival, shape (targets, rivals).
+        losses: Of the policy and of each rival, shape (targets, 1 + rivals).
+        targets: Names of the rows.
+        orders: The highest orders of the policies.
+        rivals: Names of the other networks and features.
+        families: Family of every task.
+    """
+    rates, lost = np.asarray(win_rates, float), np.asarray(losses, float)
+    if not targets or rates.shape != (len(targets), len(rivals)) or lost.shape != (len(targets), len(rivals) + 1):
+        raise InputError(
+            f"win rates of shape {rates.shape} and losses of shape {lost.shape} for {len(targets)} targets and "
+            f"{len(rivals)} rivals"
+        )
+    left, right = 0.4 * len(orders), 0.62 * (len(rivals) + 1)
+    figure = new_figure(2 * left + right + 3.4, 0.46 * len(targets) + 2.3)
+    axes = figure.subplots(1, 3, sharey=True, width_ratios=[left, left, right])
+    for index, (axis, name, values) in enumerate(zip(axes, ("Gain", "Quality"), (gain, quality), strict=False)):
+        image = _heat(axis, np.asarray(values, float), "RdBu", 0.0, 1.0)
+        axis.set_title(name)
+        axis.set_xticks(range(len(orders)), [f"{order}" for order in orders])
+        axis.set_yticks(range(len(targets)), [readable(target) for target in targets])
+        axis.set_xlabel("order ≤")
+        _numbers(axis, image, np.asarray(values, float))
+        _family_marks(axis, targets, (), families or {}, rows=index == 0)
+    _win_rates(axes[2], rates, lost)
+    names = ["this policy", *(_RIVALS.get(rival, readable(rival)) for rival in rivals)]
+    axes[2].set_xticks(range(len(names)), names, rotation=40, ha="left", rotation_mode="anchor")
+    axes[2].set_title("Win rate against each in per cent (coloured); loss of each (below)")
+    bar = figure.colorbar(image, ax=list(axes), shrink=0.7, pad=0.01, aspect=30, ticks=[0, 0.5, 1])
+    bar.ax.set_yticklabels(["0 loses", "0.5 par", "1 wins"])
+    bar.outline.set_visible(False)
+    return figure
+
+
+def _win_rates(axis: Axes, rates: NDArray[np.float64], losses: NDArray[np.float64]) -> None:
+    """A coloured cell with the win rate in per cent, and the loss in plain below it; the first column has losses only.
+
+    Args:
+        axis: Rows are at 0, 1, ...
+        rates: (rows, columns - 1) win rates.
+        losses: (rows, columns) losses.
+    """
+    rows, columns = losses.shape
+    colors = colormaps["RdBu"]
+    for row in range(rows):
+        for column in range(columns):
+            rate = rates[row, column - 1] if column else np.nan
+            corner, height = (column - 0.47, row - 0.46), 0.52
+            if np.isfinite(rate):
+                color = colors(rate)
+                axis.add_patch(Rectangle(corner, 0.94, height, color=color, linewidth=0))
+                text = f"{100 * rate:.0f}"
+                axis.text(column, row - 0.2, text, ha="center", va="center", fontsize=8, color=text_on(*color[:3]))
+            elif column:
+                axis.add_patch(Rectangle(corner, 0.94, height, hatch="////", fill=False, linewidth=0))
+            if np.isfinite(losses[row, column]):
+                axis.text(column, row + 0.26, f"{losses[row, column]:.3g}", ha="center", va="center", fontsize=7)
+    axis.set_xlim(-0.5, columns - 0.5)
+    axis.xaxis.tick_top()
+    axis.tick_params(which="both", length=0)
+    for spine in axis.spines.values():
+        spine.set_visible(False)
 
 
 def _extreme(values: NDArray[np.float64], ufunc: np.ufunc) -> NDArray[np.float64]:

@@ -23,10 +23,12 @@ class Evidence:
     Args:
         plan: The runs.
         same_images: Judge by the images that the affinity is measured on, as the paper does.
+        novel: Each target as if it were new (section 4.2): its task-specific network is in no tournament.
     """
 
     plan: Plan
     same_images: bool = False
+    novel: bool = False
 
     def higher_orders(self, target: str) -> list[tuple[str, ...]]:
         """The sets of several sources by the paper's rule, from the first-order affinities of a target.
@@ -39,7 +41,7 @@ class Evidence:
         images, _ = halves(ids, self.plan.settings.seed, self.same_images)
         ranked = {
             row.sources[0]: row.affinity
-            for row in measure(scores, images, images).transfers
+            for row in self._measured(scores, images, images).transfers
             if row.kind == "transfer" and row.affinity is not None
         }
         orders = range(2, self.plan.settings.max_order + 1)
@@ -56,7 +58,13 @@ class Evidence:
         if not scores:
             raise self._nothing("transfer", "transfers")
         images, held_out = halves(ids, self.plan.settings.seed, self.same_images)
-        return measure(scores, images, held_out), scores, images, held_out
+        return self._measured(scores, images, held_out), scores, images, held_out
+
+    def _measured(self, scores: Scores, images: NDArray[np.bool_], held_out: NDArray[np.bool_]) -> TransfersTable:
+        """The transfers table, of novel tasks without the targets' own networks."""
+        if self.novel:
+            scores = {t: {key: v for key, v in own.items() if key[1] != "task_specific"} for t, own in scores.items()}
+        return measure(scores, images, held_out)
 
     def _networks(self, target: str, first_order: bool) -> dict[TransferKey, RunSpec]:
         """The finished networks of a target, by the key of their row."""

@@ -3,13 +3,14 @@
 Each is a table of its own beside ``affinity.csv``; each trains only what the study has not trained before.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torchmetrics import Metric
 
 from lightning_taskonomy.affinity import TransfersTable, win_rate
 from lightning_taskonomy.affinity.stability import (
@@ -20,22 +21,28 @@ from lightning_taskonomy.affinity.stability import (
     source_agreement,
 )
 from lightning_taskonomy.affinity.transitive import compare_detour
-from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.errors import InputError, hint
+from lightning_taskonomy.modules.objectives import objective
 from lightning_taskonomy.solvers import TaxonomySolver
 from lightning_taskonomy.studies.engine import Engine
 from lightning_taskonomy.studies.runs import RunSpec
 from lightning_taskonomy.studies.specs import DataSpec, Spec
-from lightning_taskonomy.studies.taxonomy.analysis import Scores, read_scores
+from lightning_taskonomy.studies.taxonomy.analysis import read_scores
+from lightning_taskonomy.studies.taxonomy.evidence import Evidence
 from lightning_taskonomy.studies.taxonomy.plan import Plan
+from lightning_taskonomy.tasks import find
 
 __all__ = [
+    "RIVALS",
     "FineTune",
     "Table",
+    "check_fine_tune",
     "fine_tuned",
     "novel_tasks",
     "spread",
     "stability",
     "train_fine_tuned",
+    "train_novel",
     "train_transitive",
     "transitive",
 ]
@@ -43,7 +50,12 @@ __all__ = [
 Table = tuple[list[str], list[list[Any]]]
 """Columns and rows."""
 
-SELF_SUPERVISED = ("colorization", "jigsaw", "inpainting")
+RIVALS = (
+    "egomotion", "pose_fixated", "pose_nonfixated", "point_matching", "colorization", "jigsaw", "inpainting",
+)  # fmt: skip
+"""Tasks whose features are a rival for novel tasks, as in the paper's Fig. 10: Agrawal et al. (ICCV 2015) learn from
+egomotion, Zamir et al. (ECCV 2016) from pose and matching, Zhang et al. (ECCV 2016) from colour, Noroozi and Favaro
+(ECCV 2016) from jigsaw puzzles; in-painting is Pathak et al.'s (CVPR 2016)."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +65,10 @@ class FineTune:
     Args:
         data: The other data set.
         task: Its task: a name of the catalog or a dotted path.
-        target: The task of the study whose ranking of sources is compared.
-        metric: The test metric that ranks, such as ``miou``.
+        target: The target of the study whose ranking of sources is compared.
+        metric: The test metric that ranks, one of the task's kind: ``accuracy``, ``miou``, ``mae``, ...
         epochs: Of each fine-tuning.
+        name: What the report calls the data set; ``task`` where not given.
     """
 
     data: DataSpec
@@ -63,49 +76,121 @@ class FineTune:
     target: str
     metric: str
     epochs: int = 10
+    name: str = ""
+
+    @property
+    def title(self) -> str:
+        """What the report calls the data set."""
+        return self.name or self.task
 
 
-def novel_tasks(
-    plan: Plan, table: TransfersTable, scores: Scores, held_out: NDArray[np.bool_], features: Mapping[str, RunSpec]
-) -> Table:
+def _metric(settings: FineTune) -> Metric:
+    """The metric that ranks.
+
+    Raises:
+        InputError: There is no such task, or its kind has no such metric.
+    """
+    task = find(settings.task)
+    known = objective(task).metrics(task)
+    if settings.metric not in known:
+        raise InputError(
+            f"fine_tune: {settings.task!r} has no metric {settings.metric!r}{hint(settings.metric, known)}; "
+            f"allowed: {', '.join(known)}"
+        )
+    return known[settings.metric]
+
+
+def check_fine_tune(targets: Sequence[str], settings: Sequence[FineTune]) -> None:
+    """What can be checked before anything runs.
+
+    Raises:
+        InputError: A task, target or metric is unknown, or two data sets have one name.
+    """
+    titles = [one.title for one in settings]
+    for one in settings:
+        _metric(one)
+        if one.target not in targets:
+            raise InputError(f"fine_tune names {one.target!r}, which is no target here{hint(one.target, targets)}")
+        if titles.count(one.title) > 1:
+            raise InputError(f"fine_tune has two data sets called {one.title!r}; give each a name")
+
+
+def train_novel(engine: Engine, evidence: Evidence, fixed: RunSpec | None) -> None:
+    """Trains what novel tasks need besides the study's own transfers.
+
+    Args:
+        engine: What runs the jobs.
+        evidence: The finished runs, with each target as if it were new: without its own network another few sources
+            may be the best ones, and higher orders are made of these.
+        fixed: A network of fixed features, ImageNet's.
+    """
+    plan = evidence.plan
+    seconds = plan.checkpoint_seconds
+    specs = [plan.transfer(target, chosen) for target in plan.targets for chosen in evidence.higher_orders(target)]
+    engine.run("novel tasks: transfers of higher order", [spec.job(seconds) for spec in specs])
+    if fixed is not None:
+        engine.run("ImageNet features", [fixed.job(seconds)])
+        keys = sorted({plan.tasks[name].input for name in plan.targets})
+        engine.run("ImageNet representations", [plan.encode_run(fixed, key) for key in keys])
+        specs = [plan.transfer_from(target, [fixed], "imagenet") for target in plan.targets]
+        engine.run("ImageNet transfers", [spec.job(seconds) for spec in specs])
+
+
+def novel_tasks(evidence: Evidence, fixed: RunSpec | None) -> Table:
     """All-for-one: each target as if it were new, target-only, at growing order (section 4.2, Fig. 10).
 
     Args:
-        plan: The study's runs.
-        table: Its transfers.
-        scores: Its per-image scores.
-        held_out: The images to judge by.
-        features: Transfers from fixed features (ImageNet's) per target.
+        evidence: The finished runs, with each target as if it were new: its own network is no member of its
+            tournament; it is only what quality is measured against.
+        fixed: A network of fixed features, ImageNet's.
 
     Returns:
-        Per target and order: the policy, its affinity, gain, quality, and its win rate over each fixed feature.
+        Per target and order: the policy, its affinity, gain (against scratch) and quality (against full supervision),
+        its mean score and those of scratch and full supervision, and its win rate over each rival with the rival's
+        mean score; all on the images to judge by, empty where there is no such network.
     """
-    rivals = [name for name in SELF_SUPERVISED if name in plan.tasks]
-    columns = ["target", "order", "sources", "affinity", "gain", "quality"]
-    columns += [f"win_rate_vs_{name}" for name in rivals] + (["win_rate_vs_imagenet"] if features else [])
+    plan = evidence.plan
+    table, scores, _, held_out = evidence.table()
+    rivals = [*(["imagenet"] if fixed else []), *(name for name in RIVALS if name in plan.tasks)]
+    columns = [
+        "target", "order", "sources", "affinity", "gain", "quality", "loss", "loss_scratch", "loss_task_specific",
+    ]  # fmt: skip
+    columns += [f"{what}_{name}" for name in rivals for what in ("win_rate_vs", "loss")]
     rows: list[list[Any]] = []
-    for target in scores:
+    for target, own in scores.items():
+        others = {name: own.get((target, "transfer", (name,))) for name in rivals}
+        others |= {"scratch": own.get((target, "scratch", ()))}
+        others |= {"task_specific": own.get((target, "task_specific", (target,)))}
+        if fixed is not None and (spec := plan.transfer_from(target, [fixed], "imagenet")).job(0).is_done:
+            others["imagenet"] = read_scores(spec.folder / "scores.npz", target)[1]
+        losses = {name: _mean(values, held_out) for name, values in others.items()}
         for order in range(1, min(plan.settings.max_order, 4) + 1):
-            solver = TaxonomySolver(budget=len(plan.tasks), max_order=order, targets=[target], target_only=[target])
+            solver = TaxonomySolver(budget=len(plan.tasks), max_order=order, novel=target)
             try:
                 (transfer,) = solver.solve(table).policy.values()
             except InputError:
-                continue  # no transfer of this target was measured
-            own = scores[target][transfer.key][held_out]
+                continue  # no transfer of this target has an affinity
+            ours = own[transfer.key]
+            rates = {name: _win_rate(ours, values, held_out) for name, values in others.items()}
             row = [
-                target, order, ";".join(transfer.sources), transfer.affinity,
-                transfer.win_rate_vs_scratch, transfer.win_rate_vs_task_specific,
+                target, order, ";".join(transfer.sources), transfer.affinity, rates["scratch"], rates["task_specific"],
+                _mean(ours, held_out), losses["scratch"], losses["task_specific"],
             ]  # fmt: skip
-            for name in rivals:
-                other = scores[target].get((target, "transfer", (name,)))
-                row.append(None if other is None else float(win_rate(own, other[held_out])))
-            if features:
-                spec = features.get(target)
-                done = spec is not None and spec.job(0).is_done
-                file = spec.folder / "scores.npz" if spec is not None else Path()
-                row.append(float(win_rate(own, read_scores(file, target)[1][held_out])) if done else None)
-            rows.append(row)
+            rows.append(row + [found[name] for name in rivals for found in (rates, losses)])
     return columns, rows
+
+
+def _mean(scores: NDArray[np.float32] | None, images: NDArray[np.bool_]) -> float | None:
+    """The mean score over some images; None where nothing is labelled or there is no such network."""
+    return None if scores is None or np.isnan(scores[images]).all() else float(np.nanmean(scores[images]))
+
+
+def _win_rate(
+    scores: NDArray[np.float32], reference: NDArray[np.float32] | None, images: NDArray[np.bool_]
+) -> float | None:
+    """The win rate on some images; None where no image is valid in both or there is no such network."""
+    rate = float("nan") if reference is None else win_rate(scores[images], reference[images])
+    return None if np.isnan(rate) else rate
 
 
 @dataclass(frozen=True)
@@ -198,38 +283,48 @@ def _fine_tuned_run(plan: Plan, source: str, settings: FineTune) -> RunSpec:
     return RunSpec("fine_tuned", f"{settings.task}<-{source}", config, plan.root)
 
 
-def train_fine_tuned(engine: Engine, plan: Plan, settings: FineTune) -> None:
-    """Fine-tunes every task-specific network on the other data set."""
-    specs = [_fine_tuned_run(plan, name, settings) for name in plan.tasks if plan.task_specific(name).job(0).is_done]
-    engine.run("fine-tuning on another data set", [spec.job(plan.checkpoint_seconds) for spec in specs])
+def train_fine_tuned(engine: Engine, plan: Plan, settings: Sequence[FineTune]) -> None:
+    """Fine-tunes every task-specific network on the other data sets."""
+    done = [name for name in plan.tasks if plan.task_specific(name).job(0).is_done]
+    for one in settings:
+        specs = [_fine_tuned_run(plan, name, one) for name in done]
+        engine.run(f"fine-tuning on {one.title}", [spec.job(plan.checkpoint_seconds) for spec in specs])
 
 
-def fine_tuned(plan: Plan, table: TransfersTable, settings: FineTune) -> tuple[Table, float | None]:
-    """How fine-tuned networks rank on another data set, beside the study's own ranking (section 5.1, Fig. 12).
+def fine_tuned(plan: Plan, table: TransfersTable, settings: Sequence[FineTune]) -> tuple[Table, list[dict[str, Any]]]:
+    """How fine-tuned networks rank on other data sets, beside the study's own ranking (section 5.1, Fig. 12).
 
     Returns:
-        Per source its affinity and the other data set's metric; and Spearman's rank correlation.
+        Per data set and source the affinity and the metric there; and per data set Spearman's rank correlation of
+        the two, positive where sources of high affinity do well, None where it is undefined.
+
+    Raises:
+        InputError: A finished run holds no such metric.
     """
-    import json
-
-    from lightning_taskonomy.tasks import find
-
-    affinity = {
-        row.sources[0]: row.affinity
-        for row in table.transfers
-        if row.target == settings.target and row.kind == "transfer" and row.order == 1 and row.affinity is not None
-    }
-    metric = f"test/{find(settings.task).name}/{settings.metric}"
-    reached = {}
-    for name in affinity:
-        file = _fine_tuned_run(plan, name, settings).folder / "metrics.json"
-        if file.is_file():
-            held = json.loads(file.read_text())
-            if metric not in held:
-                raise InputError(f"{file} holds no {metric!r}; allowed: {', '.join(k for k in held if 'test/' in k)}")
-            reached[name] = held[metric]
-    rows: list[list[Any]] = [[name, affinity[name], reached[name]] for name in reached]
-    return (["source", "affinity", settings.metric], rows), rank_correlation(affinity, reached)
+    rows: list[list[Any]] = []
+    rankings: list[dict[str, Any]] = []
+    for one in settings:
+        affinity = {
+            row.sources[0]: row.affinity
+            for row in table.transfers
+            if row.target == one.target and row.kind == "transfer" and row.order == 1 and row.affinity is not None
+        }
+        metric = f"test/{find(one.task).name}/{one.metric}"
+        reached = {}
+        for name in affinity:
+            file = _fine_tuned_run(plan, name, one).folder / "metrics.json"
+            if file.is_file():
+                held = json.loads(file.read_text())
+                if metric not in held:
+                    allowed = ", ".join(key for key in held if "test/" in key)
+                    raise InputError(f"{file} holds no {metric!r}; allowed: {allowed}")
+                reached[name] = held[metric]
+        rows += [[one.title, one.target, name, affinity[name], one.metric, reached[name]] for name in reached]
+        higher = bool(_metric(one).higher_is_better)
+        rho = rank_correlation(affinity, {name: value if higher else -value for name, value in reached.items()})
+        named = {"name": one.title, "target": one.target, "metric": one.metric}
+        rankings.append({**named, "higher_is_better": higher, "spearman": rho})
+    return (["name", "target", "source", "affinity", "metric", "value"], rows), rankings
 
 
 def stability(table: TransfersTable, others: Mapping[str, TransfersTable], budget: float, max_order: int) -> Table:

@@ -30,11 +30,13 @@ from lightning_taskonomy.studies.taxonomy.evidence import Evidence
 from lightning_taskonomy.studies.taxonomy.extras import (
     FineTune,
     Table,
+    check_fine_tune,
     fine_tuned,
     novel_tasks,
     spread,
     stability,
     train_fine_tuned,
+    train_novel,
     train_transitive,
     transitive,
 )
@@ -82,7 +84,7 @@ class TaxonomyStudy(Study):
         imagenet: A timm backbone with pretrained weights whose fixed features novel tasks are compared with.
         transitive: Chains (source, first, second) compared with the direct transfer (section 3.2).
         transitive_sizes: Transfer images of the low- and the high-data setting of chains.
-        fine_tune: Another data set on which the task-specific networks are fine-tuned (section 5.1).
+        fine_tune: Other data sets on which the task-specific networks are fine-tuned (section 5.1).
         workers: Worker processes.
         threads: Torch threads of each.
         checkpoint_seconds: The shortest time between two checkpoints of a run.
@@ -122,7 +124,7 @@ class TaxonomyStudy(Study):
         imagenet: BackboneSpec | None = None,
         transitive: list[tuple[str, str, str]] | None = None,
         transitive_sizes: list[int] | None = None,
-        fine_tune: FineTune | None = None,
+        fine_tune: list[FineTune] | None = None,
         workers: int = 2,
         threads: int = 1,
         checkpoint_seconds: float = 60.0,
@@ -139,8 +141,8 @@ class TaxonomyStudy(Study):
         self.random_taxonomies, self.examples = random_taxonomies, examples
         self.novel, self.imagenet = novel, imagenet
         self.transitive, self.transitive_sizes = transitive or [], transitive_sizes
-        described: Any = fine_tune  # a recipe gives plain data
-        self.fine_tune = FineTune(**described) if isinstance(described, dict) else fine_tune
+        described: Any = fine_tune or []  # a recipe gives plain data
+        self.fine_tune = [FineTune(**one) if isinstance(one, dict) else one for one in described]
         self.workers, self.threads, self.checkpoint_seconds = workers, threads, checkpoint_seconds
         self._check()
 
@@ -162,6 +164,7 @@ class TaxonomyStudy(Study):
                 raise InputError(f"budget {budget}: no taxonomy meets it; give at least 1")
         for changes in self.variants.values():
             self.settings.but(changes)
+        check_fine_tune(plan.targets, self.fine_tune)
 
     # the study
 
@@ -194,7 +197,7 @@ class TaxonomyStudy(Study):
             engine.run(f"data{label}", list(plan.prepared().values()))
             specs = [plan.task_specific(name) for name in plan.tasks] + [plan.scratch(name) for name in plan.targets]
             jobs = [spec.job(plan.checkpoint_seconds) for spec in [plan.random_encoder, *specs]]
-            engine.run(f"networks{label}", jobs + [plan.average(name) for name in plan.targets])
+            engine.run(f"networks{label}", jobs + [plan.average(name) for name in plan.tasks])
         if "transfers" in stages:
             sources = [name for name in [*plan.tasks, RANDOM] if plan.source(name).job(0).is_done]
             keys = {task.input for name, task in plan.tasks.items() if name in plan.targets}
@@ -234,14 +237,14 @@ class TaxonomyStudy(Study):
         ]
         write_csv(plan.root / "losses.csv", ["target", "order", "sources", "kind", "mean_score"], rows)
         rows = []
-        for target in scores:
-            spec = plan.task_specific(target)
-            _, own = read_scores(spec.folder / "scores.npz", target)
-            against = [plan.average(target).done, plan.transfer(target, [RANDOM]).folder / "scores.npz"]
-            rates = [
-                win_rate(own, read_scores(file, target)[1]) if file.is_file() else float("nan") for file in against
-            ]
-            rows.append([target, *(f"{rate:.6g}" for rate in rates)])
+        for name in plan.tasks:  # nothing is transferred to source-only ones, which the paper's Table 1 leaves open too
+            spec = plan.task_specific(name)
+            if not spec.job(0).is_done:
+                continue
+            _, own = read_scores(spec.folder / "scores.npz", name)
+            against = [plan.average(name).done, plan.transfer(name, [RANDOM]).folder / "scores.npz"]
+            rates = [win_rate(own, read_scores(file, name)[1]) if file.is_file() else float("nan") for file in against]
+            rows.append([name, *(f"{rate:.6g}" for rate in rates)])
         write_csv(plan.root / "sanity.csv", ["task", "win_rate_vs_average", "win_rate_vs_random_encoder"], rows)
         counts = {split: json.loads(job.done.read_text())["images"] for split, job in plan.prepared().items()}
         transferred = min(plan.settings.transfer_size or counts["validation"], counts["validation"])
@@ -298,17 +301,16 @@ class TaxonomyStudy(Study):
         fixed = Plan(replace(plan.settings, backbone=self.imagenet), plan.root, plan.checkpoint_seconds)
         return fixed.untrained("imagenet")
 
+    def _novel(self, plan: Plan) -> Evidence:
+        """What the runs say of each target as if it were new."""
+        return replace(self._evidence(plan), novel=True)
+
     def _train_extras(self, engine: Engine, plan: Plan, stages: Sequence[str]) -> None:
-        fixed = self._imagenet(plan)
-        if "transfers" in stages and self.novel and fixed is not None:
-            engine.run("ImageNet features", [fixed.job(plan.checkpoint_seconds)])
-            keys = sorted({plan.tasks[name].input for name in plan.targets})
-            engine.run("ImageNet representations", [plan.encode_run(fixed, key) for key in keys])
-            specs = [plan.transfer_from(target, [fixed], "imagenet") for target in plan.targets]
-            engine.run("ImageNet transfers", [spec.job(plan.checkpoint_seconds) for spec in specs])
+        if "transfers" in stages and self.novel:
+            train_novel(engine, self._novel(plan), self._imagenet(plan))
         if "transfers" in stages and self.transitive:
             train_transitive(engine, plan, self.transitive, self._sizes(plan))
-        if "transfers" in stages and self.fine_tune is not None:
+        if "transfers" in stages:
             train_fine_tuned(engine, plan, self.fine_tune)
 
     def _sizes(self, plan: Plan) -> Sequence[int | None]:
@@ -316,16 +318,14 @@ class TaxonomyStudy(Study):
 
     def _extras(self, plan: Plan) -> None:
         tables: dict[str, Table] = {}
-        table, scores, _, held_out = self._evidence(plan).table()
+        table, *_ = self._evidence(plan).table()
         if self.novel:
-            fixed = self._imagenet(plan)
-            features = {t: plan.transfer_from(t, [fixed], "imagenet") for t in plan.targets} if fixed else {}
-            tables["novel"] = novel_tasks(plan, table, scores, held_out, features)
+            tables["novel"] = novel_tasks(self._novel(plan), self._imagenet(plan))
         if self.transitive:
             tables["transitive"] = transitive(plan, self.transitive, self._sizes(plan))
-        if self.fine_tune is not None:
-            tables["fine_tune"], rho = fine_tuned(plan, table, self.fine_tune)
-            write_json(plan.root / "fine_tune.json", {"target": self.fine_tune.target, "spearman": rho})
+        if self.fine_tune:
+            tables["fine_tune"], rankings = fine_tuned(plan, table, self.fine_tune)
+            write_json(plan.root / "fine_tune.json", rankings)
         others = {}
         for name, changes in self.variants.items():
             others[name], *_ = self._evidence(Plan(self.settings.but(changes), plan.root)).table()
