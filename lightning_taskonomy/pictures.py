@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.tasks import Task, TaskKind
+from lightning_taskonomy.tasks import LabelKind, Task, TaskKind, presence
 
 __all__ = ["caption", "colorize", "hatch", "lab_colors", "palette", "value_range"]
 
@@ -33,10 +33,11 @@ _DEUTERANOPIA = np.array(
 
 def colorize(
     task: Task,
-    label: ArrayLike,
+    label: Any,
     limits: tuple[float, float] | None = None,
     colors: ArrayLike | None = None,
     size: tuple[int, int] = (128, 128),
+    image: ArrayLike | None = None,
 ) -> Picture:
     """The picture of one label or prediction.
 
@@ -44,15 +45,17 @@ def colorize(
     two channels (principal curvatures) lie around neutral grey, the first from blue to orange, the second from purple
     to green; normals show right as red, up as green and towards the camera as blue; classes have distinct colours
     that stay apart for colour-blind readers; embeddings show their three principal components; a class or a vector
-    per sample becomes a panel of bars.
+    per sample becomes a panel of bars; objects of a set are drawn over their image.
 
     Args:
         task: What the label is.
-        label: Target or prediction of one sample, without a batch dimension, as in DESIGN.md: (C, H, W); (H, W) ids or
-            (C, H, W) logits for classes per pixel; an id or (C,) logits for a class; (C,) for a vector.
+        label: Target or prediction of one sample, without a batch dimension: (C, H, W); (H, W) ids or (C, H, W) logits
+            for classes per pixel; an id or (C,) logits for a class; (C,) for a vector; of a set, a mapping of its
+            labels by key, with ``scores`` (n,) where predicted.
         limits: The values at both ends of the map, for dense labels of one channel; found in the label if not given.
         colors: Colours of the classes instead of the palette, shape (classes, 3), RGB of 0 to 255.
         size: Height and width of the panel of a label without pixels.
+        image: (3, H, W) in [0, 1], what the objects of a set are drawn over; grey if not given.
 
     Returns:
         RGB of 0 to 255, shape (H, W, 3).
@@ -60,6 +63,8 @@ def colorize(
     Raises:
         InputError: The label has not the shape of its task.
     """
+    if task.kind is TaskKind.SET:
+        return _objects(task, label, size, image)
     values = np.asarray(label)
     if task.kind in (TaskKind.CLASSIFICATION, TaskKind.VECTOR):
         return _panel(task, values, size)
@@ -112,13 +117,22 @@ def value_range(task: Task, label: ArrayLike) -> tuple[float, float]:
     return 0.0, 1.0
 
 
-def caption(task: Task, value: ArrayLike) -> str:
+def caption(task: Task, value: Any) -> str:
     """A label or prediction without pixels in words: ``bedroom``, ``bedroom (87 %)``, ``0.12, -0.31 rad, m``.
 
+    Objects of a set are counted: ``2 objects: ball, vase``.
+
     Args:
-        task: A classification or vector task.
-        value: An id or (C,) logits of a class; (C,) values of a vector.
+        task: A classification, vector or set task.
+        value: An id or (C,) logits of a class; (C,) values of a vector; labels of a set by key.
     """
+    if task.kind is TaskKind.SET:
+        there = _rows(task, value)
+        if there is None:
+            return "no label"
+        key = next((key for key, label in task.targets.items() if label.kind is LabelKind.OBJECT_CLASSES), None)
+        names = sorted({_class_name(task, int(number)) for number in np.asarray(value[key])[there]}) if key else []
+        return f"{len(there)} object{'' if len(there) == 1 else 's'}{': ' if names else ''}{', '.join(names)}"
     values = np.asarray(value)
     if task.kind is TaskKind.CLASSIFICATION:
         if values.size > 1:
@@ -213,6 +227,51 @@ def _classes(task: Task, values: NDArray[Any], colors: ArrayLike | None) -> Pict
     picture: Picture = table[ids % len(table)]
     picture[missing] = hatch(*missing.shape)[missing]
     return picture
+
+
+def _rows(task: Task, labels: Any) -> NDArray[np.int64] | None:
+    """The objects of a set that are none of a batch's filling; None where the set is not labelled."""
+    if not bool(labels.get(presence(task.target), True)):
+        return None
+    valid = np.ones(len(np.asarray(labels[task.target])), bool)
+    for key, label in task.targets.items():
+        values = np.asarray(labels[key]) if key in labels and label.is_set else None
+        if values is not None and label.kind is LabelKind.BOXES:
+            valid &= np.isfinite(values).all(1)
+        elif values is not None and label.kind is LabelKind.OBJECT_CLASSES:
+            valid &= values >= 0
+        elif values is not None and label.kind is LabelKind.MASKS:
+            valid &= values.any((1, 2))
+    return np.flatnonzero(valid)
+
+
+def _objects(task: Task, labels: Any, size: tuple[int, int], image: ArrayLike | None) -> Picture:
+    """Masks, boxes and points over a picture; objects of a class, else each object, have a colour."""
+    from PIL import Image, ImageDraw
+
+    there = _rows(task, labels)
+    if there is None:
+        return hatch(*size)
+    canvas = np.full((*size, 3), 128, np.uint8)
+    if image is not None:
+        canvas = np.round(np.clip(np.moveaxis(np.asarray(image, np.float64), 0, -1), 0, 1) * 255).astype(np.uint8)
+    kinds = {label.kind: np.asarray(labels[key])[there] for key, label in task.targets.items() if key in labels}
+    chosen = kinds.get(LabelKind.OBJECT_CLASSES, np.arange(len(there)))
+    colors = palette(max(1, int(chosen.max()) + 1 if len(chosen) else 1))[chosen]
+    for mask, color in zip(kinds.get(LabelKind.MASKS, ()), colors, strict=False):
+        canvas[mask] = (canvas[mask] * 0.5 + color * 0.5).astype(np.uint8)
+    picture = Image.fromarray(canvas)
+    draw, width = ImageDraw.Draw(picture), max(1, size[0] // 96)
+    for box, color in zip(kinds.get(LabelKind.BOXES, ()), colors, strict=False):
+        left, top, right, bottom = box - (0, 0, 1, 1)  # pixels count from their corners
+        draw.rectangle(
+            (left, top, max(left, right), max(top, bottom)), outline=tuple(color), width=max(1, size[0] // 96)
+        )
+    reach = max(1.0, size[0] / 64)
+    for points, color in zip(kinds.get(LabelKind.POINTS, ()), colors, strict=False):
+        for x, y in points[np.isfinite(points).all(-1)] - 0.5:
+            draw.ellipse((x - reach, y - reach, x + reach, y + reach), fill=tuple(color), outline=(255, 255, 255))
+    return np.array(picture)
 
 
 def _is_ids(values: NDArray[Any]) -> bool:

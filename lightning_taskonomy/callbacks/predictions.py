@@ -1,5 +1,6 @@
 """Predictions as pictures: one PNG per image and task, one video per video and task."""
 
+from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lightning_taskonomy.files import write_bytes
 from lightning_taskonomy.pictures import caption, colorize
-from lightning_taskonomy.tasks import Task
+from lightning_taskonomy.tasks import Task, TaskKind
 
 __all__ = ["PredictionWriter"]
 
@@ -54,9 +55,12 @@ class PredictionWriter(Callback):
         for row, image in enumerate(batch["id"].tolist()):
             frame = frames.get(image)
             for name, preds in outputs.items():
-                value = preds[row].float().cpu().numpy()
-                size = batch[tasks[name].input].shape[-2:]
-                picture = colorize(tasks[name], value, size=(int(size[0]), int(size[1])))
+                value = _array(preds[row])
+                pixels = batch[tasks[name].input][row]
+                size, image = (int(pixels.shape[-2]), int(pixels.shape[-1])), None
+                if tasks[name].kind is TaskKind.SET and pixels.dim() == 3:
+                    image = _array(pixels)
+                picture = colorize(tasks[name], value, size=size, image=image)
                 if frame is not None and frame.number is not None:
                     self._append(self._root(trainer) / f"{self._stem(frame.file)}-{name}.mp4", picture, frame.rate)
                 else:
@@ -95,6 +99,13 @@ class PredictionWriter(Callback):
             self._lines = []
 
 
+def _array(value: Any) -> Any:
+    """A prediction as NumPy has it: a tensor, or what a set's mapping holds by key."""
+    if isinstance(value, Mapping):
+        return {key: _array(entry) for key, entry in value.items()}
+    return (value.float() if value.is_floating_point() else value).cpu().numpy()
+
+
 def _line(image: int | str, frame: Any, task: Task, value: Any) -> str:
     import json
 
@@ -102,11 +113,21 @@ def _line(image: int | str, frame: Any, task: Task, value: Any) -> str:
         "image": image,
         "task": task.name,
         "prediction": caption(task, value),
-        "values": np.round(value, 6).tolist(),
+        "values": _plain(value),
     }
     if frame is not None and frame.number is not None:
         content["frame"] = frame.number
     return json.dumps(content) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if value.dtype.kind != "f":
+        return value.tolist()
+    rounded = np.round(value, 6).astype(object)
+    rounded[~np.isfinite(value)] = None  # JSON has no NaN
+    return rounded.tolist()
 
 
 def _png(picture: Any) -> bytes:

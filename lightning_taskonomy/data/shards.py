@@ -2,7 +2,8 @@
 
 A cache belongs to one configuration: its hash names the folder, and the folder's own record must say the same. Shards
 are written whole or not at all, so a fill that was cut off goes on where it stopped; their checksums are kept in the
-column's manifest and verified when a process first opens a shard.
+column's manifest and verified when a process first opens a shard. A column whose entries differ in their number of
+rows (sets of objects) is kept as one array with the offsets of its entries.
 """
 
 import hashlib
@@ -20,6 +21,7 @@ from safetensors.numpy import save_file
 
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.files import atomic, write_json
+from lightning_taskonomy.tasks import CONVENTION
 
 __all__ = ["ShardCache"]
 
@@ -39,7 +41,8 @@ class ShardCache:
         count: How many samples there are.
 
     Raises:
-        InputError: The folder belongs to another configuration or cannot be read as a cache.
+        InputError: The folder belongs to another configuration, holds labels of an older convention, or cannot be read
+            as a cache.
     """
 
     def __init__(self, root: Path, configuration: Mapping[str, Any], count: int) -> None:
@@ -47,11 +50,20 @@ class ShardCache:
         self.count = count
         digest = hashlib.sha256(json.dumps(self.configuration, sort_keys=True).encode()).hexdigest()
         self.folder = Path(root) / digest[:16]
-        self._open: dict[tuple[str, int], Array] = {}
+        self._open: dict[tuple[str, int], tuple[Array, Array | None]] = {}
         self._sums: dict[str, list[tuple[int, int]]] = {}
         record = self.folder / "cache.json"
-        if record.exists() and _read(record) != self.configuration:
+        if not record.exists():
+            return
+        content = _read(record)
+        version = content.pop("convention", 1)
+        if content != self.configuration:
             raise InputError(f"cache {self.folder} belongs to another configuration; remove it or name another folder")
+        if version != CONVENTION:
+            raise InputError(
+                f"cache {self.folder} holds labels by convention {version}, this release reads {CONVENTION}; "
+                "remove that folder and it is rendered again"
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         """Maps are opened anew in another process."""
@@ -67,15 +79,18 @@ class ShardCache:
         return [key for key in sorted(keys) if len(self._manifest(key)) < self.shards]
 
     def expected_bytes(self, layout: Layout) -> int:
-        """How much columns like these take on disk when all samples are in."""
+        """How much columns like these take on disk when all samples are in; of sets, if all are as large."""
         return sum(value.nbytes for value in layout.values()) * self.count + 128 * self.shards * len(layout)
 
-    def fill(self, layout: Layout, samples: Callable[[range], Iterable[Mapping[str, Array]]]) -> None:
+    def fill(
+        self, layout: Layout, samples: Callable[[range], Iterable[Mapping[str, Array]]], ragged: Collection[str] = ()
+    ) -> None:
         """Writes what is missing of some columns.
 
         Args:
             layout: An example of each column's entry.
             samples: Gives the entries of a range of samples, in order.
+            ragged: The columns whose entries differ in their number of rows.
 
         Raises:
             InputError: The disk has not enough room.
@@ -88,7 +103,7 @@ class ShardCache:
         if left > free:
             need = f"needs {left / 1e6:.0f} MB, {free / 1e6:.0f} MB are free"
             raise InputError(f"cache {self.folder} {need}; free some or name another disk")
-        write_json(self.folder / "cache.json", self.configuration)
+        write_json(self.folder / "cache.json", {**self.configuration, "convention": CONVENTION})
         for shard in range(first, self.shards):
             part = range(shard * _PER_SHARD, min((shard + 1) * _PER_SHARD, self.count))
             columns: dict[str, list[Array]] = {key: [] for key in keys}
@@ -97,7 +112,11 @@ class ShardCache:
                     columns[key].append(np.asarray(sample[key]))
             for key in keys:
                 if len(self._manifest(key)) == shard:
-                    self._append(key, shard, np.stack(columns[key]))
+                    if key in ragged:
+                        offsets = np.cumsum([0, *map(len, columns[key])])
+                        self._append(key, shard, np.concatenate(columns[key]), offsets)
+                    else:
+                        self._append(key, shard, np.stack(columns[key]))
 
     def read(self, key: str, index: int) -> Array:
         """One entry of a column, a view of the mapped file.
@@ -109,10 +128,11 @@ class ShardCache:
         found = self._open.get((key, shard))
         if found is None:
             found = self._open[key, shard] = self._map(key, shard)
-        return np.asarray(found[offset])
+        values, offsets = found
+        return np.asarray(values[offset] if offsets is None else values[offsets[offset] : offsets[offset + 1]])
 
     def read_many(self, key: str, indices: Sequence[int]) -> Array:
-        """Entries of a column, stacked."""
+        """Entries of a column, stacked; they are of one shape."""
         return np.stack([self.read(key, index) for index in indices])
 
     def remove(self) -> int:
@@ -135,15 +155,17 @@ class ShardCache:
             self._sums[key] = [(int(size), int(crc)) for size, crc in _read(path)] if path.exists() else []
         return self._sums[key]
 
-    def _append(self, key: str, shard: int, values: Array) -> None:
+    def _append(self, key: str, shard: int, values: Array, offsets: Array | None = None) -> None:
         path = self._path(key, shard)
+        tensors = {key: np.ascontiguousarray(values)} | ({} if offsets is None else {_OFFSETS: offsets})
         with atomic(path) as temporary:
-            save_file({key: np.ascontiguousarray(values)}, temporary)
+            save_file(tensors, temporary)
         content = path.read_bytes()
         self._sums[key] = [*self._manifest(key)[:shard], (len(content), zlib.crc32(content))]
         write_json(path.with_name("manifest.json"), self._sums[key])
 
-    def _map(self, key: str, shard: int) -> Array:
+    def _map(self, key: str, shard: int) -> tuple[Array, Array | None]:
+        """A shard's values and, of a set, where each entry begins and the last ends."""
         path, sums = self._path(key, shard), self._manifest(key)
         advice = f"remove {path.parent} and it is rendered again"
         if shard >= len(sums) or not path.exists():
@@ -152,12 +174,19 @@ class ShardCache:
         if (len(content), zlib.crc32(content.data)) != sums[shard]:
             raise InputError(f"cache: {path} is damaged ({len(content)} bytes, {sums[shard][0]} written); {advice}")
         (header,) = struct.unpack("<Q", content[:8].tobytes())
-        entry = json.loads(content[8 : 8 + header].tobytes())[key]
-        start, end = (8 + header + offset for offset in entry["data_offsets"])
-        return content[start:end].view(_TYPES[entry["dtype"]]).reshape(entry["shape"])
+        entries = json.loads(content[8 : 8 + header].tobytes())
+
+        def view(name: str) -> Array:
+            start, end = (8 + header + offset for offset in entries[name]["data_offsets"])
+            return content[start:end].view(_TYPES[entries[name]["dtype"]]).reshape(entries[name]["shape"])
+
+        return view(key), view(_OFFSETS) if _OFFSETS in entries else None
 
 
-_TYPES = {"U8": np.uint8, "U16": np.uint16, "I16": np.int16, "I64": np.int64, "F32": np.float32}
+_OFFSETS = "offsets of entries"
+_TYPES = {
+    "BOOL": np.bool_, "U8": np.uint8, "U16": np.uint16, "I16": np.int16, "I64": np.int64, "F32": np.float32,
+}  # fmt: skip
 
 
 def _read(path: Path) -> Any:

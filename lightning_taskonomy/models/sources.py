@@ -15,6 +15,7 @@ from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.files import write_json
 from lightning_taskonomy.models.backbones import Backbone
 from lightning_taskonomy.models.readouts import shared_convolutions, side_by_side
+from lightning_taskonomy.tasks import CONVENTION
 
 __all__ = ["CachedSource", "FrozenSources", "describe_representation", "load_backbone", "representation_key"]
 
@@ -84,7 +85,10 @@ class _Transferred(Backbone):
 
 def describe_representation(folder: str | Path, backbone: Backbone, run: str | Path) -> None:
     """Writes what a :class:`CachedSource` of that folder needs to know of the backbone, and whose it is."""
-    content = {"out_channels": list(backbone.out_channels), "reductions": list(backbone.reductions), "run": str(run)}
+    content = {
+        "out_channels": list(backbone.out_channels), "reductions": list(backbone.reductions), "run": str(run),
+        "convention": CONVENTION,
+    }  # fmt: skip
     write_json(Path(folder) / _DESCRIPTION, content)
 
 
@@ -95,7 +99,7 @@ class CachedSource(Backbone):
         folder: A folder of cached representations, with ``representation.json``.
 
     Raises:
-        InputError: The folder holds none.
+        InputError: The folder holds none, or one beside labels of an older convention.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -105,6 +109,11 @@ class CachedSource(Backbone):
         if not described.is_file():
             raise InputError(f"{self.folder} holds no representation.json; let the study encode that source first")
         content = json.loads(described.read_text())
+        if content.get("convention", 1) != CONVENTION:
+            raise InputError(
+                f"{self.folder} was cached by labels' convention {content.get('convention', 1)}, this release reads "
+                f"convention {CONVENTION}; remove that folder and run the study again"
+            )
         self.out_channels, self.reductions = list(content["out_channels"]), list(content["reductions"])
 
     def forward(self, image: Tensor) -> list[Tensor]:

@@ -35,7 +35,7 @@ class DenseHead(Head):
     """
 
     fits: ClassVar[frozenset[TaskKind]] = frozenset(
-        {TaskKind.DENSE, TaskKind.NORMALS, TaskKind.SEGMENTATION, TaskKind.GROUPING}
+        {TaskKind.DENSE, TaskKind.NORMALS, TaskKind.SEGMENTATION, TaskKind.GROUPING, TaskKind.SET}
     )
 
     def __init__(
