@@ -264,9 +264,7 @@ def _objects(task: Task, labels: Any, size: tuple[int, int], image: ArrayLike | 
     draw, width = ImageDraw.Draw(picture), max(1, size[0] // 96)
     for box, color in zip(kinds.get(LabelKind.BOXES, ()), colors, strict=False):
         left, top, right, bottom = box - (0, 0, 1, 1)  # pixels count from their corners
-        draw.rectangle(
-            (left, top, max(left, right), max(top, bottom)), outline=tuple(color), width=max(1, size[0] // 96)
-        )
+        draw.rectangle((left, top, max(left, right), max(top, bottom)), outline=tuple(color), width=width)
     reach = max(1.0, size[0] / 64)
     for points, color in zip(kinds.get(LabelKind.POINTS, ()), colors, strict=False):
         for x, y in points[np.isfinite(points).all(-1)] - 0.5:

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_taskonomy import DenseHead, Task, TaskKind
+from lightning_taskonomy import Task, TaskKind
+from lightning_taskonomy.models.heads import DenseHead
 from lightning_taskonomy.tasks import Label, LabelKind, presence
 
 STRIDE = 4

@@ -3,7 +3,7 @@
 Any geometric or photometric transform of ``torchvision.transforms.v2`` works, wrapped by ``Joint``. What each kind of
 label does is said here once, by registering kernels for its type:
 
-- classes move by nearest neighbour and are missing where there was no image;
+- classes and masks move by nearest neighbour; classes are missing where there was no image;
 - values (depth, curvature, ...) keep their units: an image resized or cropped and enlarged shows the same scene from
   the same place, so a depth stays the same number of metres; they are interpolated between valid pixels, and a hole
   (NaN) stays a hole;
@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 from torchvision import tv_tensors
-from torchvision.transforms.v2 import functional
+from torchvision.transforms.v2 import InterpolationMode, functional
 
 from lightning_taskonomy.data.batch import Sample
 from lightning_taskonomy.errors import InputError
@@ -35,6 +35,7 @@ __all__ = [
     "Invariant",
     "Joint",
     "Layout",
+    "Masks",
     "Normals",
     "Points",
     "Poses",
@@ -46,6 +47,10 @@ __all__ = [
 
 class Classes(tv_tensors.Mask):
     """Class or segment ids per pixel, (H, W)."""
+
+
+class Masks(tv_tensors.Mask):
+    """The pixels of each object, (n, H, W) bool."""
 
 
 class Values(tv_tensors.Mask):
@@ -97,7 +102,7 @@ _TYPES: Mapping[LabelKind, type[tv_tensors.TVTensor]] = {
     LabelKind.FRAME: Frame,
     LabelKind.LAYOUT: Layout,
     LabelKind.POSES: Poses,
-    LabelKind.MASKS: tv_tensors.Mask,
+    LabelKind.MASKS: Masks,
     LabelKind.OBJECT_CLASSES: Invariant,
 }
 
@@ -287,6 +292,27 @@ def _mirror_layout(layout: Layout) -> Layout:
 def _mirror_poses(poses: Poses) -> Poses:
     rotation, translation = poses.as_subclass(Tensor).reshape(-1, 2, 3).unbind(1)
     return _like(torch.stack([rotation * -_MIRROR, translation * _MIRROR], 1).flatten(), poses)
+
+
+_EXACT = InterpolationMode.NEAREST_EXACT
+"""The pixel under the middle of the new one; torchvision's own resize of masks is up to half a new pixel off."""
+
+
+@_kernel(functional.resize, Classes, Masks)
+def _resize_classes(classes: Classes, size: Any, *_: Any, max_size: int | None = None, **__: Any) -> Classes:
+    plain = classes.as_subclass(Tensor)
+    maps = plain if plain.ndim > 2 else plain[None]
+    resized = functional.resize_image(maps, size, interpolation=_EXACT, max_size=max_size)
+    return _like(resized.reshape(*plain.shape[:-2], *resized.shape[-2:]), classes)
+
+
+@_kernel(functional.resized_crop, Classes, Masks)
+def _resize_crop_of_classes(
+    classes: Classes, top: int, left: int, height: int, width: int, size: Any, *_: Any, **__: Any
+) -> Classes:
+    cropped = functional.crop(classes.as_subclass(Tensor), top, left, height, width)
+    resized: Classes = _resize_classes(_like(cropped, classes), size)
+    return resized
 
 
 @_kernel(functional.resize, Values, Normals)
