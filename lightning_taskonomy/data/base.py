@@ -1,5 +1,6 @@
 """The data module all data sets share: which keys, which samples of which split, in which order."""
 
+import logging
 import multiprocessing
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
@@ -14,10 +15,13 @@ from torch.utils.data.distributed import DistributedSampler
 from lightning_taskonomy.batch import Batch
 from lightning_taskonomy.data import pretext
 from lightning_taskonomy.data.batch import Sample, Samples, SkipSample, blank_label, collate
+from lightning_taskonomy.data.reading import Labelled
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.tasks import Label, catalog, imported, presence, targets_of
 
 __all__ = ["Pipeline", "TaskDataModule"]
+
+_LOG = logging.getLogger(__name__)
 
 _DRAW_STREAM, _SAMPLE_STREAM, _SUBSET_STREAM, _WORKER_STREAM = range(4)
 
@@ -170,11 +174,39 @@ class TaskDataModule(LightningDataModule):
         return {key: label for key, label in self.targets.items() if key in keys and label.made_by is not None}
 
     def train_dataloader(self) -> DataLoader[Sample]:
-        """Shuffled batches of ``fit_split``; the last one is dropped if it is not whole and not the only one."""
+        """Shuffled batches of ``fit_split``; the last one is dropped if it is not whole and not the only one.
+
+        Raises:
+            InputError: A task of the module being trained has no label in it.
+        """
         samples = self.dataset(self.fit_split, size=self.fit_size, training=True)
+        self.require_labels(samples)
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         sampler = _Draws(samples, num_replicas=world, rank=rank, seed=self.seed)
         return self.loader(samples, sampler=sampler, drop_last=len(sampler) >= self.batch_size)
+
+    def require_labels(self, samples: "Pipeline") -> None:
+        """Refuses samples in which a task of the module being trained has no label, and logs what looks amiss.
+
+        Labels are read until each has a valid one; a rare label is one.
+
+        Args:
+            samples: What is to be trained on.
+
+        Raises:
+            InputError: Names the task and what is in the place of its labels.
+        """
+        module = getattr(self.trainer, "lightning_module", None)
+        tasks = getattr(module, "tasks", None)
+        if not isinstance(samples.samples, Labelled) or not isinstance(tasks, Mapping):
+            return
+        for name, task in tasks.items():
+            for key in {source: None for label in task.targets.values() for source in label.made_from or (label.key,)}:
+                reason = samples.samples.unlabelled(key, samples.indices)
+                if reason is not None:
+                    raise InputError(f"task {name!r} has nothing to learn from in split {self.fit_split!r}: {reason}")
+        for remark in samples.samples.remarks():
+            _LOG.warning("%s", remark)
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """Batches of ``validation_split`` in order."""

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from lightning_taskonomy.data.base import TaskDataModule
 from lightning_taskonomy.data.batch import Samples, blank
-from lightning_taskonomy.data.reading import Entry, FileProblem, Labelled, read_pixels, stable_id
+from lightning_taskonomy.data.reading import Entry, Labelled, stable_id
+from lightning_taskonomy.data.stored import FileProblem, listed_path, read_pixels, read_text
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.tasks import IGNORE_INDEX
 from lightning_taskonomy.tasks.catalog.camvid import SEMANTIC_SEGMENTATION
@@ -58,8 +59,8 @@ class CamVidDataModule(TaskDataModule):
                 "trainannot/ and so on"
             )
         images, labels = [], []
-        for number, line in enumerate(listing.read_text().splitlines(), 1):
-            paths = line.split()
+        for number, line in enumerate(read_text(listing).splitlines(), 1):
+            paths = listed_path(line).split()
             if not paths:
                 continue
             if len(paths) != 2:

@@ -12,7 +12,8 @@ from torch import Tensor
 from lightning_taskonomy.data import mtan
 from lightning_taskonomy.data.base import TaskDataModule
 from lightning_taskonomy.data.batch import Samples, blank
-from lightning_taskonomy.data.reading import Entry, FileProblem, Labelled, read_pixels, stable_id
+from lightning_taskonomy.data.reading import Entry, Labelled, stable_id
+from lightning_taskonomy.data.stored import FileProblem, read_pixels, visible
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import IGNORE_INDEX
 from lightning_taskonomy.tasks.catalog.cityscapes import GROUPS, INVERSE_DEPTH, SEMANTIC_7, SEMANTIC_19
@@ -21,6 +22,7 @@ __all__ = ["CityscapesDataModule"]
 
 _LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 """The number, in ``labelIds`` files, of each of the 19 classes that are evaluated, in order."""
+_IMAGE = "_leftimg8bit.png"
 _TASKS = {task.target: task for task in (SEMANTIC_7, SEMANTIC_19, INVERSE_DEPTH)}
 _MTAN_FOLDERS = {SEMANTIC_7.target: "label_7", SEMANTIC_19.target: "label_19", INVERSE_DEPTH.target: "depth"}
 
@@ -59,7 +61,8 @@ class CityscapesDataModule(TaskDataModule):
             arrays = {key: (_MTAN_FOLDERS[key], _array_reader(key), _TASKS[key]) for key in wanted}
             return mtan.samples(self.root, split, "cityscapes", arrays, size=self.size)
         part, chosen = mtan.half_of(split, "cityscapes")
-        images = sorted((self.root / "leftImg8bit" / part).glob("*/*_leftImg8bit.png"))[chosen]
+        cities = filter(Path.is_dir, visible(self.root / "leftImg8bit" / part))
+        images = [file for city in cities for file in visible(city) if file.name.lower().endswith(_IMAGE)][chosen]
         if not images:
             raise InputError(
                 f"{self.root} has no image of split {split!r}; root must hold leftImg8bit/{part}/CITY/*_leftImg8bit.png"
@@ -83,7 +86,7 @@ class CityscapesDataModule(TaskDataModule):
             images,
             labels,
             {key: Entry(readers[key], partial(blank, _TASKS[key])) for key in wanted},
-            ids=[stable_id("cityscapes", image.name.removesuffix("_leftImg8bit.png")) for image in images],
+            ids=[stable_id("cityscapes", image.name[: -len(_IMAGE)]) for image in images],
             size=self.size,
         )
 

@@ -1,53 +1,46 @@
 """A user's own images and labels: one folder per split, in it one folder per key, in that one file per image."""
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from lightning_taskonomy.data import pretext
 from lightning_taskonomy.data.base import TaskDataModule
-from lightning_taskonomy.data.batch import Samples, SkipSample, blank
-from lightning_taskonomy.data.reading import Entry, FileProblem, Labelled, read_array, read_image, stable_id
+from lightning_taskonomy.data.batch import Sample, Samples, SkipSample, blank_label
+from lightning_taskonomy.data.encodings import Encoding, check_objects, class_limit, is_void, read_label
+from lightning_taskonomy.data.reading import Entry, Labelled, stable_id
+from lightning_taskonomy.data.stored import FileProblem, by_stem, has_suffix, read_array, read_image, visible
 from lightning_taskonomy.errors import InputError, hint
-from lightning_taskonomy.tasks import IGNORE_INDEX, VIEWS, Label, Task, TaskKind, keys_of, resolve, targets_of
+from lightning_taskonomy.tasks import VIEWS, Label, LabelKind, Task, keys_of, presence, resolve, targets_of
 
-__all__ = ["IMAGE_SUFFIXES", "Encoding", "FolderDataModule"]
+__all__ = ["IMAGE_SUFFIXES", "LABEL_SUFFIXES", "Encoding", "FolderDataModule"]
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """Files that are read as pictures."""
 
-_LABEL_SUFFIXES = (".npy", ".txt", ".png", ".bmp", ".tif", ".tiff")
+LABEL_SUFFIXES = (".npy", ".txt", ".csv", ".png", ".bmp", ".tif", ".tiff")
+"""Files that are read as labels; a JPEG file does not keep its numbers."""
+
 _FOLDERS = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """How the numbers in a label file mean values: value = number x scale + offset.
-
-    Args:
-        scale: Units per number; 0.001 reads depth stored in millimetres as metres.
-        offset: Added to it.
-        missing: Numbers that mean that there is no label. NaN always does.
-    """
-
-    scale: float = 1.0
-    offset: float = 0.0
-    missing: tuple[float, ...] = ()
+_LOOKED_AT = 50
 
 
 class FolderDataModule(TaskDataModule):
     """Images and labels at ``<root>/<split>/<key>/<name>.<suffix>``; the image's key is ``image``.
 
     A label belongs to the image of the same name; where there is no file the label is missing. Class maps are PNG files
-    (8 or 16 bits, palette allowed) or ``.npy`` (H, W); dense values are PNG or ``.npy`` (H, W), (C, H, W) or (H, W, C);
-    normals in a PNG file are 127.5-centred, in the camera frame x right, y down, z forward; classes and vectors of a
-    whole image are ``.txt`` or ``.npy``. Splits are ``train``, ``validation`` (or ``val``) and ``test``.
+    (1 to 16 bits, palette allowed) or ``.npy`` (H, W); dense values are PNG, TIFF or ``.npy`` (H, W), (C, H, W) or
+    (H, W, C); normals are in the camera frame x right, y down, z forward; classes and vectors of a whole image are
+    ``.txt``, ``.csv`` or ``.npy``. Objects are such files too, with a row for each: left, top, right, bottom of a box,
+    or x and y of each point (nothing or NaN where one is not marked), in pixels from the image's upper left corner, or
+    a class; an empty file says that there is no object, no file that it is not known. Masks of objects are ``.npy``
+    (objects, H, W), or pictures of numbers: 0 is none, objects come in the order of their numbers. Splits are
+    ``train``, ``validation`` (or ``val``) and ``test``.
 
     Args:
         root: The folder of the splits.
@@ -86,8 +79,9 @@ class FolderDataModule(TaskDataModule):
 
     @property
     def keys_offered(self) -> Collection[str]:
-        """The image and the tasks' inputs and targets, but no pairs or triplets."""
-        return {"image", *keys_of(self.tasks.values())} - VIEWS.keys()
+        """The image and the tasks' inputs and targets that are files, but no pairs or triplets."""
+        made = {key for key, label in self.targets.items() if label.made_by is not None}
+        return {"image", *keys_of(self.tasks.values())} - VIEWS.keys() - pretext.KEYS - made
 
     @property
     def targets(self) -> Mapping[str, Label]:
@@ -98,24 +92,22 @@ class FolderDataModule(TaskDataModule):
         """The images of a split, with labels where there are files.
 
         Raises:
-            InputError: No such split, no image, an unknown key in ``encodings``, or labels that belong to no image.
+            InputError: No such split, no image, a line of ``encodings`` that cannot act, two files of one name, or
+                labels that belong to no image.
         """
         if split not in _FOLDERS:
             raise InputError(f"{self.root} has no split {split!r}{hint(split, _FOLDERS)}")
-        for key in self.encodings:
-            if key not in self.keys_offered:
-                raise InputError(f"encodings names {key!r}, which no task reads{hint(key, self.keys_offered)}")
+        readers = {key: (task, label) for task in self.tasks.values() for key, label in task.targets.items()}
+        self._check_encodings(readers)
         folder = next((self.root / name for name in _FOLDERS[split] if (self.root / name).is_dir()), None)
-        images = _by_stem(folder / "image", IMAGE_SUFFIXES) if folder else {}
+        images = by_stem(folder / "image", IMAGE_SUFFIXES) if folder else {}
         if folder is None or not images:
+            others = f" (there: {_endings(folder / 'image')})" if folder and visible(folder / "image") else ""
             raise InputError(
-                f"{self.root} has no image of split {split!r}; expected "
+                f"{self.root} has no image of split {split!r}{others}; expected "
                 f"{self.root}/{split}/image/NAME.png and labels at {self.root}/{split}/KEY/NAME.png or .npy"
             )
-        targets = {task.target: task for task in self.tasks.values()}
-        pictures = {
-            key: _by_stem(folder / key, IMAGE_SUFFIXES) for key in keys if key != "image" and key not in targets
-        }
+        pictures = {key: by_stem(folder / key, IMAGE_SUFFIXES) for key in keys if key not in {"image", *readers}}
         without = {stem: key for key, files in pictures.items() for stem in images.keys() - files.keys()}
         if len(without) == len(images):
             raise InputError(f"no image of {folder / 'image'} has its file in {folder} / {' and '.join(pictures)}")
@@ -123,91 +115,131 @@ class FolderDataModule(TaskDataModule):
         labels: dict[str, list[Path | None]] = {}
         entries: dict[str, Entry] = {}
         for key in sorted({*keys} - {"image"}):
-            files = pictures.get(key) or _by_stem(folder / key, _LABEL_SUFFIXES)
+            files = pictures.get(key) or by_stem(folder / key, LABEL_SUFFIXES)
             if files and not files.keys() & images.keys():
                 raise InputError(f"no file in {folder / key} has the name of an image in {folder / 'image'}")
             labels[key] = [files.get(stem) for stem in complete]
-            entries[key] = Entry(read_image, _no_picture) if key in pictures else self._label_entry(targets[key])
-        samples = Labelled(
-            list(complete.values()),
-            labels,
-            entries,
-            ids=[stable_id(folder.name, stem) for stem in complete],
-            size=self.size,
-            targets=self.targets,
-        )
+            entries[key] = Entry(read_image, _no_picture) if key in pictures else self._label_entry(*readers[key])
+        samples = _Files(self, folder, readers, complete, labels, entries)
         for stem, key in sorted(without.items()):
             samples.log.add(folder / key / images[stem].name, "missing, so the image is left out")
+        for key in labels.keys() - pictures.keys():
+            unread = [file for file in visible(folder / key) if file.stem in images and _is_unread(file)]
+            if unread:
+                samples.log.add(folder / key, f"{len(unread)} files are not read, such as {unread[0].name}; {_READ}")
         return samples
 
-    def _label_entry(self, task: Task) -> Entry:
-        encoding = self.encodings.get(task.target)
-        return Entry(partial(_read_label, task, encoding), partial(blank, task), task.is_dense)
+    def _check_encodings(self, readers: Mapping[str, tuple[Task, Label]]) -> None:
+        for key, encoding in self.encodings.items():
+            if key not in self.keys_offered:
+                raise InputError(f"encodings names {key!r}, which no task reads{hint(key, self.keys_offered)}")
+            if key not in readers:
+                raise InputError(f"encodings names {key!r}, which is a picture and not a label; leave it out")
+            encoding.check(readers[key][1])
+
+    def _label_entry(self, task: Task, label: Label) -> Entry:
+        return Entry(
+            partial(read_label, task, label, self.encodings.get(label.key)),
+            partial(blank_label, label),
+            dense=label.is_dense or label.kind is LabelKind.MASKS,
+            is_set=label.is_set,
+            check=partial(check_objects, label) if label.is_set else None,
+        )
 
 
-def _by_stem(folder: Path, suffixes: Collection[str]) -> dict[str, Path]:
-    if not folder.is_dir():
-        return {}
-    found = sorted(file for file in folder.iterdir() if file.suffix.lower() in suffixes and file.name[0] != ".")
-    return {file.stem: file for file in found}
+class _Files(Labelled):
+    """The images of a split with the labels asked for."""
+
+    def __init__(
+        self,
+        module: FolderDataModule,
+        folder: Path,
+        readers: Mapping[str, tuple[Task, Label]],
+        images: Mapping[str, Path],
+        labels: Mapping[str, list[Path | None]],
+        entries: Mapping[str, Entry],
+    ) -> None:
+        super().__init__(
+            list(images.values()),
+            labels,
+            entries,
+            ids=[stable_id(folder.name, stem) for stem in images],
+            size=module.size,
+            targets=module.targets,
+        )
+        self.folder, self.readers, self.encodings = folder, readers, module.encodings
+
+    def complete(self, index: int, sample: Sample) -> None:
+        """Labels of the same objects must be of as many.
+
+        Raises:
+            InputError: They are not; names the files.
+        """
+        counts: dict[str, dict[int, Path | None]] = defaultdict(dict)
+        for key, files in self.labels.items():
+            if self.entries[key].is_set and sample[presence(key)]:
+                counts[self.readers[key][1].objects][len(sample[key])] = files[index]
+        for rows in counts.values():
+            if len(rows) > 1:
+                (first, one), (second, other) = list(rows.items())[:2]
+                raise InputError(
+                    f"{one} has {first} objects and {other} has {second}; give each object a row in both, or labels of "
+                    "other objects another name of objects"
+                )
+
+    def absence(self, key: str) -> str:
+        """What is in the place of the files."""
+        place = self.folder / key
+        if not place.is_dir():
+            return f"there is no folder {place}{hint(key, (file.name for file in visible(self.folder)))}"
+        there = f"holds {_endings(place)}" if visible(place) else "is empty"
+        return f"{place} {there}; {_READ}, by the names of the images"
+
+    def remarks(self) -> list[str]:
+        """Class maps of one class and 255 alone."""
+        remarks = []
+        for key, (task, label) in self.readers.items():
+            files = [file for file in self.labels.get(key, ()) if file is not None]
+            numbers: set[int] = set()
+            if label.kind is LabelKind.CLASSES and files:
+                limit = class_limit(task, label)
+                for file in files[:: -(-len(files) // _LOOKED_AT)]:
+                    try:
+                        stored = read_array(file)
+                    except FileProblem as problem:
+                        self.log.add(problem.file, problem.reason)
+                        continue
+                    if not is_void(stored, limit, self.encodings.get(key)):
+                        break
+                    numbers |= {*np.unique(stored).tolist()}
+                    if len(numbers - {255}) > 1:
+                        break
+                else:
+                    if len(numbers) == 2 and 255 in numbers and limit != 1:
+                        remarks.append(_masks_of_255(self.folder / key, key, min(numbers)))
+        return remarks
+
+
+_READ = f"labels end in {', '.join(LABEL_SUFFIXES)}"
+
+
+def _masks_of_255(folder: Path, key: str, number: int) -> str:
+    return (
+        f"{folder} has no other numbers than {number} and 255, and 255 means that there is no label, so that there is "
+        f"nothing but class {number} to learn; if 255 is a class, say so by "
+        f"encodings: {{{key}: {{classes: {{{number}: 0, 255: 1}}}}}}"
+    )
+
+
+def _is_unread(file: Path) -> bool:
+    return file.is_file() and not has_suffix(file, LABEL_SUFFIXES)
+
+
+def _endings(folder: Path) -> str:
+    """How many files of which suffix a folder has."""
+    suffixes = [file.suffix or "no suffix" for file in visible(folder)]
+    return ", ".join(f"{suffixes.count(suffix)} of {suffix}" for suffix in dict.fromkeys(suffixes))
 
 
 def _no_picture(size: tuple[int, int]) -> Tensor:
     raise SkipSample(f"an input of {size[1]}x{size[0]} pixels is damaged")
-
-
-def _read_label(task: Task, encoding: Encoding | None, file: Path) -> Tensor:
-    try:
-        numbers = np.loadtxt(file, ndmin=1) if file.suffix == ".txt" else read_array(file)
-    except ValueError as error:
-        raise FileProblem(file, f"damaged ({error})") from error
-    if task.is_classes:
-        return _classes(task, encoding or Encoding(), numbers, file)
-    stored = numbers.astype(np.float32)
-    if encoding is None and task.kind is TaskKind.NORMALS and file.suffix != ".npy":
-        encoding = Encoding(1 / 127.5, -1.0)
-    elif encoding is None:
-        encoding = Encoding()
-    values = stored * encoding.scale + encoding.offset
-    values[np.isin(stored, encoding.missing)] = np.nan
-    if not task.is_dense:
-        if values.size != task.channels:
-            raise InputError(f"{file} holds {values.size} numbers, but task {task.name!r} has {task.channels} channels")
-        return torch.from_numpy(values.reshape(-1))
-    dense = torch.from_numpy(np.ascontiguousarray(_channels_first(values, task, file)))
-    if task.kind is not TaskKind.NORMALS:
-        return dense
-    length = dense.norm(dim=0)
-    return torch.where(length > 0.5, dense / length, float("nan"))
-
-
-def _channels_first(values: NDArray[np.float32], task: Task, file: Path) -> NDArray[np.float32]:
-    if values.ndim == 2 and task.channels == 1:
-        return values[None]
-    if values.ndim == 3 and values.shape[0] == task.channels and file.suffix == ".npy":
-        return values
-    if (
-        values.ndim == 3
-        and values.shape[-1] >= task.channels
-        and (values.shape[-1] == task.channels or file.suffix != ".npy")
-    ):
-        return values[..., : task.channels].transpose(2, 0, 1)
-    raise InputError(f"{file} has shape {values.shape}, but task {task.name!r} has {task.channels} channels")
-
-
-def _classes(task: Task, encoding: Encoding, numbers: NDArray[np.generic], file: Path) -> Tensor:
-    wanted = 2 if task.is_dense else 0
-    if not task.is_dense and numbers.size == 1:
-        numbers = numbers.reshape(())
-    if numbers.ndim != wanted:
-        unit = "pixel" if wanted else "image"
-        raise InputError(f"{file} has shape {numbers.shape}, but task {task.name!r} wants one class per {unit}")
-    classes = torch.from_numpy(np.where(np.isin(numbers, encoding.missing), IGNORE_INDEX, numbers).astype(np.int64))
-    limit = np.iinfo(np.int64).max if task.kind is TaskKind.GROUPING else task.channels
-    wrong = classes[(classes != IGNORE_INDEX) & ((classes < 0) | (classes >= limit))]
-    if wrong.numel():
-        raise InputError(
-            f"{file} holds class {int(wrong[0])}, but task {task.name!r} has classes 0 to {limit - 1}; "
-            f"if it means no label, name it in encodings.{task.target}.missing"
-        )
-    return classes

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -13,6 +12,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_taskonomy.data import pretext
 from lightning_taskonomy.data.batch import Sample, collate
+from lightning_taskonomy.data.stored import has_suffix, read_image, visible
 from lightning_taskonomy.errors import InputError
 
 __all__ = ["IMAGES", "VIDEOS", "Frame", "ImageFiles"]
@@ -87,30 +87,22 @@ class _Stream(IterableDataset[Sample]):
 
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
-        found = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGES | VIDEOS)
+        found = [file for file in visible(path) if has_suffix(file, IMAGES | VIDEOS)]
         if not found:
             raise InputError(f"{path} holds no image or video ({', '.join(sorted(IMAGES | VIDEOS))})")
         return found
     if not path.is_file():
         raise InputError(f"{path} does not exist; name an image, a video or a folder of them")
-    if path.suffix.lower() not in IMAGES | VIDEOS:
+    if not has_suffix(path, IMAGES | VIDEOS):
         raise InputError(f"{path} is neither image nor video; allowed: {', '.join(sorted(IMAGES | VIDEOS))}")
     return [path]
 
 
 def _pictures(file: Path) -> Iterator[tuple[Frame, Tensor]]:
-    if file.suffix.lower() in VIDEOS:
+    if has_suffix(file, VIDEOS):
         yield from _video(file)
         return
-    import numpy as np
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(file) as opened:
-            pixels = np.asarray(opened.convert("RGB"))
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
-        raise InputError(f"{file} cannot be read ({error}); leave it out or mend it") from error
-    yield Frame(file), _tensor(pixels)
+    yield Frame(file), read_image(file)
 
 
 def _video(file: Path) -> Iterator[tuple[Frame, Tensor]]:
@@ -121,10 +113,7 @@ def _video(file: Path) -> Iterator[tuple[Frame, Tensor]]:
             stream = container.streams.video[0]
             rate = float(stream.average_rate or 25)
             for number, frame in enumerate(container.decode(stream)):
-                yield Frame(file, number, rate), _tensor(frame.to_ndarray(format="rgb24"))
+                pixels = frame.to_ndarray(format="rgb24")
+                yield Frame(file, number, rate), torch.tensor(pixels).permute(2, 0, 1).float() / 255
     except (av.FFmpegError, IndexError) as error:
         raise InputError(f"{file} cannot be read ({error}); leave it out or mend it") from error
-
-
-def _tensor(pixels: Any) -> Tensor:
-    return torch.tensor(pixels).permute(2, 0, 1).float() / 255

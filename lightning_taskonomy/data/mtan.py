@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from lightning_taskonomy.data.batch import blank
-from lightning_taskonomy.data.reading import Entry, FileProblem, Labelled, read_array, stable_id
+from lightning_taskonomy.data.reading import Entry, Labelled, stable_id
+from lightning_taskonomy.data.stored import FileProblem, by_stem, read_array, whole_numbers
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.tasks import IGNORE_INDEX, Task
 
@@ -63,11 +64,12 @@ def read_classes(count: int, file: Path) -> Tensor:
 
     Raises:
         FileProblem: It is missing or damaged, or holds something else.
+        InputError: It holds fractions.
     """
     stored = read_array(file)
     if stored.ndim == 3 and stored.shape[2] == 1:
         stored = stored[..., 0]
-    classes = torch.from_numpy(stored.astype(np.int64)) if stored.ndim == 2 else torch.empty(0)
+    classes = torch.from_numpy(whole_numbers(stored, file)) if stored.ndim == 2 else torch.empty(0)
     if stored.ndim != 2 or classes.max() >= count:
         raise FileProblem(file, f"damaged (classes below {count} per pixel, not shape {stored.shape})")
     return torch.where(classes >= 0, classes, IGNORE_INDEX)
@@ -96,6 +98,10 @@ def _dense(file: Path, channels: int) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(stored.transpose(2, 0, 1), dtype=np.float32))
 
 
+def _by_number(folder: Path) -> dict[int, Path]:
+    return {int(stem): file for stem, file in by_stem(folder, (".npy",)).items() if stem.isdecimal()}
+
+
 def samples(
     root: Path, split: str, name: str, labels: Mapping[str, tuple[str, Callable[[Path], Tensor], Task]], **options: Any
 ) -> Labelled:
@@ -115,13 +121,18 @@ def samples(
     for key, (folder, _, _) in labels.items():
         if not (root / part / folder).is_dir():
             raise InputError(f"{root / part} has no folder {folder!r}, where {key!r} is; add it or leave out the task")
-    numbers = sorted(int(file.stem) for file in (root / part / "image").glob("*.npy") if file.stem.isdecimal())
+    images = _by_number(root / part / "image")
+    files = {key: _by_number(root / part / folder) for key, (folder, _, _) in labels.items()}
+    numbers = sorted(images)
     wanted = [n for n in numbers if n in range(*chosen.indices(numbers[-1] + 1))]
     if not wanted:
         raise InputError(f"{root / part}/image has no image NUMBER.npy of split {split!r}")
     return Labelled(
-        [root / part / "image" / f"{n}.npy" for n in wanted],
-        {key: [root / part / folder / f"{n}.npy" for n in wanted] for key, (folder, _, _) in labels.items()},
+        [images[n] for n in wanted],
+        {
+            key: [files[key].get(n, root / part / folder / f"{n}.npy") for n in wanted]
+            for key, (folder, _, _) in labels.items()
+        },
         {key: Entry(read, partial(blank, task)) for key, (_, read, task) in labels.items()},
         ids=[stable_id(name, part, n) for n in wanted],
         picture=read_picture,

@@ -15,7 +15,8 @@ from torch import Tensor
 from lightning_taskonomy.data import mtan
 from lightning_taskonomy.data.base import TaskDataModule
 from lightning_taskonomy.data.batch import Samples, blank
-from lightning_taskonomy.data.reading import Entry, FileProblem, Labelled, stable_id
+from lightning_taskonomy.data.reading import Entry, Labelled, stable_id
+from lightning_taskonomy.data.stored import FileProblem
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import IGNORE_INDEX, find
 from lightning_taskonomy.tasks.catalog.nyuv2 import SEMANTIC_SEGMENTATION

@@ -186,7 +186,9 @@ class ParallelLabels(TaskDataModule):
         return self.data
 
     def _pipeline(self, keys: Collection[str]) -> Pipeline:
-        return self.dataset(self.fit_split, keys=sorted(keys), size=self.fit_size, training=True)
+        samples = self.dataset(self.fit_split, keys=sorted(keys), size=self.fit_size, training=True)
+        self.require_labels(samples)
+        return samples
 
 
 _OPTIONS = [name for name in inspect.signature(TaskDataModule.__init__).parameters if name != "self"]

@@ -2,21 +2,18 @@
 
 import hashlib
 import logging
-import struct
-import zlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
+from lightning_taskonomy.batch import has_label
 from lightning_taskonomy.data.batch import Sample, SkipSample
+from lightning_taskonomy.data.stored import FileProblem, read_array, read_image, read_pixels
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.tasks import Label
+from lightning_taskonomy.tasks import Label, presence
 
 __all__ = [
     "Entry",
@@ -24,6 +21,7 @@ __all__ = [
     "Labelled",
     "Problem",
     "Problems",
+    "absurd_range",
     "read_array",
     "read_image",
     "read_pixels",
@@ -31,16 +29,7 @@ __all__ = [
 ]
 
 _LOG = logging.getLogger(__name__)
-_BROKEN = (OSError, EOFError, SyntaxError, ValueError, struct.error, zlib.error)  # all that Pillow and NumPy raise
 _LISTED = 10
-
-
-class FileProblem(Exception):
-    """A file cannot be used; said and counted by whoever reads it."""
-
-    def __init__(self, file: Path, reason: str) -> None:
-        super().__init__(f"{file}: {reason}")
-        self.file, self.reason = file, reason
 
 
 @dataclass(frozen=True)
@@ -79,58 +68,20 @@ def stable_id(*parts: object) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def read_pixels(file: Path) -> NDArray[np.generic]:
-    """The stored numbers of an image file, (H, W) or (H, W, channels); a palette image gives its indices.
+def absurd_range(low: float, high: float) -> str | None:
+    """What is wrong with a range of valid values, or None: numbers that usually mean that there is none.
 
-    Raises:
-        FileProblem: It is missing, truncated or no image.
+    Args:
+        low: The smallest valid value.
+        high: The largest.
     """
-    try:
-        with Image.open(file) as image:
-            if image.mode == "1":
-                return np.asarray(image.convert("L"))
-            return np.asarray(image)
-    except FileNotFoundError as error:
-        raise FileProblem(file, "missing") from error
-    except _BROKEN as error:
-        raise FileProblem(file, f"damaged ({error})") from error
+    for value in (low, high):
+        if abs(value) >= 1e6 or (value < 0 and any(abs(value - mark) <= 1e-4 * -mark for mark in _MARKS)):
+            return f"values reach {value:g}, which usually means no measurement; name it in encodings as missing"
+    return None
 
 
-def read_image(file: Path) -> Tensor:
-    """A picture as (3, H, W) float32 RGB in [0, 1]; 8 or 16 bits, grey or with a palette or transparency.
-
-    Raises:
-        FileProblem: It is missing, truncated or no image.
-    """
-    try:
-        with Image.open(file) as image:
-            if image.mode.startswith("I") or image.mode == "F":
-                gray = np.asarray(image).astype(np.float32) / (65535 if image.mode.startswith("I") else 1)
-                pixels = np.repeat(gray[..., None], 3, -1)
-            else:
-                pixels = np.asarray(image.convert("RGB"), dtype=np.float32) / 255
-    except FileNotFoundError as error:
-        raise FileProblem(file, "missing") from error
-    except _BROKEN as error:
-        raise FileProblem(file, f"damaged ({error})") from error
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-
-
-def read_array(file: Path) -> NDArray[np.generic]:
-    """The array of a ``.npy`` file, or the pixels of an image file.
-
-    Raises:
-        FileProblem: It is missing, truncated, or holds Python objects.
-    """
-    if file.suffix != ".npy":
-        return read_pixels(file)
-    try:
-        array: NDArray[np.generic] = np.load(file, allow_pickle=False)
-    except FileNotFoundError as error:
-        raise FileProblem(file, "missing") from error
-    except _BROKEN as error:
-        raise FileProblem(file, f"damaged ({error})") from error
-    return array
+_MARKS = (-999, -999.9, -9999, -9999.9, -32768, -99999)
 
 
 @dataclass(frozen=True)
@@ -141,11 +92,15 @@ class Entry:
         read: File to tensor; raises ``FileProblem``.
         blank: Height and width of the image to the entry of a sample that has none.
         dense: Whether its last two dimensions are those of the image.
+        is_set: Whether it has as many rows as the image has objects, and a presence flag.
+        check: Takes the file, what was read of it, and height and width of the image; raises ``InputError``.
     """
 
     read: Callable[[Path], Tensor]
     blank: Callable[[tuple[int, int]], Tensor]
     dense: bool = True
+    is_set: bool = False
+    check: Callable[[Path, Tensor, tuple[int, int]], None] | None = None
 
 
 class Labelled:
@@ -208,33 +163,77 @@ class Labelled:
             raise SkipSample(str(problem)) from problem
         sample = {"image": image, "id": torch.tensor(self.ids[index])}
         for key, files in self.labels.items():
-            sample[key] = self.entry(key, files[index], file, image)
+            label = self.entry(key, files[index], file, image)
+            if self.entries[key].is_set:
+                sample[presence(key)] = torch.tensor(label is not None)
+            sample[key] = self.entries[key].blank(_size(image)) if label is None else label
         self.complete(index, sample)
         return self.resized(sample)
 
     def complete(self, index: int, sample: Sample) -> None:
         """Adds what needs more than one file, in the size of the files; nothing here."""
 
-    def entry(self, key: str, file: Path | None, image_file: Path, image: Tensor) -> Tensor:
-        """One label, blank if it is missing or damaged.
+    def entry(self, key: str, file: Path | None, image_file: Path, image: Tensor) -> Tensor | None:
+        """One label, None if it is missing or damaged.
 
         Raises:
-            InputError: Image and label differ in size.
+            InputError: Image and label do not belong together.
         """
-        entry, size = self.entries[key], (image.shape[-2], image.shape[-1])
+        entry, size = self.entries[key], _size(image)
         if file is None:
-            return entry.blank(size)
+            return None
         try:
             label = entry.read(file)
         except FileProblem as problem:
             self.log.add(problem.file, problem.reason)
-            return entry.blank(size)
+            return None
         if entry.dense and label.shape[-2:] != size:
             given = f"{label.shape[-1]}x{label.shape[-2]}"
             raise InputError(
                 f"{file} is {given} pixels but its image {image_file} is {size[1]}x{size[0]}; make them the same size"
             )
+        if entry.check is not None:
+            entry.check(file, label, size)
         return label
+
+    def unlabelled(self, key: str, indices: Iterable[int]) -> str | None:
+        """Why no image has a label at a key, or None where one has; labels are read until a valid one.
+
+        Args:
+            key: What no file is read for counts as there.
+            indices: Among which images.
+
+        Raises:
+            InputError: A label does not fit its task.
+        """
+        if key not in self.labels:
+            return None
+        count, problems, blank = 0, [], None
+        for index in indices:
+            file = self.labels[key][index]
+            if file is None:
+                continue
+            count += 1
+            try:
+                label = self.entries[key].read(file)
+            except FileProblem as problem:
+                self.log.add(problem.file, problem.reason)
+                problems.append(problem)
+                continue
+            if self.entries[key].is_set or has_label(label):
+                return None
+            blank = blank or file
+        if blank is not None:
+            return f"nothing but missing values in {count - len(problems)} files, such as {blank}"
+        return f"of {count} files none can be read, such as {problems[0]}" if problems else self.absence(key)
+
+    def absence(self, key: str) -> str:
+        """Why there is no file of a label at all."""
+        return f"no file of {key!r} belongs to an image"
+
+    def remarks(self) -> list[str]:
+        """What the labels look as if they were meant otherwise than they are read; a few files are looked at."""
+        return []
 
     def resized(self, sample: Sample) -> Sample:
         """The sample in ``size``, labels as ``data.transforms`` says."""
@@ -246,3 +245,7 @@ class Labelled:
 
         joint: Callable[[Sample], Sample] = Joint([Resize(self.size)], self.targets)
         return joint(sample)
+
+
+def _size(image: Tensor) -> tuple[int, int]:
+    return image.shape[-2], image.shape[-1]

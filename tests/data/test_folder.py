@@ -110,7 +110,12 @@ def test_pickles_are_not_read(own: Path, caplog: pytest.LogCaptureFixture) -> No
 @pytest.mark.parametrize(
     ("key", "name", "content", "message"),
     [
-        ("walls", "a.png", np.full((HEIGHT, WIDTH), 7, np.uint8), "holds class 7, but task 'walls' has classes 0 to 3"),
+        (
+            "walls",
+            "a.png",
+            np.full((HEIGHT, WIDTH), 7, np.uint8),
+            "holds class 7 at 48 of 48 pixels, but task 'walls' has classes 0 to 3",
+        ),
         ("walls", "a.png", np.zeros((HEIGHT, WIDTH, 3), np.uint8), "wants one class per pixel"),
         ("walls", "a.png", np.zeros((5, 4), np.uint8), "is 4x5 pixels but its image .* is 8x6"),
         ("flow", "a.npy", np.zeros((HEIGHT, WIDTH, 3)), "has 2 channels"),

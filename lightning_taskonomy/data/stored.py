@@ -1,0 +1,310 @@
+"""What files hold, whole and as it is stored: pixels, arrays, numbers, text; and which files of a folder count."""
+
+import math
+import struct
+import zlib
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.tasks import IGNORE_INDEX
+
+__all__ = [
+    "FileProblem",
+    "by_stem",
+    "has_suffix",
+    "is_missing",
+    "listed_path",
+    "read_array",
+    "read_image",
+    "read_numbers",
+    "read_pixels",
+    "read_text",
+    "visible",
+    "whole_numbers",
+]
+
+_BROKEN = (OSError, EOFError, SyntaxError, ValueError, struct.error, zlib.error)  # all that Pillow and NumPy raise
+_LEFT_BY_SYSTEMS = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx")
+
+
+class FileProblem(InputError):
+    """A file cannot be used; said and counted by whoever reads several, and else the end."""
+
+    def __init__(self, file: Path, reason: str) -> None:
+        super().__init__(f"{file}: {reason}")
+        self.file, self.reason = file, reason
+
+
+# Names
+
+
+def has_suffix(file: Path, suffixes: Collection[str]) -> bool:
+    """Whether a file's name ends in one of some suffixes, such as ``.png``, in capitals or not."""
+    return file.suffix.lower() in suffixes
+
+
+def visible(folder: Path) -> list[Path]:
+    """What is in a folder, sorted, without hidden files (``._a.png``) and what systems leave (``Thumbs.db``).
+
+    Args:
+        folder: Where; one that is not there holds nothing.
+    """
+    if not folder.is_dir():
+        return []
+    return sorted(
+        file for file in folder.iterdir() if file.name[0] != "." and file.name.lower() not in _LEFT_BY_SYSTEMS
+    )
+
+
+def by_stem(folder: Path, suffixes: Collection[str]) -> dict[str, Path]:
+    """The files of some suffixes in a folder, by name without suffix.
+
+    Raises:
+        InputError: Two have the same one.
+    """
+    files: dict[str, Path] = {}
+    for file in visible(folder):
+        if has_suffix(file, suffixes):
+            if file.stem in files:
+                raise InputError(f"{files[file.stem]} and {file} would both be {file.stem!r}; remove or rename one")
+            files[file.stem] = file
+    return files
+
+
+def listed_path(text: str) -> str:
+    """A path as a list names it, perhaps with the backslashes of Windows, with slashes."""
+    return text.replace("\\", "/")
+
+
+# Text
+
+
+def read_text(file: Path) -> str:
+    """A text file without byte-order mark: UTF-8, or UTF-16 with one.
+
+    Raises:
+        FileProblem: It is missing or no text.
+    """
+    try:
+        content = file.read_bytes()
+        return content.decode("utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig")
+    except FileNotFoundError as error:
+        raise FileProblem(file, "missing") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileProblem(file, f"damaged ({error})") from error
+
+
+def read_numbers(file: Path) -> NDArray[np.float64]:
+    """The numbers of a text file, (rows, columns), separated by blanks, tabs, commas or semicolons.
+
+    Between separators that are no blanks nothing at all is NaN. What follows ``#`` and empty lines are passed over; a
+    file of nothing else is (0, 0).
+
+    Raises:
+        FileProblem: It is missing, something in it is no number, or its rows differ in length.
+    """
+    rows: list[list[float]] = []
+    for number, line in enumerate(read_text(file).splitlines(), 1):
+        content = line.partition("#")[0]
+        if not content.strip():
+            continue
+        marks = [mark for mark in ",;" if mark in content] or ["\t"] * ("\t" in content.strip())
+        if len(marks) > 1:
+            raise FileProblem(file, f"line {number} has commas and semicolons; separate numbers by one of them")
+        try:
+            rows.append([*map(_number, content.split(marks[0]))] if marks else [*map(float, content.split())])
+        except ValueError as error:
+            raise FileProblem(file, f"line {number} holds more than numbers ({error})") from error
+        if len(rows[-1]) != len(rows[0]):
+            raise FileProblem(file, f"line {number} has {len(rows[-1])} numbers, those before have {len(rows[0])}")
+    return np.array(rows, dtype=np.float64) if rows else np.empty((0, 0))
+
+
+def _number(text: str) -> float:
+    return float(text) if text.strip() else math.nan
+
+
+# Pictures and arrays
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Image.Image]:
+    try:
+        with Image.open(file) as image:
+            yield image
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise FileProblem(file, "missing") from error
+    except Image.DecompressionBombError as error:
+        raise FileProblem(file, f"too large ({error}); cut it into smaller pictures") from error
+    except _BROKEN as error:
+        raise FileProblem(file, f"damaged ({error})") from error
+
+
+def _stored_mode(image: Image.Image) -> str:
+    """How pixels lie in the file, in Pillow's words, such as ``RGB;16B``; known before it is loaded."""
+    tiles = getattr(image, "tile", None)  # that of a file has them, not every image
+    arguments = tiles[0].args if tiles else ""
+    names: Sequence[object] = arguments if isinstance(arguments, tuple) else (arguments,)
+    if image.format == "PPM" and any(isinstance(most, int) and most > 255 for most in names):
+        return f"{image.mode};16"
+    return next((name for name in names if isinstance(name, str)), "")
+
+
+def _is_cut(image: Image.Image) -> bool:
+    """Whether Pillow would hand over the upper 8 of 16 bits."""
+    return ";16" in _stored_mode(image) and not image.mode.startswith("I")
+
+
+def _whole(file: Path, image: Image.Image, *, upright: bool) -> NDArray[np.uint16]:
+    """The 16 bits of each channel of a PNG file, (H, W, channels)."""
+    if image.format != "PNG":
+        raise FileProblem(
+            file, f"{image.format} of several channels with 16 bits cannot be read; save it as PNG or .npy"
+        )
+    from torchvision.io import ImageReadMode, decode_image
+
+    try:
+        data = torch.frombuffer(bytearray(file.read_bytes()), dtype=torch.uint8)
+        pixels = decode_image(data, ImageReadMode.UNCHANGED, apply_exif_orientation=upright)
+    except RuntimeError as error:
+        raise FileProblem(file, f"damaged ({str(error).splitlines()[0]})") from error
+    array: NDArray[np.uint16] = pixels.permute(1, 2, 0).numpy()
+    return array
+
+
+def read_pixels(file: Path) -> NDArray[np.generic]:
+    """The stored numbers of an image file, (H, W) or (H, W, channels), as they lie in it.
+
+    A palette image gives its indices, a picture of 1, 2 or 4 bits numbers from 0, 16 bits are 16 bits; EXIF is not
+    heeded.
+
+    Raises:
+        FileProblem: It is missing, truncated, no image, too large, or cannot be read with all its bits.
+    """
+    with _opened(file) as image:
+        stored = _stored_mode(image)
+        if _is_cut(image):
+            return _whole(file, image, upright=False)
+        pixels = np.asarray(image)
+        if image.mode == "1":
+            return pixels.astype(np.uint8)
+        spread = {"L;2": 85, "L;4": 17}.get(stored)  # over 0 to 255, by Pillow
+        return pixels if spread is None else pixels // spread
+
+
+def read_image(file: Path) -> Tensor:
+    """A picture, upright as EXIF says, (3, H, W) float32 RGB in [0, 1].
+
+    Any number of bits up to 16, grey or with a palette or transparency; floating-point numbers must be in [0, 1].
+
+    Raises:
+        FileProblem: It is missing, truncated, no image, too large, or it is not known which number is white.
+    """
+    pixels: NDArray[np.floating[Any]]
+    with _opened(file) as image:
+        stored = _stored_mode(image)
+        if _is_cut(image):
+            pixels = _whole(file, image, upright=True).astype(np.float32) / 65535
+            pixels = pixels[..., :3] if pixels.shape[-1] > 2 else pixels[..., :1]
+        else:
+            ImageOps.exif_transpose(image, in_place=True)
+            if image.mode.startswith("I"):
+                pixels = _share(
+                    file, np.asarray(image), 4095 if ";12" in stored else 65535 if ";16" in stored else None
+                )
+            elif image.mode == "F":
+                pixels = _share(file, np.asarray(image), 1)
+            else:
+                pixels = np.asarray(image.convert("RGB"), dtype=np.float32) / 255
+    if pixels.shape[-1] != 3:
+        pixels = np.repeat(pixels, 3, -1)
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+def _share(file: Path, grey: NDArray[np.generic], white: int | None) -> NDArray[np.float32]:
+    """A grey picture as share of white, (H, W, 1)."""
+    if white is None:
+        raise FileProblem(file, f"a picture of {grey.dtype} does not say which number is white; save it with 16 bits")
+    share = grey.astype(np.float32)[..., None] / np.float32(white)
+    low, high = float(share.min()), float(share.max())
+    if not (low >= 0 and high <= 1):  # NaN is neither
+        raise FileProblem(
+            file, f"a picture of {grey.dtype} has numbers from 0 to {white}, not {low * white:g} to {high * white:g}; "
+            "scale it, or save it with 8 or 16 bits"
+        )  # fmt: skip
+    return share
+
+
+def read_array(file: Path) -> NDArray[np.generic]:
+    """The array of a ``.npy`` file, the numbers of a ``.txt`` or ``.csv`` file, or the pixels of an image file.
+
+    Raises:
+        FileProblem: It is missing, truncated, or holds something other than real numbers.
+    """
+    if has_suffix(file, (".txt", ".csv")):
+        return read_numbers(file)
+    if not has_suffix(file, (".npy",)):
+        return read_pixels(file)
+    try:
+        array = np.load(file, allow_pickle=False)
+    except FileNotFoundError as error:
+        raise FileProblem(file, "missing") from error
+    except _BROKEN as error:
+        raise FileProblem(file, f"damaged ({error})") from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
+        raise FileProblem(file, f"holds {getattr(array, 'dtype', 'several arrays')}; save real numbers")
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+# Numbers
+
+
+def is_missing(numbers: NDArray[np.generic], missing: Collection[float]) -> NDArray[np.bool_]:
+    """Where an array holds one of some numbers, as near to them as its own type comes; NaN is none of them.
+
+    Args:
+        numbers: As stored: in float32, -9999.9 is the float32 nearest to it.
+        missing: The numbers that mean that there is none.
+    """
+    if not missing:
+        return np.zeros(numbers.shape, dtype=np.bool_)
+    marks = np.asarray([*missing], dtype=np.float64)
+    if numbers.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            marks = marks.astype(numbers.dtype)
+    return np.isin(numbers, marks)
+
+
+def whole_numbers(numbers: NDArray[np.generic], file: Path) -> NDArray[np.int64]:
+    """Class or segment numbers as int64; NaN is a missing one, -100.
+
+    Args:
+        numbers: As they are after any scaling; what is within 0.0001 of a whole number is one.
+        file: Where they are from.
+
+    Raises:
+        InputError: One of them is a fraction or infinite.
+    """
+    if numbers.dtype.kind != "f":
+        return numbers.astype(np.int64)
+    nearest = np.rint(numbers)
+    with np.errstate(invalid="ignore"):
+        wrong = ~(np.abs(numbers - nearest) <= 1e-4) | (np.abs(nearest) >= 2**53)
+    wrong &= ~np.isnan(numbers)
+    if wrong.any():
+        raise InputError(
+            f"{file} holds {numbers[wrong][0]:g}, which is no class number ({int(wrong.sum())} such of {wrong.size}); "
+            "classes are whole numbers"
+        )
+    return np.where(np.isnan(numbers), IGNORE_INDEX, np.nan_to_num(nearest)).astype(np.int64)
