@@ -185,7 +185,7 @@ class ParallelLabels(TaskDataModule):
         return self.data
 
     def _pipeline(self, keys: Collection[str]) -> Pipeline:
-        return self.dataset(self.fit_split, keys=sorted(keys), size=self.fit_size, training=True)
+        return self.dataset(self.fit_split, keys=sorted(keys), size=self.fit_size, part=self.fit_part, training=True)
 
 
 _OPTIONS = [name for name in inspect.signature(TaskDataModule.__init__).parameters if name != "self"]

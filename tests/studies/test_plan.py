@@ -76,6 +76,20 @@ def test_a_setting_changes_the_runs_that_it_concerns(plan, changes, networks, tr
     assert (pair[0] != pair[1]) == transfers
 
 
+def test_heads_behind_a_readout_are_found_by_task_then_kind_then_as_those_of_networks(plan):
+    def head(layers):
+        return {"class_path": "DenseHead", "init_args": {"layers": layers}}
+
+    def heads(plan):
+        return [plan.transfer(t, ["colorization"]).config["model"]["init_args"].get("head") for t in plan.targets]
+
+    deep = changed(plan, heads={"dense": head(9), "normals": head(8)})
+    assert heads(plan) == [None, None] and heads(deep) == [head(9), head(8)]
+    shallow = changed(deep, transfer_heads={"dense": head(3), "depth_z": head(2)})
+    assert heads(shallow) == [head(2), head(8)]
+    assert [shallow.task_specific(t).folder for t in plan.tasks] == [deep.task_specific(t).folder for t in plan.tasks]
+
+
 def test_an_unknown_setting_of_a_variant_is_one_line(plan):
     with pytest.raises(InputError, match="changes 'transfer_widt', which is no setting; did you mean 'transfer_width'"):
         plan.settings.but({"transfer_widt": 3})
