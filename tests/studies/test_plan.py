@@ -7,6 +7,7 @@ import pytest
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.studies import TaxonomyStudy
 from lightning_taskonomy.studies.runs import RunSpec, content_hash
+from lightning_taskonomy.studies.specs import Variant
 from lightning_taskonomy.studies.taxonomy.analysis import halves, shuffled
 from lightning_taskonomy.studies.taxonomy.plan import Plan, Settings
 
@@ -88,6 +89,10 @@ def test_heads_behind_a_readout_are_found_by_task_then_kind_then_as_those_of_net
     shallow = changed(deep, transfer_heads={"dense": head(3), "depth_z": head(2)})
     assert heads(shallow) == [head(2), head(8)]
     assert [shallow.task_specific(t).folder for t in plan.tasks] == [deep.task_specific(t).folder for t in plan.tasks]
+
+
+def test_a_variant_may_change_every_setting():
+    assert set(Variant.__annotations__) == set(Settings.__dataclass_fields__)
 
 
 def test_an_unknown_setting_of_a_variant_is_one_line(plan):

@@ -1,6 +1,6 @@
 """Which networks a Taskonomy study trains: settings in, runs out. Nothing is trained here."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ class Settings:
     scratch_scheduler: Spec | None = None
     scratch_validation: float = 0.0
 
-    def but(self, changes: dict[str, Any]) -> "Settings":
+    def but(self, changes: Mapping[str, Any]) -> "Settings":
         """A copy with some settings changed.
 
         Raises:
@@ -92,7 +92,7 @@ class Plan:
         init_args = dict(self.settings.data.get("init_args", {}))
         init_args |= {"fit_split": split, "fit_size": size, "seed": self.settings.seed}
         if self.settings.test_images is not None:
-            init_args["limit"] = {**init_args.get("limit", {}), "test": self.settings.test_images}
+            init_args["limit"] = {**(init_args.get("limit") or {}), "test": self.settings.test_images}
         return {**self.settings.data, "init_args": init_args}
 
     @property

@@ -18,7 +18,7 @@ from lightning_taskonomy.solvers import TaxonomySolver
 from lightning_taskonomy.studies.base import Study, at_work, wanted
 from lightning_taskonomy.studies.engine import Engine, Job
 from lightning_taskonomy.studies.runs import RunSpec, content_hash
-from lightning_taskonomy.studies.specs import BackboneSpec, DataSpec, HeadSpec, OptimizerSpec, SchedulerSpec
+from lightning_taskonomy.studies.specs import BackboneSpec, DataSpec, HeadSpec, OptimizerSpec, SchedulerSpec, Variant
 from lightning_taskonomy.studies.taxonomy.analysis import (
     as_report,
     mean_scores,
@@ -119,7 +119,7 @@ class TaxonomyStudy(Study):
         same_images: bool = False,
         seed: int = 0,
         seeds: list[int] | None = None,
-        variants: dict[str, dict[str, Any]] | None = None,
+        variants: dict[str, Variant] | None = None,
         controls: list[tuple[str, str]] | None = None,
         random_taxonomies: int = 1000,
         examples: int = 4,
@@ -139,7 +139,7 @@ class TaxonomyStudy(Study):
         )  # fmt: skip
         self.budgets, self.same_images = budgets, same_images
         self.label_costs, self.importance = label_costs, importance
-        self.variants = {f"seed {s}": {"seed": s} for s in seeds or []} | (variants or {})
+        self.variants = {f"seed {s}": Variant(seed=s) for s in seeds or []} | (variants or {})
         self.controls = controls or []
         self.random_taxonomies, self.examples = random_taxonomies, examples
         self.novel, self.imagenet = novel, imagenet
