@@ -166,8 +166,8 @@ def test_a_small_version_of_the_paper_and_its_stability_runs(tmp_path, rooms, ti
     kept = {"VI every other task": {**variants["VI every other task"], "tasks": tasks[:2]}}
     study |= SMALL | {
         "tasks": tasks, "data": rooms, "backbone": tiny_backbone, "imagenet": tiny_backbone, "transfer_size": 8,
-        "max_order": 2, "transitive": [["scene_classification", "room_layout", "depth_euclidean"]], "transitive_sizes": [4],
-        "trainer": {"accelerator": "cpu"}, "scratch_epochs": 2, "variants": kept,
+        "max_order": 2, "transitive": [["scene_classification", "room_layout", "depth_euclidean"]],
+        "transitive_sizes": [4], "trainer": {"accelerator": "cpu"}, "scratch_epochs": 2, "variants": kept,
     }  # fmt: skip
     held["out"] = str(tmp_path / "out")
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(held))
