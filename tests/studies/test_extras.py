@@ -10,7 +10,6 @@ import pytest
 from lightning_taskonomy.affinity import win_rate
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.studies import TaxonomyStudy
-from lightning_taskonomy.studies.engine import Engine
 
 
 def rows(file):
@@ -84,6 +83,8 @@ def test_variants_are_compared_with_the_study(extended):
 
 
 def test_a_variant_of_first_order_has_no_stage_of_higher_orders(finished, tiny_settings, tmp_path, monkeypatch):
+    from lightning_taskonomy.studies.engine import Engine
+
     shutil.copytree(finished[0], tmp_path / "study")
     titles = []
     plain = Engine.run
