@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save
 
 from lightning_taskonomy import data, modules  # importing them lets YAML name their classes without the path
 from lightning_taskonomy.arguments import explained, stop
-from lightning_taskonomy.callbacks import PredictionWriter, ResumeCheckpoint, ScoreWriter
+from lightning_taskonomy.callbacks import BestWeights, PredictionWriter, ResumeCheckpoint, ScoreWriter
 from lightning_taskonomy.errors import InputError, input_error
 from lightning_taskonomy.files import write_bytes, write_json, write_text
 
@@ -293,10 +293,14 @@ def execute(
         if trainer.max_epochs != 0 and trainer.max_steps != 0:
             trainer.fit(model, datamodule=datamodule, ckpt_path=resume.found, weights_only=True)
         save_weights(model, folder / WEIGHTS)
-        fitted = _metrics(trainer)
-        measure = trainer.test if test else trainer.validate
-        measure(model, datamodule=datamodule, verbose=False)
-        metrics = {**fitted, **_metrics(trainer), "seconds": round(time.monotonic() - start, 3)}
+        metrics = _metrics(trainer)
+        if not test or any(isinstance(callback, BestWeights) for callback in given):  # the weights that are kept
+            trainer.validate(model, datamodule=datamodule, verbose=False)
+            metrics |= _metrics(trainer)
+        if test:
+            trainer.test(model, datamodule=datamodule, verbose=False)
+            metrics |= _metrics(trainer)
+        metrics["seconds"] = round(time.monotonic() - start, 3)
         write_json(folder / METRICS, metrics)
         resume.remove()
     return metrics

@@ -15,6 +15,7 @@ FILES = sorted(RECIPES.rglob("*.yaml"))
 SWEEPS = sorted((RECIPES / "sweeps").glob("*.yaml"))
 COMMANDS = [file for file in FILES if file not in SWEEPS]
 STUDIES = [file for file in COMMANDS if "study" in yaml.safe_load(file.read_text())]
+TAXONOMIES = [file for file in STUDIES if "TaxonomyStudy" in file.read_text()]
 FITS = [file for file in COMMANDS if "model" in yaml.safe_load(file.read_text())]
 SMALL = {
     "epochs": 1, "transfer_epochs": 1, "transfer_size": 4, "test_images": 4, "max_order": 1, "seeds": None,
@@ -53,6 +54,30 @@ def test_the_command_of_a_recipe_is_understood(file, capsys):
     assert status(*words(file), "--print_config") in (0, None)
     printed = yaml.safe_load(capsys.readouterr().out)
     assert set(yaml.safe_load(file.read_text())) <= set(printed)
+
+
+@pytest.mark.parametrize("file", TAXONOMIES, ids=named)
+def test_the_runs_of_a_taxonomy_recipe_are_understood(file, capsys, tmp_path):
+    """Those of the study and of each variant: a network, one from scratch, a transfer, each way to fine-tune."""
+    from lightning_taskonomy.studies import TaxonomyStudy
+    from lightning_taskonomy.studies.taxonomy.plan import Plan
+    from lightning_taskonomy.training import check
+
+    status(*words(file), "--print_config")
+    study = TaxonomyStudy(**yaml.safe_load(capsys.readouterr().out)["study"]["init_args"])
+    given = yaml.safe_load(file.read_text())["study"]["init_args"].get("variants") or {}
+    assert {name: set(changes) for name, changes in study.variants.items() if not name.startswith("seed ")} == {
+        name: set(changes) for name, changes in given.items()
+    }
+    for settings in [study.settings, *(study.settings.but(changes) for changes in study.variants.values())]:
+        plan = Plan(settings, tmp_path)
+        kinds = {plan.tasks[name].kind: name for name in plan.targets}
+        for name in kinds.values():
+            for spec in (plan.task_specific(name), plan.scratch(name), plan.transfer(name, list(plan.tasks)[:2])):
+                check(spec.config)
+                assert "weight_decay" in spec.config["model"]["init_args"]["optimizer"]["init_args"]
+    if study._imagenet(plan) is not None:
+        check(study._imagenet(plan).config)
 
 
 @pytest.mark.parametrize("file", FILES, ids=named)
@@ -127,6 +152,29 @@ def test_a_small_version_of_the_quickstart_runs(file, tmp_path, monkeypatch):
     assert status("study", "--config", str(tmp_path / "small.yaml")) == 0
     assert (tmp_path / "out/affinity.csv").is_file()
     assert json.loads((tmp_path / "out/failures.json").read_text()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.recipe
+@pytest.mark.filterwarnings("default")
+def test_a_small_version_of_the_paper_and_its_stability_runs(tmp_path, rooms, tiny_backbone):
+    """Sections 3, 4 and 5.2 on rooms: fewer tasks, variants and epochs, everything else as the recipes have it."""
+    tasks = ["depth_euclidean", "room_layout", "scene_classification"]
+    held = yaml.safe_load((RECIPES / "taxonomy/paper.yaml").read_text())
+    study = held["study"]["init_args"]
+    variants = yaml.safe_load((RECIPES / "taxonomy/paper_stability.yaml").read_text())["study"]["init_args"]["variants"]
+    kept = {"VI every other task": {**variants["VI every other task"], "tasks": tasks[:2]}}
+    study |= SMALL | {
+        "tasks": tasks, "data": rooms, "backbone": tiny_backbone, "imagenet": tiny_backbone, "transfer_size": 8,
+        "max_order": 2, "transitive": [["scene_classification", "room_layout", "depth_euclidean"]],
+        "transitive_sizes": [4], "trainer": {"accelerator": "cpu"}, "scratch_epochs": 2, "variants": kept,
+    }  # fmt: skip
+    held["out"] = str(tmp_path / "out")
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(held))
+    assert status("study", "--config", str(tmp_path / "small.yaml")) == 0
+    assert json.loads((tmp_path / "out/failures.json").read_text()) == []
+    for name in ("novel", "transitive", "stability"):
+        assert len((tmp_path / f"out/{name}.csv").read_text().splitlines()) > 1
 
 
 @pytest.mark.recipe

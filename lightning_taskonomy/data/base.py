@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
@@ -19,11 +19,14 @@ from lightning_taskonomy.data.reading import Labelled
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.tasks import Label, catalog, imported, presence, targets_of
 
-__all__ = ["Pipeline", "TaskDataModule"]
+__all__ = ["Part", "Pipeline", "TaskDataModule"]
 
 _LOG = logging.getLogger(__name__)
 
-_DRAW_STREAM, _SAMPLE_STREAM, _SUBSET_STREAM, _WORKER_STREAM = range(4)
+_DRAW_STREAM, _SAMPLE_STREAM, _SUBSET_STREAM, _WORKER_STREAM, _VALIDATION_STREAM = range(5)
+
+Part = Literal["all", "first", "second", "fit", "validation"]
+"""Samples of a split: all; every other one, from the first or the second; without or within the validation share."""
 
 
 class TaskDataModule(LightningDataModule):
@@ -44,6 +47,8 @@ class TaskDataModule(LightningDataModule):
         fit_split: The split that is trained on.
         fit_size: Train on so many of its samples only; nested: the first n of one seeded permutation.
         validation_split: The split that ``validate`` and validation during training run on.
+        validation_share: Above 0, they run on this share of what would be trained on instead, which then never is:
+            neighbours in the data set's order, hence mostly whole scenes, from a seeded place on.
         test_split: The split that ``test`` runs on.
         test_part: All of the test split, or one of two disjoint halves: every other sample, from the first or second.
         predict_split: The split that ``predict`` runs on.
@@ -61,6 +66,7 @@ class TaskDataModule(LightningDataModule):
         fit_split: str = "train",
         fit_size: int | None = None,
         validation_split: str = "validation",
+        validation_share: float = 0.0,
         test_split: str = "test",
         test_part: Literal["all", "first", "second"] = "all",
         predict_split: str = "test",
@@ -72,6 +78,8 @@ class TaskDataModule(LightningDataModule):
         for name, size in {"fit_size": fit_size, **(limit or {})}.items():
             if size is not None and size < 1:
                 raise InputError(f"data: {name} is {size} samples, must be at least 1")
+        if not 0 <= validation_share < 1:
+            raise InputError(f"data: validation_share is {validation_share}, must be a share of at least 0 and below 1")
         if test_part not in ("all", "first", "second"):
             raise InputError(f"data: test_part is {test_part!r}; allowed: 'all', 'first', 'second'")
         self.batch_size = batch_size
@@ -83,6 +91,7 @@ class TaskDataModule(LightningDataModule):
         self.fit_split = fit_split
         self.fit_size = fit_size
         self.validation_split = validation_split
+        self.validation_share = validation_share
         self.test_split = test_split
         self.test_part = test_part
         self.predict_split = predict_split
@@ -135,7 +144,7 @@ class TaskDataModule(LightningDataModule):
         *,
         keys: Collection[str] | None = None,
         size: int | None = None,
-        part: Literal["all", "first", "second"] = "all",
+        part: Part = "all",
         training: bool = False,
     ) -> "Pipeline":
         """The finished samples of one split.
@@ -144,11 +153,12 @@ class TaskDataModule(LightningDataModule):
             split: Which split.
             keys: What to load; None for ``batch_keys()``.
             size: At most so many samples, a seeded subset; smaller ones are contained in larger ones.
-            part: All of them, or every other one from the first or the second.
+            part: All of them; every other one from the first or the second; or what is left to train on and what
+                ``validation_share`` keeps for validation.
             training: Apply ``transforms`` and draw noise, masks and permutations anew at each epoch.
 
         Raises:
-            InputError: As ``build`` and ``batch_keys``; or the split has no sample.
+            InputError: As ``build`` and ``batch_keys``; or the split has no sample, or none but its validation share.
         """
         wanted = self.batch_keys() if keys is None else sorted(keys)
         derived, made = pretext.KEYS.intersection(wanted), self._made(wanted)
@@ -162,8 +172,10 @@ class TaskDataModule(LightningDataModule):
         if sizes:
             generator = torch.Generator().manual_seed(pretext.mix(self.seed, _SUBSET_STREAM))
             indices = torch.randperm(len(samples), generator=generator)[: min(sizes)].sort().values
-        if part != "all":
+        if part in ("first", "second"):
             indices = indices[0 if part == "first" else 1 :: 2]
+        elif part != "all":
+            indices = indices[self._is_for_validation(len(indices)) == (part == "validation")]
         return Pipeline(
             samples, indices.tolist(), keys=wanted, seed=self.seed, training=training,
             transforms=self.transforms if training else None, targets=self.targets,
@@ -173,13 +185,30 @@ class TaskDataModule(LightningDataModule):
         """Those of some keys that are made from other labels."""
         return {key: label for key, label in self.targets.items() if key in keys and label.made_by is not None}
 
+    @property
+    def fit_part(self) -> Part:
+        """Which samples of ``fit_split`` are trained on."""
+        return "fit" if self.validation_share else "all"
+
+    def _is_for_validation(self, count: int) -> Tensor:
+        """Which of so many samples are validated on: (count,) bool, a block that may run over the end to the start."""
+        size = max(1, round(self.validation_share * count)) if self.validation_share else 0
+        if size >= count:
+            raise InputError(
+                f"data: validation_share {self.validation_share} of {count} samples leaves none to train on; give a "
+                "smaller share or more samples"
+            )
+        generator = torch.Generator().manual_seed(pretext.mix(self.seed, _VALIDATION_STREAM))
+        start = int(torch.randint(count, (), generator=generator))
+        return (torch.arange(count) - start) % count < size
+
     def train_dataloader(self) -> DataLoader[Sample]:
         """Shuffled batches of ``fit_split``; the last one is dropped if it is not whole and not the only one.
 
         Raises:
             InputError: A task of the module being trained has no label in it.
         """
-        samples = self.dataset(self.fit_split, size=self.fit_size, training=True)
+        samples = self.dataset(self.fit_split, size=self.fit_size, part=self.fit_part, training=True)
         self.require_labels(samples)
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         sampler = _Draws(samples, num_replicas=world, rank=rank, seed=self.seed)
@@ -209,7 +238,9 @@ class TaskDataModule(LightningDataModule):
             _LOG.warning("%s", remark)
 
     def val_dataloader(self) -> DataLoader[Sample]:
-        """Batches of ``validation_split`` in order."""
+        """Batches of ``validation_split`` in order, or of the validation share of ``fit_split``."""
+        if self.validation_share:
+            return self.loader(self.dataset(self.fit_split, size=self.fit_size, part="validation"))
         return self.loader(self.dataset(self.validation_split))
 
     def test_dataloader(self) -> DataLoader[Sample]:

@@ -186,7 +186,7 @@ class ParallelLabels(TaskDataModule):
         return self.data
 
     def _pipeline(self, keys: Collection[str]) -> Pipeline:
-        samples = self.dataset(self.fit_split, keys=sorted(keys), size=self.fit_size, training=True)
+        samples = self.dataset(self.fit_split, keys=sorted(keys), size=self.fit_size, part=self.fit_part, training=True)
         self.require_labels(samples)
         return samples
 

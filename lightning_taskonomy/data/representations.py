@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_taskonomy.batch import Batch
-from lightning_taskonomy.data.base import Pipeline, TaskDataModule
+from lightning_taskonomy.data.base import Part, Pipeline, TaskDataModule
 from lightning_taskonomy.data.batch import Sample
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.models.sources import representation_key
@@ -102,7 +102,7 @@ class RepresentationDataModule(TaskDataModule):
     """
 
     def __init__(self, labels: TaskDataModule, sources: list[str], input: str = "image") -> None:
-        super().__init__(batch_size=labels.batch_size, seed=labels.seed)
+        super().__init__(batch_size=labels.batch_size, seed=labels.seed, validation_share=labels.validation_share)
         self.labels, self.sources, self.input = labels, sources, input
         self.fit_split, self.fit_size = labels.fit_split, labels.fit_size
         self.validation_split, self.test_split, self.test_part = (
@@ -131,7 +131,7 @@ class RepresentationDataModule(TaskDataModule):
         *,
         keys: Collection[str] | None = None,
         size: int | None = None,
-        part: Literal["all", "first", "second"] = "all",
+        part: Part = "all",
         training: bool = False,
     ) -> Pipeline:
         """The labels of one split beside their representations, without augmentation."""

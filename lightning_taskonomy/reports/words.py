@@ -58,5 +58,6 @@ def labels_line(taxonomy: Taxonomy, share: float) -> str:
     """What a taxonomy costs in labels, in one sentence."""
     return (
         f"{len(taxonomy.sources)} tasks trained fully and {len(taxonomy.transfers)} transfers use {percent(share)} of "
-        f"the labels that training all {len(taxonomy.policy)} targets fully takes."
+        f"the labels that training all {len(taxonomy.policy)} targets fully takes"
+        + (f", {percent(1 - share)} fewer." if share < 1 else ".")
     )

@@ -127,6 +127,30 @@ def test_halves_of_the_test_split_are_disjoint() -> None:
     assert not found[0] & found[1] and found[0] | found[1] == found[2] and [len(f) for f in found] == [4, 3, 7]
 
 
+def test_a_validation_share_is_one_block_that_is_never_trained_on() -> None:
+    def ids(loader: DataLoader[Sample]) -> list[int]:
+        return [int(i) for batch in loader for i in batch["id"]]
+
+    starts = set()
+    for seed in range(6):
+        options: Any = {"keys": ["number"], "seed": seed, "batch_size": 1}
+        data = NumbersModule(validation_share=0.3, fit_size=20, **options)
+        trained, validated = ids(data.train_dataloader()), ids(data.val_dataloader())
+        assert (len(trained), len(validated)) == (14, 6) and not {*trained} & {*validated}
+        whole = ids(NumbersModule(fit_size=20, **options).train_dataloader())
+        assert {*trained, *validated} == {*whole}, "the same images as without it"
+        order = sorted(whole)
+        start = min(place for place in range(20) if order[place] in validated and order[place - 1] not in validated)
+        assert {*validated} == {order[(start + step) % 20] for step in range(6)}, "neighbours in the data set's order"
+        again = NumbersModule(validation_share=0.3, fit_size=20, **options)
+        assert ids(again.val_dataloader()) == validated
+        starts.add(start)
+    assert len(starts) > 1
+    assert len(ids(NumbersModule(validation_share=0.01, keys=["number"]).val_dataloader())) == 1
+    with pytest.raises(InputError, match=r"validation_share 0\.9 of 2 samples leaves none to train on"):
+        NumbersModule(validation_share=0.9, fit_size=2, keys=["number"]).train_dataloader()
+
+
 def test_damaged_images_are_left_out() -> None:
     data = NumbersModule(damaged={2, 3}, keys=["number"], batch_size=23)
     (batch,) = epoch(data.train_dataloader(), 0)
@@ -190,6 +214,7 @@ def test_what_is_not_offered_is_said() -> None:
         {"fit_size": 0},
         {"limit": {"test": 0}},
         {"test_part": "third"},
+        {"validation_share": 1.0},
     ):
         with pytest.raises(InputError, match=r"^data: "):
             NumbersModule(**options)

@@ -68,10 +68,12 @@ def test_the_parser_takes_every_recipe(files, written, capsys):
 
 @pytest.mark.filterwarnings("ignore:Found .* in eval mode")  # the frozen sources, on purpose
 def test_the_recipes_of_a_study_train(written, rooms, tiny_backbone, tmp_path):
-    light = {"class_path": "lightning_taskonomy.models.heads.DenseHead", "init_args": {"layers": 2, "width": 8}}
+    light = {"class_path": "lightning_taskonomy.models.heads.DenseHead", "init_args": {"layers": 4, "width": 8}}
+    shallow = {"class_path": "lightning_taskonomy.models.heads.DenseHead", "init_args": {"layers": 2, "width": 8}}
     study = {
         "tasks": ["depth_z", "normals"], "data": rooms, "backbone": tiny_backbone, "heads": {"normals": light},
-        "transfer_width": 8, "epochs": 1, "transfer_epochs": 1, "transfer_size": 4, "scheduler": None,
+        "transfer_heads": {"normals": shallow}, "transfer_width": 8, "epochs": 1, "transfer_epochs": 1,
+        "transfer_size": 4, "scheduler": None,
         "trainer": {
             "accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False,
             "enable_model_summary": False, "num_sanity_val_steps": 0, "limit_val_batches": 0,
@@ -79,6 +81,7 @@ def test_the_recipes_of_a_study_train(written, rooms, tiny_backbone, tmp_path):
     }  # fmt: skip
     files = taxonomy_recipes(solution(("depth_z",), {"depth_z": ("depth_z",), "normals": ("depth_z",)}), study)
     assert list(files) == ["source_depth_z.yaml", "target_normals.yaml", "train.sh"]
+    assert "layers: 2" in files["target_normals.yaml"], "the head behind a readout, not the network's"
     for words in written(files):
         assert main(words) == 0
     for run in ("source_depth_z", "target_normals"):

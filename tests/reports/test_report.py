@@ -12,8 +12,8 @@ from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.reports import report
 from lightning_taskonomy.reports.decisions import headline, telling
 from lightning_taskonomy.reports.html import Page
-from lightning_taskonomy.reports.study import OPTIONAL, Taxonomy, read_study
-from lightning_taskonomy.reports.words import join, label_share, policy_line
+from lightning_taskonomy.reports.study import OPTIONAL, Choice, Taxonomy, read_study
+from lightning_taskonomy.reports.words import join, label_share, labels_line, policy_line
 
 VOID = {"meta", "link", "img", "br", "input", "hr"}
 
@@ -272,6 +272,19 @@ def test_stages_that_were_switched_on_have_their_tables(study):
     assert (folder / "report/novel-tasks.png").is_file() and (folder / "report/fine-tuned.png").is_file()
     assert rows(folder, "novel")[0] == {"target": "normals", "order": "2", "sources": "a;b", "gain": "0.75"}
     assert read_study(folder).costs["labels"] == {"labels_per_source": 10, "labels_per_transfer": 5}
+
+
+def test_ten_tasks_on_two_of_them_take_two_thirds_fewer_labels():
+    """With the paper's sizes, 120k images per source and 16k per transfer: (2 x 120 + 8 x 16) / (10 x 120)."""
+    names = [f"task_{i}" for i in range(10)]
+    kinds = ["task_specific"] * 2 + ["transfer"] * 8
+    policy = tuple(Choice(name, (names[0],), 1, kind) for name, kind in zip(names, kinds, strict=True))
+    taxonomy = Taxonomy(2, 1, (names[0], names[1]), policy)
+    share = label_share(taxonomy, {"labels": {"labels_per_source": 120_000, "labels_per_transfer": 16_000}})
+    assert share == pytest.approx(368 / 1200)
+    assert labels_line(taxonomy, share or 0.0).endswith(
+        "use 31 % of the labels that training all 10 targets fully takes, 69 % fewer."
+    )
 
 
 def test_of_many_taxonomies_a_telling_few_are_drawn():

@@ -169,6 +169,26 @@ def test_variants_are_compared_with_the_study(extended):
     assert row["variant"] == "wide" and -1 <= float(row["mean_spearman"]) <= 1 and float(row["frobenius"]) > 0
 
 
+def test_a_variant_of_first_order_has_no_stage_of_higher_orders(finished, tiny_settings, tmp_path, monkeypatch):
+    from lightning_taskonomy.studies.engine import Engine
+
+    shutil.copytree(finished[0], tmp_path / "study")
+    titles = []
+    plain = Engine.run
+    monkeypatch.setattr(Engine, "run", lambda self, title, jobs: titles.append(title) or plain(self, title, jobs))
+    before = {file.parent.name for file in (tmp_path / "study").glob("runs/*/metrics.json")}
+    variants = {"low": {"max_order": 1}, "other": {"max_order": 2, "transfer_epochs": 1}}
+    study = TaxonomyStudy(**tiny_settings, variants=variants)
+    study.run(tmp_path / "study", stages=["transfers"])
+    assert [title for title in titles if "higher" in title] == [
+        "transfers of higher order", "transfers of higher order (other)",
+    ]  # fmt: skip
+    study.run(tmp_path / "study", stages=["taxonomy"])
+    assert {row["variant"] for row in rows(tmp_path / "study/stability.csv")} == set(variants)
+    new = {file.parent.name for file in (tmp_path / "study").glob("runs/*/metrics.json")} - before
+    assert new and all(name.startswith("transfer-") for name in new), "of the other variant, none of the low one"
+
+
 def test_the_report_shows_them(extended):
     out, _ = extended
     page = (out / "report/index.html").read_text()

@@ -7,6 +7,7 @@ import pytest
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.studies import TaxonomyStudy
 from lightning_taskonomy.studies.runs import RunSpec, content_hash
+from lightning_taskonomy.studies.specs import Variant
 from lightning_taskonomy.studies.taxonomy.analysis import halves, shuffled
 from lightning_taskonomy.studies.taxonomy.plan import Plan, Settings
 
@@ -74,6 +75,24 @@ def test_a_setting_changes_the_runs_that_it_concerns(plan, changes, networks, tr
     assert (plan.task_specific("normals").folder != other.task_specific("normals").folder) == networks
     pair = [p.transfer("normals", ["depth_z"]).folder for p in (plan, other)]
     assert (pair[0] != pair[1]) == transfers
+
+
+def test_heads_behind_a_readout_are_found_by_task_then_kind_then_as_those_of_networks(plan):
+    def head(layers):
+        return {"class_path": "DenseHead", "init_args": {"layers": layers}}
+
+    def heads(plan):
+        return [plan.transfer(t, ["colorization"]).config["model"]["init_args"].get("head") for t in plan.targets]
+
+    deep = changed(plan, heads={"dense": head(9), "normals": head(8)})
+    assert heads(plan) == [None, None] and heads(deep) == [head(9), head(8)]
+    shallow = changed(deep, transfer_heads={"dense": head(3), "depth_z": head(2)})
+    assert heads(shallow) == [head(2), head(8)]
+    assert [shallow.task_specific(t).folder for t in plan.tasks] == [deep.task_specific(t).folder for t in plan.tasks]
+
+
+def test_a_variant_may_change_every_setting():
+    assert set(Variant.__annotations__) == set(Settings.__dataclass_fields__)
 
 
 def test_an_unknown_setting_of_a_variant_is_one_line(plan):

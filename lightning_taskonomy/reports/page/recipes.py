@@ -50,7 +50,7 @@ def taxonomy_recipes(solution: TaxonomySolution, study: Mapping[str, Any]) -> di
     recipes: dict[str, Recipe] = {}
     for name in solution.sources:
         init_args: Recipe = {"tasks": [references[name]], "backbone": own["backbone"]}
-        if (head := _head(references[name], own)) is not None:
+        if (head := _head(references[name], own.get("heads"))) is not None:
             init_args["heads"] = {_task(references[name]).name: head}
         recipes[f"source_{name}"] = _fit(
             f"runs/taxonomy/source_{name}", "MultiTaskModule", init_args, _split(data, "train", None, own),
@@ -59,7 +59,8 @@ def taxonomy_recipes(solution: TaxonomySolution, study: Mapping[str, Any]) -> di
     for name, sources in policy.items():
         folders = [f"runs/taxonomy/source_{source}" for source in sources]
         init_args = {"target": references[name], "sources": folders, "width": own.get("transfer_width", 32)}
-        if (head := own.get("transfer_head") or _head(references[name], own)) is not None:
+        head = _head(references[name], own.get("transfer_heads")) or _head(references[name], own.get("heads"))
+        if head is not None:
             init_args["head"] = head
         recipes[f"target_{name}"] = _fit(
             f"runs/taxonomy/target_{name}", "TransferModule", init_args,
@@ -132,9 +133,9 @@ def _task(reference: str) -> Any:
     return task
 
 
-def _head(reference: str, study: Mapping[str, Any]) -> Any:
-    """The head of a task in a study: that of its name, else that of its kind."""
-    heads, task = study.get("heads") or {}, _task(reference)
+def _head(reference: str, heads: Mapping[str, Any] | None) -> Any:
+    """The head of a task: that of its name, else that of its kind."""
+    heads, task = heads or {}, _task(reference)
     return heads.get(task.name) or heads.get(task.kind.value)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightning_taskonomy.models.sources import representation_key
 from lightning_taskonomy.modules import MultiTaskModule, TransferModule
-from lightning_taskonomy.studies.taxonomy.plan import Plan
+from lightning_taskonomy.studies.taxonomy.plan import Plan, Settings
 from lightning_taskonomy.tasks import keys_of
 from lightning_taskonomy.training import instantiate_data, instantiate_model
 
@@ -87,7 +87,9 @@ def estimate(plan: Plan, copies: int, workers: int) -> Estimate:
     seconds = {
         "data": render * sum(counts[split] for split in ("train", "validation", "test")),
         "task_specific": own.epochs * steps["train"] * step + test * forward + _OVERHEAD,
-        "scratch": (own.scratch_epochs or own.transfer_epochs) * steps["transfer"] * step + test * forward + _OVERHEAD,
+        "scratch": (own.scratch_epochs or own.transfer_epochs) * steps["transfer"] * _scratch_step(own, step, forward)
+        + test * forward
+        + _OVERHEAD,
         "encode": (steps["transfer"] + test) * encode + _OVERHEAD,
         "transfer": own.transfer_epochs * steps["transfer"] * readout + test * readout / 3 + _OVERHEAD,
     }
@@ -109,6 +111,12 @@ def estimate(plan: Plan, copies: int, workers: int) -> Estimate:
         + sum(runs.values()) * (12 * counts["test"] + 20_000),
     }  # fmt: skip
     return Estimate(runs, seconds, disk, max(workers, 1))
+
+
+def _scratch_step(settings: Settings, step: float, forward: float) -> float:
+    """Seconds per batch of the transfers' images, of which a share is validated on."""
+    share = settings.scratch_validation
+    return (1 - share) * step + share * forward
 
 
 def _transfers(plan: Plan, target: str) -> int:

@@ -1,6 +1,6 @@
 """Which networks a Taskonomy study trains: settings in, runs out. Nothing is trained here."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ class Settings:
     data: Spec
     backbone: Spec
     heads: Spec | None = None
-    transfer_head: Spec | None = None
+    transfer_heads: Spec | None = None
     transfer_width: int = 32
     optimizer: Spec | None = None
     scheduler: Spec | None = None
@@ -42,8 +42,10 @@ class Settings:
     beam: int = 5
     seed: int = 0
     test_images: int | None = None
+    scratch_scheduler: Spec | None = None
+    scratch_validation: float = 0.0
 
-    def but(self, changes: dict[str, Any]) -> "Settings":
+    def but(self, changes: Mapping[str, Any]) -> "Settings":
         """A copy with some settings changed.
 
         Raises:
@@ -90,7 +92,7 @@ class Plan:
         init_args = dict(self.settings.data.get("init_args", {}))
         init_args |= {"fit_split": split, "fit_size": size, "seed": self.settings.seed}
         if self.settings.test_images is not None:
-            init_args["limit"] = {**init_args.get("limit", {}), "test": self.settings.test_images}
+            init_args["limit"] = {**(init_args.get("limit") or {}), "test": self.settings.test_images}
         return {**self.settings.data, "init_args": init_args}
 
     @property
@@ -118,15 +120,15 @@ class Plan:
             "trainer": {**QUIET, "limit_val_batches": 0, "max_epochs": epochs, **own.trainer},
         }
 
-    def _head(self, task: str) -> Spec | None:
+    def _head(self, task: str, heads: Spec | None) -> Spec | None:
         """The head of a task: that of its name, else that of its kind."""
-        heads = self.settings.heads or {}
+        heads = heads or {}
         head: Spec | None = heads.get(task) or heads.get(self.tasks[task].kind.value)
         return head
 
     def _network(self, kind: str, task: str, data: Spec, epochs: int, scheduler: Spec | None) -> RunSpec:
         init_args: Spec = {"tasks": [self.references[task]], "backbone": self.settings.backbone}
-        if (head := self._head(task)) is not None:
+        if (head := self._head(task, self.settings.heads)) is not None:
             init_args["heads"] = {task: head}
         return RunSpec(kind, task, self._config(_MULTITASK, init_args, data, epochs, scheduler), self.root)
 
@@ -136,10 +138,24 @@ class Plan:
         return self._network("task_specific", task, self.training_data, own.epochs, own.scheduler)
 
     def scratch(self, task: str) -> RunSpec:
-        """The same network from scratch on the data of the transfers: what could be had without them."""
+        """The same network from scratch on the data of the transfers: the best that can be done without them.
+
+        With a validation share it keeps the weights of its best epoch on images that it is not trained on.
+        """
         own = self.settings
-        epochs, scheduler = own.scratch_epochs or own.transfer_epochs, own.transfer_scheduler or own.scheduler
-        return self._network("scratch", task, self.transfer_data, epochs, scheduler)
+        epochs = own.scratch_epochs or own.transfer_epochs
+        scheduler = own.scratch_scheduler or own.transfer_scheduler or own.scheduler
+        spec = self._network("scratch", task, self.transfer_data, epochs, scheduler)
+        if not own.scratch_validation:
+            return spec
+        data, trainer = spec.config["data"], dict(spec.config["trainer"])
+        share = {"validation_share": own.scratch_validation}
+        if "limit_val_batches" not in own.trainer:
+            trainer.pop("limit_val_batches")
+        best = {"class_path": "lightning_taskonomy.callbacks.best.BestWeights"}
+        trainer["callbacks"] = [*trainer.get("callbacks", []), best]
+        config = {**spec.config, "data": {**data, "init_args": {**data["init_args"], **share}}, "trainer": trainer}
+        return replace(spec, config=config)
 
     @property
     def random_encoder(self) -> RunSpec:
@@ -193,7 +209,7 @@ class Plan:
         own = self.settings
         folders = [str(self.representation(spec)) for spec in runs]
         init_args: Spec = {"target": self.references[target], "sources": folders, "width": own.transfer_width}
-        head = own.transfer_head or self._head(target)
+        head = self._head(target, own.transfer_heads) or self._head(target, own.heads)
         if head is not None:
             init_args["head"] = head
         data = {

@@ -18,7 +18,7 @@ from lightning_taskonomy.solvers import TaxonomySolver
 from lightning_taskonomy.studies.base import Study, at_work, wanted
 from lightning_taskonomy.studies.engine import Engine, Job
 from lightning_taskonomy.studies.runs import RunSpec, content_hash
-from lightning_taskonomy.studies.specs import BackboneSpec, DataSpec, HeadSpec, OptimizerSpec, SchedulerSpec
+from lightning_taskonomy.studies.specs import BackboneSpec, DataSpec, HeadSpec, OptimizerSpec, SchedulerSpec, Variant
 from lightning_taskonomy.studies.taxonomy.analysis import (
     as_report,
     mean_scores,
@@ -55,8 +55,8 @@ class TaxonomyStudy(Study):
         tasks: Names of the catalog or dotted paths; source-only ones are never targets.
         data: The data module's class and arguments.
         backbone: The encoder's class and arguments, the same for all tasks.
-        heads: Head factories by task or kind, for networks; the kinds' for transfers too.
-        transfer_head: The head on a readout; that of ``heads`` where not given.
+        heads: Head factories by task or kind.
+        transfer_heads: Those behind a readout; those of ``heads`` where not given.
         transfer_width: Channels of the readout's two convolutions.
         optimizer: The optimizer's class and arguments.
         scheduler: The schedule's class and arguments.
@@ -66,6 +66,9 @@ class TaxonomyStudy(Study):
         epochs: Of task-specific networks.
         transfer_epochs: Of transfers.
         scratch_epochs: Of networks from scratch on the transfers' data; as many as transfers where not given.
+        scratch_scheduler: Their schedule; that of transfers where not given.
+        scratch_validation: The share of the transfers' images that they are not trained on but validated on, to keep
+            the weights of their best epoch; 0 trains on all images and keeps the last.
         transfer_size: Images of the validation buildings that transfers train on; all where not given.
         test_images: Test images used; all where not given.
         max_order: The highest order of transfers.
@@ -96,7 +99,7 @@ class TaxonomyStudy(Study):
         data: DataSpec,
         backbone: BackboneSpec,
         heads: dict[str, HeadSpec] | None = None,
-        transfer_head: HeadSpec | None = None,
+        transfer_heads: dict[str, HeadSpec] | None = None,
         transfer_width: int = 32,
         optimizer: OptimizerSpec | None = None,
         scheduler: SchedulerSpec | None = None,
@@ -106,6 +109,8 @@ class TaxonomyStudy(Study):
         epochs: int = 20,
         transfer_epochs: int = 10,
         scratch_epochs: int | None = None,
+        scratch_scheduler: SchedulerSpec | None = None,
+        scratch_validation: float = 0.0,
         transfer_size: int | None = None,
         test_images: int | None = None,
         max_order: int = 1,
@@ -116,7 +121,7 @@ class TaxonomyStudy(Study):
         same_images: bool = False,
         seed: int = 0,
         seeds: list[int] | None = None,
-        variants: dict[str, dict[str, Any]] | None = None,
+        variants: dict[str, Variant] | None = None,
         controls: list[tuple[str, str]] | None = None,
         random_taxonomies: int = 1000,
         examples: int = 4,
@@ -130,13 +135,13 @@ class TaxonomyStudy(Study):
         checkpoint_seconds: float = 60.0,
     ) -> None:
         self.settings = Settings(
-            tuple(tasks), data, backbone, heads, transfer_head, transfer_width, optimizer, scheduler,
+            tuple(tasks), data, backbone, heads, transfer_heads, transfer_width, optimizer, scheduler,
             scheduler_interval, trainer or {}, epochs, transfer_epochs, scratch_epochs, transfer_scheduler,
-            transfer_size, max_order, beam, seed, test_images,
+            transfer_size, max_order, beam, seed, test_images, scratch_scheduler, scratch_validation,
         )  # fmt: skip
         self.budgets, self.same_images = budgets, same_images
         self.label_costs, self.importance = label_costs, importance
-        self.variants = {f"seed {s}": {"seed": s} for s in seeds or []} | (variants or {})
+        self.variants = {f"seed {s}": Variant(seed=s) for s in seeds or []} | (variants or {})
         self.controls = controls or []
         self.random_taxonomies, self.examples = random_taxonomies, examples
         self.novel, self.imagenet = novel, imagenet
@@ -159,6 +164,10 @@ class TaxonomyStudy(Study):
             for name in (name for group in groups for name in group):
                 if name not in names:
                     raise InputError(f"{option} name {name!r}, which is no task here{hint(name, names)}")
+        if not 0 <= self.settings.scratch_validation < 1:
+            raise InputError(
+                f"scratch_validation is {self.settings.scratch_validation}, must be a share of at least 0 and below 1"
+            )
         for budget in self.budgets or []:
             if budget < 1:
                 raise InputError(f"budget {budget}: no taxonomy meets it; give at least 1")
@@ -211,7 +220,7 @@ class TaxonomyStudy(Study):
 
             first = [(t, (s,)) for t in plan.targets for s in sources if s != t and possible(t, (s,))]
             engine.run(f"transfers of order 1{label}", [self._transfer_job(plan, *pair) for pair in first])
-            if self.settings.max_order > 1 or plan.settings.max_order > 1:
+            if plan.settings.max_order > 1:
                 higher = [
                     (target, chosen)
                     for target in plan.targets
