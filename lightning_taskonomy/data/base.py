@@ -102,6 +102,11 @@ class TaskDataModule(LightningDataModule):
         raise NotImplementedError(f"{type(self).__name__} must say which keys it offers")
 
     @property
+    def keys_asked(self) -> Collection[str]:
+        """Those of ``keys_offered`` that there must be because the user named what reads them; none here."""
+        return ()
+
+    @property
     def targets(self) -> Mapping[str, Label]:
         """What each key holds: as the catalog's tasks say, and before them those of the module being trained."""
         module = getattr(self.trainer, "lightning_module", None)

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from lightning_taskonomy.data.base import TaskDataModule
 from lightning_taskonomy.data.batch import Sample, Samples, SkipSample
+from lightning_taskonomy.data.reading import Labelled, absurd_range
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.tasks import IGNORE_INDEX
+from lightning_taskonomy.tasks import IGNORE_INDEX, presence
 
 __all__ = ["KeyReport", "Report", "SplitReport", "check"]
 
@@ -26,7 +27,7 @@ class KeyReport:
     """What one key holds in one split.
 
     Args:
-        samples: Samples with at least one valid value.
+        samples: Samples with at least one valid value, or of which it is known that there is no object.
         values: Numbers in all of them, valid or not.
         valid: Numbers that are neither NaN nor -100.
         low: The smallest valid one.
@@ -43,12 +44,18 @@ class KeyReport:
     mean: float = 0.0
     histogram: dict[int, int] = field(default_factory=dict)
 
-    def add(self, entry: Tensor) -> None:
-        """Takes one sample's entry into account."""
+    def add(self, entry: Tensor, labelled: bool = True) -> None:
+        """Takes one sample's entry into account.
+
+        Args:
+            entry: The entry.
+            labelled: Of a set, whether it is known; one without objects is.
+        """
         floating = entry.is_floating_point()
         valid = entry[~entry.isnan() if floating else entry != IGNORE_INDEX]
         self.values += entry.numel()
         if not valid.numel():
+            self.samples += labelled and not entry.numel()
             return
         self.samples += 1
         total = self.mean * self.valid + float(valid.double().sum())
@@ -163,7 +170,7 @@ def check(
             reasons.append(str(error))
             report.notes.append(f"{split}: {error}")
             continue
-        pictures[split] = _read(samples, split, limit, report)
+        pictures[split] = _read(samples, split, limit, report, {*(keys or data.keys or data.keys_asked)})
     if not report.splits:
         raise InputError(reasons[0])
     _compare(pictures, report)
@@ -182,13 +189,14 @@ def _usable(data: TaskDataModule, split: str, report: Report) -> list[str]:
     return usable
 
 
-def _read(samples: Samples, split: str, limit: int | None, report: Report) -> dict[bytes, str]:
+def _read(samples: Samples, split: str, limit: int | None, report: Report, asked: Collection[str]) -> dict[bytes, str]:
     found = report.splits[split] = SplitReport(images=len(samples))
     found.buildings = sorted({str(name) for name in getattr(samples, "buildings", None) or ()})
     pictures: dict[bytes, str] = {}
     keys: dict[str, KeyReport] = defaultdict(KeyReport)
     count = len(samples) if limit is None else min(limit, len(samples))
-    for index in (position * len(samples) // count for position in range(count)):
+    indices = [position * len(samples) // count for position in range(count)]
+    for index in indices:
         try:
             sample = samples[index]
         except SkipSample:
@@ -198,15 +206,24 @@ def _read(samples: Samples, split: str, limit: int | None, report: Report) -> di
             continue
         found.read += 1
         pictures[_digest(sample)] = f"{split} {index}"
-        for key in sorted(sample.keys() - {"id"}):
-            keys[key].add(sample[key])
+        for key in sorted(sample.keys() - {"id"} - {presence(key) for key in sample}):
+            keys[key].add(sample[key], bool(sample.get(presence(key), True)))
     found.keys = dict(keys)
     report.problems += [f"{split}: {problem.file}: {problem.reason}" for problem in getattr(samples, "problems", ())]
     for key, entries in found.keys.items():
         if entries.samples > 1 and entries.low == entries.high:
             report.notes.append(f"{split}: every value of {key} is {entries.low:g}")
-        elif not entries.valid:
-            report.notes.append(f"{split}: no image has a label {key}")
+        elif not entries.samples:
+            try:
+                reason = samples.unlabelled(key, indices) if isinstance(samples, Labelled) else None
+            except InputError as error:
+                reason = str(error)
+            lines = report.problems if key in asked else report.notes
+            lines.append(f"{split}: no image has a label {key}" + (f": {reason}" if reason else ""))
+        if entries.valid and not entries.histogram and (wrong := absurd_range(entries.low, entries.high)):
+            report.problems.append(f"{split}: {key}: {wrong}")
+    if isinstance(samples, Labelled):
+        report.problems += [f"{split}: {remark}" for remark in samples.remarks()]
     return pictures
 
 

@@ -285,7 +285,7 @@ def check_objects(label: Label, file: Path, objects: Tensor, size: tuple[int, in
     """
     if label.kind not in (LabelKind.BOXES, LabelKind.POINTS):
         return
-    places = objects.reshape(len(objects), -1, 2)
+    places = objects.reshape(len(objects), math.prod(objects.shape[1:]) // 2, 2)
     outside = ((places < -1) | (places > torch.tensor([size[1] + 1, size[0] + 1]))).flatten(1).any(1)
     for row in outside.nonzero().flatten().tolist()[:1]:
         numbers = ", ".join(f"{number:g}" for number in objects[row].flatten().tolist())

@@ -84,6 +84,11 @@ class FolderDataModule(TaskDataModule):
         return {"image", *keys_of(self.tasks.values())} - VIEWS.keys() - pretext.KEYS - made
 
     @property
+    def keys_asked(self) -> Collection[str]:
+        """All of them: they are what the tasks read."""
+        return self.keys_offered
+
+    @property
     def targets(self) -> Mapping[str, Label]:
         """What each key holds: as the tasks say."""
         return {**super().targets, **targets_of(self.tasks.values())}

@@ -3,7 +3,7 @@
 import math
 import struct
 import zlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from lightning_taskonomy.errors import InputError
@@ -167,20 +167,33 @@ def _is_cut(image: Image.Image) -> bool:
 
 
 def _whole(file: Path, image: Image.Image, *, upright: bool) -> NDArray[np.uint16]:
-    """The 16 bits of each channel of a PNG file, (H, W, channels)."""
-    if image.format != "PNG":
-        raise FileProblem(
-            file, f"{image.format} of several channels with 16 bits cannot be read; save it as PNG or .npy"
-        )
-    from torchvision.io import ImageReadMode, decode_image
+    """The 16 bits of three or four channels, (H, W, channels), as FFmpeg reads them; upright, or as stored."""
+    import av
 
+    orientation = image.getexif().get(ExifTags.Base.Orientation) if upright else None
+    image.load()  # says what is damaged
     try:
-        data = torch.frombuffer(bytearray(file.read_bytes()), dtype=torch.uint8)
-        pixels = decode_image(data, ImageReadMode.UNCHANGED, apply_exif_orientation=upright)
-    except RuntimeError as error:
-        raise FileProblem(file, f"damaged ({str(error).splitlines()[0]})") from error
-    array: NDArray[np.uint16] = pixels.permute(1, 2, 0).numpy()
-    return array
+        with av.open(str(file)) as container:
+            frame = next(container.decode(video=0))
+            if not frame.format.name.startswith(("rgb48", "rgba64")):
+                raise ValueError(frame.format.name)
+            pixels: NDArray[np.uint16] = frame.to_ndarray()
+    except (av.FFmpegError, ValueError, StopIteration) as error:
+        kind = f"{image.format} of {len(image.getbands())} channels with 16 bits"
+        raise FileProblem(file, f"{kind} cannot be read whole ({error}); save it as .npy") from error
+    return _TURNS.get(orientation, np.asarray)(pixels)
+
+
+_TURNS: Mapping[object, Callable[[NDArray[np.uint16]], NDArray[np.uint16]]] = {
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.transpose(1, 0, 2),
+    6: lambda pixels: pixels.transpose(1, 0, 2)[:, ::-1],
+    7: lambda pixels: pixels.transpose(1, 0, 2)[::-1, ::-1],
+    8: lambda pixels: pixels.transpose(1, 0, 2)[::-1],
+}
+"""By EXIF orientation, how what is stored becomes upright."""
 
 
 def read_pixels(file: Path) -> NDArray[np.generic]:
@@ -215,8 +228,7 @@ def read_image(file: Path) -> Tensor:
     with _opened(file) as image:
         stored = _stored_mode(image)
         if _is_cut(image):
-            pixels = _whole(file, image, upright=True).astype(np.float32) / 65535
-            pixels = pixels[..., :3] if pixels.shape[-1] > 2 else pixels[..., :1]
+            pixels = _whole(file, image, upright=True)[..., :3].astype(np.float32) / 65535
         else:
             ImageOps.exif_transpose(image, in_place=True)
             if image.mode.startswith("I"):
@@ -298,6 +310,7 @@ def whole_numbers(numbers: NDArray[np.generic], file: Path) -> NDArray[np.int64]
     """
     if numbers.dtype.kind != "f":
         return numbers.astype(np.int64)
+    numbers = numbers.astype(np.float64)
     nearest = np.rint(numbers)
     with np.errstate(invalid="ignore"):
         wrong = ~(np.abs(numbers - nearest) <= 1e-4) | (np.abs(nearest) >= 2**53)
