@@ -171,7 +171,7 @@ def _boxes(task: Task, label: Label, values: NDArray[np.float32], file: Path) ->
 def _points(task: Task, label: Label, values: NDArray[np.float32], file: Path) -> NDArray[np.float32]:
     flat = values.reshape(len(values), -1) if values.ndim == 3 else values
     points = _rows(flat, 2 * label.channels, f"{label.channels} points of an object are x, y of each in pixels", file)
-    points = points.reshape(-1, label.channels, 2)
+    points = points.reshape(len(points), label.channels, 2)
     half = np.isnan(points).any(-1) & ~np.isnan(points).all(-1)
     if half.any():
         row, point = np.argwhere(half)[0]
