@@ -15,6 +15,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from lightning_taskonomy import FolderDataModule
+from lightning_taskonomy.cli import main
 from lightning_taskonomy.data.batch import collate
 from lightning_taskonomy.data.shards import ShardCache
 from lightning_taskonomy.data.transforms import Joint
@@ -273,3 +274,34 @@ def test_a_set_brings_its_own_parts():
         Task("things", TaskKind.SET, "boxes")
     with pytest.raises(InputError, match="kind is 'dense'; sets of objects, and they alone, need 'set'"):
         Task("things", TaskKind.DENSE, "boxes", labels=(Label("boxes", LabelKind.BOXES, 4),))
+
+
+def test_disks_are_learnt_measured_scored_and_shown(folder, example, tmp_path, monkeypatch):
+    """The command line on a folder of files: fit with flips, test, predict."""
+    run = tmp_path / "run"
+    common = [
+        "--config", str(Path(example.__file__).with_suffix(".yaml")), "--data.init_args.root", str(folder),
+        "--out", str(run), "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false",
+        "--trainer.enable_checkpointing", "false", "--trainer.log_every_n_steps", "1",
+        "--trainer.limit_val_batches", "0", "--model.init_args.backbone", "my_project.SmallBackbone",
+    ]  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", *common]) == 0
+    assert main(["test", *common, "--weights", str(run)]) == 0
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["test/disks/map_50"] > 0.6 and metrics["test/disks/map"] < metrics["test/disks/map_50"]
+    scores = np.load(run / "scores.npz")["disks"]
+    assert np.isnan(scores).sum() == 2 and len(scores) == 10, "pictures that nobody looked at"
+    assert main(["predict", *common, "--weights", str(run)]) == 0
+    lines = [json.loads(line) for line in (run / "predictions/predictions.jsonl").read_text().splitlines()]
+    assert len(lines) == 10 and {"boxes", "centres", "scores"} == set(lines[0]["values"])
+    data = module_of(folder, example).dataset("test")
+    truth = {int(sample["id"]): sample for sample in (data[i] for i in range(10))}
+    distances = []
+    for line in lines:
+        sample, values = truth[int(line["image"])], line["values"]
+        assert line["prediction"].split()[0] == str(len(values["scores"])) == str(len(values["boxes"]))
+        for point in sample["centres"][:, 0] if sample.get(presence("boxes"), True) else ():
+            distances.append(min((np.hypot(*(np.array(p[0]) - point.numpy())) for p in values["centres"]), default=99))
+    assert len(distances) == 12 and np.median(distances) < 3, "centres were seen, in pixels"
+    assert len(list((run / "predictions").glob("*-disks.png"))) == 10

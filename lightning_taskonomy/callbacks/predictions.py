@@ -57,10 +57,10 @@ class PredictionWriter(Callback):
             for name, preds in outputs.items():
                 value = _array(preds[row])
                 pixels = batch[tasks[name].input][row]
-                size, image = (int(pixels.shape[-2]), int(pixels.shape[-1])), None
+                size, under = (int(pixels.shape[-2]), int(pixels.shape[-1])), None
                 if tasks[name].kind is TaskKind.SET and pixels.dim() == 3:
-                    image = _array(pixels)
-                picture = colorize(tasks[name], value, size=size, image=image)
+                    under = _array(pixels)
+                picture = colorize(tasks[name], value, size=size, image=under)
                 if frame is not None and frame.number is not None:
                     self._append(self._root(trainer) / f"{self._stem(frame.file)}-{name}.mp4", picture, frame.rate)
                 else:
