@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Never
 
 from lightning_taskonomy.arguments import explained, show_log, stop
 from lightning_taskonomy.commands import commands
-from lightning_taskonomy.errors import InputError, hint, input_error
+from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.files import UnwritableError
+from lightning_taskonomy.refusals import refusal
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -49,6 +50,7 @@ def main(args: list[str] | None = None) -> int:
         return 0 if words else 2
     name = words[0]
     try:
+        _check_recipes(words)
         if name in TRAINER_COMMANDS:
             from lightning_taskonomy.training import TaskCLI
 
@@ -64,23 +66,41 @@ def main(args: list[str] | None = None) -> int:
         else:
             given, longer = " ".join(words[:2]), [known for known in told if known.startswith(f"{name} ")]
             raise InputError(f"no command {given!r}{hint(given, longer) or hint(name, told)}")
-    except ValueError as error:
-        bad = input_error(error)
+    except Exception as error:
+        if text := _writing_failed(error):
+            print(f"error: {text}", file=sys.stderr)
+            return 1
+        bad = refusal(error)
         if bad is None:
             raise
         text = str(bad).rsplit("InputError: ", 1)[-1]  # torch puts a loader worker's traceback before it
         print(f"error: {' '.join(text.split())}", file=sys.stderr)
         return 1
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            text = f"the disk is full ({error.filename}); free some and run the same command again"
-        elif isinstance(error, UnwritableError):
-            text = f"{error.filename} cannot be written ({error.strerror}); give another place"
-        else:
-            raise
-        print(f"error: {text}", file=sys.stderr)
-        return 1
     return 0
+
+
+def _writing_failed(error: Exception) -> str | None:
+    """What to tell of a disk that is full or a place that cannot be written."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full ({error.filename}); free some and run the same command again"
+    if isinstance(error, UnwritableError):
+        return f"{error.filename} cannot be written ({error.strerror}); give another place"
+    return None
+
+
+def _recipes(words: list[str]) -> list[str]:
+    """The files that ``--config`` names."""
+    files = [words[i + 1] for i, word in enumerate(words[:-1]) if word in ("-c", "--config")]
+    return files + [word.split("=", 1)[1] for word in words if word.startswith("--config=")]
+
+
+def _check_recipes(words: list[str]) -> None:
+    for file in _recipes(words):
+        if Path(file).is_file():
+            try:
+                Path(file).read_text()
+            except UnicodeDecodeError as error:
+                raise InputError(f"{file} is no text in UTF-8 ({error.reason}); give a recipe in YAML") from error
 
 
 def _overview(commands: dict[str, str]) -> None:
@@ -155,10 +175,8 @@ def _wants_logger(words: list[str]) -> bool:
     """Whether a logger is named anywhere; only then is Lightning imported."""
     import yaml
 
-    files = [words[i + 1] for i, word in enumerate(words[:-1]) if word in ("-c", "--config")]
-    files += [word.split("=", 1)[1] for word in words if word.startswith("--config=")]
     named = any(word.split("=")[0].split(".")[0] == "--logger" for word in words) or "LT_LOGGER" in os.environ
-    for file in files:
+    for file in _recipes(words):
         if Path(file).is_file():
             try:
                 content = yaml.safe_load(Path(file).read_text())

@@ -8,27 +8,25 @@ import json
 import logging
 import time
 import warnings
-from argparse import ArgumentError
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Never, cast
 
-import torch
 import yaml
 from jsonargparse import Namespace
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 
 from lightning_taskonomy import data, modules  # importing them lets YAML name their classes without the path
 from lightning_taskonomy.arguments import explained, stop
-from lightning_taskonomy.callbacks import BestWeights, PredictionWriter, ResumeCheckpoint, ScoreWriter
-from lightning_taskonomy.errors import InputError, input_error
-from lightning_taskonomy.files import write_bytes, write_json, write_text
+from lightning_taskonomy.callbacks import BestWeights, DryPass, PredictionWriter, ResumeCheckpoint, ScoreWriter
+from lightning_taskonomy.checkpoints import WEIGHTS, check_checkpoint, check_last, load_weights, save_weights
+from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.files import write_json, write_text
+from lightning_taskonomy.models.backbones import read_weights
+from lightning_taskonomy.refusals import refusing
 
 __all__ = [
     "TaskCLI",
@@ -44,7 +42,7 @@ __all__ = [
     "save_weights",
 ]
 
-METRICS, WEIGHTS, CONFIG = "metrics.json", "weights.safetensors", "config.yaml"
+METRICS, CONFIG = "metrics.json", "config.yaml"
 TESTED = "test.json"
 _WEIGHTS_OF = "Load only weights whose names begin so: 'backbone.' leaves every head as it starts."
 _PACKAGES = (data, modules)
@@ -63,8 +61,18 @@ class SaveRunConfig(SaveConfigCallback):
     """Saves the configuration into the run's own folder and gives it to the loggers."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """At the start of a fit, on one process; a test of a finished run leaves its configuration as it is."""
-        if self.already_saved or stage != "fit":
+        """Nothing yet: a fit that is refused at its start leaves the folder of an earlier one as it is."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Once training begins, on one process; a test of a finished run leaves its configuration as it is."""
+        self._save(trainer)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Where there was nothing to train."""
+        self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        if self.already_saved:
             return
         if trainer.is_global_zero:
             text = self.parser.dump(self.config, skip_unset=False)
@@ -91,6 +99,14 @@ class TaskCLI(LightningCLI):
             args=args,
             run=run,
         )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Also refuses a checkpoint that is not there or holds something else, before anything is made."""
+        super().parse_arguments(parser, args)
+        self.subcommand = self.config.get("subcommand")
+        own = self._own()
+        if own.get("ckpt_path") is not None:
+            check_checkpoint(own.ckpt_path, Path(own.out), resumes=self.subcommand == "fit")
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """No abbreviated options; ``--config`` may be given again to add to the earlier ones."""
@@ -119,6 +135,10 @@ class TaskCLI(LightningCLI):
             if "dirpath" in init_args and init_args.dirpath is None:
                 init_args.dirpath = str(Path(config.out) / "checkpoints")
         config.trainer.default_root_dir = config.out
+        if config.trainer.accumulate_grad_batches < 1:  # Lightning divides by it
+            raise InputError(
+                f"trainer: accumulate_grad_batches is {config.trainer.accumulate_grad_batches}, at least 1"
+            )
         loggers = config.trainer.logger if isinstance(config.trainer.logger, list) else [config.trainer.logger]
         for logger in loggers:
             init_args = getattr(logger, "init_args", None)
@@ -132,11 +152,9 @@ class TaskCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Adds the writers of per-image scores and of predictions."""
-        try:
-            trainer: Any = super().instantiate_trainer(**kwargs)  # callbacks are set by a connector, unseen by mypy
-        except (MisconfigurationException, ValueError) as error:
-            raise input_error(error) or InputError(f"the trainer cannot be made so: {error}") from error
+        trainer: Any = super().instantiate_trainer(**kwargs)  # callbacks are set by a connector, unseen by mypy
         given = {type(callback) for callback in trainer.callbacks}
+        trainer.callbacks.insert(0, DryPass())
         trainer.callbacks += [callback() for callback in (ScoreWriter, PredictionWriter) if callback not in given]
         return cast(Trainer, trainer)
 
@@ -147,12 +165,16 @@ class TaskCLI(LightningCLI):
         if weights is not None:
             load_weights(self.model, weights, self._own().weights_of)
 
+    def after_instantiate_classes(self) -> None:
+        """``--ckpt_path last`` needs the trainer's callbacks to be looked for."""
+        if self._own().get("ckpt_path") == "last":
+            check_last(self.trainer, resumes=self.subcommand == "fit")
+
     def after_fit(self) -> None:
         """The best checkpoint's weights, or the last, as safetensors; the metrics beside them."""
         kept: Any = self.trainer.checkpoint_callback
         if getattr(kept, "monitor", None) and kept.best_model_path:
-            state = torch.load(kept.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
-            self.model.load_state_dict(state)
+            self.model.load_state_dict(read_weights(kept.best_model_path))
             if self.datamodule is not None:  # the metrics are those of the weights that are kept
                 self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
         if self.trainer.is_global_zero:
@@ -173,44 +195,6 @@ class TaskCLI(LightningCLI):
 
 def _metrics(trainer: Trainer) -> dict[str, float]:
     return {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
-
-
-def save_weights(model: LightningModule, path: Path) -> None:
-    """Writes a module's state as safetensors, atomically."""
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    write_bytes(path, save({name: value.clone() for name, value in state.items()}))
-
-
-def load_weights(model: LightningModule, path: str | Path, part: str = "") -> None:
-    """Loads a run's weights into a module; every backbone and head that both have must fit.
-
-    Args:
-        model: The module.
-        path: A run folder or a safetensors file.
-        part: Load only entries whose names begin so, such as ``backbone.``.
-
-    Raises:
-        InputError: No such file, a damaged one, or weights of another shape.
-    """
-    path = Path(path)
-    file = path / WEIGHTS if path.is_dir() else path
-    if not file.is_file():
-        raise InputError(f"no weights at {file}; name a finished run's folder or a safetensors file")
-    try:
-        state = {name: value for name, value in load_file(file).items() if name.startswith(part)}
-    except SafetensorError as error:
-        raise InputError(f"{file} is damaged ({error}); train that run again") from error
-    own = model.state_dict()
-    wrong = [name for name, value in state.items() if name in own and own[name].shape != value.shape]
-    absent = [name for name in own if name.startswith(part) and name not in state]
-    if wrong or len(absent) == len(own):
-        name = (wrong or absent)[0]
-        raise InputError(f"{file} does not fit the model: {name!r} is absent or has another shape; use its config.yaml")
-    if absent:
-        warnings.warn(
-            f"{len(absent)} of {len(own)} entries are not in {file} and start anew: {absent[0]} ...", stacklevel=2
-        )
-    model.load_state_dict(state, strict=False)
 
 
 def is_finished(folder: str | Path) -> bool:
@@ -277,7 +261,7 @@ def execute(
         return dict(json.loads((folder / METRICS).read_text()))
     start = time.monotonic()
     parser = _run_parser()
-    with _quiet():
+    with refusing(), _quiet():
         parsed = parser.parse_object(deepcopy({**config, "out": str(folder)}))  # the parser changes what it is given
         parsed.trainer.default_root_dir = str(folder)
         seed_everything(parsed.seed_everything, workers=True, verbose=False)
@@ -289,7 +273,9 @@ def execute(
         resume = ResumeCheckpoint(folder, checkpoint_seconds, parsed.seed_everything)
         scores = ScoreWriter(folder)
         given = built.trainer.pop("callbacks", None) or []
-        trainer = Trainer(**{**vars(built.trainer), "callbacks": [*given, resume, scores]})
+        if resume.found:
+            check_checkpoint(resume.found, folder, resumes=True)
+        trainer = Trainer(**{**vars(built.trainer), "callbacks": [DryPass(), *given, resume, scores]})
         if trainer.max_epochs != 0 and trainer.max_steps != 0:
             trainer.fit(model, datamodule=datamodule, ckpt_path=resume.found, weights_only=True)
         save_weights(model, folder / WEIGHTS)
@@ -321,7 +307,7 @@ def evaluate(folder: str | Path) -> dict[str, float]:
     folder = Path(folder)
     if not (folder / TESTED).is_file():
         held = _held(folder)
-        with _quiet():
+        with refusing(), _quiet():
             built = _built({**held, "trainer": {**held["trainer"], "callbacks": None}})
             load_weights(built.model, folder)
             trainer = Trainer(**{**vars(built.trainer), "callbacks": [ScoreWriter(folder)]})
@@ -339,7 +325,7 @@ def check(config: dict[str, Any]) -> None:
     Raises:
         InputError: Unknown class or argument.
     """
-    with _refusing():
+    with refusing():
         _run_parser().parse_object(deepcopy(config))
 
 
@@ -376,22 +362,8 @@ def instantiate_model(spec: dict[str, Any]) -> LightningModule:
 def _instantiate(base: type, spec: dict[str, Any]) -> Any:
     parser = Parser(allow_abbrev=False, exit_on_error=False)
     parser.add_lightning_class_args(base, "made", subclass_mode=True)
-    with _refusing():
+    with refusing():
         return parser.instantiate(parser.parse_object({"made": deepcopy(spec)})).made
-
-
-@contextmanager
-def _refusing() -> Iterator[None]:
-    """What a parser or a constructor inside it refuses is bad input."""
-    try:
-        yield
-    except (ArgumentError, ValueError) as error:
-        bad = input_error(error)
-        if bad is None and isinstance(error, ArgumentError):
-            bad = InputError(error.message.removeprefix('Parser key "made": '))
-        if bad is None:
-            raise
-        raise bad from error
 
 
 def load_run(folder: str | Path) -> tuple[LightningModule, LightningDataModule]:

@@ -1,6 +1,7 @@
 """Callbacks: Task Meta-Transfer, weightings of tasks, scores, predictions, best weights, checkpoints to resume from."""
 
 from lightning_taskonomy.callbacks.best import BestWeights
+from lightning_taskonomy.callbacks.dry_pass import DryPass
 from lightning_taskonomy.callbacks.meta_transfer import TaskMetaTransfer
 from lightning_taskonomy.callbacks.predictions import PredictionWriter
 from lightning_taskonomy.callbacks.resume import ResumeCheckpoint
@@ -15,6 +16,7 @@ from lightning_taskonomy.callbacks.weighting import (
 __all__ = [
     "BestWeights",
     "CosineWeighting",
+    "DryPass",
     "GradientAggregation",
     "KendallWeighting",
     "MetaWeighting",

@@ -1,17 +1,42 @@
 """What every module of the library shares: optimizers by callables and nothing else."""
 
+import logging
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from lightning.pytorch.strategies import DDPStrategy
 
-__all__ = ["BaseModule", "adamw"]
+__all__ = ["BaseModule", "adamw", "allow_unused_parameters"]
+
+_log = logging.getLogger(__name__)
 
 
 def adamw(params: Any) -> torch.optim.Optimizer:
     """AdamW at the learning rate 1e-3: the optimizer where none is given."""
     return torch.optim.AdamW(params, lr=1e-3)
+
+
+def allow_unused_parameters(trainer: Trainer) -> None:
+    """Lets plain DDP train on batches that give some parameters no gradient, where the recipe does not say otherwise.
+
+    Plain DDP dies at the step after such a batch. ``find_unused_parameters`` or ``static_graph`` stay as given.
+
+    Args:
+        trainer: The trainer, before its strategy wraps the module.
+    """
+    strategy = trainer.strategy
+    if not isinstance(strategy, DDPStrategy) or trainer.world_size == 1:
+        return
+    options = strategy._ddp_kwargs  # the strategy reads them when it wraps the module; it has no other way in
+    if not options.keys() & {"find_unused_parameters", "static_graph"}:
+        options["find_unused_parameters"] = True
+        if trainer.is_global_zero:
+            _log.info(
+                "DDP: a batch may lack labels of a task, so find_unused_parameters is set; where each batch has labels "
+                "of all tasks, strategy ddp_find_unused_parameters_false is faster"
+            )
 
 
 class BaseModule(LightningModule):

@@ -12,7 +12,7 @@ from lightning_taskonomy.batch import labelled_keys
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.models.backbones import Backbone
 from lightning_taskonomy.models.heads import merge_views
-from lightning_taskonomy.modules.base import BaseModule, adamw
+from lightning_taskonomy.modules.base import BaseModule, adamw, allow_unused_parameters
 from lightning_taskonomy.modules.evaluation import Evaluation
 from lightning_taskonomy.modules.objectives import HeadFactory, Objective, objective, target_of
 from lightning_taskonomy.optim import LateFlags, any_process
@@ -212,6 +212,11 @@ class MultiTaskModule(BaseModule):
             self._checked.add(name)
 
     # Lightning's steps
+
+    def setup(self, stage: str) -> None:
+        """With several tasks plain DDP gets ``find_unused_parameters``: a batch may lack labels of one."""
+        if stage == "fit" and len(self.tasks) > 1:
+            allow_unused_parameters(self.trainer)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         """The combined loss; none where no task has a label."""

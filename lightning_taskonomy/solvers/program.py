@@ -4,10 +4,12 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lightning_taskonomy.errors import InputError
 
 __all__ = ["Answer", "Backend", "Program", "Row"]
 
@@ -96,9 +98,23 @@ class Program:
             rows.append(Row.excluding(np.arange(self.size - self.decisions, self.size), chosen))
 
 
-def _by_mip(program: Program, objective: NDArray[np.float64], rows: list[Row], gap: float, seconds: float) -> Answer:
-    import mip
+def _mip() -> Any:
+    """python-mip, if it has the library of its solver."""
+    try:
+        import mip
+        from mip import cbc
+    except (ImportError, OSError) as error:
+        raise InputError(f"python-mip cannot be loaded here ({error}); set the solver's backend: scipy") from error
+    if not cbc.has_cbc:
+        raise InputError(
+            "python-mip cannot load its CBC library here (none for this machine, or PMIP_CBC_LIBRARY is wrong); "
+            "set the solver's backend: scipy"
+        )
+    return mip
 
+
+def _by_mip(program: Program, objective: NDArray[np.float64], rows: list[Row], gap: float, seconds: float) -> Answer:
+    mip = _mip()
     model = mip.Model(sense=mip.MINIMIZE, solver_name=mip.CBC)
     model.verbose = 0
     model.threads = 1

@@ -1,15 +1,21 @@
 """What a backbone is, and how weights get into one."""
 
+import re
+import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.models.backbones.sizes import taken_size, takes
 
-__all__ = ["Backbone", "load_weights", "own_weights", "read_weights"]
+__all__ = ["Backbone", "load_weights", "own_weights", "read_tensors", "read_weights"]
+
+_ZIP, _PICKLE = b"PK", b"\x80"
 
 
 class Backbone(nn.Module):
@@ -55,6 +61,34 @@ class Backbone(nn.Module):
         """Images in [0, 1] to about zero mean and unit variance."""
         return (image - self.mean) / self.std
 
+    def refused(self, size: tuple[int, int], error: BaseException) -> InputError | None:
+        """What to tell of images that the backbone refuses.
+
+        Args:
+            size: Height and width of the images.
+            error: What was raised when they came.
+
+        Returns:
+            The size, another that is taken, and the options that help; None where the size is not why: images of it
+            pass after all, or no others do.
+        """
+        channels = self.mean.shape[1]
+        if isinstance(error, InputError | torch.OutOfMemoryError) or takes(self, channels, size):
+            return None
+        other, options = taken_size(self, channels, size), self.size_options(size)
+        if other is None and not options:
+            return None
+        advice = [f"add {' or '.join(options)} to the backbone's options"] if options else []
+        advice += [f"give images of {other[0]}x{other[1]}"] if other else []
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        return InputError(
+            f"{type(self).__name__} refuses images of {size[0]}x{size[1]} pixels ({reason}); {', or '.join(advice)}"
+        )
+
+    def size_options(self, size: tuple[int, int]) -> list[str]:
+        """Options of a recipe with which the backbone takes images of this height and width; none in general."""
+        return []
+
     def load_own(self, path: str | Path) -> None:
         """Loads the weights of a run of this library; leaves a file of other weights alone.
 
@@ -79,23 +113,12 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         Tensors by name, without the ``module.`` that DistributedDataParallel adds; on the CPU.
 
     Raises:
-        InputError: There is no such file, or it holds something else.
+        InputError: There is no such file, it is damaged, or it holds something else.
     """
     path = Path(path).expanduser()
     if not path.is_file():
         raise InputError(f"no weight file {str(path)!r}; give a .safetensors file or a torch file of weights")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            content: Any = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(
-            f"weight file {str(path)!r} cannot be read ({reason}); it must hold tensors by name only"
-        ) from error
+    content = read_tensors(path)
     for key in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -106,6 +129,52 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     ):
         raise InputError(f"weight file {str(path)!r} does not hold tensors by name; save a model's state_dict()")
     return {str(name).removeprefix("module."): value for name, value in content.items()}
+
+
+def read_tensors(path: Path) -> Any:
+    """What a file of tensors holds; its first bytes say of which kind it is, whatever its name.
+
+    Args:
+        path: A safetensors file, or a torch file (``torch.save``, a checkpoint), which is read with
+            ``weights_only=True`` and, where it can be, mapped: what is not used is not read.
+
+    Raises:
+        InputError: It is damaged, of neither kind, or holds Python objects that are not loaded for safety.
+    """
+    with path.open("rb") as file:
+        head = file.read(9)
+    try:
+        if head[8:] == b"{":
+            return load_file(path)
+        if not head.startswith((_ZIP, _PICKLE)):
+            raise ValueError(f"it begins with {head!r}" if head else "it is empty")
+        if head.startswith(_ZIP) and (record := _damaged_record(path)):  # torch.load does not look at the checksums
+            raise ValueError(f"{record} does not have its checksum")
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=head.startswith(_ZIP))
+    except MemoryError:
+        raise
+    except Exception as error:  # of the unpickler and of both libraries: whatever damaged bytes lead to
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
+        if asked := re.search(r"Unsupported (?:global: GLOBAL|class) (\S+)", str(error)):
+            raise InputError(
+                f"weight file {path} holds Python objects ({asked[1].rstrip('.')}), which are not loaded for safety; save "
+                "the state_dict() alone"
+            ) from error
+        raise InputError(
+            f"weight file {path} is damaged or holds no weights ({reason}); copy it again, or train that run again"
+        ) from error
+
+
+def _damaged_record(path: Path) -> str | None:
+    """The first part of a torch file that is not as it was written; none where it was written without checksums."""
+    with zipfile.ZipFile(path) as file:
+        version = next((name for name in file.namelist() if name.endswith("/version")), None)
+        try:
+            if version is not None:
+                file.read(version)
+        except zipfile.BadZipFile:
+            return None
+        return file.testzip()
 
 
 def own_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor] | None:

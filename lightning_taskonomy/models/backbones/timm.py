@@ -1,5 +1,6 @@
 """Any timm model as a backbone."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.models.backbones.base import Backbone, load_weights, own_weights, read_weights
+from lightning_taskonomy.models.backbones.sizes import takes
 
 __all__ = ["TimmBackbone", "create_features"]
 
@@ -24,7 +26,9 @@ class TimmBackbone(Backbone):
         out_indices: Which of the model's maps to give; all by default.
         output_stride: Replaces strides by dilation beyond this reduction, where the model can.
         in_chans: Channels of the image.
-        options: More arguments of ``timm.create_model``, such as ``{dynamic_img_size: true}`` for vision transformers.
+        options: More arguments of ``timm.create_model``. Most transformers take images of one size alone:
+            ``{img_size: [H, W]}`` makes them for another, ``{dynamic_img_size: true}`` (ViT) or
+            ``{strict_img_size: false}`` (Swin) for any size.
 
     Raises:
         InputError: The name is unknown, the model gives no maps or refuses an option, or the weights do not fit.
@@ -41,17 +45,11 @@ class TimmBackbone(Backbone):
         in_chans: int = 3,
         options: dict[str, Any] | None = None,
     ) -> None:
-        model = create_features(
-            name,
-            pretrained=pretrained,
-            weights=weights,
-            out_indices=out_indices,
-            output_stride=output_stride,
-            in_chans=in_chans,
-            **(options or {}),
-        )
+        given = {"out_indices": out_indices, "output_stride": output_stride, "in_chans": in_chans, **(options or {})}
+        model = create_features(name, pretrained=pretrained, weights=weights, **given)
         mean, std = (_per_channel(model.pretrained_cfg[key], in_chans) for key in ("mean", "std"))
         super().__init__(mean, std)
+        self.name, self._given = name, given
         self.model = model
         self.channels_last = getattr(model, "output_fmt", None) == "NHWC"
         self.out_channels = list(model.feature_info.channels())
@@ -63,6 +61,26 @@ class TimmBackbone(Backbone):
         """The timm model's feature maps, channels first."""
         maps = self.model(image)
         return [m.permute(0, 3, 1, 2).contiguous() for m in maps] if self.channels_last else list(maps)
+
+    def size_options(self, size: tuple[int, int]) -> list[str]:
+        """The ``options`` with which the model takes images of this height and width: each is tried."""
+        tried: list[dict[str, Any]] = [
+            {"img_size": list(size)},
+            {"dynamic_img_size": True},
+            {"dynamic_img_size": True, "dynamic_img_pad": True},
+            {"strict_img_size": False},
+        ]
+        helpful: list[dict[str, Any]] = []
+        for options in tried:
+            if any(shorter.items() <= options.items() for shorter in helpful):
+                continue
+            try:
+                model = create_features(self.name, **{**self._given, **options})
+            except InputError:  # it has no such option
+                continue
+            if takes(model, self._given["in_chans"], size):
+                helpful.append(options)
+        return [json.dumps(options).replace('"', "") for options in helpful]
 
 
 def create_features(name: str, *, pretrained: bool = False, weights: str | Path | None = None, **options: Any) -> Any:

@@ -1,0 +1,63 @@
+"""What would end a fit later is tried before its first step: the images' sizes, a resumed optimizer."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from torch.utils.data import DataLoader
+
+from lightning_taskonomy.data.base import Pipeline
+from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.models.backbones import Backbone
+from lightning_taskonomy.models.backbones.sizes import dry_pass
+
+__all__ = ["DryPass"]
+
+
+class DryPass(Callback):
+    """Shows the backbone one image of the training's and of the validation's size when a fit starts.
+
+    A size that the backbone refuses then ends the fit before its first step, not at the end of its first epoch. It
+    costs a forward pass per distinct size and leaves weights, statistics and random numbers as they are. An optimizer
+    that took up the state of one of another class is refused too.
+    """
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Looks at the optimizers, and at the first sample of each loader.
+
+        Raises:
+            InputError: A checkpoint of another optimizer was resumed.
+        """
+        for optimizer in trainer.optimizers:
+            for group in optimizer.param_groups:
+                if absent := sorted(optimizer.defaults.keys() - group.keys()):
+                    raise InputError(
+                        f"the checkpoint's optimizer has no {absent[0]!r} and is no {type(optimizer).__name__}; resume "
+                        "with the optimizer of its own run, or start from its weights by --weights"
+                    )
+        backbone: Any = getattr(pl_module, "backbone", None)
+        if not isinstance(backbone, Backbone) or not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy):
+            return
+        if getattr(backbone, "are_cached", False):  # it sees no image
+            return
+        inputs = {task.input for task in getattr(pl_module, "tasks", {}).values()}
+        samples = [_first(loader) for loader in _loaders([trainer.train_dataloader, trainer.val_dataloaders])]
+        shapes = {tuple(sample[key].shape[-3:]) for sample in samples for key in inputs & sample.keys()}
+        for channels, height, width in sorted(shapes):
+            with trainer.precision_plugin.forward_context():
+                dry_pass(backbone, channels, (height, width))
+
+
+def _loaders(held: Any) -> Iterator[DataLoader[Any]]:
+    """The loaders of the library's data sets, however they are put together."""
+    if isinstance(held, DataLoader):
+        if isinstance(held.dataset, Pipeline):
+            yield held
+    elif isinstance(held, dict | list | tuple):
+        for part in held.values() if isinstance(held, dict) else held:
+            yield from _loaders(part)
+
+
+def _first(loader: DataLoader[Any]) -> dict[str, Any]:
+    return dict(loader.dataset[0])
