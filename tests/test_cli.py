@@ -434,6 +434,34 @@ def test_a_label_of_another_size_is_one_line(recipe, folder, capsys):
     assert "32" in line and "24" in line and "a.npy" in line
 
 
+@pytest.mark.parametrize("case", ["jpg", "misspelt", "damaged"])
+def test_nothing_to_learn_from_is_refused_at_the_start(recipe, folder, tmp_path, capsys, case):
+    labels = folder / "train/depth_z"
+    for file in list(labels.iterdir()):
+        if case == "jpg":
+            file.rename(file.with_suffix(".jpg"))
+        elif case == "damaged":
+            file.write_bytes(b"")
+    said = {"jpg": ".jpg; labels end in .npy", "misspelt": "did you mean 'dept_z'", "damaged": "can be read"}[case]
+    if case == "misspelt":
+        labels.rename(labels.with_name("dept_z"))
+    assert status("fit", "--config", recipe("depth_z"), *of(folder)) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert "task 'depth_z' has nothing to learn from in split 'train'" in line and said in line
+    assert not (tmp_path / "out/metrics.json").exists()
+    tasks = f"{{class_path: FolderDataModule, init_args: {{root: {folder}, tasks: [depth_z]}}}}"
+    assert status("data", "check", "--data", tasks) == 1
+    assert "problem: train: no image has a label depth_z" in capsys.readouterr().out
+
+
+def test_a_rare_label_is_enough(recipe, folder, tmp_path):
+    files = sorted((folder / "train/depth_z").iterdir())
+    for file in files[:-1]:
+        file.unlink()
+    assert status("fit", "--config", recipe("depth_z"), *of(folder)) == 0
+    assert (tmp_path / "out/metrics.json").is_file()
+
+
 def test_a_truncated_picture_is_left_out_and_said(recipe, folder, tmp_path, caplog):
     file = folder / "train/image/a.png"
     file.write_bytes(file.read_bytes()[:200])

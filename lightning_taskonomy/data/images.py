@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_taskonomy.data import pretext
 from lightning_taskonomy.data.batch import Sample, collate
-from lightning_taskonomy.data.stored import has_suffix, read_image, visible
+from lightning_taskonomy.data.stored import FileProblem, has_suffix, read_image, visible
 from lightning_taskonomy.errors import InputError
 
 __all__ = ["IMAGES", "VIDEOS", "Frame", "ImageFiles"]
@@ -102,7 +102,11 @@ def _pictures(file: Path) -> Iterator[tuple[Frame, Tensor]]:
     if has_suffix(file, VIDEOS):
         yield from _video(file)
         return
-    yield Frame(file), read_image(file)
+    try:
+        picture = read_image(file)
+    except FileProblem as problem:
+        raise InputError(f"{file} cannot be read ({problem.reason}); leave it out or mend it") from problem
+    yield Frame(file), picture
 
 
 def _video(file: Path) -> Iterator[tuple[Frame, Tensor]]:

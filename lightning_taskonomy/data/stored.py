@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -177,12 +177,12 @@ def _whole(file: Path, image: Image.Image, *, upright: bool) -> NDArray[np.uint1
             frame = next(container.decode(video=0))
             if not frame.format.name.startswith(("rgb48", "rgba64")):
                 raise ValueError(frame.format.name)
-            pixels: NDArray[Any] = frame.to_ndarray()
+            pixels = cast(NDArray[np.uint16], frame.to_ndarray())
     except (av.FFmpegError, ValueError, StopIteration) as error:
         kind = f"{image.format} of {len(image.getbands())} channels with 16 bits"
         raise FileProblem(file, f"{kind} cannot be read whole ({error}); save it as .npy") from error
-    turned: NDArray[np.uint16] = _TURNS.get(orientation, np.asarray)(pixels)
-    return turned
+    turn = _TURNS.get(orientation)
+    return pixels if turn is None else turn(pixels)
 
 
 _TURNS: Mapping[object, Callable[[NDArray[np.uint16]], NDArray[np.uint16]]] = {

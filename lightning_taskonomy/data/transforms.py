@@ -137,7 +137,13 @@ class Joint(nn.Module):
         size = (int(sample["image"].shape[-2]), int(sample["image"].shape[-1])) if "image" in sample else (0, 0)
         wrapped = {key: self._wrap(key, entry, size) for key, entry in sample.items() if entry.ndim}
         for transform in self.transforms:
-            wrapped = transform(wrapped)
+            try:
+                wrapped = transform(wrapped)
+            except InputError:
+                raise
+            except (RuntimeError, TypeError, ValueError) as error:
+                name, reason = type(transform).__name__, " ".join(str(error).split())
+                raise InputError(f"{name} cannot be applied to {sorted(wrapped)} ({reason}); leave it out") from error
         moved = {**sample, **{key: entry.as_subclass(Tensor) for key, entry in wrapped.items()}}
         self._tidy(moved)
         return moved

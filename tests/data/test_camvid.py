@@ -96,3 +96,18 @@ def test_real_class_shares() -> None:
     assert isinstance(counts, torch.Tensor)
     shares = 100 * counts / counts.sum()
     assert (shares[:11] - published).abs().max() < 5 and shares[12] < 8
+
+
+def test_lists_of_other_systems(camvid: Path) -> None:
+    """A byte-order mark and backslashes, as editors and tools on Windows leave them."""
+    listing = camvid / "train.txt"
+    text = listing.read_text().replace("/", "\\").replace("\n", "\r\n")
+    listing.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    samples = CamVidDataModule(str(camvid)).build("train", ["image", "semantic"])
+    assert len(samples) == 2
+    for index in range(2):
+        stored = np.asarray(Image.open(camvid / "trainannot" / f"train_{index}.png")).astype(np.int64)
+        assert torch.equal(samples[index]["semantic"], torch.tensor(np.where(stored == 11, -100, stored)))
+    listing.write_bytes(b"\x80\x81")
+    with pytest.raises(InputError, match=r"train\.txt: damaged \("):
+        CamVidDataModule(str(camvid)).build("train", ["image"])

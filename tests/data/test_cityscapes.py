@@ -144,3 +144,36 @@ def test_real_images() -> None:
     assert torch.equal(batch["semantic_7"] == -100, batch["semantic_19"] == -100)
     sky = (batch["semantic_19"] == 10).nonzero()[:, 1].float().mean()
     assert sky < road.nonzero()[:, 1].float().mean()
+
+
+def test_hidden_files_change_no_split(official: Path) -> None:
+    def ids() -> dict[str, list[int]]:
+        data = CityscapesDataModule(str(official))
+        return {
+            split: [int(sample["id"]) for sample in map(data.build(split, ["image"]).__getitem__, range(count))]
+            for split, count in (("validation", 2), ("test", 1))
+        }
+
+    before = ids()
+    city = official / "leftImg8bit" / "val" / "frankfurt"
+    (city / "._frankfurt_000000_000294_leftImg8bit.png").write_bytes(b"\0\5\26\7")
+    (city.parent / ".DS_Store").write_bytes(b"")
+    (city.parent / "._frankfurt").write_bytes(b"")
+    (city / "frankfurt_000001_000294_leftImg8bit.png").rename(city / "frankfurt_000001_000294_leftImg8bit.PNG")
+    assert ids() == before
+
+
+def test_arrays_in_capitals_and_with_fractions(arrays: Path) -> None:
+    file = arrays / "train" / "label_7" / "0.npy"
+    stored = np.load(file)
+    file.rename(file.with_suffix(".NPY"))
+    (file.parent / "._0.npy").write_bytes(b"")
+    (arrays / "train" / "image" / "0.npy").rename(arrays / "train" / "image" / "0.NPY")
+    sample = CityscapesDataModule(str(arrays)).build("train", ["image", "semantic_7"])[0]
+    assert torch.equal(sample["semantic_7"], torch.tensor(np.where(stored < 0, -100, stored)).long())
+    np.save(file, np.full((4, 8), 2.5))
+    with pytest.raises(InputError, match=r"label_7/0\.NPY and .*label_7/0\.npy would both be '0'"):
+        CityscapesDataModule(str(arrays)).build("train", ["image", "semantic_7"])
+    file.with_suffix(".NPY").unlink()
+    with pytest.raises(InputError, match=r"0\.npy holds 2\.5, which is no class number"):
+        CityscapesDataModule(str(arrays)).build("train", ["image", "semantic_7"])[0]

@@ -203,3 +203,72 @@ def test_normals_are_not_rotated_but_may_have_another_name() -> None:
     with pytest.raises(InputError, match="normals label"):
         Joint([v2.RandomRotation(30)], normals)(sample)
     assert (Joint([v2.RandomHorizontalFlip(1)], normals)(sample)["mine"][0] == -1).all()
+
+
+KINDS = {
+    LabelKind.VALUES: torch.rand(1, SIZE, SIZE),
+    LabelKind.NORMALS: torch.tensor([0.0, 0.6, -0.8])[:, None, None].expand(3, SIZE, SIZE),
+    LabelKind.CLASSES: torch.ones(SIZE, SIZE, dtype=torch.int64),
+    LabelKind.CLASS: torch.tensor(3),
+    LabelKind.VECTOR: torch.rand(4),
+    LabelKind.INVARIANT: torch.rand(4),
+    LabelKind.FRAME: torch.eye(3).flatten(),
+    LabelKind.LAYOUT: torch.rand(9),
+    LabelKind.POSES: torch.rand(6),
+    LabelKind.BOXES: torch.tensor([[8.0, 9, 24, 22]]),
+    LabelKind.POINTS: torch.tensor([[[8.0, 9], [24, 22]]]),
+    LabelKind.MASKS: torch.ones(1, SIZE, SIZE, dtype=torch.bool),
+    LabelKind.OBJECT_CLASSES: torch.tensor([2]),
+}
+CAMERA = {LabelKind.FRAME, LabelKind.LAYOUT, LabelKind.POSES, LabelKind.VECTOR}
+GEOMETRIC: dict[torch.nn.Module, set[LabelKind]] = {
+    v2.RandomHorizontalFlip(1): {LabelKind.VECTOR},
+    v2.RandomVerticalFlip(1): CAMERA,
+    v2.RandomRotation((5, 5)): CAMERA | {LabelKind.NORMALS},
+    v2.RandomAffine(5): CAMERA | {LabelKind.NORMALS},
+    v2.RandomPerspective(0.2, p=1): CAMERA | {LabelKind.NORMALS},
+    v2.ElasticTransform(5.0, 2.0): CAMERA | {LabelKind.NORMALS},
+    v2.Resize((20, 48)): set(),
+    v2.RandomResizedCrop(24, (0.9, 1.0)): set(),
+    v2.Pad(3): set(),
+}
+"""What cannot follow each of torchvision's geometric transforms: vectors of which it is not known how, and what lies in
+the frame of a camera where the picture is not that of a pinhole camera upright with square pixels."""
+
+
+@pytest.mark.parametrize("kind", LabelKind)
+@pytest.mark.parametrize("transform", GEOMETRIC, ids=lambda transform: type(transform).__name__)
+def test_each_kind_follows_or_is_refused(kind: LabelKind, transform: torch.nn.Module) -> None:
+    channels = {LabelKind.NORMALS: 3, LabelKind.POINTS: 2}.get(kind, 1)
+    label = Label("label", kind, channels, mirror=(1, 0) if kind is LabelKind.POINTS else None)
+    joint = Joint([transform], {"label": label})
+    given = {"image": torch.rand(3, SIZE, SIZE), "label": KINDS[kind].clone()}
+    if kind in GEOMETRIC[transform]:
+        with pytest.raises(InputError, match=r"label of shape \(.*cannot follow this geometric transform; leave out"):
+            joint(given)
+        return
+    moved = joint(given)
+    assert type(moved["label"]) is Tensor and moved["label"].dtype == KINDS[kind].dtype
+    if kind.extent == "pixel" or kind is LabelKind.MASKS:
+        assert moved["label"].shape[-2:] == moved["image"].shape[-2:]
+    else:
+        assert moved["label"].shape == KINDS[kind].shape
+
+
+def test_a_transform_that_wants_something_else_is_one_line() -> None:
+    with pytest.raises(InputError, match=r"RandomIoUCrop cannot be applied to \['image'\] .*; leave it out") as caught:
+        Joint([v2.RandomIoUCrop()])({"image": torch.rand(3, SIZE, SIZE)})
+    assert "\n" not in str(caught.value)
+
+
+def test_objects_without_some_of_their_labels_move_as_well() -> None:
+    """Of an image whose boxes are known and whose classes are not, a flip moves the boxes."""
+    labels = {"boxes": Label("boxes", LabelKind.BOXES, 4), "sorts": Label("sorts", LabelKind.OBJECT_CLASSES)}
+    sample = {
+        "image": torch.rand(3, SIZE, SIZE), "boxes": torch.tensor([[2.0, 3, 9, 8], [10, 3, 12, 8]]),
+        "boxes_labelled": torch.tensor(True), "sorts": torch.empty(0, dtype=torch.int64),
+        "sorts_labelled": torch.tensor(False),
+    }  # fmt: skip
+    moved = Joint([v2.RandomHorizontalFlip(1)], labels)(sample)
+    assert moved["boxes"].tolist() == [[SIZE - 9, 3, SIZE - 2, 8], [SIZE - 12, 3, SIZE - 10, 8]]
+    assert moved["sorts"].shape == (0,) and not moved["sorts_labelled"]

@@ -157,7 +157,7 @@ def read_tensors(path: Path) -> Any:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
         if asked := re.search(r"Unsupported (?:global: GLOBAL|class) (\S+)", str(error)):
             raise InputError(
-                f"weight file {path} holds Python objects ({asked[1].rstrip('.')}), which are not loaded for safety; save "
+                f"weight file {path} holds Python objects ({asked[1].rstrip('.')}), which are not loaded; save "
                 "the state_dict() alone"
             ) from error
         raise InputError(
