@@ -60,6 +60,7 @@ def test_the_command_of_a_recipe_is_understood(file, capsys):
 def test_the_runs_of_a_taxonomy_recipe_are_understood(file, capsys, tmp_path):
     """Those of the study and of each variant: a network, one from scratch, a transfer, each way to fine-tune."""
     from lightning_taskonomy.studies import TaxonomyStudy
+    from lightning_taskonomy.studies.taxonomy.extras import _fine_tuned_run
     from lightning_taskonomy.studies.taxonomy.plan import Plan
     from lightning_taskonomy.training import check
 
@@ -69,15 +70,19 @@ def test_the_runs_of_a_taxonomy_recipe_are_understood(file, capsys, tmp_path):
     assert {name: set(changes) for name, changes in study.variants.items() if not name.startswith("seed ")} == {
         name: set(changes) for name, changes in given.items()
     }
-    for settings in [study.settings, *(study.settings.but(changes) for changes in study.variants.values())]:
-        plan = Plan(settings, tmp_path)
-        kinds = {plan.tasks[name].kind: name for name in plan.targets}
-        for name in kinds.values():
-            for spec in (plan.task_specific(name), plan.scratch(name), plan.transfer(name, list(plan.tasks)[:2])):
-                check(spec.config)
-                assert "weight_decay" in spec.config["model"]["init_args"]["optimizer"]["init_args"]
-    if study._imagenet(plan) is not None:
-        check(study._imagenet(plan).config)
+    plan = Plan(study.settings, tmp_path)
+    specs = []
+    for name in {task.kind: name for name, task in plan.tasks.items() if not task.source_only}.values():
+        specs += [plan.task_specific(name), plan.transfer(name, [name])]
+    for changes in ({}, *study.variants.values()):
+        changed = Plan(study.settings.but(changes), tmp_path)
+        first = changed.targets[0]
+        specs += [changed.task_specific(first), changed.scratch(first), changed.transfer(first, [first])]
+    specs += [_fine_tuned_run(plan, plan.targets[0], other) for other in study.fine_tune or []]
+    specs += [fixed for fixed in [study._imagenet(plan)] if fixed is not None]
+    for config in {spec.folder: spec.config for spec in specs}.values():
+        check(config)
+        assert "weight_decay" in config["model"]["init_args"]["optimizer"]["init_args"]
 
 
 @pytest.mark.parametrize("file", FILES, ids=named)

@@ -76,6 +76,16 @@ def test_every_image_comes_once_before_any_comes_again() -> None:
     assert passes[0] != passes[1]
 
 
+def test_neither_stream_trains_on_the_validation_share() -> None:
+    data = ParallelLabels(
+        Numbered(batch_size=2, keys=["image", "semantic", "depth_z"], validation_share=0.2), PRIMARY, AUXILIARY,
+        parallel=0.5,
+    )  # fmt: skip
+    validated = {int(i) for batch in data.val_dataloader() for i in batch["id"]}
+    trained = {int(i) for epoch in range(3) for batch in epoch_of(data, epoch) for i in batch["id"]}
+    assert len(validated) == 4 and len(trained) == 16 and not trained & validated
+
+
 def test_x_depends_on_its_seed_alone_and_is_nested() -> None:
     methods = [
         parallel(), parallel(auxiliary_steps=5, steps=7), parallel(streams="parallel"), parallel(order=9, batch_size=4),

@@ -127,6 +127,17 @@ def test_the_data_module_brings_representations_beside_their_labels(sources, tmp
         assert torch.equal(batch["numbers"], labels.values[batch["id"]])
 
 
+def test_a_validation_share_of_the_labels_is_that_of_their_representations(sources, tmp_path):
+    labels = Pictures(validation_share=0.4)
+    folder = cached(tmp_path / "s", sources[0], "image", labels.images)
+    representation_file(folder, "test", "image").rename(representation_file(folder, "train", "image"))
+    data = RepresentationDataModule(labels, [folder])
+    data.keys = ["numbers"]
+    (validated,) = [batch["id"].tolist() for batch in data.val_dataloader()]
+    (trained,) = [batch["id"].tolist() for batch in data.train_dataloader()]  # the odd one is dropped
+    assert len(validated) == 2 and len(trained) == 2 and not {*trained} & {*validated}
+
+
 def test_a_missing_or_damaged_cache_is_one_line(sources, tmp_path):
     labels = Pictures()
     folder = cached(tmp_path / "s", sources[0], "image", labels.images)
