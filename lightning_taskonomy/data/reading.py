@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from lightning_taskonomy.data.batch import Sample, SkipSample
+from lightning_taskonomy.data.geometry import Intrinsics
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import Label
 
@@ -24,6 +25,7 @@ __all__ = [
     "Labelled",
     "Problem",
     "Problems",
+    "UnexpectedNames",
     "read_array",
     "read_image",
     "read_pixels",
@@ -33,6 +35,10 @@ __all__ = [
 _LOG = logging.getLogger(__name__)
 _BROKEN = (OSError, EOFError, SyntaxError, ValueError, struct.error, zlib.error)  # all that Pillow and NumPy raise
 _LISTED = 10
+
+
+class UnexpectedNames(InputError):
+    """A folder of labels has files, but none of them is named as it must be."""
 
 
 class FileProblem(Exception):
@@ -160,6 +166,7 @@ class Labelled:
         buildings: The building (or sequence, or any unit that splits must not share) of each image.
         targets: What further keys hold, for ``data.transforms.Joint``.
         picture: How an image is read, (3, H, W) in [0, 1]; raises ``FileProblem``.
+        lens: Height and width of an image to the camera that took all of them, if it is known.
     """
 
     def __init__(
@@ -173,6 +180,7 @@ class Labelled:
         buildings: Sequence[str] | None = None,
         targets: Mapping[str, Label] | None = None,
         picture: Callable[[Path], Tensor] = read_image,
+        lens: Callable[[tuple[int, int]], Intrinsics] | None = None,
     ) -> None:
         self.images = images
         self.labels = labels
@@ -182,12 +190,17 @@ class Labelled:
         self.buildings = buildings
         self.targets = targets
         self.picture = picture
+        self.lens = lens
         self.log = Problems()
 
     @property
     def problems(self) -> Collection[Problem]:
         """The files found missing or damaged so far, in this process."""
         return self.log.found.values()
+
+    def camera(self, index: int, size: tuple[int, int]) -> Intrinsics | None:
+        """The camera that took an image of that height and width; None where it is not known."""
+        return None if self.lens is None else self.lens(size)
 
     def __len__(self) -> int:
         """How many images, damaged ones among them."""
