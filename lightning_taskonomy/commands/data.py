@@ -14,19 +14,35 @@ if TYPE_CHECKING:
 __all__ = ["data_cache", "data_check", "data_render"]
 
 
-def data_check(data: TaskDataModule, limit: int | None = None, json: bool = False) -> None:
+def data_check(
+    data: TaskDataModule,
+    limit: int | None = None,
+    compare: int = 16,
+    angle: float = 15.0,
+    ratio: float = 1.1,
+    overlap: float = 0.5,
+    json: bool = False,
+) -> None:
     """Look through a data set: images, labels, damaged and missing files, sizes, values, leaks between splits.
+
+    Labels that geometry ties together are compared: normals with depth and with vanishing points, depth with poses,
+    boxes with masks, masks with classes.
 
     Args:
         data: The data module.
         limit: At most so many samples of each split.
+        compare: On how many images of each split labels are compared with each other; 0 for none.
+        angle: Degrees between normals and those of the depth, the median of an image, from where on they disagree.
+        ratio: Times that a depth may be larger or smaller than what poses or distances say.
+        overlap: The least overlap (intersection over union) of a box with its mask's, and share of a mask in one class.
         json: Print one JSON object.
     """
     from json import dumps
 
+    from lightning_taskonomy.data.agreement import Limits
     from lightning_taskonomy.data.doctor import check
 
-    found = check(data, limit=limit)
+    found = check(data, limit=limit, compare=compare, limits=Limits(angle, ratio, overlap))
     print(dumps(found.to_dict(), indent=1) if json else found)
     if not found.ok:
         raise InputError("the data has problems, named above; mend or remove those files")

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from typing import Any
@@ -10,16 +10,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_taskonomy.data.agreement import DEPTHS, Limits, comparisons, outcomes
 from lightning_taskonomy.data.base import TaskDataModule
 from lightning_taskonomy.data.batch import Sample, Samples, SkipSample
-from lightning_taskonomy.data.reading import Labelled, absurd_range
+from lightning_taskonomy.data.reading import Labelled, UnexpectedNames
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.tasks import IGNORE_INDEX, presence
+from lightning_taskonomy.tasks import IGNORE_INDEX, Label, LabelKind, TaskKind, catalog, presence
 
 __all__ = ["KeyReport", "Report", "SplitReport", "check"]
 
 _SPLITS = ("train", "validation", "test")
 _LISTED = 20
+_FARTHEST = 10_000.0
+"""No depth of a picture is so many metres."""
+_LARGEST = 1e6
+"""No other label is so large."""
+_MARKS = (-999.0, -999.9, -9999.0, -9999.9, -32768.0, -99999.0)
+_NO_MEASUREMENT = "which usually means no measurement; name it in encodings as missing"
 
 
 @dataclass
@@ -27,7 +34,8 @@ class KeyReport:
     """What one key holds in one split.
 
     Args:
-        samples: Samples with at least one valid value, or of which it is known that there is no object.
+        samples: Samples with at least one valid value; of a set, those that are labelled, with or without objects.
+        objects: Of a set, how many there are.
         values: Numbers in all of them, valid or not.
         valid: Numbers that are neither NaN nor -100.
         low: The smallest valid one.
@@ -37,6 +45,7 @@ class KeyReport:
     """
 
     samples: int = 0
+    objects: int | None = None
     values: int = 0
     valid: int = 0
     low: float = float("inf")
@@ -44,25 +53,21 @@ class KeyReport:
     mean: float = 0.0
     histogram: dict[int, int] = field(default_factory=dict)
 
-    def add(self, entry: Tensor, labelled: bool = True) -> None:
-        """Takes one sample's entry into account.
-
-        Args:
-            entry: The entry.
-            labelled: Of a set, whether it is known; one without objects is.
-        """
+    def add(self, entry: Tensor, *, is_set: bool = False) -> None:
+        """Takes one sample's entry into account; of a set, one that is labelled."""
         floating = entry.is_floating_point()
         valid = entry[~entry.isnan() if floating else entry != IGNORE_INDEX]
         self.values += entry.numel()
+        if is_set:
+            self.objects = (self.objects or 0) + len(entry)
+        self.samples += is_set or valid.numel() > 0
         if not valid.numel():
-            self.samples += labelled and not entry.numel()
             return
-        self.samples += 1
         total = self.mean * self.valid + float(valid.double().sum())
         self.valid += valid.numel()
         self.mean = total / self.valid
         self.low, self.high = min(self.low, float(valid.min())), max(self.high, float(valid.max()))
-        if not floating:
+        if not floating and entry.dtype != torch.bool:
             for number, count in zip(*(t.tolist() for t in valid.unique(return_counts=True)), strict=True):
                 self.histogram[number] = self.histogram.get(number, 0) + count
 
@@ -76,12 +81,14 @@ class SplitReport:
         read: Images that could be read.
         buildings: Buildings (or other units that splits must not share); none known if empty.
         keys: What each key holds.
+        compared: Labels that geometry ties together, and by how much they differ: one line each.
     """
 
     images: int = 0
     read: int = 0
     buildings: list[str] = field(default_factory=list)
     keys: dict[str, KeyReport] = field(default_factory=dict)
+    compared: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -90,7 +97,8 @@ class Report:
 
     Args:
         splits: By name.
-        problems: Files that are missing or damaged, mismatching sizes, samples shared by splits: one line each.
+        problems: Files that are missing or damaged, mismatching sizes, samples shared by splits, labels that disagree
+            with each other or hold what cannot be: one line each.
         notes: What is worth knowing but no fault: splits and keys that are not there, labels that never vary.
     """
 
@@ -123,6 +131,8 @@ class Report:
             for key, found in split.keys.items():
                 missing = 1 - found.valid / found.values if found.values else 1.0
                 line = f"  {key}: in {found.samples} images, {missing:.1%} missing"
+                if found.objects is not None:
+                    line = f"  {key}: labelled in {found.samples} images, {found.objects} objects"
                 if found.valid:
                     line += f", {found.low:.4g} to {found.high:.4g}, mean {found.mean:.4g}"
                 if len(found.histogram) > 1:
@@ -130,6 +140,7 @@ class Report:
                     shares = ", ".join(f"{number}: {count / found.valid:.1%}" for number, count in common)
                     line += f"; {len(found.histogram)} classes ({shares}{', ...' if len(found.histogram) > 6 else ''})"
                 yield line
+            yield from (f"  {line}" for line in split.compared)
         yield from (f"note: {note}" for note in self.notes)
         yield from (f"problem: {problem}" for problem in self.problems[:_LISTED])
         if len(self.problems) > _LISTED:
@@ -143,21 +154,28 @@ def check(
     keys: Collection[str] | None = None,
     splits: Sequence[str] = _SPLITS,
     limit: int | None = None,
+    compare: int = 16,
+    limits: Limits | None = None,
 ) -> Report:
-    """Reads every image and label once.
+    """Reads every image and label once, and compares labels that geometry ties together.
 
     Args:
         data: The data set.
         keys: What to read; None for the module's own keys, or everything that is there.
         splits: Which splits.
         limit: At most so many images of each split, evenly spread.
+        compare: On how many of them labels are compared with each other (``data.agreement``), evenly spread.
+        limits: From where on they disagree; None for ``Limits()``.
 
     Returns:
         Counts, ranges, class histograms, and everything that is wrong.
 
     Raises:
-        InputError: None of the splits can be read at all; says why.
+        InputError: The data set's folder is none, or none of the splits can be read at all; says why.
     """
+    root = getattr(data, "root", None)
+    if root is not None and not root.is_dir():
+        raise InputError(f"{root} is no folder; give the folder of the data set")
     report = Report()
     pictures: dict[str, dict[bytes, str]] = {}
     reasons: list[str] = []
@@ -168,13 +186,21 @@ def check(
             samples = data.build(split, wanted)
         except InputError as error:
             reasons.append(str(error))
-            report.notes.append(f"{split}: {error}")
+            _tell(report, split, error)
             continue
-        pictures[split] = _read(samples, split, limit, report, {*(keys or data.keys or data.keys_asked)})
+        asked = {*(keys or data.keys or data.keys_asked)}
+        reading = _Reading(samples, split, report, data.targets, _groupings(data), asked)
+        pictures[split] = reading.run(limit, wanted, compare, limits or Limits())
     if not report.splits:
         raise InputError(reasons[0])
     _compare(pictures, report)
     return report
+
+
+def _groupings(data: TaskDataModule) -> set[str]:
+    """The keys of segments, whose numbers are no classes."""
+    tasks = [*catalog().values(), *getattr(data, "tasks", {}).values()]
+    return {task.target for task in tasks if task.kind is TaskKind.GROUPING}
 
 
 def _usable(data: TaskDataModule, split: str, report: Report) -> list[str]:
@@ -183,48 +209,154 @@ def _usable(data: TaskDataModule, split: str, report: Report) -> list[str]:
         try:
             data.build(split, [key])
         except InputError as error:
-            report.notes.append(f"{split}: {error}")
+            _tell(report, split, error)
         else:
             usable.append(key)
     return usable
 
 
-def _read(samples: Samples, split: str, limit: int | None, report: Report, asked: Collection[str]) -> dict[bytes, str]:
-    found = report.splits[split] = SplitReport(images=len(samples))
-    found.buildings = sorted({str(name) for name in getattr(samples, "buildings", None) or ()})
-    pictures: dict[bytes, str] = {}
-    keys: dict[str, KeyReport] = defaultdict(KeyReport)
-    count = len(samples) if limit is None else min(limit, len(samples))
-    indices = [position * len(samples) // count for position in range(count)]
-    for index in indices:
-        try:
-            sample = samples[index]
-        except SkipSample:
-            continue
-        except InputError as error:
-            report.problems.append(f"{split}: {error}")
-            continue
-        found.read += 1
-        pictures[_digest(sample)] = f"{split} {index}"
-        for key in sorted(sample.keys() - {"id"} - {presence(key) for key in sample}):
-            keys[key].add(sample[key], bool(sample.get(presence(key), True)))
-    found.keys = dict(keys)
-    report.problems += [f"{split}: {problem.file}: {problem.reason}" for problem in getattr(samples, "problems", ())]
-    for key, entries in found.keys.items():
-        if entries.samples > 1 and entries.low == entries.high:
-            report.notes.append(f"{split}: every value of {key} is {entries.low:g}")
-        elif not entries.samples:
+def _tell(report: Report, split: str, error: InputError) -> None:
+    """What is not there is worth a note; what is there under another name is a problem."""
+    (report.problems if isinstance(error, UnexpectedNames) else report.notes).append(f"{split}: {error}")
+
+
+@dataclass
+class _Fault:
+    """Something that a label cannot hold: in how many images, how often, and where first."""
+
+    where: str
+    images: int = 0
+    times: int = 0
+
+
+class _Reading:
+    """One pass over a split."""
+
+    def __init__(
+        self, samples: Samples, split: str, report: Report, labels: Mapping[str, Label], groupings: Collection[str],
+        asked: Collection[str],
+    ) -> None:  # fmt: skip
+        self.samples, self.split, self.report = samples, split, report
+        self.labels, self.groupings, self.asked = labels, groupings, asked
+        self.faults: dict[str, _Fault] = {}
+
+    def run(self, limit: int | None, wanted: Collection[str], compare: int, limits: Limits) -> dict[bytes, str]:
+        """Reads, counts and compares; returns the pictures by digest."""
+        found = self.report.splits[self.split] = SplitReport(images=len(self.samples))
+        found.buildings = sorted({str(name) for name in getattr(self.samples, "buildings", None) or ()})
+        pictures: dict[bytes, str] = {}
+        keys: dict[str, KeyReport] = defaultdict(KeyReport)
+        count = len(self.samples) if limit is None else min(limit, len(self.samples))
+        compared = comparisons(wanted, self.labels, limits, groupings=self.groupings) if compare else []
+        compare = min(compare, count)
+        chosen = {position * count // compare for position in range(compare)}
+        for position in range(count):
+            index = position * len(self.samples) // count
             try:
-                reason = samples.unlabelled(key, indices) if isinstance(samples, Labelled) else None
+                sample = self.samples[index]
+            except SkipSample:
+                continue
             except InputError as error:
-                reason = str(error)
-            lines = report.problems if key in asked else report.notes
-            lines.append(f"{split}: no image has a label {key}" + (f": {reason}" if reason else ""))
-        if entries.valid and not entries.histogram and (wrong := absurd_range(entries.low, entries.high)):
-            report.problems.append(f"{split}: {key}: {wrong}")
-    if isinstance(samples, Labelled):
-        report.problems += [f"{split}: {remark}" for remark in samples.remarks()]
-    return pictures
+                self.report.problems.append(f"{self.split}: {error}")
+                continue
+            found.read += 1
+            pictures[_digest(sample)] = f"{self.split} {index}"
+            for key in self._entries(sample):
+                keys[key].add(sample[key], is_set=key in self.labels and self.labels[key].is_set)
+                self._examine(sample, key, index)
+            if compared and position in chosen:
+                camera = self._camera(sample, index)
+                for comparison in compared:
+                    comparison.add(sample, self._file(index), camera)
+        found.keys = dict(keys)
+        self._conclude(found)
+        for outcome in outcomes(compared):
+            found.compared.append(outcome.measured)
+            if outcome.problem is not None:
+                self.report.problems.append(f"{self.split}: {outcome.problem}")
+        return pictures
+
+    def _entries(self, sample: Sample) -> Iterator[str]:
+        """The keys that the sample has a label of; a set that is not labelled is none."""
+        flags = {presence(key) for key, label in self.labels.items() if label.is_set}
+        for key in sorted(sample.keys() - {"id"} - flags):
+            if bool(sample.get(presence(key), True)):
+                yield key
+
+    def _conclude(self, found: SplitReport) -> None:
+        problems = getattr(self.samples, "problems", ())
+        self.report.problems += [f"{self.split}: {problem.file}: {problem.reason}" for problem in problems]
+        for what, fault in self.faults.items():
+            times = f"{fault.times} times in {fault.images} images" if fault.images > 1 else f"{fault.times} times"
+            self.report.problems.append(f"{self.split}: {what}: {times}, first in {fault.where}")
+        for key, entries in found.keys.items():
+            if entries.samples > 1 and entries.valid and entries.low == entries.high:
+                self.report.notes.append(f"{self.split}: every value of {key} is {entries.low:g}")
+            elif not entries.samples:
+                reason = self._without(key)
+                lines = self.report.problems if key in self.asked else self.report.notes
+                lines.append(f"{self.split}: no image has a label {key}" + (f": {reason}" if reason else ""))
+        if isinstance(self.samples, Labelled):
+            self.report.problems += [f"{self.split}: {remark}" for remark in self.samples.remarks()]
+
+    def _without(self, key: str) -> str | None:
+        """Why there is no label at a key, where the samples come from files."""
+        if not isinstance(self.samples, Labelled):
+            return None
+        try:
+            return self.samples.unlabelled(key, range(len(self.samples)))
+        except InputError as error:
+            return str(error)
+
+    def _camera(self, sample: Sample, index: int) -> Any:
+        camera = getattr(self.samples, "camera", None)
+        return None if camera is None else camera(index, tuple(sample["image"].shape[-2:]))
+
+    def _file(self, index: int, key: str = "image") -> str:
+        """The file of a label, or of the image, where the samples have files."""
+        files = getattr(self.samples, "labels", {}).get(key) or getattr(self.samples, "images", None)
+        return f"{self.split} {index}" if files is None or files[index] is None else str(files[index])
+
+    def _examine(self, sample: Sample, key: str, index: int) -> None:
+        """Counts what the label at a key cannot hold."""
+        entry, label = sample[key], self.labels.get(key)
+        for what, wrong in _impossible(key, entry, label, sample, key in self.groupings):
+            times = int(wrong.sum())
+            if times:
+                fault = self.faults.setdefault(what, _Fault(self._file(index, key)))
+                fault.images, fault.times = fault.images + 1, fault.times + times
+
+
+def _impossible(
+    key: str, entry: Tensor, label: Label | None, sample: Sample, grouping: bool
+) -> Iterator[tuple[str, Tensor]]:
+    """What a label cannot hold, each with where it does."""
+    if label is None:
+        return
+    height, width = sample["image"].shape[-2:]
+    edges = torch.tensor([width, height])
+    if key in DEPTHS:
+        yield f"{key} of 0 m or less; if that means no measurement, it must be read as missing", entry <= 0
+        yield f"{key} of more than {_FARTHEST:g} m; another unit, or a number for no measurement", entry > _FARTHEST
+    elif label.kind is LabelKind.BOXES:
+        missing = entry.isnan().any(1)
+        yield f"{key} with NaN", missing
+        yield f"{key} of no area", ~missing & (entry[:, 2:] <= entry[:, :2]).any(1)
+        yield f"{key} that reach outside the image", ~missing & _outside(entry.reshape(-1, 2, 2), edges).any(1)
+    elif label.kind is LabelKind.POINTS:
+        yield f"{key} outside the image", _outside(entry, edges)
+    elif label.is_classes and not grouping:
+        for number in entry[(entry != IGNORE_INDEX) & ((entry < 0) | (entry >= label.channels))].unique().tolist():
+            yield f"{key} of class {number}, but there are 0 to {label.channels - 1}", entry == number
+    elif entry.is_floating_point():
+        yield f"{key} beyond {_LARGEST:g}, {_NO_MEASUREMENT}", entry.abs() > _LARGEST
+        for mark in _MARKS:
+            yield f"{key} of {mark:g}, {_NO_MEASUREMENT}", (entry - mark).abs() <= 1e-6 * -mark
+
+
+def _outside(points: Tensor, edges: Tensor) -> Tensor:
+    """Which points lie more than a pixel outside; NaN does not."""
+    return ((points < -1) | (points > edges + 1)).any(-1)
 
 
 def _digest(sample: Sample) -> bytes:

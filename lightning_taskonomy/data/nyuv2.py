@@ -8,20 +8,20 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_taskonomy.data import mtan
 from lightning_taskonomy.data.base import TaskDataModule
 from lightning_taskonomy.data.batch import Samples, blank
+from lightning_taskonomy.data.geometry import Intrinsics, facing_away, normals_from_depth
 from lightning_taskonomy.data.reading import Entry, Labelled, stable_id
 from lightning_taskonomy.data.stored import FileProblem
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import IGNORE_INDEX, find
 from lightning_taskonomy.tasks.catalog.nyuv2 import SEMANTIC_SEGMENTATION
 
-__all__ = ["OF_40", "Axis", "NYUv2DataModule", "normals_from_depth"]
+__all__ = ["OF_40", "Axis", "NYUv2DataModule"]
 
 Axis = Literal["right", "left", "up", "down", "forward", "back"]
 
@@ -32,8 +32,8 @@ OF_40 = (
 """By class of 40 (Gupta et al., CVPR 2013) the class of 13, both counted from 1."""
 _MAT = "nyu_depth_v2_labeled.mat"
 _SPLITS, _CLASSES = "splits.mat", "classMapping40.mat"
-_FOCAL, _CENTRE = (518.858, 519.470), (325.582, 253.736)
-"""The colour camera of the data set's toolbox, in pixels of 640 x 480 counted from 1; depths lie in its frame."""
+_CAMERA = Intrinsics((518.858, 519.470), (325.582 - 1, 253.736 - 1))
+"""The colour camera of the data set's toolbox, there in pixels of 640 x 480 counted from 1; depths lie in its frame."""
 _AXES: Mapping[str, tuple[int, float]] = {
     "right": (0, 1.0), "left": (0, -1.0), "down": (1, 1.0), "up": (1, -1.0), "forward": (2, 1.0), "back": (2, -1.0),
 }  # fmt: skip
@@ -91,7 +91,8 @@ class NYUv2DataModule(TaskDataModule):
                 "depth_z": ("depth", partial(mtan.read_values, 1), _TASKS["depth_z"]),
                 "normals": ("normal", partial(_read_normals, self.normal_axes), _TASKS["normals"]),
             }
-            return mtan.samples(self.root, split, "nyuv2", {key: arrays[key] for key in wanted}, size=self.size)
+            chosen = {key: arrays[key] for key in wanted}
+            return mtan.samples(self.root, split, "nyuv2", chosen, size=self.size, lens=_camera)
         return self._official(split, wanted)
 
     def _official(self, split: str, keys: Collection[str]) -> Samples:
@@ -118,53 +119,11 @@ class NYUv2DataModule(TaskDataModule):
             ids=[stable_id("nyuv2", number) for number in numbers],
             size=self.size,
             picture=_read_colours,
+            lens=_camera,
         )
 
 
 _TASKS = {"semantic": SEMANTIC_SEGMENTATION, "depth_z": find("depth_z"), "normals": find("normals")}
-
-
-def normals_from_depth(
-    depth: Tensor, focal: tuple[float, float], centre: tuple[float, float], reach: int = 7
-) -> Tensor:
-    """Unit normals, towards the camera, of planes fitted to the depths around each pixel by least squares.
-
-    A plane's inverse depth is linear in the image, and a structured-light camera's errors are alike in inverse depth;
-    so one line fit along each axis does it. (Eigen and Fergus, ICCV 2015, fit planes to points likewise.)
-
-    Args:
-        depth: Metres along the optical axis, (1, H, W), NaN where missing.
-        focal: Focal lengths along x and y, in pixels.
-        centre: Where the optical axis meets the image, x and y in pixels counted from 0.
-        reach: The window is 2 * reach + 1 pixels on each side.
-
-    Returns:
-        (3, H, W), x right, y down, z forward. NaN at the border, where a depth in the window is missing, and where the
-        window is no plane (deviations above 2 % of the inverse depth).
-    """
-    inverse = 1 / depth
-    spread = reach * (reach + 1) / 3  # the mean square of the offsets -reach ... reach
-    windows = _moments(_moments(torch.cat([inverse, inverse.square()]), -2, reach), -1, reach)
-    (mean, slope_x), slope_y, square = windows[:, 0, 0], windows[0, 1, 0], windows[0, 0, 1]  # along x, y, which map
-    slope_x, slope_y = slope_x / spread, slope_y / spread
-    residual = square - mean.square() - spread * (slope_x.square() + slope_y.square())
-    height, width = mean.shape
-    x = torch.arange(width, dtype=inverse.dtype) + reach - centre[0]
-    y = (torch.arange(height, dtype=inverse.dtype) + reach - centre[1])[:, None]
-    plane = torch.stack([slope_x * focal[0], slope_y * focal[1], mean - slope_x * x - slope_y * y])
-    normals = torch.where(residual < (0.02 * mean).square(), -F.normalize(plane, dim=0), torch.nan)
-    return F.pad(normals, [reach] * 4, value=float("nan"))
-
-
-def _moments(maps: Tensor, axis: int, reach: int) -> Tensor:
-    """Averages over windows along an axis, of the values and of offset times value: (2, ...), the axis shortened."""
-    length = maps.shape[axis] - 2 * reach
-    found = torch.zeros(2, *(length if dim == axis % maps.dim() else side for dim, side in enumerate(maps.shape)))
-    for offset in range(-reach, reach + 1):
-        part = maps.narrow(axis, reach + offset, length)
-        found[0] += part
-        found[1] += offset * part
-    return found / (2 * reach + 1)
 
 
 def _h5py() -> ModuleType:
@@ -210,7 +169,11 @@ def _read_depth(file: Path) -> Tensor:
 
 
 def _fit_normals(file: Path) -> Tensor:
-    return normals_from_depth(_read_depth(file), _FOCAL, (_CENTRE[0] - 1, _CENTRE[1] - 1))
+    return normals_from_depth(_read_depth(file), _CAMERA.focal, _CAMERA.centre)
+
+
+def _camera(size: tuple[int, int]) -> Intrinsics:
+    return _CAMERA.resized((480, 640), size)
 
 
 def _table(of_894: NDArray[np.int64]) -> Tensor:
@@ -242,11 +205,7 @@ def _read_normals(axes: tuple[Axis, Axis, Axis], file: Path) -> Tensor:
         normals[row] = sign * channel
     length = normals.norm(dim=0)
     normals = torch.where(length > 0.5, normals / length, torch.nan)
-    height, width = length.shape
-    x = torch.linspace(-0.5, 0.5, width) * 640 / _FOCAL[0]
-    y = torch.linspace(-0.5, 0.5, height)[:, None] * 480 / _FOCAL[1]
-    towards = normals[0] * x + normals[1] * y + normals[2]
-    if (towards > 0).sum() > (towards <= 0).sum():
+    if bool(facing_away(normals, _camera((length.shape[0], length.shape[1]))) > 0.5):
         raise InputError(
             f"most normals of {file} point away from the camera with normal_axes={tuple(axes)}; give the axes of these "
             "files, three of right or left, up or down, forward or back"

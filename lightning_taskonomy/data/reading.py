@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lightning_taskonomy.batch import has_label
 from lightning_taskonomy.data.batch import Sample, SkipSample
+from lightning_taskonomy.data.geometry import Intrinsics
 from lightning_taskonomy.data.stored import FileProblem, read_array, read_image, read_pixels
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import Label, presence
@@ -21,7 +22,7 @@ __all__ = [
     "Labelled",
     "Problem",
     "Problems",
-    "absurd_range",
+    "UnexpectedNames",
     "read_array",
     "read_image",
     "read_pixels",
@@ -30,6 +31,10 @@ __all__ = [
 
 _LOG = logging.getLogger(__name__)
 _LISTED = 10
+
+
+class UnexpectedNames(InputError):
+    """A folder of labels has files, but none of them is named as it must be."""
 
 
 @dataclass(frozen=True)
@@ -68,22 +73,6 @@ def stable_id(*parts: object) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def absurd_range(low: float, high: float) -> str | None:
-    """What is wrong with a range of valid values, or None: numbers that usually mean that there is none.
-
-    Args:
-        low: The smallest valid value.
-        high: The largest.
-    """
-    for value in (low, high):
-        if abs(value) >= 1e6 or (value < 0 and any(abs(value - mark) <= 1e-4 * -mark for mark in _MARKS)):
-            return f"values reach {value:g}, which usually means no measurement; name it in encodings as missing"
-    return None
-
-
-_MARKS = (-999, -999.9, -9999, -9999.9, -32768, -99999)
-
-
 @dataclass(frozen=True)
 class Entry:
     """How one key of a sample is read.
@@ -115,6 +104,7 @@ class Labelled:
         buildings: The building (or sequence, or any unit that splits must not share) of each image.
         targets: What further keys hold, for ``data.transforms.Joint``.
         picture: How an image is read, (3, H, W) in [0, 1]; raises ``FileProblem``.
+        lens: Height and width of an image to the camera that took all of them, if it is known.
     """
 
     def __init__(
@@ -128,6 +118,7 @@ class Labelled:
         buildings: Sequence[str] | None = None,
         targets: Mapping[str, Label] | None = None,
         picture: Callable[[Path], Tensor] = read_image,
+        lens: Callable[[tuple[int, int]], Intrinsics] | None = None,
     ) -> None:
         self.images = images
         self.labels = labels
@@ -137,12 +128,17 @@ class Labelled:
         self.buildings = buildings
         self.targets = targets
         self.picture = picture
+        self.lens = lens
         self.log = Problems()
 
     @property
     def problems(self) -> Collection[Problem]:
         """The files found missing or damaged so far, in this process."""
         return self.log.found.values()
+
+    def camera(self, index: int, size: tuple[int, int]) -> Intrinsics | None:
+        """The camera that took an image of that height and width; None where it is not known."""
+        return None if self.lens is None else self.lens(size)
 
     def __len__(self) -> int:
         """How many images, damaged ones among them."""

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from lightning_taskonomy.data.doctor import check
-from lightning_taskonomy.data.nyuv2 import OF_40, NYUv2DataModule, normals_from_depth
+from lightning_taskonomy.data.geometry import normals_from_depth
+from lightning_taskonomy.data.nyuv2 import OF_40, NYUv2DataModule
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import find
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from lightning_taskonomy.data.batch import SkipSample
 from lightning_taskonomy.data.taskonomy import TaskonomyDataModule
+from lightning_taskonomy.data.taskonomy.encodings import DOMAINS
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.modules.objectives import objective
 from lightning_taskonomy.tasks import IGNORE_INDEX, catalog, find
@@ -50,9 +52,52 @@ def test_normals_are_unit_and_face_the_camera(taskonomy: Any) -> None:
     assert not valid[:4, :4].any() and valid.sum() == SIZE**2 - 16, "holes of the mesh have no normal"
     torch.testing.assert_close(normals.norm(dim=0)[valid], torch.ones(int(valid.sum())))
     assert (normals[2][valid] < 0).all()
-    stored = pixels(taskonomy, "normal").astype(np.float64) - 127
-    expected = stored / np.linalg.norm(stored, axis=-1, keepdims=True) * [1, 1, -1]
+    stored = pixels(taskonomy, "normal") / 127.5 - 1
+    expected = stored / np.linalg.norm(stored, axis=-1, keepdims=True)
     torch.testing.assert_close(normals[:, valid], torch.tensor(expected).float().permute(2, 0, 1)[:, valid])
+
+
+def test_normals_of_wall_floor_and_ceiling(taskonomy: Any) -> None:
+    """What real files hold there: a frontal wall (127, 127, 0), a floor (127, 0, 127), a ceiling (127, 255, 127)."""
+    known = {(127, 127, 0): [0, 0, -1], (127, 0, 127): [0, -1, 0], (127, 255, 127): [0, 1, 0]}
+    for stored, normal in known.items():
+        taskonomy.write(np.tile(np.array(stored, np.uint8), (SIZE, SIZE, 1)), "normal", "corona", 0, 0)
+        read = first_view(taskonomy, ["normals"], mask_holes=False)["normals"]
+        expected = torch.tensor(normal).float()[:, None, None].expand_as(read)
+        torch.testing.assert_close(read, expected, atol=0.004, rtol=0)
+    taskonomy.write(np.full((SIZE, SIZE, 3), 128, np.uint8), "normal", "corona", 0, 0)
+    assert first_view(taskonomy, ["normals"], mask_holes=False)["normals"].isnan().all(), "grey is the background"
+
+
+def differences(depth: Tensor, angle: float, apart: int = 4) -> Tensor:
+    """Unit normals of points 2 * apart + 1 pixels apart along each axis, by the cross product, towards the camera."""
+    size = depth.shape[-1]
+    side = ((torch.arange(size) + 0.5) / size - 0.5) * 2 * math.tan(angle / 2)
+    y, x = torch.meshgrid(side, side, indexing="ij")
+    points = torch.stack([x, y, torch.ones_like(x)]) * depth
+    across = points[:, apart:-apart, 2 * apart :] - points[:, apart:-apart, : -2 * apart]
+    down = points[:, 2 * apart :, apart:-apart] - points[:, : -2 * apart, apart:-apart]
+    normal = torch.linalg.cross(down, across, dim=0)
+    return torch.nn.functional.pad(normal / normal.norm(dim=0), [apart] * 4, value=math.nan)
+
+
+def test_normals_are_those_of_the_depth_and_the_floor_faces_up(box_room: Any) -> None:
+    """A room of six known planes, written as the real files are: depth, normals and vanishing points fit each other."""
+    data = TaskonomyDataModule(str(box_room.write()), size=box_room.size)
+    samples = data.build("train", ["normals", "depth_z", "vanishing_points"])
+    floors = 0
+    for index in range(len(samples)):
+        sample = samples[index]
+        by_depth, read = differences(sample["depth_z"], 1.18), sample["normals"]
+        angles = torch.rad2deg(torch.acos((by_depth * read).sum(0).clamp(-1, 1)))
+        assert angles[~angles.isnan()].median() < 1.2
+        down = sample["vanishing_points"].reshape(3, 3)[1]
+        upward = read[:, (read * -down[:, None, None]).sum(0) > 0.9]
+        if upward.shape[1] > 100:
+            floors += 1
+            floor = torch.nn.functional.normalize(upward.mean(1), dim=0)
+            assert torch.rad2deg(torch.acos(floor @ -down)) < 1
+    assert floors >= 2
 
 
 def test_other_dense_labels(taskonomy: Any) -> None:
@@ -67,6 +112,16 @@ def test_other_dense_labels(taskonomy: Any) -> None:
         torch.testing.assert_close(sample[key][0], torch.tensor(pixels(taskonomy, domain) / 65535).float())
     segments, stored = sample["segments_2d"].flatten(), torch.tensor(pixels(taskonomy, "segment_unsup2d")).flatten()
     assert torch.equal(segments[:, None] == segments, stored[:, None] == stored), "the same partition"
+
+
+def test_300_segments_stay_apart(taskonomy: Any) -> None:
+    """In 16 bits and in colours; ids are whole numbers, all different."""
+    numbers = np.arange(320).reshape(16, 20) * 181
+    colours = np.stack([numbers // 256, numbers % 256, 0 * numbers], -1).astype(np.uint8)
+    for stored in (numbers.astype(np.uint16), colours):
+        taskonomy.write(stored, "segment_unsup2d", "corona", 0, 0)
+        segments = DOMAINS["segments_2d"].read(taskonomy.file("segment_unsup2d", "corona", 0, 0))
+        assert segments.dtype == torch.int64 and len(segments.unique()) == 320 and (segments >= 0).all()
 
 
 def test_holes_mask_only_what_the_mesh_says(taskonomy: Any) -> None:
@@ -276,6 +331,33 @@ def test_resized_together(taskonomy: Any) -> None:
     assert torch.equal(sample["pair_fixated"][0], sample["image"])
 
 
+def test_both_spellings_of_names_are_read(taskonomy: Any) -> None:
+    """The folder segment_semantic holds ``segmentsemantic``, class_scene ``class_places``; some have renamed them."""
+    keys = ["semantic", "scene_class", "vanishing_points"]
+    expected = first_view(taskonomy, keys)
+    assert taskonomy.file("segment_semantic", "corona", 0, 0).name == "point_0_view_0_domain_segmentsemantic.png"
+    assert (expected["semantic"] != -100).any() and expected["scene_class"] >= 0
+    renamed = {"segmentsemantic": "segment_semantic", "class_places": "class_scene", "_point_info": "_fixatedpose"}
+    for old, new in renamed.items():
+        for file in taskonomy.root.glob(f"*/corona/*{old}.*"):
+            file.rename(file.with_name(file.name.replace(old, new)))
+    again = first_view(taskonomy, keys)
+    assert all(torch.equal(again[key], expected[key]) for key in keys)
+
+
+@pytest.mark.parametrize(("key", "folder"), [("normals", "normal"), ("semantic", "segment_semantic")])
+def test_a_folder_in_which_no_file_is_named_rightly(taskonomy: Any, key: str, folder: str) -> None:
+    for building in (taskonomy.root / folder).iterdir():
+        for file in list(building.iterdir()):
+            file.rename(file.with_name(file.name.replace("_domain_", "-")))
+        (building / "._point_0_view_0_domain_normal.png").write_bytes(b"\x00\x05\x16\x07")
+    with pytest.raises(InputError, match=rf"{folder}: no file is named BUILDING/point_P_view_V_domain_") as caught:
+        first_view(taskonomy, [key])
+    ending = {"normals": "normal", "semantic": "segmentsemantic"}[key]
+    assert "there is corona/point_" in str(caught.value) and f"-{ending}.png" in str(caught.value)
+    assert "\n" not in str(caught.value) and "._" not in str(caught.value)
+
+
 def test_what_is_not_there_is_said(taskonomy: Any, tmp_path: Any) -> None:
     with pytest.raises(InputError, match="holds no images; expected"):
         TaskonomyDataModule(str(tmp_path / "nowhere")).build("train", ["image"])
@@ -284,6 +366,9 @@ def test_what_is_not_there_is_said(taskonomy: Any, tmp_path: Any) -> None:
     with pytest.raises(InputError, match="no split 'val'; allowed: test, train, validation"):
         TaskonomyDataModule(str(taskonomy.root)).build("val", ["image"])
     (taskonomy.root / "keypoints3d").rename(taskonomy.root / "elsewhere")
+    (taskonomy.root / "nonfixated_matches").rename(taskonomy.root / "nowhere")
+    with pytest.raises(InputError, match="no folder 'nonfixated_matches', where 'pose_nonfixated' is from"):
+        TaskonomyDataModule(str(taskonomy.root)).build("train", ["pose_nonfixated"])
     with pytest.raises(InputError, match="no folder 'keypoints3d'"):
         TaskonomyDataModule(str(taskonomy.root)).build("train", ["keypoints_3d"])
     bad = tmp_path / "bad.csv"

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Collection, Iterator, Sequence
+from math import atan
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_taskonomy.data import pretext
+from lightning_taskonomy.data.geometry import Intrinsics
 from lightning_taskonomy.data.rooms.codec import decode, encode
 from lightning_taskonomy.data.rooms.render import KEYS, VERSION, View
 from lightning_taskonomy.data.rooms.seeds import Stream
@@ -106,6 +108,10 @@ class RoomsDataset(Dataset[dict[str, Tensor]]):
             self.cache.fill(layout, lambda part: self._render_all(part, missing, workers))
         self._cached = frozenset(self.stored)
         return self.cache.expected_bytes(example)
+
+    def camera(self, index: int, size: tuple[int, int]) -> Intrinsics:
+        """The camera of an item, for a picture of that height and width."""
+        return Intrinsics.of_view(size, 2 * atan(0.5 / View(*self._place(index), self.size).camera(0).focal))
 
     def _place(self, index: int) -> tuple[int, int]:
         return self.buildings[index // self.views], index % self.views

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from lightning_taskonomy.data.geometry import Intrinsics
 from lightning_taskonomy.data.reading import FileProblem
 
-__all__ = ["View", "read_room_layout", "read_vanishing_points", "read_view", "relative_pose"]
+__all__ = ["View", "read_intrinsics", "read_room_layout", "read_vanishing_points", "read_view", "relative_pose"]
 
 Table = NDArray[np.float64]
 _FROM_BLENDER = np.diag([1.0, -1.0, -1.0])
@@ -48,7 +49,8 @@ def _metadata(file: Path) -> dict[str, Any]:
     return content
 
 
-def _numbers(file: Path, content: dict[str, Any], *keys: str, count: int) -> Table:
+def _numbers(file: Path, content: dict[str, Any], *keys: str, count: int | None) -> Table:
+    """Some numbers, or one alone where ``count`` is None."""
     value: Any = content
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
@@ -56,7 +58,7 @@ def _numbers(file: Path, content: dict[str, Any], *keys: str, count: int) -> Tab
         numbers = np.array(value, dtype=np.float64)
     except (TypeError, ValueError):
         numbers = np.array(np.nan)
-    if numbers.shape != (count,) or not np.isfinite(numbers).all():
+    if numbers.shape != (() if count is None else (count,)) or not np.isfinite(numbers).all():
         raise FileProblem(file, f"no {'.'.join(keys)}")
     return numbers
 
@@ -73,6 +75,22 @@ def read_view(file: Path) -> View:
         FileProblem: The file is missing, damaged or says nothing of the camera.
     """
     return _view(file, _metadata(file))
+
+
+def read_intrinsics(file: Path, size: tuple[int, int]) -> Intrinsics:
+    """The lens of a view for a picture of some height and width, and how far away the point is that it looks at.
+
+    The point lies on the optical axis, in sight, so that its distance is the depth in the middle.
+
+    Raises:
+        FileProblem: As ``read_view``, or it says nothing of the field of view.
+    """
+    content = _metadata(file)
+    angle = float(_numbers(file, content, "field_of_view_rads", count=None))
+    if "point_location" not in content:
+        return Intrinsics.of_view(size, angle)
+    away = _numbers(file, content, "point_location", count=3) - _view(file, content).eye
+    return Intrinsics.of_view(size, angle, float(np.linalg.norm(away)))
 
 
 def relative_pose(first: View, second: View) -> Tensor:

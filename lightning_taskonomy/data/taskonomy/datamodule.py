@@ -13,15 +13,17 @@ from torch import Tensor
 from lightning_taskonomy.data import pretext
 from lightning_taskonomy.data.base import TaskDataModule
 from lightning_taskonomy.data.batch import Sample, Samples, blank
+from lightning_taskonomy.data.geometry import Intrinsics
 from lightning_taskonomy.data.reading import Entry, FileProblem, Labelled, read_image
 from lightning_taskonomy.data.taskonomy.cameras import (
+    read_intrinsics,
     read_room_layout,
     read_vanishing_points,
     read_view,
     relative_pose,
 )
 from lightning_taskonomy.data.taskonomy.encodings import DOMAINS, invalid
-from lightning_taskonomy.data.taskonomy.index import Files, Index, buildings_of, find_domain
+from lightning_taskonomy.data.taskonomy.index import METADATA, Files, Index, buildings_of, find_domain
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.tasks import IGNORE_INDEX, Task, catalog
 
@@ -36,6 +38,8 @@ _VIEWS: Mapping[str, tuple[str, int]] = {
     "triplet": ("egomotion", 3),
     "pair_matching": ("matching", 2),
 }
+_FROM_METADATA = {*_METADATA, *_VIEWS, *(target for target, _ in _VIEWS.values())} - {"pair_matching", "matching"}
+_VIEWS_OF_MATCHES = {"pair_nonfixated", "pose_nonfixated"}
 _MATCHING_STREAM = 7
 
 
@@ -83,7 +87,8 @@ class TaskonomyDataModule(TaskDataModule):
         """The views of a split's buildings.
 
         Raises:
-            InputError: No such split, no split file, no image, or no folder for a key.
+            InputError: No such split, no split file, no image, no folder for a key, or none of its files is named as
+                expected.
         """
         if split not in _SPLITS:
             raise InputError(f"Taskonomy has no split {split!r}{hint(split, _SPLITS)}")
@@ -107,6 +112,15 @@ class TaskonomyDataModule(TaskDataModule):
             raise InputError(
                 f"{self.root}/rgb has no image of a building of split {split!r}, such as {index.buildings[:3]}"
             )
+        for key in keys:
+            if key in DOMAINS:
+                index.check_names(DOMAINS[key].folder, DOMAINS[key].suffix, DOMAINS[key].names)
+        for key in keys:
+            folder = "nonfixated_matches" if key in _VIEWS_OF_MATCHES else index.metadata_folder
+            if key in _FROM_METADATA and not find_domain(self.root, folder).is_dir():
+                raise InputError(f"{self.root} has no folder {folder!r}, where {key!r} is from; download it too")
+        if _FROM_METADATA.intersection(keys):
+            index.check_names(index.metadata_folder, ".json", METADATA)
         return _Views(index, keys, (self.size, self.size), self.mask_holes)
 
     def _split_file(self) -> Path:
@@ -132,7 +146,7 @@ class _Views(Labelled):
         for key in keys:
             if key in DOMAINS:
                 domain = DOMAINS[key]
-                labels[key] = Files(index, domain.folder, domain.suffix)
+                labels[key] = Files(index, domain.folder, domain.suffix, domain.names)
                 entries[key] = Entry(domain.read, partial(blank, tasks[key]), tasks[key].is_dense)
             elif key in _METADATA:
                 labels[key] = Files(index, "metadata")
@@ -147,7 +161,15 @@ class _Views(Labelled):
         )
         self.index = index
         self.masked = [key for key in keys if mask_holes and key in DOMAINS and DOMAINS[key].geometric]
+        self.lonely: set[str] = set()
         self.pairs = [key for key, (target, _) in _VIEWS.items() if key in keys or target in keys]
+
+    def camera(self, index: int, size: tuple[int, int]) -> Intrinsics | None:
+        """The lens and the fixated point of a view's metadata; None without them."""
+        try:
+            return read_intrinsics(self.index.metadata(index), size)
+        except FileProblem:
+            return None
 
     def complete(self, index: int, sample: Sample) -> None:
         """Masks holes of the mesh and adds pairs and triplets."""
@@ -179,14 +201,22 @@ class _Views(Labelled):
         rows = self._partners(key, row, matches)[: count - 1]
         try:
             if len(rows) < count - 1:
-                raise FileProblem(self.index.metadata(row), f"no other views for {key}")
+                return self._add_alone(key, row, sample)
             images = [sample["image"], *(self._picture(partner, sample["image"]) for partner in rows)]
             label = matches if matches is not None else self._poses([row, *rows])
         except FileProblem as problem:
             self.log.add(problem.file, problem.reason)
-            images, label = [sample["image"]] * count, None
-        sample[key] = torch.stack(images)
-        sample[target] = blank(_tasks_by_target()[target], (1, 1)) if label is None else label
+            return self._add_alone(key, row, sample)
+        sample[key], sample[target] = torch.stack(images), label
+
+    def _add_alone(self, key: str, row: int, sample: Sample) -> None:
+        """The image repeated, without a label: nothing is wrong with a point that few views see."""
+        target, count = _VIEWS[key]
+        if key not in self.lonely:
+            self.lonely.add(key)
+            _LOG.warning("no other views for %s at %s: it has no label, nor have others like it", key, self.images[row])
+        sample[key] = torch.stack([sample["image"]] * count)
+        sample[target] = blank(_tasks_by_target()[target], (1, 1))
 
     def _partners(self, key: str, row: int, matches: Tensor | None) -> list[int]:
         if key == "pair_nonfixated":

@@ -9,10 +9,14 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_taskonomy.data.reading import stable_id
+from lightning_taskonomy.data.reading import UnexpectedNames, stable_id
 from lightning_taskonomy.errors import InputError
 
-__all__ = ["Files", "Index", "buildings_of", "find_domain"]
+__all__ = ["METADATA", "Files", "Index", "buildings_of", "find_domain"]
+
+METADATA = ("point_info", "fixatedpose")
+"""How the names of metadata files end: the first in the authors' sample building, the second in their own code; loaders
+of Omnidata's download read either."""
 
 _NAME = re.compile(r"point_(\d+)_view_(\d+)_domain_rgb\.png")
 _COLUMNS = {"train": "train", "validation": "val", "test": "test"}
@@ -63,18 +67,46 @@ class Index:
         self.views: NDArray[np.int32] = np.array(found, dtype=np.int32).reshape(-1, 3)
         self._folders: dict[str, Path] = {}
 
-    def file(self, row: int, domain: str, suffix: str = ".png") -> Path:
-        """The file of a view in a domain."""
+    def file(self, row: int, domain: str, suffix: str = ".png", names: Sequence[str] = ()) -> Path:
+        """The file of a view in a domain: of several names the first that is there, or else the first."""
         building, point, view = self._place(row)
-        return self._folder(domain) / self.buildings[building] / f"point_{point}_view_{view}_domain_{domain}{suffix}"
+        folder, stem = self._folder(domain) / self.buildings[building], f"point_{point}_view_{view}_domain_"
+        files = [folder / f"{stem}{name}{suffix}" for name in names or (domain,)]
+        return files[0] if len(files) == 1 else next((file for file in files if file.exists()), files[0])
 
     def metadata(self, row: int) -> Path:
         """The metadata of a view: ``point_info`` of Omnidata's download, or ``points`` of the first release."""
-        building, point, view = self._place(row)
-        if self._folder("point_info").is_dir():
-            return self.file(row, "point_info", ".json")
-        name = f"point_{point}_view_{view}_domain_fixatedpose.json"
-        return self._folder("points") / self.buildings[building] / name
+        return self.file(row, self.metadata_folder, ".json", METADATA)
+
+    @property
+    def metadata_folder(self) -> str:
+        """The folder of the views' metadata."""
+        return "point_info" if self._folder("point_info").is_dir() else "points"
+
+    def check_names(self, domain: str, suffix: str = ".png", names: Sequence[str] = ()) -> None:
+        """Looks for one file of the expected name in the folder of a domain, at once where all is well.
+
+        Raises:
+            UnexpectedNames: There are files, but none has it.
+        """
+        names = names or (domain,)
+        ends = "|".join(re.escape(f"{name}{suffix}") for name in names)
+        expected = re.compile(rf"point_\d+_view_\d+_domain_({ends})")
+        other = ""
+        for building in self.buildings:
+            folder = self._folder(domain) / building
+            if not folder.is_dir():
+                continue
+            for file in folder.iterdir():
+                if expected.fullmatch(file.name):
+                    return
+                if not other and not file.name.startswith("."):
+                    other = f"{building}/{file.name}"
+        if other:
+            form = " or ".join(f"point_P_view_V_domain_{name}{suffix}" for name in names)
+            raise UnexpectedNames(
+                f"{self._folder(domain)}: no file is named BUILDING/{form}; there is {other}; rename the files"
+            )
 
     def matches(self, row: int) -> Path | None:
         """The list of views that see this view's point without looking at it, if there is one."""
@@ -126,10 +158,11 @@ class Files(Sequence[Path]):
         index: The views.
         domain: The domain's folder; ``metadata`` for the views' metadata.
         suffix: That of its files.
+        names: How their names end; none for the folder's name.
     """
 
-    def __init__(self, index: Index, domain: str, suffix: str = ".png") -> None:
-        self.source, self.domain, self.suffix = index, domain, suffix
+    def __init__(self, index: Index, domain: str, suffix: str = ".png", names: Sequence[str] = ()) -> None:
+        self.source, self.domain, self.suffix, self.names = index, domain, suffix, names
 
     def __len__(self) -> int:
         """How many views."""
@@ -147,4 +180,4 @@ class Files(Sequence[Path]):
             raise IndexError(row)
         if self.domain == "metadata":
             return self.source.metadata(row)
-        return self.source.file(row, self.domain, self.suffix)
+        return self.source.file(row, self.domain, self.suffix, self.names)
