@@ -14,18 +14,18 @@ from statistics import median
 import torch
 from _timing import options, show
 from lightning import Trainer
-from torch import Tensor
 from torch.nn.functional import normalize
 from torch.utils.data import IterableDataset
 
 from lightning_taskonomy import MultiTaskModule, TimmBackbone
+from lightning_taskonomy.batch import Batch, labelled_keys
 from lightning_taskonomy.tasks import Task, resolve
 
 TASKS = ["depth_z", "normals", "semantic_segmentation", "edges_occlusion", "reshading"]
 BLOCK, DROPPED = 6, 2
 
 
-def synthetic_batch(tasks: dict[str, Task], count: int, size: int) -> dict[str, Tensor]:
+def synthetic_batch(tasks: dict[str, Task], count: int, size: int) -> Batch:
     """A batch of noise of the right shapes; depth is positive, normals are unit, classes in range."""
     batch = {"image": torch.rand(count, 3, size, size), "id": torch.arange(count)}
     for task in tasks.values():
@@ -34,13 +34,13 @@ def synthetic_batch(tasks: dict[str, Task], count: int, size: int) -> dict[str, 
         else:
             values = torch.randn(count, task.channels, size, size)
             batch[task.target] = normalize(values, dim=1) if task.name == "normals" else values.abs()
-    return batch
+    return Batch(batch, labelled_keys(batch))
 
 
 class PlainLoop:
     """What a person would write without a Trainer: forward, masked losses, backward, step."""
 
-    def __init__(self, module: MultiTaskModule, batch: dict[str, Tensor]) -> None:
+    def __init__(self, module: MultiTaskModule, batch: Batch) -> None:
         module = copy.deepcopy(module)
         self.tasks, self.objectives, self.batch = module.tasks, module.objectives, batch
         self.backbone, self.heads = module.backbone.train(), module.heads.train()
@@ -59,7 +59,7 @@ class PlainLoop:
         self.optimizer.step()
 
 
-class TakingTurns(IterableDataset[dict[str, Tensor]]):
+class TakingTurns(IterableDataset[Batch]):
     """Hands a block of batches to the Trainer, then runs a block of plain steps, and so on; keeps both sides' times."""
 
     def __init__(self, plain: PlainLoop, rounds: int) -> None:
@@ -67,7 +67,7 @@ class TakingTurns(IterableDataset[dict[str, Tensor]]):
         self.trainer_times: list[float] = []
         self.plain_times: list[float] = []
 
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+    def __iter__(self) -> Iterator[Batch]:
         for _ in range(self.rounds + 1):
             held: list[float] = []
             for _ in range(BLOCK):

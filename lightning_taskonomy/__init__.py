@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lightning_taskonomy.affinity import TransfersTable as TransfersTable
     from lightning_taskonomy.affinity.groupings import GroupingsTable as GroupingsTable
+    from lightning_taskonomy.batch import Batch as Batch
     from lightning_taskonomy.callbacks import CosineWeighting as CosineWeighting
     from lightning_taskonomy.callbacks import GradientAggregation as GradientAggregation
     from lightning_taskonomy.callbacks import KendallWeighting as KendallWeighting
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from lightning_taskonomy.solvers import TaxonomySolver as TaxonomySolver
     from lightning_taskonomy.studies import MetaTransferStudy as MetaTransferStudy
     from lightning_taskonomy.studies import TaxonomyStudy as TaxonomyStudy
+    from lightning_taskonomy.tasks import Label as Label
+    from lightning_taskonomy.tasks import LabelKind as LabelKind
     from lightning_taskonomy.tasks import Task as Task
     from lightning_taskonomy.tasks import TaskKind as TaskKind
 
@@ -45,6 +48,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Backbone": "models.backbones",
+    "Batch": "batch",
     "CamVidDataModule": "data.camvid",
     "CityscapesDataModule": "data.cityscapes",
     "CosineWeighting": "callbacks",
@@ -57,6 +61,8 @@ _HOMES = {
     "InTurns": "data.turns",
     "InputError": "errors",
     "KendallWeighting": "callbacks",
+    "Label": "tasks",
+    "LabelKind": "tasks",
     "MetaTransferStudy": "studies",
     "MetaWeighting": "callbacks",
     "MultiTaskModule": "modules",

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_taskonomy import Task, TaskKind
+from lightning_taskonomy import Label, LabelKind, Task, TaskKind
 from lightning_taskonomy.models.heads import DenseHead
-from lightning_taskonomy.tasks import Label, LabelKind, presence
+from lightning_taskonomy.tasks import presence
 
 STRIDE = 4
 

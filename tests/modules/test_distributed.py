@@ -44,6 +44,7 @@ def work(rank, folder):
         max_steps=1, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
         use_distributed_sampler=False, plugins=[LightningEnvironment()], default_root_dir=folder)
     trainer.fit(module, torch.utils.data.DataLoader(Loader(), batch_size=None))
+    seen["logged"] = {name: value for name, value in trainer.callback_metrics.items() if name.startswith("train/")}
     torch.save(seen, f"{folder}/seen{rank}.pt")
 
 def made(folder):
@@ -121,6 +122,9 @@ def test_labels_that_only_one_process_has_count_as_in_one_batch(tmp_path, monkey
     assert seen[0].pop("labelled") == seen[1].pop("labelled") == list(losses) == ["first", "second"]
     torch.testing.assert_close((seen[0].pop("loss") + seen[1].pop("loss")) / 2, alone.combine(losses).detach())
     expected = {name: p.grad for name, p in alone.named_parameters() if p.grad is not None}
+    logged = {"train/loss": alone.combine(losses)} | {f"train/{name}/loss": value for name, value in losses.items()}
+    for own in seen:  # not one process's share: the second has no label of "second"
+        torch.testing.assert_close(own.pop("logged"), {name: value.detach() for name, value in logged.items()})
     for own in seen:
         assert own.keys() == expected.keys()
         for name, gradient in expected.items():
