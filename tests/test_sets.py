@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from lightning_taskonomy import FolderDataModule
+from lightning_taskonomy import FolderDataModule, TaxonomyStudy
 from lightning_taskonomy.cli import main
 from lightning_taskonomy.data.batch import collate
 from lightning_taskonomy.data.shards import ShardCache
@@ -305,3 +305,8 @@ def test_disks_are_learnt_measured_scored_and_shown(folder, example, tmp_path, m
             distances.append(min((np.hypot(*(np.array(p[0]) - point.numpy())) for p in values["centres"]), default=99))
     assert len(distances) == 12 and np.median(distances) < 3, "centres were seen, in pixels"
     assert len(list((run / "predictions").glob("*-disks.png"))) == 10
+
+
+def test_a_study_of_transfers_refuses_sets(example, rooms, tiny_backbone):
+    with pytest.raises(InputError, match="task 'disks' is of objects, of which there is no average guess; leave it out"):
+        TaxonomyStudy(tasks=["my_objects.DISKS", "normals"], data=rooms, backbone=tiny_backbone)

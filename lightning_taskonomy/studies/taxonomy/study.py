@@ -41,6 +41,7 @@ from lightning_taskonomy.studies.taxonomy.extras import (
     transitive,
 )
 from lightning_taskonomy.studies.taxonomy.plan import RANDOM, Plan, Settings
+from lightning_taskonomy.tasks import TaskKind
 
 __all__ = ["TaxonomyStudy"]
 
@@ -159,6 +160,9 @@ class TaxonomyStudy(Study):
                 raise InputError(f"{name} is {value}, must be at least 1")
         if len(plan.targets) < 1 or len(names) < 2:
             raise InputError(f"a study needs two tasks, one of them a target; given: {', '.join(names)}")
+        for name, task in plan.tasks.items():
+            if task.kind is TaskKind.SET:
+                raise InputError(f"task {name!r} is of objects, of which there is no average guess; leave it out")
         named: dict[str, Sequence[Sequence[str]]] = {"controls": self.controls, "transitive": self.transitive}
         for option, groups in named.items():
             for name in (name for group in groups for name in group):
