@@ -348,3 +348,14 @@ def test_a_gap_bounds_how_much_better_one_could_be(backend):
     loose = TaxonomySolver(8, 4, gap=0.2, backend=backend).solve(table)
     assert 0 <= loose.gap <= 0.2
     assert loose.objective * (1 + loose.gap) >= 2.279443 - 1e-6
+
+
+def test_a_machine_without_cbc_is_told_which_backend_works(monkeypatch):
+    from mip import cbc
+
+    table = random_table(3)
+    expected = TaxonomySolver(2, backend="scipy").solve(table)
+    monkeypatch.setattr(cbc, "has_cbc", False)
+    with pytest.raises(InputError, match="cannot load its CBC library here .*; set the solver's backend: scipy"):
+        TaxonomySolver(2, backend="mip").solve(table)
+    assert TaxonomySolver(2, backend="scipy").solve(table).objective == expected.objective
