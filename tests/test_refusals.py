@@ -173,3 +173,27 @@ def test_a_size_that_a_transformer_refuses_names_options_that_help_before_anythi
 def test_other_commands_say_so_too(fit, command):
     code, lines = fit(M + "backbone", VIT, command=command)
     assert code == 1 and "refuses images of 32x32 pixels" in lines[0]
+
+
+# files
+
+
+@pytest.mark.parametrize("logger", [None, "CSVLogger"])
+@pytest.mark.parametrize("command", ["fit", "test"])
+def test_a_folder_that_cannot_be_made_is_one_line_before_the_work(fit, tmp_path, monkeypatch, logger, command):
+    from lightning_taskonomy.modules import MultiTaskModule
+
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(MultiTaskModule, "losses", None)  # no step is made
+    words = (T + "logger", made(logger, save_dir=".")) if logger else ()
+    code, lines = fit("--out", tmp_path / "file" / "run", T + "limit_val_batches", "0", *words, command=command)
+    assert code == 1 and f"{tmp_path}/file/run" in lines[0] and lines[0].endswith("; give another place")
+
+
+def test_a_run_whose_configuration_is_damaged_is_named(fit, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.yaml").write_text("a: [1\nb: {")
+    (tmp_path / "run/weights.safetensors").touch()
+    model = {"class_path": "TransferModule", "init_args": {"target": "normals", "sources": [str(tmp_path / "run")]}}
+    code, lines = fit("--model", model)
+    assert code == 1 and f"{tmp_path}/run/config.yaml is no YAML" in lines[0]
