@@ -5,11 +5,12 @@ import logging
 import re
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from lightning_taskonomy.errors import hint
+from lightning_taskonomy.errors import InputError, hint
 
-__all__ = ["explained", "show_log", "stop"]
+__all__ = ["explained", "read_recipe", "show_log", "stop"]
 
 _UNKNOWN = (r"--([\w.]+)", r"does not accept option ['\"]([\w.]+)['\"]", r"^Option ['\"]([\w.]+)['\"] is not accepted")
 _NOISE = (
@@ -59,6 +60,22 @@ def explained(message: str, parser: Any) -> str:
     hints = [near for pattern in _UNKNOWN for name in re.findall(pattern, text) for near in _nearest(name, names)]
     hints = [name for name in dict.fromkeys(hints) if f"'{name}'" not in text]
     return f"{text}; did you mean {' or '.join(hints)}?" if hints else text
+
+
+def read_recipe(path: str | Path) -> Any:
+    """What a recipe or the ``config.yaml`` of a run holds.
+
+    Raises:
+        InputError: It is no text in UTF-8 or no YAML.
+    """
+    import yaml
+
+    try:
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is no text in UTF-8 ({error.reason}); give a recipe in YAML") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is no YAML ({error}); mend it") from error
 
 
 def stop(parser: Any, message: str, error: BaseException | None) -> None:

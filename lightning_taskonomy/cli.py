@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never
 
-from lightning_taskonomy.arguments import explained, show_log, stop
+from lightning_taskonomy.arguments import explained, read_recipe, show_log, stop
 from lightning_taskonomy.commands import commands
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.files import UnwritableError
@@ -97,10 +97,7 @@ def _recipes(words: list[str]) -> list[str]:
 def _check_recipes(words: list[str]) -> None:
     for file in _recipes(words):
         if Path(file).is_file():
-            try:
-                Path(file).read_text()
-            except UnicodeDecodeError as error:
-                raise InputError(f"{file} is no text in UTF-8 ({error.reason}); give a recipe in YAML") from error
+            read_recipe(file)
 
 
 def _overview(commands: dict[str, str]) -> None:
@@ -173,15 +170,10 @@ def _tool_parser(name: str, command: Callable[..., Any], logs: bool) -> "Argumen
 
 def _wants_logger(words: list[str]) -> bool:
     """Whether a logger is named anywhere; only then is Lightning imported."""
-    import yaml
-
     named = any(word.split("=")[0].split(".")[0] == "--logger" for word in words) or "LT_LOGGER" in os.environ
     for file in _recipes(words):
         if Path(file).is_file():
-            try:
-                content = yaml.safe_load(Path(file).read_text())
-            except yaml.YAMLError as error:
-                raise InputError(f"{file} is no YAML ({error}); mend it") from error
+            content = read_recipe(file)
             named = named or (isinstance(content, dict) and bool(content.get("logger")))
     return named
 

@@ -77,10 +77,10 @@ def _of_library(error: BaseException, constructed: bool) -> InputError | None:
         return InputError(_unfit(text))
     if module == "torch.nn.functional" and "Expected more than 1 value per channel" in text:
         return InputError(f"batch normalisation: {text}; give a larger data.batch_size or larger images")
-    if "Expected to have finished reduction in the prior iteration" in text:
-        return InputError(
-            "plain DDP stops where a parameter gets no gradient; give trainer.strategy: ddp_find_unused_parameters_true"
-        )
+    if isinstance(error, OSError) and _frames(error) and _frames(error)[-1][0].f_code.co_name in ("mkdir", "makedirs"):
+        return InputError(f"{error.filename} cannot be made ({error.strerror}); give another place")
+    if module == "multiprocessing.reduction":
+        return InputError(f"a process cannot be spawned ({text}); use trainer.strategy: ddp")
     if type(error).__name__ == "ProcessRaisedException" and "errors.InputError: " in str(error):
         return InputError(str(error).rsplit("errors.InputError: ", 1)[-1].strip())  # of a process of ddp_spawn
     if module.startswith("jsonargparse") and isinstance(error, ValueError):

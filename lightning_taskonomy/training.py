@@ -20,7 +20,7 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from lightning_taskonomy import data, modules  # importing them lets YAML name their classes without the path
-from lightning_taskonomy.arguments import explained, stop
+from lightning_taskonomy.arguments import explained, read_recipe, stop
 from lightning_taskonomy.callbacks import BestWeights, DryPass, PredictionWriter, ResumeCheckpoint, ScoreWriter
 from lightning_taskonomy.checkpoints import WEIGHTS, check_checkpoint, check_last, load_weights, save_weights
 from lightning_taskonomy.errors import InputError
@@ -383,7 +383,7 @@ def _held(folder: str | Path) -> dict[str, Any]:
     """The configuration in a run's folder."""
     if not (Path(folder) / CONFIG).is_file():
         raise InputError(f"{folder} holds no {CONFIG}; name a run's folder")
-    return dict(yaml.safe_load((Path(folder) / CONFIG).read_text()))
+    return dict(read_recipe(Path(folder) / CONFIG))
 
 
 def _built(config: dict[str, Any]) -> Namespace:

@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from lightning_taskonomy.files import atomic
+from lightning_taskonomy.files import atomic, check_writable
 
 __all__ = ["ScoreWriter"]
 
@@ -26,9 +26,14 @@ class ScoreWriter(Callback):
         self.folder = folder
         self._outputs: list[dict[str, Tensor]] = []
 
+    def _file(self, trainer: Trainer) -> Path:
+        return Path(self.folder or trainer.default_root_dir) / "scores.npz"
+
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begins with nothing."""
+        """Begins with nothing; refuses a folder that cannot be written before the work is done."""
         self._outputs = []
+        if trainer.is_global_zero:
+            check_writable(self._file(trainer))
 
     def on_test_batch_end(
         self,
@@ -53,7 +58,7 @@ class ScoreWriter(Callback):
         if trainer.is_global_zero:
             arrays = {name: value.cpu().numpy() for name, value in columns.items()}
             ids, first = np.unique(arrays.pop("id"), return_index=True)
-            with atomic(Path(self.folder or trainer.default_root_dir) / "scores.npz") as path, path.open("wb") as file:
+            with atomic(self._file(trainer)) as path, path.open("wb") as file:
                 held: dict[str, Any] = {name: value[first].astype(np.float32) for name, value in arrays.items()}
                 np.savez(file, id=ids, **held)
         self._outputs = []

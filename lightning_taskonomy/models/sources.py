@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from jsonargparse import ArgumentParser
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from lightning_taskonomy.arguments import read_recipe
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.files import write_json
-from lightning_taskonomy.models.backbones import Backbone
+from lightning_taskonomy.models.backbones import Backbone, read_weights
 from lightning_taskonomy.models.readouts import shared_convolutions, side_by_side
 from lightning_taskonomy.tasks import CONVENTION
 
@@ -40,8 +39,8 @@ def load_backbone(folder: str | Path) -> Backbone:
     config, weights = folder / "config.yaml", folder / "weights.safetensors"
     if not config.is_file() or not weights.is_file():
         raise InputError(f"{folder} holds no finished run (config.yaml and weights.safetensors); train it first")
-    init_args = yaml.safe_load(config.read_text())["model"]["init_args"]
-    state = load_file(weights)
+    init_args = read_recipe(config)["model"]["init_args"]
+    state = read_weights(weights)
     if "sources" in init_args:
         return _transferred(init_args["sources"], state)
     backbone = _built(init_args["backbone"])

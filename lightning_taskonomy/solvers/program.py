@@ -1,5 +1,6 @@
 """Binary programs and the two libraries that solve them: python-mip (CBC) and SciPy (HiGHS)."""
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -100,6 +101,7 @@ class Program:
 
 def _mip() -> Any:
     """python-mip, if it has the library of its solver."""
+    logging.getLogger("mip.cbc").setLevel(logging.CRITICAL)  # what it says while it is imported is said below
     try:
         import mip
         from mip import cbc

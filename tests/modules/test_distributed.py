@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import DDPStrategy
 
 from lightning_taskonomy.modules import MultiTaskModule
+from lightning_taskonomy.tasks import Task, TaskKind
 
 SCRIPT = """
 import sys
@@ -40,7 +43,7 @@ def work(rank, folder):
     module.on_before_optimizer_step = lambda optimizer: seen.update(
         {n: p.grad.clone() for n, p in module.named_parameters() if p.grad is not None}
     )
-    trainer = Trainer(accelerator="cpu", devices=2, num_nodes=1, strategy="ddp_find_unused_parameters_true",
+    trainer = Trainer(accelerator="cpu", devices=2, num_nodes=1, strategy=sys.argv[4],
         max_steps=1, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
         use_distributed_sampler=False, plugins=[LightningEnvironment()], default_root_dir=folder)
     trainer.fit(module, torch.utils.data.DataLoader(Loader(), batch_size=None))
@@ -78,6 +81,28 @@ def make():
 """
 
 
+def trainer_of(strategy, devices=2):
+    return Trainer(accelerator="cpu", devices=devices, strategy=strategy, logger=False, enable_checkpointing=False)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "tasks", "expected"),
+    [
+        ("ddp", 2, {"find_unused_parameters": True}),
+        ("ddp", 1, {}),
+        ("ddp_find_unused_parameters_false", 2, {"find_unused_parameters": False}),  # as the recipe says
+        (DDPStrategy(static_graph=True), 2, {"static_graph": True}),
+    ],
+)
+def test_plain_ddp_is_told_of_heads_without_labels_where_there_are_several(strategy, tasks, expected, counting):
+    module = MultiTaskModule([Task(f"t{i}", TaskKind.VECTOR, f"t{i}", 2) for i in range(tasks)], counting())
+    module.trainer = trainer_of(strategy)
+    module.setup("validate")
+    assert module.trainer.strategy._ddp_kwargs == {k: v for k, v in expected.items() if strategy != "ddp"}
+    module.setup("fit")
+    assert module.trainer.strategy._ddp_kwargs == expected
+
+
 def free_port():
     import socket
 
@@ -87,7 +112,8 @@ def free_port():
 
 
 @pytest.mark.slow
-def test_labels_that_only_one_process_has_count_as_in_one_batch(tmp_path, monkeypatch):
+@pytest.mark.parametrize("strategy", ["ddp", "ddp_find_unused_parameters_true"])
+def test_labels_that_only_one_process_has_count_as_in_one_batch(tmp_path, monkeypatch, strategy):
     (tmp_path / "two.py").write_text(SCRIPT)
     (tmp_path / "made_for_both.py").write_text(MADE)
     random = torch.Generator().manual_seed(0)
@@ -102,7 +128,7 @@ def test_labels_that_only_one_process_has_count_as_in_one_batch(tmp_path, monkey
     port = str(free_port())
     root = str(Path(__file__).parents[2])
     both = [
-        subprocess.Popen([sys.executable, str(tmp_path / "two.py"), str(tmp_path), port, str(rank)],
+        subprocess.Popen([sys.executable, str(tmp_path / "two.py"), str(tmp_path), port, str(rank), strategy],
                          env={**os.environ, "PYTHONPATH": root, "CUDA_VISIBLE_DEVICES": "", "LOCAL_RANK": str(rank),
                               "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"},
                          stderr=subprocess.PIPE, text=True)

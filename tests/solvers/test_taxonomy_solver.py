@@ -348,3 +348,14 @@ def test_a_gap_bounds_how_much_better_one_could_be(backend):
     loose = TaxonomySolver(8, 4, gap=0.2, backend=backend).solve(table)
     assert 0 <= loose.gap <= 0.2
     assert loose.objective * (1 + loose.gap) >= 2.279443 - 1e-6
+
+
+def test_a_machine_without_cbc_is_told_which_backend_works(monkeypatch):
+    from mip import cbc
+
+    rows = Transfer("a", 1, ("a",), "task_specific", 0.5, 0.5, 0.5), Transfer("a", 1, ("b",), "transfer", 0.3, 0.5, 0.5)
+    table = TransfersTable(rows)
+    monkeypatch.setattr(cbc, "has_cbc", False)  # as it is where the library cannot be loaded
+    with pytest.raises(InputError, match=r"cannot load its CBC library here .*; set the solver's backend: scipy"):
+        TaxonomySolver(1, backend="mip").solve(table)
+    assert TaxonomySolver(1, backend="scipy").solve(table).objective == 0.5

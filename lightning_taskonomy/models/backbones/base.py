@@ -132,11 +132,11 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
 
 def read_tensors(path: Path) -> Any:
-    """What a file of tensors holds; its first bytes say of which kind it is, whatever its name.
+    """What a file of tensors holds.
 
     Args:
-        path: A safetensors file, or a torch file (``torch.save``, a checkpoint), which is read with
-            ``weights_only=True`` and, where it can be, mapped: what is not used is not read.
+        path: A safetensors file, as its first bytes say; or a torch file (``torch.save``, a checkpoint), which is
+            compared with its checksums and read with ``weights_only=True``.
 
     Raises:
         InputError: It is damaged, of neither kind, or holds Python objects that are not loaded for safety.
@@ -157,8 +157,8 @@ def read_tensors(path: Path) -> Any:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
         if asked := re.search(r"Unsupported (?:global: GLOBAL|class) (\S+)", str(error)):
             raise InputError(
-                f"weight file {path} holds Python objects ({asked[1].rstrip('.')}), which are not loaded; save "
-                "the state_dict() alone"
+                f"weight file {path} holds Python objects ({asked[1].rstrip('.')}), not loaded for safety; save the "
+                "state_dict() alone"
             ) from error
         raise InputError(
             f"weight file {path} is damaged or holds no weights ({reason}); copy it again, or train that run again"
