@@ -20,7 +20,7 @@ from lightning_taskonomy.data.folder import Encoding, FolderDataModule
 from lightning_taskonomy.data.geometry import rotation_matrix
 from lightning_taskonomy.data.taskonomy import TaskonomyDataModule
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.tasks import Label, LabelKind, presence
+from lightning_taskonomy.tasks import Label, LabelKind, Task, TaskKind, presence
 
 torch.set_num_threads(1)
 TIED = ["image", "depth_z", "depth_euclidean", "normals", "vanishing_points", "pair_fixated", "pose_fixated"]
@@ -293,6 +293,22 @@ def one(row: list[float]) -> Callable[[Sample], Sample]:
 )
 def test_wrong_objects_are_named(change: Callable[[Sample], Sample], named: str) -> None:
     assert any(named in problem for problem in disks(change).problems), disks(change).problems
+
+
+@pytest.mark.parametrize(("shift", "named"), [(0, None), (9, "by less than 0.5"), (60, "0.npy")])
+def test_boxes_and_masks_in_files(tmp_path: Path, shift: int, named: str | None) -> None:
+    """Moved aside boxes lie beside their masks, or outside the image, which names the file."""
+    sample = Disks().build("train", Disks().keys_offered)[0]
+    for key in ("image", "boxes", "masks"):
+        (tmp_path / "train" / key).mkdir(parents=True)
+    pixels = (sample["image"].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "train" / "image" / "0.png")
+    np.save(tmp_path / "train" / "boxes" / "0.npy", sample["boxes"].numpy() + np.float32([shift, 0, shift, 0]))
+    np.save(tmp_path / "train" / "masks" / "0.npy", sample["masks"].numpy().astype(np.uint8))
+    own = dict.fromkeys(("head", "loss", "score", "decode"), "math.sin")
+    task = Task("disks", TaskKind.SET, "boxes", labels=(LABELS["boxes"], LABELS["masks"]), **own)  # type: ignore[arg-type]
+    problems = check(FolderDataModule(str(tmp_path), tasks=[task]), splits=["train"]).problems
+    assert problems == [] if named is None else any(named in problem for problem in problems), problems
 
 
 def test_what_is_not_there() -> None:
