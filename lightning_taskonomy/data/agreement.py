@@ -115,7 +115,11 @@ def _known(sample: Sample, *keys: str) -> bool:
 
 @dataclass
 class _NormalsAndDepth:
-    """The normals of planes fitted to windows of 9 by 9 depths; an unknown field of view is fitted to all images."""
+    """The normals of planes fitted to windows of 9 by 9 depths; an unknown field of view is fitted to all images.
+
+    Angles are given as the median of an image, their mean and their worst over images: a floor and a ceiling alone tell
+    little of an axis turned round. Which axes fit is decided by the mean of all pixels.
+    """
 
     normals: str
     depth: str
@@ -145,40 +149,41 @@ class _NormalsAndDepth:
 
     def _angles(self, normals: Tensor, depth: Tensor, camera: Intrinsics, axes: Tensor) -> Tensor:
         fitted = geometry.normals_from_depth(depth, camera.focal, camera.centre, _REACH)
-        return geometry.median_angles(normals, fitted, axes)
+        return geometry.angles_between(normals, fitted, axes)
 
     def outcome(self) -> Outcome | None:
         if not self.tables:
             return None
         count = min(len(table) for table in self.tables)  # with some cameras known, only those images
         chosen = [index for index, table in enumerate(self.tables) if len(table) == count]
-        tables = torch.stack([self.tables[index] for index in chosen])
-        means = tables.mean(0)
+        tables = torch.stack([self.tables[index] for index in chosen])  # image, field of view, axes, median and mean
+        medians, means = tables.mean(0).unbind(-1)
         view = int(means[:, 0].argmin())
-        mean, worst = float(means[view, 0]), int(tables[:, view, 0].argmax())
+        median, mean = float(medians[view, 0]), float(means[view, 0])
+        which = int(tables[:, view, 0, 0].argmax())
+        worst = float(tables[which, view, 0, 0])
         measured = (
-            f"{self.normals} and {self.depth} differ by {mean:.1f} deg on average over {_images(len(chosen))}, "
-            f"{float(tables[worst, view, 0]):.1f} deg in the worst ({self.names[chosen[worst]]})"
+            f"{self.normals} and {self.depth} differ by {median:.1f} deg on average over {_images(len(chosen))}, "
+            f"{worst:.1f} deg in the worst ({self.names[chosen[which]]})"
         )
         if count > 1:
             measured += f", with a fitted field of view of {round(_FIELDS[view] * 180 / torch.pi)} deg"
-        fitting = int(means.flatten().argmin())
-        best, axes = float(means.flatten()[fitting]), AXES[fitting % len(AXES)]
-        other = float(torch.stack([self.distances[index] for index in chosen]).mean(0).min())
-        turned = fitting % len(AXES) != 0 and _clearly(best, mean)
-        if other < min(best, mean) and _clearly(other, mean):
+        fitting = int(means.argmin())
+        best, axes = float(means.min()), AXES[fitting % len(AXES)]
+        other = float(torch.stack([self.distances[index] for index in chosen])[..., 1].mean(0).min())
+        if other < best and _clearly(other, mean):
             meant = "distances from the camera" if self.depth == "depth_z" else "depths along its axis"
-            return Outcome(measured, f"{measured}; {self.depth} looks like {meant}: so it fits at {other:.1f} deg")
-        if turned:
+            advice = f"{self.depth} looks like {meant}: so it fits at {other:.1f} deg, as read {mean:.1f}"
+        elif fitting % len(AXES) and _clearly(best, mean):
             name = geometry.axes_name(axes)
-            return Outcome(
-                measured, f"{measured}; {self.normals} look turned: {name} fits at {best:.1f} deg, as read {mean:.1f}"
-            )
-        if mean > self.limits.angle or float(tables[worst, view, 0]) > self.limits.angle:
+            advice = f"{self.normals} look turned: {name} fits at {best:.1f} deg, as read {mean:.1f}"
+        elif max(median, worst) > self.limits.angle:
             return Outcome(
                 measured, f"{measured}, more than {self.limits.angle:g}; no exchange or reversal of axes fits better"
             )
-        return Outcome(measured)
+        else:
+            return Outcome(measured)
+        return Outcome(measured, f"{measured}; {advice} (mean of all pixels)")
 
 
 def _clearly(better: float, worse: float) -> bool:

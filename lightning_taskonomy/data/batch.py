@@ -17,7 +17,11 @@ Sample = dict[str, Tensor]
 
 
 class Samples(Protocol):
-    """What every data set here is: a sequence of samples."""
+    """What every data set here is: a sequence of samples.
+
+    One that knows the camera of its images also has ``camera(index, size)``, which returns ``data.geometry.Intrinsics``
+    for an image of that height and width, or None.
+    """
 
     def __len__(self) -> int:
         """How many samples."""

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from lightning_taskonomy.data.agreement import DEPTHS, Limits, comparisons, outcomes
 from lightning_taskonomy.data.base import TaskDataModule
 from lightning_taskonomy.data.batch import Sample, Samples, SkipSample
+from lightning_taskonomy.data.geometry import Intrinsics
 from lightning_taskonomy.data.reading import Labelled, UnexpectedNames
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import IGNORE_INDEX, Label, LabelKind, TaskKind, catalog, presence
@@ -174,7 +176,7 @@ def check(
         InputError: The data set's folder is none, or none of the splits can be read at all; says why.
     """
     root = getattr(data, "root", None)
-    if root is not None and not root.is_dir():
+    if isinstance(root, str | Path) and not Path(root).is_dir():
         raise InputError(f"{root} is no folder; give the folder of the data set")
     report = Report()
     pictures: dict[str, dict[bytes, str]] = {}
@@ -308,9 +310,13 @@ class _Reading:
         except InputError as error:
             return str(error)
 
-    def _camera(self, sample: Sample, index: int) -> Any:
+    def _camera(self, sample: Sample, index: int) -> Intrinsics | None:
+        """The image's camera, where the samples know it."""
         camera = getattr(self.samples, "camera", None)
-        return None if camera is None else camera(index, tuple(sample["image"].shape[-2:]))
+        if camera is None:
+            return None
+        known: Intrinsics | None = camera(index, tuple(sample["image"].shape[-2:]))
+        return known
 
     def _file(self, index: int, key: str = "image") -> str:
         """The file of a label, or of the image, where the samples have files."""

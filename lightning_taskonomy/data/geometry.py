@@ -15,12 +15,12 @@ from torch import Tensor
 __all__ = [
     "AXES",
     "Intrinsics",
+    "angles_between",
     "axes_name",
     "axis_meeting",
     "boxes_of_masks",
     "depth_of_distance",
     "facing_away",
-    "median_angles",
     "normals_from_depth",
     "rotation_matrix",
     "share_along",
@@ -126,8 +126,10 @@ def depth_of_distance(distance: Tensor, camera: Intrinsics) -> Tensor:
     return distance / lengths
 
 
-def median_angles(normals: Tensor, reference: Tensor, axes: Tensor = AXES, least: int = 100) -> Tensor:
-    """By each exchange of axes, the median angle between the normals so changed and others.
+def angles_between(normals: Tensor, reference: Tensor, axes: Tensor = AXES, least: int = 100) -> Tensor:
+    """By each exchange of axes, median and mean of the angles between the normals so changed and others.
+
+    The median is little disturbed by a few bad pixels; an axis that is reversed on few of them shows in the mean alone.
 
     Args:
         normals: Unit vectors (3, H, W), NaN where missing.
@@ -136,15 +138,15 @@ def median_angles(normals: Tensor, reference: Tensor, axes: Tensor = AXES, least
         least: Fewer pixels that have both tell nothing.
 
     Returns:
-        (N,) degrees, NaN where too few pixels have both.
+        (N, 2) degrees, NaN where too few pixels have both.
     """
     valid = ~(normals.isnan().any(0) | reference.isnan().any(0))
     if int(valid.sum()) < least:
-        return torch.full((len(axes),), torch.nan)
+        return torch.full((len(axes), 2), torch.nan)
     here, there = _thinned(normals[:, valid]), _thinned(reference[:, valid])
     cosine = (axes @ here * there).sum(1)
-    angles: Tensor = torch.rad2deg(torch.acos(cosine.clamp(-1, 1))).median(dim=1).values
-    return angles
+    angles = torch.rad2deg(torch.acos(cosine.clamp(-1, 1)))
+    return torch.stack([angles.median(dim=1).values, angles.mean(1)], 1)
 
 
 def _thinned(vectors: Tensor, most: int = 4000) -> Tensor:

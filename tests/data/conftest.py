@@ -136,6 +136,8 @@ class BoxRoom:
     Every number comes from where a pixel's ray meets the six planes, which the readers know nothing of.
     """
 
+    looking_at = staticmethod(looking_at)
+
     def __init__(self, root: Path, size: int = 64) -> None:
         self.root, self.size = root, size
 

@@ -5,8 +5,10 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from lightning_taskonomy.commands.data import data_check
@@ -18,7 +20,7 @@ from lightning_taskonomy.data.folder import Encoding, FolderDataModule
 from lightning_taskonomy.data.geometry import rotation_matrix
 from lightning_taskonomy.data.taskonomy import TaskonomyDataModule
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.tasks import Label, LabelKind, presence
+from lightning_taskonomy.tasks import Label, LabelKind, Task, TaskKind, presence
 
 torch.set_num_threads(1)
 TIED = ["image", "depth_z", "depth_euclidean", "normals", "vanishing_points", "pair_fixated", "pose_fixated"]
@@ -112,7 +114,7 @@ def test_the_worst_image_and_the_mean_are_told(box_room: Any) -> None:
     data = TaskonomyDataModule(str(box_room.write(turned=(1, 1, -1))), size=box_room.size)
     problem = next(p for p in check(data, splits=["train"]).problems if "normals and depth_z" in p)
     mean, worst = (float(problem.split(words)[0].split()[-1]) for words in (" deg on average", " deg in the worst"))
-    assert worst > 120 > mean > 60 and "normals look turned: z reversed fits at 0." in problem
+    assert worst > 120 > mean > 60 and "normals look turned: z reversed fits at 1." in problem
     assert problem.startswith("train: normals and depth_z differ by") and "_domain_rgb.png" in problem
 
 
@@ -122,13 +124,13 @@ def test_the_worst_image_and_the_mean_are_told(box_room: Any) -> None:
         ({}, []),
         (
             {"turned": (1, 1, -1)},
-            ["z reversed fits at 0.", "of a direction of vanishing_points (6 images), 100% with z"],
+            ["z reversed fits at 1.", "of a direction of vanishing_points (6 images), 100% with z"],
         ),
-        ({"turned": (1, -1, 1)}, ["y reversed fits at 0."]),
-        ({"turned": (1, -1, -1)}, ["y and z reversed fits at 0."]),
-        ({"order": (0, 2, 1)}, ["(x, z, y) in place of (x, y, z) fits at 0."]),
+        ({"turned": (1, -1, 1)}, ["y reversed fits at 1."]),
+        ({"turned": (1, -1, -1)}, ["y and z reversed fits at 1."]),
+        ({"order": (0, 2, 1)}, ["(x, z, y) in place of (x, y, z) fits at 1."]),
         ({"unit": 1000}, ["depth_z in the middle is 1.9", "divided by 1.9"]),
-        ({"distance_as_depth": True}, ["depth_z looks like distances from the camera: so it fits at 0."]),
+        ({"distance_as_depth": True}, ["depth_z looks like distances from the camera: so it fits at 1."]),
         ({"inverted": True}, ["depth_z in the middle is", "half of them differ"]),
     ],
 )
@@ -161,6 +163,28 @@ def test_depth_against_the_metadata_alone(box_room: Any) -> None:
     data = TaskonomyDataModule(str(root), size=box_room.size)
     (problem,) = check(data, splits=["train"], keys=["image", "depth_z"]).problems
     assert "times the metadata's distance (median of 3 images); another unit? divided by 1.9" in problem
+
+
+@pytest.mark.parametrize(
+    ("signs", "named"), [((1, 1, 1), None), ((1, 1, -1), "z reversed"), ((-1, 1, 1), "x reversed")]
+)
+def test_a_folder_of_ones_own(box_room: Any, tmp_path: Path, signs: tuple[int, ...], named: str | None) -> None:
+    """Normals in a picture, 127.5-centred; depth in millimetres; nothing says the field of view."""
+    for number, aim in enumerate(((0.3, 0.9, -0.2), (-0.7, 0.4, -0.75), (0.9, -0.5, 0.45))):
+        eye = np.array([0.2, -0.4, 1.4])
+        seen = box_room.see(eye, box_room.looking_at(eye, eye + aim))
+        files = {
+            "image": (seen["colours"] * 255).astype(np.uint8),
+            "depth_z": (seen["depth"] * 1000).round().astype(np.uint16),
+            "normals": ((seen["normals"] * signs + 1) * 127.5).round().astype(np.uint8),
+        }
+        for key, content in files.items():
+            (tmp_path / "train" / key).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(content).save(tmp_path / "train" / key / f"{number}.png")
+    encodings = {"depth_z": Encoding(scale=0.001)}
+    report = check(FolderDataModule(str(tmp_path), tasks=["depth_z", "normals"], encodings=encodings), splits=["train"])
+    assert report.problems == [] if named is None else f"{named} fits at " in report.problems[0]
+    assert "with a fitted field of view of" in report.splits["train"].compared[0]
 
 
 def test_limits_are_options(box_room: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -271,6 +295,22 @@ def test_wrong_objects_are_named(change: Callable[[Sample], Sample], named: str)
     assert any(named in problem for problem in disks(change).problems), disks(change).problems
 
 
+@pytest.mark.parametrize(("shift", "named"), [(0, None), (9, "by less than 0.5"), (60, "0.npy")])
+def test_boxes_and_masks_in_files(tmp_path: Path, shift: int, named: str | None) -> None:
+    """Moved aside boxes lie beside their masks, or outside the image, which names the file."""
+    sample = Disks().build("train", Disks().keys_offered)[0]
+    for key in ("image", "boxes", "masks"):
+        (tmp_path / "train" / key).mkdir(parents=True)
+    pixels = (sample["image"].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "train" / "image" / "0.png")
+    np.save(tmp_path / "train" / "boxes" / "0.npy", sample["boxes"].numpy() + np.float32([shift, 0, shift, 0]))
+    np.save(tmp_path / "train" / "masks" / "0.npy", sample["masks"].numpy().astype(np.uint8))
+    own = dict.fromkeys(("head", "loss", "score", "decode"), "math.sin")
+    task = Task("disks", TaskKind.SET, "boxes", labels=(LABELS["boxes"], LABELS["masks"]), **own)  # type: ignore[arg-type]
+    problems = check(FolderDataModule(str(tmp_path), tasks=[task]), splits=["train"]).problems
+    assert problems == [] if named is None else any(named in problem for problem in problems), problems
+
+
 def test_what_is_not_there() -> None:
     with pytest.raises(InputError, match=r"nowhere is no folder; give the folder of the data set"):
         check(FolderDataModule("nowhere", tasks=["depth_z"]))
@@ -278,9 +318,6 @@ def test_what_is_not_there() -> None:
 
 def test_absurd_depths(tmp_path: Path) -> None:
     """A number for no measurement that is read as metres, and a zero: which file, how often."""
-    import numpy as np
-    from PIL import Image
-
     for key in ("image", "depth_z"):
         (tmp_path / "train" / key).mkdir(parents=True)
     for name in "ab":

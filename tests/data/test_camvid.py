@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from lightning_taskonomy.data.camvid import CamVidDataModule
+from lightning_taskonomy.data.doctor import check
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import find
 
@@ -111,3 +112,9 @@ def test_lists_of_other_systems(camvid: Path) -> None:
     listing.write_bytes(b"\x80\x81")
     with pytest.raises(InputError, match=r"train\.txt: damaged \("):
         CamVidDataModule(str(camvid)).build("train", ["image"])
+
+
+@real
+def test_real_files_are_sound() -> None:
+    report = check(CamVidDataModule(str(REAL), size=(45, 60)), limit=8)
+    assert report.problems == [] and report.notes == []

@@ -177,3 +177,20 @@ def test_arrays_in_capitals_and_with_fractions(arrays: Path) -> None:
     file.with_suffix(".NPY").unlink()
     with pytest.raises(InputError, match=r"0\.npy holds 2\.5, which is no class number"):
         CityscapesDataModule(str(arrays)).build("train", ["image", "semantic_7"])[0]
+
+
+@real
+def test_real_instances_are_of_the_class_of_their_pixels() -> None:
+    """Of instanceIds, number // 1000 is the class of an object (cityscapesScripts, createTrainIdInstanceImgs.py)."""
+    names = find("cityscapes.semantic_19").class_names or ()
+    known = {24: "person", 25: "rider", 26: "car", 27: "truck", 28: "bus", 31: "train", 32: "motorcycle", 33: "bicycle"}
+    samples = CityscapesDataModule(str(REAL)).build("train", ["semantic_19"])
+    folder = REAL / "gtFine/train/aachen"
+    for index, file in enumerate(sorted(folder.glob("*_instanceIds.png"))):
+        objects = torch.from_numpy(np.asarray(Image.open(file)).astype(np.int64)) // 1000
+        classes = samples[index]["semantic_19"]
+        assert (objects > 0).any()
+        for number in set(objects.unique().tolist()) & known.keys():
+            assert (classes[objects == number] == names.index(known[number])).all()
+    report = check(CityscapesDataModule(str(REAL), size=(64, 128)))
+    assert report.problems == [] and all("disparity" in note for note in report.notes)

@@ -173,24 +173,36 @@ def test_parts_of_the_arrays_that_are_not_there(arrays: Path) -> None:
         data.build("train", KEYS)
 
 
-def test_normals_of_planes() -> None:
-    """Planes n . P = c seen by a camera, exactly; a step between two of them is missing."""
-    focal, centre = (60.0, 70.0), (31.0, 25.0)
-    x = (torch.arange(64) - centre[0]) / focal[0]
-    y = (torch.arange(48)[:, None] - centre[1]) / focal[1]
-    rays = torch.stack(torch.broadcast_tensors(x, y, torch.ones(48, 64)))
-    for normal in ([0.0, 0.0, -1.0], [0.6, 0.0, -0.8], [0.1, -0.7, -0.7]):
-        unit = torch.nn.functional.normalize(torch.tensor(normal), dim=0)
-        depth = (-3 / torch.einsum("i,ihw->hw", unit, rays))[None]
-        found = normals_from_depth(depth, focal, centre, reach=3)
-        assert found[:, :3].isnan().all() and found[:, :, -3:].isnan().all()
-        inside = found[:, 3:-3, 3:-3]
-        torch.testing.assert_close(inside, unit[:, None, None].expand_as(inside), atol=1e-4, rtol=0)
-    step = torch.where(torch.arange(64) < 32, 1.0, 3.0).expand(1, 48, 64)
-    assert normals_from_depth(step, focal, centre, reach=3)[0, 10, 29:35].isnan().all()
-    step = step.clone()
-    step[0, 20, 10] = float("nan")
-    assert normals_from_depth(step, focal, centre, reach=3)[0, 17:24, 7:14].isnan().all()
+def room_of_planes(root: Path, signs: tuple[int, int, int] = (1, 1, 1)) -> NYUv2DataModule:
+    """A floor 0.6 m below, walls ahead and aside, seen by the toolbox's camera, as the MTAN authors wrote them.
+
+    Their normals are right, forward, up; ``signs`` turns what is written round.
+    """
+    height, width = 72, 96
+    x = ((np.arange(width) + 0.5) * 640 / width - 0.5 - (325.582 - 1)) / 518.858
+    y = ((np.arange(height) + 0.5) * 480 / height - 0.5 - (253.736 - 1)) / 519.470
+    rays = np.stack([*np.meshgrid(x, y), np.ones((height, width))], -1)
+    planes = np.array([[0, -1, 0], [0.3, 0, -1], [-1, 0, -0.2]])
+    planes /= np.linalg.norm(planes, axis=1)[:, None]
+    along = -np.array([0.6, 3.0, 1.6]) / (rays @ planes.T)
+    along[along <= 0] = np.inf
+    depth, normal = along.min(-1), planes[along.argmin(-1)]
+    contents = {
+        "image": np.random.default_rng(0).random((height, width, 3)),
+        "depth": depth[..., None],
+        "normal": np.stack([normal[..., 0], normal[..., 2], -normal[..., 1]], -1) * signs,
+    }
+    for kind, content in contents.items():
+        (root / "train" / kind).mkdir(parents=True, exist_ok=True)
+        np.save(root / "train" / kind / "0.npy", content.astype(np.float32))
+    return NYUv2DataModule(str(root), keys=["image", "depth_z", "normals"])
+
+
+def test_axes_of_the_arrays_by_geometry(tmp_path: Path) -> None:
+    """The axes read by default are those that fit the depth in the toolbox's camera; others are named."""
+    assert check(room_of_planes(tmp_path / "right"), splits=["train"]).problems == []
+    (problem,) = check(room_of_planes(tmp_path / "wrong", (1, 1, -1)), splits=["train"]).problems
+    assert "normals look turned: y reversed fits at" in problem
 
 
 def test_the_task() -> None:
@@ -245,3 +257,14 @@ def test_normals_from_real_depth_are_those_published_for_it() -> None:
     cosine = cosine[~cosine.isnan()]
     assert len(cosine) > 100_000
     assert torch.rad2deg(torch.acos(cosine.clamp(-1, 1))).median() < 6
+
+
+@real
+def test_real_labels_compared() -> None:
+    """The published normals were made otherwise than from this depth; even so no other axes fit them as well."""
+    root = str(REAL / "mtan_npy_derived")
+    report = check(NYUv2DataModule(root), splits=["validation"])
+    (line,) = report.splits["validation"].compared
+    assert report.problems == [] and line.startswith("normals and depth_z differ by 4.")
+    (problem,) = check(NYUv2DataModule(root, normal_axes=("left", "forward", "up")), splits=["validation"]).problems
+    assert "normals look turned: x reversed fits at 6." in problem

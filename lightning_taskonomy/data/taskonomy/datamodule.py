@@ -109,6 +109,7 @@ class TaskonomyDataModule(TaskDataModule):
                 len(index.absent), len(index.buildings), split, index.absent[0],
             )  # fmt: skip
         if not len(index.views):
+            index.check_names("rgb")
             raise InputError(
                 f"{self.root}/rgb has no image of a building of split {split!r}, such as {index.buildings[:3]}"
             )
