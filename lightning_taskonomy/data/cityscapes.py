@@ -21,7 +21,8 @@ from lightning_taskonomy.tasks.catalog.cityscapes import GROUPS, INVERSE_DEPTH, 
 __all__ = ["CityscapesDataModule"]
 
 _LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
-"""The number, in ``labelIds`` files, of each of the 19 classes that are evaluated, in order."""
+"""The number, in ``labelIds`` files, of each of the 19 classes that are evaluated, in order (``helpers/labels.py`` of
+cityscapesScripts)."""
 _IMAGE = "_leftimg8bit.png"
 _TASKS = {task.target: task for task in (SEMANTIC_7, SEMANTIC_19, INVERSE_DEPTH)}
 _MTAN_FOLDERS = {SEMANTIC_7.target: "label_7", SEMANTIC_19.target: "label_19", INVERSE_DEPTH.target: "depth"}

@@ -21,7 +21,9 @@ __all__ = [
     "boxes_of_masks",
     "depth_of_distance",
     "facing_away",
+    "inverse_planes",
     "normals_from_depth",
+    "normals_of_planes",
     "rotation_matrix",
     "share_along",
     "warped",
@@ -95,18 +97,31 @@ def normals_from_depth(
         (3, H, W), x right, y down, z forward. NaN at the border, where a depth in the window is missing, and where the
         window is no plane (deviations above 2 % of the inverse depth).
     """
+    return normals_of_planes(inverse_planes(depth, reach), focal, centre, reach)
+
+
+def inverse_planes(depth: Tensor, reach: int) -> Tensor:
+    """The fits of ``normals_from_depth``, which need no camera: (3, H, W) inverse depth and its slopes along x and y.
+
+    The border of ``reach`` pixels is cut off; NaN where a depth in the window is missing or the window is no plane.
+    """
     inverse = 1 / depth
     spread = reach * (reach + 1) / 3  # the mean square of the offsets -reach ... reach
     windows = _moments(_moments(torch.cat([inverse, inverse.square()]), -2, reach), -1, reach)
     (mean, slope_x), slope_y, square = windows[:, 0, 0], windows[0, 1, 0], windows[0, 0, 1]  # along x, y, which map
     slope_x, slope_y = slope_x / spread, slope_y / spread
     residual = square - mean.square() - spread * (slope_x.square() + slope_y.square())
+    return torch.where(residual < (0.02 * mean).square(), torch.stack([mean, slope_x, slope_y]), torch.nan)
+
+
+def normals_of_planes(planes: Tensor, focal: tuple[float, float], centre: tuple[float, float], reach: int) -> Tensor:
+    """The normals (3, H, W) of ``inverse_planes`` seen by a camera, NaN at the border that was cut off."""
+    mean, slope_x, slope_y = planes
     height, width = mean.shape
-    x = torch.arange(width, dtype=inverse.dtype) + reach - centre[0]
-    y = (torch.arange(height, dtype=inverse.dtype) + reach - centre[1])[:, None]
+    x = torch.arange(width, dtype=mean.dtype) + reach - centre[0]
+    y = (torch.arange(height, dtype=mean.dtype) + reach - centre[1])[:, None]
     plane = torch.stack([slope_x * focal[0], slope_y * focal[1], mean - slope_x * x - slope_y * y])
-    normals = torch.where(residual < (0.02 * mean).square(), -F.normalize(plane, dim=0), torch.nan)
-    return F.pad(normals, [reach] * 4, value=float("nan"))
+    return F.pad(-F.normalize(plane, dim=0), [reach] * 4, value=float("nan"))
 
 
 def _moments(maps: Tensor, axis: int, reach: int) -> Tensor:

@@ -1,0 +1,74 @@
+"""What a comparison of labels is, from where on it finds that they disagree, and what it reports."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from lightning_taskonomy.data.batch import Sample
+from lightning_taskonomy.data.geometry import Intrinsics
+from lightning_taskonomy.tasks import presence
+
+__all__ = ["DEPTHS", "Comparison", "Limits", "Outcome", "image_count", "is_known", "size_of"]
+
+DEPTHS = ("depth_z", "depth_euclidean")
+"""The keys of depths along the axis and of distances from the camera, both in metres."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """From where on labels disagree.
+
+    Args:
+        angle: Degrees between normals and those of the depth, the median of an image.
+        ratio: Times that a depth may be larger or smaller than what other labels say.
+        overlap: Intersection over union of a box and its mask's box; share of a mask's pixels that are of one class.
+    """
+
+    angle: float = 15.0
+    ratio: float = 1.1
+    overlap: float = 0.5
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a comparison has found.
+
+    Args:
+        measured: In one line, by how much the labels differ.
+        problem: The same where that is too much, with what would fit.
+    """
+
+    measured: str
+    problem: str | None = None
+
+
+class Comparison(Protocol):
+    """Two or more labels, compared image by image."""
+
+    def add(self, sample: Sample, name: str, camera: Intrinsics | None) -> None:
+        """Takes an image into account.
+
+        Args:
+            sample: Its labels.
+            name: What it is called in a message.
+            camera: Its camera, if known.
+        """
+
+    def outcome(self) -> Outcome | None:
+        """What has been found; None where no image had all the labels."""
+
+
+def size_of(entry: Tensor) -> tuple[int, int]:
+    """Height and width of a picture or a label per pixel."""
+    return int(entry.shape[-2]), int(entry.shape[-1])
+
+
+def is_known(sample: Sample, *keys: str) -> bool:
+    """Whether a sample has all of some labels."""
+    return all(key in sample and bool(sample.get(presence(key), True)) for key in keys)
+
+
+def image_count(count: int) -> str:
+    """In words."""
+    return f"{count} images" if count != 1 else "1 image"
