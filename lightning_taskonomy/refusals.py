@@ -65,6 +65,8 @@ def refusal(error: BaseException) -> InputError | None:
     wrapped = error
     while _module(error).startswith("jsonargparse") and error.__cause__ is not None:
         error = error.__cause__  # a parser says so of what a constructor raised
+    if _module(error).startswith("jsonargparse") and isinstance(error, ValueError):
+        return InputError(explained(str(wrapped), None))
     return _of_size(error) or _of_library(error, constructed=wrapped is not error)
 
 
@@ -83,8 +85,6 @@ def _of_library(error: BaseException, constructed: bool) -> InputError | None:
         return InputError(f"a process cannot be spawned ({text}); use trainer.strategy: ddp")
     if type(error).__name__ == "ProcessRaisedException" and "errors.InputError: " in str(error):
         return InputError(str(error).rsplit("errors.InputError: ", 1)[-1].strip())  # of a process of ddp_spawn
-    if module.startswith("jsonargparse") and isinstance(error, ValueError):
-        return InputError(explained(str(error), None))
     if _within(module, "torch.optim") and isinstance(error, ZeroDivisionError):
         return InputError(f"{_who(error, 'scheduler')} divides by zero; give its lengths (T_max, ...) at least 1")
     known = [called for name, called in _LIBRARIES.items() if _within(module, name)]
@@ -108,7 +108,7 @@ def _of_size(error: BaseException) -> InputError | None:
     if not passes:
         return None
     inside = passes[-1].f_locals
-    bad: InputError | None = inside["self"].refused(tuple(inside["image"].shape[-2:]), error)
+    bad: InputError | None = inside["self"].refused(inside["image"], error)
     return bad
 
 

@@ -135,10 +135,9 @@ class TaskCLI(LightningCLI):
             if "dirpath" in init_args and init_args.dirpath is None:
                 init_args.dirpath = str(Path(config.out) / "checkpoints")
         config.trainer.default_root_dir = config.out
-        if config.trainer.accumulate_grad_batches < 1:  # Lightning divides by it
-            raise InputError(
-                f"trainer: accumulate_grad_batches is {config.trainer.accumulate_grad_batches}, at least 1"
-            )
+        for name in ("accumulate_grad_batches", "check_val_every_n_epoch"):  # Lightning divides by them
+            if config.trainer[name] is not None and config.trainer[name] < 1:
+                raise InputError(f"trainer: {name} is {config.trainer[name]}, must be at least 1")
         loggers = config.trainer.logger if isinstance(config.trainer.logger, list) else [config.trainer.logger]
         for logger in loggers:
             init_args = getattr(logger, "init_args", None)

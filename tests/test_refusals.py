@@ -12,6 +12,9 @@ from lightning_taskonomy.refusals import refusal, refusing
 T, M, D = "--trainer.", "--model.init_args.", "--data.init_args."
 
 
+TASK = {"name": "d", "kind": "DENSE", "target": "depth_z", "channels": 1}
+
+
 def raised_in(module, code):
     """The error of code that runs as if it stood in that module."""
     try:
@@ -102,7 +105,13 @@ def made(name, /, **init_args):
         ((T + "strategy", "dpp"), "invalid strategy name"),
         ((T + "devices", "-1"), "`devices` selected with `CPUAccelerator` should be an int > 0"),
         ((T + "precision", "transformer-engine"), "transformer_engine"),
-        ((T + "accumulate_grad_batches", "0"), "accumulate_grad_batches is 0, at least 1"),
+        ((T + "accumulate_grad_batches", "0"), "accumulate_grad_batches is 0, must be at least 1"),
+        ((T + "check_val_every_n_epoch", "0"), "check_val_every_n_epoch is 0, must be at least 1"),
+        (
+            (M + "tasks", [{**TASK, "metric": "torchmetrics.Accuracy"}]),
+            "its metric 'torchmetrics.Accuracy' cannot be built",
+        ),
+        ((M + "tasks", [{**TASK, "channels": 0}]), "task 'd': channels is 0, must be positive"),
         ((T + "val_check_interval", "100"), "`val_check_interval` (100) must be less than or equal"),
         ((D + "batch_size", "1", M + "backbone.init_args.output_stride", "32"), "give a larger data.batch_size"),
         (("--seed_everything", "-5"), "seed_everything: -5 is not in bounds"),

@@ -119,6 +119,13 @@ def _metric_builder(metric: Callable[..., Metric]) -> Callable[[Task], dict[str,
         kwargs: dict[str, Any] = {"num_classes": task.channels} if "num_classes" in wants else {}
         if "ignore_index" in wants and task.is_classes:
             kwargs["ignore_index"] = IGNORE_INDEX
+        try:
+            inspect.signature(metric).bind(**kwargs)
+        except TypeError as error:
+            raise InputError(
+                f"task {task.name!r}: its metric {task.metric!r} cannot be built by itself ({error}); name a function "
+                "of your own that builds it"
+            ) from error
         return {metric.__name__.lower(): metric(**kwargs)}
 
     return build
