@@ -73,7 +73,7 @@ def refusal(error: BaseException) -> InputError | None:
 def _of_library(error: BaseException, constructed: bool) -> InputError | None:
     module, text = _module(error), _line(error)
     for pattern in _MONITORS:
-        if monitor := re.search(pattern, text):
+        if _within(module, "lightning") and (monitor := re.search(pattern, text)):
             return _unlogged(monitor)
     if module == "torch.nn.modules.module" and text.startswith("Error(s) in loading state_dict"):
         return InputError(_unfit(text))
@@ -84,17 +84,14 @@ def _of_library(error: BaseException, constructed: bool) -> InputError | None:
     if module == "multiprocessing.reduction":
         return InputError(f"a process cannot be spawned ({text}); use trainer.strategy: ddp")
     if type(error).__name__ == "ProcessRaisedException" and "errors.InputError: " in str(error):
-        return InputError(str(error).rsplit("errors.InputError: ", 1)[-1].strip())  # of a process of ddp_spawn
+        return InputError(str(error).rsplit("errors.InputError: ", 1)[-1].strip())  # of another process
     if _within(module, "torch.optim") and isinstance(error, ZeroDivisionError):
         return InputError(f"{_who(error, 'scheduler')} divides by zero; give its lengths (T_max, ...) at least 1")
     known = [called for name, called in _LIBRARIES.items() if _within(module, name)]
     if (known or (constructed and not _within(module, "lightning_taskonomy"))) and _raised_on_purpose(error):
         who = _who(error, known[0] if known else "")
         if _within(module, "wandb"):
-            who, text = (
-                "logger",
-                f"{text.rstrip('.')}; or log without a network: trainer.logger.init_args.offline: true",
-            )
+            who, text = "logger", f"{text.rstrip('.')}; or log offline: trainer.logger.init_args.offline: true"
         return InputError(text if not who or who in text else f"{who}: {text}")
     return None
 

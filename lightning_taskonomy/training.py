@@ -273,7 +273,10 @@ def execute(
         scores = ScoreWriter(folder)
         given = built.trainer.pop("callbacks", None) or []
         if resume.found:
-            check_checkpoint(resume.found, folder, resumes=True)
+            try:
+                check_checkpoint(resume.found, folder, resumes=True)
+            except InputError as error:
+                raise InputError(f"{error}; remove it and the run starts anew") from error
         trainer = Trainer(**{**vars(built.trainer), "callbacks": [DryPass(), *given, resume, scores]})
         if trainer.max_epochs != 0 and trainer.max_steps != 0:
             trainer.fit(model, datamodule=datamodule, ckpt_path=resume.found, weights_only=True)

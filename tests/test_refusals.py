@@ -49,6 +49,14 @@ def test_bad_input_of_ours_is_given_on_as_it_is():
     assert caught.value.__cause__ is None
 
 
+def test_bad_input_of_another_process_is_found_in_its_traceback():
+    from torch.multiprocessing import ProcessRaisedException
+
+    trace = "Traceback:\n  File x\nlightning_taskonomy.errors.InputError: the loss is NaN\n"
+    assert str(refusal(ProcessRaisedException(f"-- Process 1 terminated with:\n{trace}", 1, 2))) == "the loss is NaN"
+    assert refusal(ProcessRaisedException("-- Process 1 terminated with:\nKeyError: 'x'\n", 1, 2)) is None
+
+
 # the command line
 
 
@@ -129,7 +137,9 @@ def test_a_logger_that_wants_a_key_says_how_to_do_without(fit, tmp_path, monkeyp
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     code, lines = fit(T + "logger", made("WandbLogger", save_dir=str(tmp_path)))
-    assert code == 1 and "No API key" in lines[-1] and "trainer.logger.init_args.offline: true" in lines[-1]
+    assert (
+        code == 1 and "No API key" in lines[-1] and "log offline: trainer.logger.init_args.offline: true" in lines[-1]
+    )
 
 
 @pytest.mark.parametrize(
