@@ -41,7 +41,7 @@ def explained(message: str, parser: Any) -> str:
 
     Args:
         message: The parser's message.
-        parser: The jsonargparse parser whose options are the allowed ones.
+        parser: The jsonargparse parser whose options are the allowed ones; None names none.
     """
     text = " ".join(message.split())
     given, wanted = re.search(r" Given value: (.*)", text), re.search(r"Subtypes: \[<class '[\w.]*?(\w+)'>", text)
@@ -98,7 +98,7 @@ def _nearest(name: str, names: set[str]) -> list[str]:
 
 
 def _options(parser: Any) -> Iterator[str]:
-    for action in parser._actions:
+    for action in getattr(parser, "_actions", ()):
         yield from action.option_strings
         for sub in (getattr(action, "_name_parser_map", None) or {}).values():
             yield from _options(sub)

@@ -65,13 +65,15 @@ def refusal(error: BaseException) -> InputError | None:
     wrapped = error
     while _module(error).startswith("jsonargparse") and error.__cause__ is not None:
         error = error.__cause__  # a parser says so of what a constructor raised
+    if _module(error).startswith("jsonargparse") and isinstance(error, ValueError):
+        return InputError(explained(str(wrapped), None))
     return _of_size(error) or _of_library(error, constructed=wrapped is not error)
 
 
 def _of_library(error: BaseException, constructed: bool) -> InputError | None:
     module, text = _module(error), _line(error)
     for pattern in _MONITORS:
-        if monitor := re.search(pattern, text):
+        if _within(module, "lightning") and (monitor := re.search(pattern, text)):
             return _unlogged(monitor)
     if module == "torch.nn.modules.module" and text.startswith("Error(s) in loading state_dict"):
         return InputError(_unfit(text))
@@ -82,19 +84,14 @@ def _of_library(error: BaseException, constructed: bool) -> InputError | None:
     if module == "multiprocessing.reduction":
         return InputError(f"a process cannot be spawned ({text}); use trainer.strategy: ddp")
     if type(error).__name__ == "ProcessRaisedException" and "errors.InputError: " in str(error):
-        return InputError(str(error).rsplit("errors.InputError: ", 1)[-1].strip())  # of a process of ddp_spawn
-    if module.startswith("jsonargparse") and isinstance(error, ValueError):
-        return InputError(explained(str(error), None))
+        return InputError(str(error).rsplit("errors.InputError: ", 1)[-1].strip())  # of another process
     if _within(module, "torch.optim") and isinstance(error, ZeroDivisionError):
         return InputError(f"{_who(error, 'scheduler')} divides by zero; give its lengths (T_max, ...) at least 1")
     known = [called for name, called in _LIBRARIES.items() if _within(module, name)]
     if (known or (constructed and not _within(module, "lightning_taskonomy"))) and _raised_on_purpose(error):
         who = _who(error, known[0] if known else "")
         if _within(module, "wandb"):
-            who, text = (
-                "logger",
-                f"{text.rstrip('.')}; or log without a network: trainer.logger.init_args.offline: true",
-            )
+            who, text = "logger", f"{text.rstrip('.')}; or log offline: trainer.logger.init_args.offline: true"
         return InputError(text if not who or who in text else f"{who}: {text}")
     return None
 
@@ -108,7 +105,7 @@ def _of_size(error: BaseException) -> InputError | None:
     if not passes:
         return None
     inside = passes[-1].f_locals
-    bad: InputError | None = inside["self"].refused(tuple(inside["image"].shape[-2:]), error)
+    bad: InputError | None = inside["self"].refused(inside["image"], error)
     return bad
 
 

@@ -135,10 +135,9 @@ class TaskCLI(LightningCLI):
             if "dirpath" in init_args and init_args.dirpath is None:
                 init_args.dirpath = str(Path(config.out) / "checkpoints")
         config.trainer.default_root_dir = config.out
-        if config.trainer.accumulate_grad_batches < 1:  # Lightning divides by it
-            raise InputError(
-                f"trainer: accumulate_grad_batches is {config.trainer.accumulate_grad_batches}, at least 1"
-            )
+        for name in ("accumulate_grad_batches", "check_val_every_n_epoch"):  # Lightning divides by them
+            if config.trainer[name] is not None and config.trainer[name] < 1:
+                raise InputError(f"trainer: {name} is {config.trainer[name]}, must be at least 1")
         loggers = config.trainer.logger if isinstance(config.trainer.logger, list) else [config.trainer.logger]
         for logger in loggers:
             init_args = getattr(logger, "init_args", None)
@@ -274,7 +273,10 @@ def execute(
         scores = ScoreWriter(folder)
         given = built.trainer.pop("callbacks", None) or []
         if resume.found:
-            check_checkpoint(resume.found, folder, resumes=True)
+            try:
+                check_checkpoint(resume.found, folder, resumes=True)
+            except InputError as error:
+                raise InputError(f"{error}; remove it and the run starts anew") from error
         trainer = Trainer(**{**vars(built.trainer), "callbacks": [DryPass(), *given, resume, scores]})
         if trainer.max_epochs != 0 and trainer.max_steps != 0:
             trainer.fit(model, datamodule=datamodule, ckpt_path=resume.found, weights_only=True)

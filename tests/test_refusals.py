@@ -12,6 +12,9 @@ from lightning_taskonomy.refusals import refusal, refusing
 T, M, D = "--trainer.", "--model.init_args.", "--data.init_args."
 
 
+TASK = {"name": "d", "kind": "DENSE", "target": "depth_z", "channels": 1}
+
+
 def raised_in(module, code):
     """The error of code that runs as if it stood in that module."""
     try:
@@ -44,6 +47,14 @@ def test_bad_input_of_ours_is_given_on_as_it_is():
     with pytest.raises(InputError, match=r"^one line$") as caught, refusing():
         raise InputError("one line")
     assert caught.value.__cause__ is None
+
+
+def test_bad_input_of_another_process_is_found_in_its_traceback():
+    from torch.multiprocessing import ProcessRaisedException
+
+    trace = "Traceback:\n  File x\nlightning_taskonomy.errors.InputError: the loss is NaN\n"
+    assert str(refusal(ProcessRaisedException(f"-- Process 1 terminated with:\n{trace}", 1, 2))) == "the loss is NaN"
+    assert refusal(ProcessRaisedException("-- Process 1 terminated with:\nKeyError: 'x'\n", 1, 2)) is None
 
 
 # the command line
@@ -89,7 +100,10 @@ def made(name, /, **init_args):
             (M + "scheduler", made("torch.optim.lr_scheduler.CosineAnnealingLR", T_max=0)),
             "CosineAnnealingLR divides by",
         ),
-        ((D + "transforms", [made("torchvision.transforms.v2.RandomCrop", size=64)]), "RandomCrop: Required crop size"),
+        (
+            (D + "transforms", [made("torchvision.transforms.v2.RandomCrop", size=64)]),
+            "RandomCrop cannot be applied to",
+        ),
         ((D + "transforms", [made("torchvision.transforms.v2.ColorJitter", brightness=-3)]), "non negative"),
         (
             (T + "callbacks", [made("LearningRateMonitor")]),
@@ -102,7 +116,13 @@ def made(name, /, **init_args):
         ((T + "strategy", "dpp"), "invalid strategy name"),
         ((T + "devices", "-1"), "`devices` selected with `CPUAccelerator` should be an int > 0"),
         ((T + "precision", "transformer-engine"), "transformer_engine"),
-        ((T + "accumulate_grad_batches", "0"), "accumulate_grad_batches is 0, at least 1"),
+        ((T + "accumulate_grad_batches", "0"), "accumulate_grad_batches is 0, must be at least 1"),
+        ((T + "check_val_every_n_epoch", "0"), "check_val_every_n_epoch is 0, must be at least 1"),
+        (
+            (M + "tasks", [{**TASK, "metric": "torchmetrics.Accuracy"}]),
+            "its metric 'torchmetrics.Accuracy' cannot be built",
+        ),
+        ((M + "tasks", [{**TASK, "channels": 0}]), "task 'd': channels is 0, must be positive"),
         ((T + "val_check_interval", "100"), "`val_check_interval` (100) must be less than or equal"),
         ((D + "batch_size", "1", M + "backbone.init_args.output_stride", "32"), "give a larger data.batch_size"),
         (("--seed_everything", "-5"), "seed_everything: -5 is not in bounds"),
@@ -119,8 +139,15 @@ def test_a_logger_that_wants_a_key_says_how_to_do_without(fit, tmp_path, monkeyp
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    code, lines = fit(T + "logger", made("WandbLogger", save_dir=str(tmp_path)))
-    assert code == 1 and "No API key" in lines[-1] and "trainer.logger.init_args.offline: true" in lines[-1]
+    try:
+        code, lines = fit(T + "logger", made("WandbLogger", save_dir=str(tmp_path)))
+    finally:
+        import wandb
+
+        wandb.teardown()  # it keeps what the environment said
+    assert (
+        code == 1 and "No API key" in lines[-1] and "log offline: trainer.logger.init_args.offline: true" in lines[-1]
+    )
 
 
 @pytest.mark.parametrize(

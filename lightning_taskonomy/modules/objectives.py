@@ -165,6 +165,13 @@ def _metric_builder(metric: Callable[..., Metric]) -> Callable[[Task], dict[str,
             kwargs["ignore_index"] = IGNORE_INDEX
         if "task" in wants and task.kind is TaskKind.SET:
             kwargs["task"] = task
+        try:
+            inspect.signature(metric).bind(**kwargs)
+        except TypeError as error:
+            raise InputError(
+                f"task {task.name!r}: its metric {task.metric!r} cannot be built by itself ({error}); name a function "
+                "of your own that builds it"
+            ) from error
         return {metric.__name__.lower(): metric(**kwargs)}
 
     return build

@@ -27,10 +27,11 @@ class Picky(Backbone):
 
 def refused(backbone, size):
     """What is told of images of this size."""
+    image = torch.rand(2, 3, *size)
     try:
-        backbone(torch.rand(2, 3, *size))
+        backbone(image)
     except Exception as error:
-        return backbone.refused(size, error)
+        return backbone.refused(image, error)
     raise AssertionError("they were taken")
 
 
@@ -50,8 +51,13 @@ def test_what_fails_at_any_size_is_not_the_sizes_fault():
 
 
 def test_what_failed_once_and_passes_now_is_not_the_sizes_fault():
-    assert Picky(8).refused((32, 32), RuntimeError("something else")) is None
-    assert Picky(8).refused((30, 30), torch.OutOfMemoryError("full")) is None
+    assert Picky(8).refused(torch.zeros(1, 3, 32, 32), RuntimeError("something else")) is None
+    assert Picky(8).refused(torch.zeros(1, 3, 30, 30), torch.OutOfMemoryError("full")) is None
+
+
+def test_images_of_other_channels_are_told_from_other_sizes():
+    told = str(refused(TimmBackbone("test_resnet", in_chans=1), (64, 64)))
+    assert told.startswith("TimmBackbone takes images of 1 channels, not 3; ")
 
 
 def test_a_pass_leaves_a_network_as_it_was():

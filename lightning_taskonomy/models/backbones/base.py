@@ -61,18 +61,23 @@ class Backbone(nn.Module):
         """Images in [0, 1] to about zero mean and unit variance."""
         return (image - self.mean) / self.std
 
-    def refused(self, size: tuple[int, int], error: BaseException) -> InputError | None:
+    def refused(self, image: Tensor, error: BaseException) -> InputError | None:
         """What to tell of images that the backbone refuses.
 
         Args:
-            size: Height and width of the images.
+            image: The images, (B, C, H, W).
             error: What was raised when they came.
 
         Returns:
-            The size, another that is taken, and the options that help; None where the size is not why: images of it
-            pass after all, or no others do.
+            The channels; or the size, another that is taken, and the options that help. None where neither is why:
+            images of that size pass after all, or no others do.
         """
-        channels = self.mean.shape[1]
+        channels, size = self.mean.shape[1], (image.shape[-2], image.shape[-1])
+        if image.shape[1] != channels:
+            return InputError(
+                f"{type(self).__name__} takes images of {channels} channels, not {image.shape[1]}; give the backbone "
+                "as many (in_chans), or the data"
+            )
         if isinstance(error, InputError | torch.OutOfMemoryError) or takes(self, channels, size):
             return None
         other, options = taken_size(self, channels, size), self.size_options(size)
