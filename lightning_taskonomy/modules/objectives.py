@@ -12,6 +12,7 @@ from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
 from lightning_taskonomy import losses, metrics
+from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.models.heads import ClassificationHead, DenseHead, Head, VectorHead
 from lightning_taskonomy.tasks import IGNORE_INDEX, Label, Task, TaskKind, imported, presence
 
