@@ -16,6 +16,7 @@ from lightning_taskonomy.models.backbones.base import read_tensors, read_weights
 __all__ = ["WEIGHTS", "check_checkpoint", "check_last", "load_weights", "save_weights"]
 
 WEIGHTS = "weights.safetensors"
+_OF_A_RUN = ("config.yaml", "metrics.json", WEIGHTS)
 _RESUMED = ("loops", "optimizer_states", "lr_schedulers")
 
 
@@ -98,7 +99,9 @@ def check_checkpoint(path: str, out: Path, *, resumes: bool) -> None:
 
 
 def check_last(trainer: Trainer, *, resumes: bool) -> None:
-    """Refuses ``--ckpt_path last`` where there is none: Lightning would train from the start, over what is there.
+    """Refuses ``--ckpt_path last`` where there is none but an earlier run is: Lightning would train over that.
+
+    A fit in a folder without a run begins, so that one command serves for the first start and each one after a stop.
 
     Args:
         trainer: The trainer, whose callbacks say where checkpoints lie.
@@ -114,6 +117,9 @@ def check_last(trainer: Trainer, *, resumes: bool) -> None:
     if there:
         return _check_content(max(there, key=lambda file: file.stat().st_mtime), resumes)
     if any(file.exists() for file in files):
+        return None
+    root = Path(trainer.default_root_dir)
+    if resumes and not any((root / name).exists() for name in _OF_A_RUN):
         return None
     folders = ", ".join(dict.fromkeys(str(c.dirpath) for c in kept if c.dirpath)) or trainer.default_root_dir
     raise InputError(

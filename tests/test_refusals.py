@@ -104,9 +104,6 @@ def made(name, /, **init_args):
             (D + "transforms", [made("torchvision.transforms.v2.RandomCrop", size=64)]),
             "RandomCrop cannot be applied to",
         ),
-            (D + "transforms", [made("torchvision.transforms.v2.RandomCrop", size=64)]),
-            "RandomCrop cannot be applied to",
-        ),
         ((D + "transforms", [made("torchvision.transforms.v2.ColorJitter", brightness=-3)]), "non negative"),
         (
             (T + "callbacks", [made("LearningRateMonitor")]),
