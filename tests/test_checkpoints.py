@@ -114,7 +114,7 @@ def test_other_shapes_and_another_optimizer_are_refused(refused, runs):
     assert "current_epoch=" in refused("fit", runs / "depth/checkpoints/last.ckpt", "--trainer.max_epochs", "0")
 
 
-@pytest.mark.filterwarnings("ignore:.*ckpt_path=.last. is set, but there is no last checkpoint")
+@pytest.mark.filterwarnings("ignore:.*is set, but there is no last checkpoint available")
 def test_the_last_checkpoint_of_nothing_is_the_start(runs, tmp_path):
     words = ["fit", "--config", str(runs / "depth.yaml"), "--out", str(tmp_path / "new"), "--ckpt_path", "last"]
     assert main(words) == 0 and (tmp_path / "new" / "metrics.json").is_file()
