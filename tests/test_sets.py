@@ -16,7 +16,8 @@ from torchvision.transforms import v2
 
 from lightning_taskonomy import FolderDataModule, TaxonomyStudy
 from lightning_taskonomy.cli import main
-from lightning_taskonomy.data.batch import collate
+from lightning_taskonomy.data.batch import SkipSample, collate
+from lightning_taskonomy.data.parallel import _Required
 from lightning_taskonomy.data.shards import ShardCache
 from lightning_taskonomy.data.transforms import Joint
 from lightning_taskonomy.errors import InputError
@@ -310,3 +311,12 @@ def test_disks_are_learnt_measured_scored_and_shown(folder, example, tmp_path, m
 def test_a_study_of_transfers_refuses_sets(example, rooms, tiny_backbone):
     with pytest.raises(InputError, match=r"task .disks. is of objects, of which there is no average guess"):
         TaxonomyStudy(tasks=["my_objects.DISKS", "normals"], data=rooms, backbone=tiny_backbone)
+
+
+def test_a_picture_without_objects_is_no_picture_without_a_label(folder, example):
+    """What "Task Meta-Transfer" needs of each image of the parallel set: number 0 has no disk, nobody looked at 4."""
+    samples = module_of(folder, example).build("train", ["image", "boxes"])
+    required = _Required(samples, [{"boxes"}], skip=True)
+    assert [len(required[index]["boxes"]) for index in range(4)] == [0, 1, 2, 3]
+    with pytest.raises(SkipSample, match="training image 4 .* has no label boxes"):
+        required[4]
