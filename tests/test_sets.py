@@ -318,5 +318,5 @@ def test_a_picture_without_objects_is_no_picture_without_a_label(folder, example
     samples = module_of(folder, example).build("train", ["image", "boxes"])
     required = _Required(samples, [{"boxes"}], skip=True)
     assert [len(required[index]["boxes"]) for index in range(4)] == [0, 1, 2, 3]
-    with pytest.raises(SkipSample, match="training image 4 .* has no label boxes"):
+    with pytest.raises(SkipSample, match=r"training image 4 .* has no label boxes"):
         required[4]
