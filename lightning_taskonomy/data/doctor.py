@@ -351,9 +351,10 @@ def _impossible(
         yield f"{key} that reach outside the image", ~missing & _outside(entry.reshape(-1, 2, 2), edges).any(1)
     elif label.kind is LabelKind.POINTS:
         yield f"{key} outside the image", _outside(entry, edges)
-    elif label.is_classes and not grouping:
-        for number in entry[(entry != IGNORE_INDEX) & ((entry < 0) | (entry >= label.channels))].unique().tolist():
-            yield f"{key} of class {number}, but there are 0 to {label.channels - 1}", entry == number
+    elif label.is_classes:
+        if label.classes is not None and not grouping:
+            for number in entry[(entry != IGNORE_INDEX) & ((entry < 0) | (entry >= label.classes))].unique().tolist():
+                yield f"{key} of class {number}, but there are 0 to {label.classes - 1}", entry == number
     elif entry.is_floating_point():
         yield f"{key} beyond {_LARGEST:g}, {_NO_MEASUREMENT}", entry.abs() > _LARGEST
         for mark in _MARKS:

@@ -80,11 +80,9 @@ def class_limit(task: Task, label: Label) -> int | None:
         task: The task.
         label: One of its labels.
     """
-    if task.kind is TaskKind.GROUPING or not label.is_classes:
+    if task.kind is TaskKind.GROUPING:
         return None
-    if label.key == task.target and task.is_classes:
-        return task.channels
-    return label.channels if label.channels > 1 else None
+    return task.channels if label.key == task.target and task.is_classes else label.classes
 
 
 def read_label(task: Task, label: Label, encoding: Encoding | None, file: Path) -> Tensor:
