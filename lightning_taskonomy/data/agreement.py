@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from lightning_taskonomy.data import geometry
-from lightning_taskonomy.data.batch import Sample
+from lightning_taskonomy.data.batch import Sample, is_given
 from lightning_taskonomy.data.geometry import AXES, Intrinsics
-from lightning_taskonomy.tasks import Label, LabelKind, presence
+from lightning_taskonomy.tasks import Label, LabelKind
 
 __all__ = ["DEPTHS", "Comparison", "Limits", "Outcome", "comparisons", "outcomes"]
 
@@ -109,10 +109,6 @@ def _size(entry: Tensor) -> tuple[int, int]:
     return int(entry.shape[-2]), int(entry.shape[-1])
 
 
-def _known(sample: Sample, *keys: str) -> bool:
-    return all(key in sample and bool(sample.get(presence(key), True)) for key in keys)
-
-
 @dataclass
 class _NormalsAndDepth:
     """The normals of planes fitted to windows of 9 by 9 depths; an unknown field of view is fitted to all images.
@@ -129,7 +125,7 @@ class _NormalsAndDepth:
     distances: list[Tensor] = field(default_factory=list)
 
     def add(self, sample: Sample, name: str, camera: Intrinsics | None) -> None:
-        if not _known(sample, self.normals, self.depth):
+        if not is_given(sample, self.normals, self.depth):
             return
         normals, depth = sample[self.normals], sample[self.depth]
         size = _size(depth)
@@ -202,7 +198,7 @@ class _NormalsAndCamera:
     shares: list[float] = field(default_factory=list)
 
     def add(self, sample: Sample, name: str, camera: Intrinsics | None) -> None:
-        if _known(sample, self.normals) and not sample[self.normals].isnan().all():
+        if is_given(sample, self.normals) and not sample[self.normals].isnan().all():
             size = _size(sample[self.normals])
             lens = camera or Intrinsics.of_view(size, _USUAL)
             self.shares.append(float(geometry.facing_away(sample[self.normals], lens)))
@@ -228,7 +224,7 @@ class _NormalsAndFrame:
     inverted: list[bool] = field(default_factory=list)
 
     def add(self, sample: Sample, name: str, camera: Intrinsics | None) -> None:
-        if not _known(sample, self.normals, self.frame):
+        if not is_given(sample, self.normals, self.frame):
             return
         normals, frame = sample[self.normals], sample[self.frame]
         if normals.isnan().all() or frame.isnan().any():
@@ -269,7 +265,7 @@ class _DepthAtCentre:
     posed: int = 0
 
     def add(self, sample: Sample, name: str, camera: Intrinsics | None) -> None:
-        if not _known(sample, self.depth):
+        if not is_given(sample, self.depth):
             return
         depth = sample[self.depth][0]
         height, width = _size(depth)
@@ -317,7 +313,7 @@ class _SecondView:
     correlations: list[Tensor] = field(default_factory=list)
 
     def add(self, sample: Sample, name: str, camera: Intrinsics | None) -> None:
-        if camera is None or not _known(sample, self.pair, self.pose, self.depth) or sample[self.pose].isnan().any():
+        if camera is None or not is_given(sample, self.pair, self.pose, self.depth) or sample[self.pose].isnan().any():
             return
         depth, pose = sample[self.depth], sample[self.pose]
         if _size(depth) != _size(sample[self.pair]):
@@ -360,7 +356,7 @@ class _DepthAndDistance:
     exchanged: list[float] = field(default_factory=list)
 
     def add(self, sample: Sample, name: str, camera: Intrinsics | None) -> None:
-        if camera is None or not _known(sample, *DEPTHS):
+        if camera is None or not is_given(sample, *DEPTHS):
             return
         depth, distance = (sample[key][0] for key in DEPTHS)
         valid = (depth > 0) & (distance > 0)
@@ -417,7 +413,7 @@ class _BoxesAndMasks:
     unpaired: list[str] = field(default_factory=list)
 
     def add(self, sample: Sample, name: str, camera: Intrinsics | None) -> None:
-        if not _known(sample, self.boxes, self.masks):
+        if not is_given(sample, self.boxes, self.masks):
             return
         boxes, masks = sample[self.boxes], sample[self.masks]
         if len(boxes) != len(masks):
@@ -474,7 +470,7 @@ class _MasksAndClasses:
     pairs: defaultdict[int, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
 
     def add(self, sample: Sample, name: str, camera: Intrinsics | None) -> None:
-        if not _known(sample, self.masks, self.classes, self.map):
+        if not is_given(sample, self.masks, self.classes, self.map):
             return
         masks, classes, pixels = sample[self.masks], sample[self.classes], sample[self.map]
         if _size(masks) != _size(pixels) or len(masks) != len(classes):

@@ -10,7 +10,7 @@ from lightning_taskonomy.batch import Batch, labelled_keys
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import IGNORE_INDEX, Label, Task, presence
 
-__all__ = ["Sample", "Samples", "SkipSample", "blank", "blank_label", "collate", "missing_like"]
+__all__ = ["Sample", "Samples", "SkipSample", "blank", "blank_label", "collate", "is_given", "missing_like"]
 
 Sample = dict[str, Tensor]
 """One image with its labels, without the batch dimension."""
@@ -54,6 +54,16 @@ def blank_label(label: Label, size: tuple[int, int]) -> Tensor:
     return torch.full(label.shape(size), label.kind.missing, dtype=getattr(torch, label.kind.dtype))
 
 
+def is_given(sample: Sample, *keys: str) -> bool:
+    """Whether a sample has all of some labels, missing values or not; of a set its presence flag says it.
+
+    Args:
+        sample: The sample.
+        keys: The labels' keys.
+    """
+    return all(key in sample and bool(sample.get(presence(key), True)) for key in keys)
+
+
 def missing_like(entry: Tensor) -> Tensor:
     """A missing label of the shape and type of another one: NaN, -100, or False."""
     if entry.dtype == torch.bool:
@@ -84,7 +94,7 @@ def collate(samples: Sequence[Sample], labels: Mapping[str, Label] | None = None
         present = next(sample[key] for sample in samples if key in sample)
         column = [sample[key] if key in sample else missing_like(present) for sample in samples]
         if key in sets:
-            flags = [key in sample and bool(sample.get(presence(key), True)) for sample in samples]
+            flags = [is_given(sample, key) for sample in samples]
             column = _padded(column, flags)
             entries[presence(key)] = torch.tensor(flags)
         shapes = sorted({tuple(entry.shape) for entry in column})

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lightning_taskonomy.data.agreement import DEPTHS, Limits, comparisons, outcomes
 from lightning_taskonomy.data.base import TaskDataModule
-from lightning_taskonomy.data.batch import Sample, Samples, SkipSample
+from lightning_taskonomy.data.batch import Sample, Samples, SkipSample, is_given
 from lightning_taskonomy.data.geometry import Intrinsics
 from lightning_taskonomy.data.reading import Labelled, UnexpectedNames
 from lightning_taskonomy.errors import InputError
@@ -281,9 +281,7 @@ class _Reading:
     def _entries(self, sample: Sample) -> Iterator[str]:
         """The keys that the sample has a label of; a set that is not labelled is none."""
         flags = {presence(key) for key, label in self.labels.items() if label.is_set}
-        for key in sorted(sample.keys() - {"id"} - flags):
-            if bool(sample.get(presence(key), True)):
-                yield key
+        yield from (key for key in sorted(sample.keys() - {"id"} - flags) if is_given(sample, key))
 
     def _conclude(self, found: SplitReport) -> None:
         problems = getattr(self.samples, "problems", ())

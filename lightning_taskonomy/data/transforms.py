@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import InterpolationMode, functional
 
-from lightning_taskonomy.data.batch import Sample
+from lightning_taskonomy.data.batch import Sample, is_given
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.tasks import IGNORE_INDEX, VIEWS, Label, LabelKind, catalog, presence, targets_of
+from lightning_taskonomy.tasks import IGNORE_INDEX, VIEWS, Label, LabelKind, catalog, targets_of
 
 __all__ = [
     "Classes",
@@ -167,7 +167,7 @@ class Joint(nn.Module):
         """Takes out the objects that have left the image; a point that has is no longer marked."""
         sets: dict[str, list[Label]] = defaultdict(list)
         for key, label in self.targets.items():
-            if label.is_set and key in sample and sample.get(presence(key), True):
+            if label.is_set and is_given(sample, key):
                 sets[label.objects].append(label)
         for labels in sets.values():
             height, width = sample["image"].shape[-2:]

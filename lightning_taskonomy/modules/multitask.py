@@ -8,7 +8,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from lightning_taskonomy import losses
-from lightning_taskonomy.batch import labelled_keys
+from lightning_taskonomy.batch import is_labelled
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.models.backbones import Backbone
 from lightning_taskonomy.models.heads import merge_views
@@ -181,13 +181,13 @@ class MultiTaskModule(BaseModule):
         Args:
             batch: The batch.
         """
-        labelled = labelled_keys(batch)
-        readable = {name: self.has_input(task, batch) for name, task in self.tasks.items()}
-        if not any(readable[name] and not batch.keys().isdisjoint(task.targets) for name, task in self.tasks.items()):
+        readable = [task for task in self.tasks.values() if self.has_input(task, batch)]
+        if all(batch.keys().isdisjoint(task.targets) for task in readable):
             raise InputError(
                 f"a batch holds {sorted(batch)} but none of the tasks' inputs and targets {self.batch_keys}"
             )
-        flags = [readable[name] and not labelled.isdisjoint(task.targets) for name, task in self.tasks.items()]
+        labelled = {task.name for task in readable if any(is_labelled(batch, key) for key in task.targets)}
+        flags = [name in labelled for name in self.tasks]
         return [name for name, flag in zip(self.tasks, any_process(flags), strict=True) if flag]
 
     def losses(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
