@@ -8,9 +8,19 @@ from torch import Tensor
 
 from lightning_taskonomy.batch import Batch, labelled_keys
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.tasks import IGNORE_INDEX, Label, Task, presence
+from lightning_taskonomy.tasks import IGNORE_INDEX, VIEWS, Label, Task, presence
 
-__all__ = ["Sample", "Samples", "SkipSample", "blank", "blank_label", "collate", "is_given", "missing_like"]
+__all__ = [
+    "Sample",
+    "Samples",
+    "SkipSample",
+    "blank",
+    "blank_label",
+    "collate",
+    "is_given",
+    "is_picture",
+    "missing_like",
+]
 
 Sample = dict[str, Tensor]
 """One image with its labels, without the batch dimension."""
@@ -52,6 +62,11 @@ def blank_label(label: Label, size: tuple[int, int]) -> Tensor:
         size: Height and width of the image.
     """
     return torch.full(label.shape(size), label.kind.missing, dtype=getattr(torch, label.kind.dtype))
+
+
+def is_picture(key: str) -> bool:
+    """Whether a key of a sample is a picture: the image, a variant of it, or several views."""
+    return key == "image" or key.startswith("image_") or key in VIEWS
 
 
 def is_given(sample: Sample, *keys: str) -> bool:
@@ -99,7 +114,7 @@ def collate(samples: Sequence[Sample], labels: Mapping[str, Label] | None = None
             entries[presence(key)] = torch.tensor(flags)
         shapes = sorted({tuple(entry.shape) for entry in column})
         if len(shapes) > 1:
-            advice = "give the data a size" if (labels and key in labels) or key.startswith("image") else _UNDECLARED
+            advice = "give the data a size" if (labels and key in labels) or is_picture(key) else _UNDECLARED
             raise InputError(f"one batch has {key!r} of shapes {shapes[0]} and {shapes[1]}; {advice}")
         if key not in entries:
             entries[key] = torch.stack(column)

@@ -14,7 +14,7 @@ from torch import Tensor
 from lightning_taskonomy.data.agreement import DEPTHS, Limits, comparisons, outcomes
 from lightning_taskonomy.data.base import TaskDataModule
 from lightning_taskonomy.data.batch import Sample, Samples, SkipSample, is_given
-from lightning_taskonomy.data.geometry import Intrinsics
+from lightning_taskonomy.data.geometry import Intrinsics, outside
 from lightning_taskonomy.data.reading import Labelled, UnexpectedNames
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import IGNORE_INDEX, Label, LabelKind, TaskKind, catalog, presence
@@ -337,8 +337,7 @@ def _impossible(
     """What a label cannot hold, each with where it does."""
     if label is None:
         return
-    height, width = sample["image"].shape[-2:]
-    edges = torch.tensor([width, height])
+    size = (int(sample["image"].shape[-2]), int(sample["image"].shape[-1]))
     if key in DEPTHS:
         yield f"{key} of 0 m or less; if that means no measurement, it must be read as missing", entry <= 0
         yield f"{key} of more than {_FARTHEST:g} m; another unit, or a number for no measurement", entry > _FARTHEST
@@ -346,9 +345,9 @@ def _impossible(
         missing = entry.isnan().any(1)
         yield f"{key} with NaN", missing
         yield f"{key} of no area", ~missing & (entry[:, 2:] <= entry[:, :2]).any(1)
-        yield f"{key} that reach outside the image", ~missing & _outside(entry.reshape(-1, 2, 2), edges).any(1)
+        yield f"{key} that reach outside the image", ~missing & outside(entry.reshape(-1, 2, 2), size).any(1)
     elif label.kind is LabelKind.POINTS:
-        yield f"{key} outside the image", _outside(entry, edges)
+        yield f"{key} outside the image", outside(entry, size)
     elif label.is_classes:
         if label.classes is not None and not grouping:
             for number in entry[(entry != IGNORE_INDEX) & ((entry < 0) | (entry >= label.classes))].unique().tolist():
@@ -357,11 +356,6 @@ def _impossible(
         yield f"{key} beyond {_LARGEST:g}, {_NO_MEASUREMENT}", entry.abs() > _LARGEST
         for mark in _MARKS:
             yield f"{key} of {mark:g}, {_NO_MEASUREMENT}", (entry - mark).abs() <= 1e-6 * -mark
-
-
-def _outside(points: Tensor, edges: Tensor) -> Tensor:
-    """Which points lie more than a pixel outside; NaN does not."""
-    return ((points < -1) | (points > edges + 1)).any(-1)
 
 
 def _digest(sample: Sample) -> bytes:

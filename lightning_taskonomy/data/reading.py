@@ -12,20 +12,16 @@ from torch import Tensor
 from lightning_taskonomy.batch import has_label
 from lightning_taskonomy.data.batch import Sample, SkipSample
 from lightning_taskonomy.data.geometry import Intrinsics
-from lightning_taskonomy.data.stored import FileProblem, read_array, read_image, read_pixels
+from lightning_taskonomy.data.stored import FileProblem, read_image
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import Label, presence
 
 __all__ = [
     "Entry",
-    "FileProblem",
     "Labelled",
     "Problem",
     "Problems",
     "UnexpectedNames",
-    "read_array",
-    "read_image",
-    "read_pixels",
     "stable_id",
 ]
 

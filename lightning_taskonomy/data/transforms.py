@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import InterpolationMode, functional
 
-from lightning_taskonomy.data.batch import Sample, is_given
+from lightning_taskonomy.data.batch import Sample, is_given, is_picture
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.tasks import IGNORE_INDEX, VIEWS, Label, LabelKind, catalog, targets_of
+from lightning_taskonomy.tasks import IGNORE_INDEX, Label, LabelKind, catalog, targets_of
 
 __all__ = [
     "Classes",
@@ -41,7 +41,6 @@ __all__ = [
     "Poses",
     "Values",
     "Vector",
-    "is_picture",
 ]
 
 
@@ -105,11 +104,6 @@ _TYPES: Mapping[LabelKind, type[tv_tensors.TVTensor]] = {
     LabelKind.MASKS: Masks,
     LabelKind.OBJECT_CLASSES: Invariant,
 }
-
-
-def is_picture(key: str) -> bool:
-    """Whether a key of a sample is a picture: the image, a variant of it, or several views."""
-    return key == "image" or key.startswith("image_") or key in VIEWS
 
 
 class Joint(nn.Module):
