@@ -1,15 +1,15 @@
 """A batch: entries by key, and which labels it has, known without asking the device."""
 
 from collections import UserDict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from lightning_taskonomy.tasks import presence
+from lightning_taskonomy.tasks import IGNORE_INDEX, Label, presence
 
-__all__ = ["Batch", "has_label", "is_labelled", "labelled_keys"]
+__all__ = ["Batch", "has_label", "is_labelled", "labelled_keys", "missing_label", "missing_value"]
 
 
 class Batch(UserDict[str, Tensor]):
@@ -76,6 +76,23 @@ def labelled_keys(entries: Mapping[str, Any]) -> frozenset[str]:
         entries: A batch or a sample.
     """
     return frozenset(key for key in entries if is_labelled(entries, key))
+
+
+def missing_value(dtype: torch.dtype) -> float | int | bool:
+    """What stands where there is no label, by type: NaN, -100, or False."""
+    return False if dtype == torch.bool else float("nan") if dtype.is_floating_point else IGNORE_INDEX
+
+
+def missing_label(label: Label, shape: Sequence[int], device: torch.device | None = None) -> Tensor:
+    """A label that is missing everywhere.
+
+    Args:
+        label: What it holds.
+        shape: Of one sample (``label.shape``) or of a batch.
+        device: Where it is to be.
+    """
+    dtype: torch.dtype = getattr(torch, label.kind.dtype)
+    return torch.full(tuple(shape), label.kind.missing, dtype=dtype, device=device)
 
 
 def has_label(entry: Tensor) -> bool:

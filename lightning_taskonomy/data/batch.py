@@ -6,9 +6,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from lightning_taskonomy.batch import Batch, labelled_keys
+from lightning_taskonomy.batch import Batch, labelled_keys, missing_label, missing_value
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.tasks import IGNORE_INDEX, VIEWS, Label, Task, presence
+from lightning_taskonomy.tasks import VIEWS, Label, Task, presence
 
 __all__ = [
     "Sample",
@@ -61,7 +61,7 @@ def blank_label(label: Label, size: tuple[int, int]) -> Tensor:
         label: What it holds.
         size: Height and width of the image.
     """
-    return torch.full(label.shape(size), label.kind.missing, dtype=getattr(torch, label.kind.dtype))
+    return missing_label(label, label.shape(size))
 
 
 def is_picture(key: str) -> bool:
@@ -81,9 +81,7 @@ def is_given(sample: Sample, *keys: str) -> bool:
 
 def missing_like(entry: Tensor) -> Tensor:
     """A missing label of the shape and type of another one: NaN, -100, or False."""
-    if entry.dtype == torch.bool:
-        return torch.zeros_like(entry)
-    return torch.full_like(entry, float("nan") if entry.is_floating_point() else IGNORE_INDEX)
+    return torch.full_like(entry, missing_value(entry.dtype))
 
 
 def collate(samples: Sequence[Sample], labels: Mapping[str, Label] | None = None) -> Batch:

@@ -255,8 +255,10 @@ class MultiTaskModule(BaseModule):
 
     def _refuse(self, broken: Mapping[str, int]) -> None:
         if broken:
+            first = min(broken.values())
+            names = ", ".join(name for name, step in broken.items() if step == first)
             raise InputError(
-                f"the loss of {', '.join(broken)} is NaN or infinite at step {min(broken.values())}; the last "
+                f"the loss of {names} is NaN or infinite at step {first}; the last "
                 "checkpoint is kept; lower the learning rate, clip gradients or look at the labels with 'data check'"
             )
 

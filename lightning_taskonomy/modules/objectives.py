@@ -12,8 +12,9 @@ from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
 from lightning_taskonomy import losses, metrics
+from lightning_taskonomy.batch import missing_label
 from lightning_taskonomy.models.heads import ClassificationHead, DenseHead, Head, VectorHead
-from lightning_taskonomy.tasks import IGNORE_INDEX, Label, Task, TaskKind, imported, presence
+from lightning_taskonomy.tasks import IGNORE_INDEX, Task, TaskKind, imported, presence
 
 __all__ = ["HeadFactory", "Objective", "Target", "objective", "target_of"]
 
@@ -117,21 +118,17 @@ def target_of(task: Task, batch: Mapping[str, Tensor], preds: Tensor) -> Target:
         if key in batch:
             target[key] = batch[key]
         elif label.is_set:
-            target[key] = _missing(label, (len(preds), *label.shape((1, 1))), preds.device)
+            target[key] = missing_label(label, (len(preds), *label.shape((1, 1))), preds.device)
         if label.is_set:
             flags = torch.full((len(preds),), key in batch, device=preds.device)
             target[presence(key)] = batch.get(presence(key), flags)
     return target
 
 
-def _missing(label: Label, shape: tuple[int, ...], device: torch.device) -> Tensor:
-    return torch.full(shape, label.kind.missing, dtype=getattr(torch, label.kind.dtype), device=device)
-
-
 def _blank_like(task: Task, preds: Tensor) -> Tensor:
     """The target, all missing, of the size of the predictions."""
     shape = (preds.shape[0], *preds.shape[2:]) if task.is_classes else preds.shape
-    return _missing(task.label, shape, preds.device)
+    return missing_label(task.label, shape, preds.device)
 
 
 def objective(task: Task) -> Objective:
