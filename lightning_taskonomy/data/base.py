@@ -14,7 +14,7 @@ from torch.utils.data.distributed import DistributedSampler
 
 from lightning_taskonomy.batch import Batch
 from lightning_taskonomy.data import pretext
-from lightning_taskonomy.data.batch import Sample, Samples, SkipSample, blank_label, collate, is_given
+from lightning_taskonomy.data.batch import Sample, Samples, SkipSample, blank_label, collate, is_given, size_of
 from lightning_taskonomy.data.reading import Labelled
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.tasks import Label, Task, catalog, imported, presence, targets_of
@@ -376,7 +376,7 @@ class Pipeline(Dataset[Sample]):
         pretext.derive(sample, (self.keys & pretext.KEYS).difference(sample), seed)
         for key, (make, label) in self.made.items():
             known = is_given(sample, *label.made_from)
-            sample[key] = make(sample) if known else blank_label(label, sample["image"].shape[-2:])  # type: ignore[arg-type]
+            sample[key] = make(sample) if known else blank_label(label, size_of(sample["image"]))
         keys = self.keys | {presence(key) for key in self.keys}
         return {key: sample[key] for key in sample if key in keys}
 

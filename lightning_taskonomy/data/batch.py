@@ -20,6 +20,7 @@ __all__ = [
     "is_given",
     "is_picture",
     "missing_like",
+    "size_of",
 ]
 
 Sample = dict[str, Tensor]
@@ -62,6 +63,11 @@ def blank_label(label: Label, size: tuple[int, int]) -> Tensor:
         size: Height and width of the image.
     """
     return missing_label(label, label.shape(size))
+
+
+def size_of(entry: Tensor) -> tuple[int, int]:
+    """Height and width of an entry per pixel: its last two dimensions."""
+    return int(entry.shape[-2]), int(entry.shape[-1])
 
 
 def is_picture(key: str) -> bool:

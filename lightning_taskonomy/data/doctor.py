@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_taskonomy.data.agreement import DEPTHS, Limits, comparisons, outcomes
+from lightning_taskonomy.data.agreement import DEPTHS, Limits, comparisons
 from lightning_taskonomy.data.base import TaskDataModule
-from lightning_taskonomy.data.batch import Sample, Samples, SkipSample, is_given
+from lightning_taskonomy.data.batch import Sample, Samples, SkipSample, is_given, size_of
 from lightning_taskonomy.data.geometry import Intrinsics, outside
 from lightning_taskonomy.data.reading import Labelled, UnexpectedNames
 from lightning_taskonomy.errors import InputError
@@ -272,7 +272,7 @@ class _Reading:
                     comparison.add(sample, self._file(index), camera)
         found.keys = dict(keys)
         self._conclude(found)
-        for outcome in outcomes(compared):
+        for outcome in filter(None, (comparison.outcome() for comparison in compared)):
             found.compared.append(outcome.measured)
             if outcome.problem is not None:
                 self.report.problems.append(f"{self.split}: {outcome.problem}")
@@ -313,7 +313,7 @@ class _Reading:
         camera = getattr(self.samples, "camera", None)
         if camera is None:
             return None
-        known: Intrinsics | None = camera(index, tuple(sample["image"].shape[-2:]))
+        known: Intrinsics | None = camera(index, size_of(sample["image"]))
         return known
 
     def _file(self, index: int, key: str = "image") -> str:
@@ -337,7 +337,7 @@ def _impossible(
     """What a label cannot hold, each with where it does."""
     if label is None:
         return
-    size = (int(sample["image"].shape[-2]), int(sample["image"].shape[-1]))
+    size = size_of(sample["image"])
     if key in DEPTHS:
         yield f"{key} of 0 m or less; if that means no measurement, it must be read as missing", entry <= 0
         yield f"{key} of more than {_FARTHEST:g} m; another unit, or a number for no measurement", entry > _FARTHEST

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lightning_taskonomy.data import mtan
 from lightning_taskonomy.data.base import TaskDataModule
-from lightning_taskonomy.data.batch import Samples, blank
+from lightning_taskonomy.data.batch import Samples, blank, size_of
 from lightning_taskonomy.data.geometry import Intrinsics, facing_away, normals_from_depth, unit_normals
 from lightning_taskonomy.data.reading import Entry, Labelled, stable_id
 from lightning_taskonomy.data.stored import FileProblem
@@ -204,7 +204,7 @@ def _read_normals(axes: tuple[Axis, Axis, Axis], file: Path) -> Tensor:
         row, sign = _AXES[axis]
         normals[row] = sign * channel
     normals = unit_normals(normals)
-    if bool(facing_away(normals, _camera((normals.shape[1], normals.shape[2]))) > 0.5):
+    if bool(facing_away(normals, _camera(size_of(normals))) > 0.5):
         raise InputError(
             f"most normals of {file} point away from the camera with normal_axes={tuple(axes)}; give the axes of these "
             "files, three of right or left, up or down, forward or back"

@@ -26,7 +26,7 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2 import InterpolationMode, functional
 
 from lightning_taskonomy.batch import missing_value
-from lightning_taskonomy.data.batch import Sample, is_given, is_picture
+from lightning_taskonomy.data.batch import Sample, is_given, is_picture, size_of
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.refusals import refusing
 from lightning_taskonomy.tasks import Label, LabelKind, catalog, targets_of
@@ -130,7 +130,7 @@ class Joint(nn.Module):
         Raises:
             InputError: A transform cannot be applied to one of the labels, or no label says what an entry holds.
         """
-        size = (int(sample["image"].shape[-2]), int(sample["image"].shape[-1])) if "image" in sample else (0, 0)
+        size = size_of(sample["image"]) if "image" in sample else (0, 0)
         wrapped = {key: self._wrap(key, entry, size) for key, entry in sample.items() if entry.ndim}
         for transform in self.transforms:
             with refusing():
@@ -161,7 +161,7 @@ class Joint(nn.Module):
             if label.is_set and is_given(sample, key):
                 sets[label.objects].append(label)
         for labels in sets.values():
-            height, width = sample["image"].shape[-2:]
+            height, width = size_of(sample["image"])
             there: dict[LabelKind, Tensor] = {}
             for label in labels:
                 entry = sample[label.key]

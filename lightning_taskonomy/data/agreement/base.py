@@ -1,0 +1,58 @@
+"""What a comparison of labels is, from where on they disagree, and what it says."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from lightning_taskonomy.data.batch import Sample
+from lightning_taskonomy.data.geometry import Intrinsics
+
+__all__ = ["Comparison", "Limits", "Outcome", "images"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """From where on labels disagree.
+
+    Args:
+        angle: Degrees between normals and those of the depth, the median of an image.
+        ratio: Times that a depth may be larger or smaller than what other labels say.
+        overlap: Intersection over union of a box and its mask's box; share of a mask's pixels that are of one class.
+    """
+
+    angle: float = 15.0
+    ratio: float = 1.1
+    overlap: float = 0.5
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a comparison has found.
+
+    Args:
+        measured: In one line, by how much the labels differ.
+        problem: The same where that is too much, with what would fit.
+    """
+
+    measured: str
+    problem: str | None = None
+
+
+class Comparison(Protocol):
+    """Two or more labels, compared image by image."""
+
+    def add(self, sample: Sample, name: str, camera: Intrinsics | None) -> None:
+        """Takes an image into account.
+
+        Args:
+            sample: Its labels.
+            name: What it is called in a message.
+            camera: Its camera, if known.
+        """
+
+    def outcome(self) -> Outcome | None:
+        """What has been found; None where no image had all the labels."""
+
+
+def images(count: int) -> str:
+    """So many images, in words."""
+    return f"{count} images" if count != 1 else "1 image"
