@@ -113,12 +113,10 @@ def target_of(task: Task, batch: Mapping[str, Tensor], preds: Tensor) -> Target:
     """
     if task.kind is not TaskKind.SET and tuple(task.targets) == (task.target,):
         return batch[task.target] if task.target in batch else _blank_like(task, preds)
-    target = {}
+    target, size = {}, batch[task.input].shape[-2:] if task.input in batch else (1, 1)
     for key, label in task.targets.items():
-        if key in batch:
-            target[key] = batch[key]
-        elif label.is_set:
-            target[key] = missing_label(label, (len(preds), *label.shape((1, 1))), preds.device)
+        absent = (len(preds), *label.shape((size[0], size[1])))
+        target[key] = batch[key] if key in batch else missing_label(label, absent, preds.device)
         if label.is_set:
             flags = torch.full((len(preds),), key in batch, device=preds.device)
             target[presence(key)] = batch.get(presence(key), flags)
