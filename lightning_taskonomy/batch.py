@@ -1,15 +1,15 @@
 """A batch: entries by key, and which labels it has, known without asking the device."""
 
 from collections import UserDict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from lightning_taskonomy.tasks import presence
+from lightning_taskonomy.tasks import IGNORE_INDEX, Label, presence
 
-__all__ = ["Batch", "has_label", "labelled_keys"]
+__all__ = ["Batch", "has_label", "is_labelled", "labelled_keys", "missing_label", "missing_value"]
 
 
 class Batch(UserDict[str, Tensor]):
@@ -32,14 +32,13 @@ class Batch(UserDict[str, Tensor]):
 
     def __setitem__(self, key: str, entry: Tensor) -> None:
         self.data[key] = entry
-        self._known = {name: known for name, known in self._known.items() if name != key}
+        self._known = {name: known for name, known in self._known.items() if name != key}  # a copy has the old one
 
     @property
     def labelled(self) -> frozenset[str]:
         """The keys of entries with at least one valid value."""
         if new := self.data.keys() - self._known.keys():
-            labelled = labelled_keys(self.data)
-            self._known |= {key: key in labelled for key in new}
+            self._known = self._known | {key: is_labelled(self.data, key) for key in new}
         return frozenset(key for key in self.data if self._known[key])
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
@@ -57,19 +56,43 @@ class Batch(UserDict[str, Tensor]):
         return type(self)({key: entry.pin_memory() for key, entry in self.data.items()}, self.labelled)
 
 
-def labelled_keys(entries: Mapping[str, Any]) -> frozenset[str]:
-    """The keys of a mapping's tensors with at least one valid value; of a ``Batch`` without looking at them.
+def is_labelled(entries: Mapping[str, Any], key: str) -> bool:
+    """Whether a mapping has a tensor at a key with at least one valid value; of a ``Batch`` without looking at it.
 
     Args:
         entries: A batch or a sample. Of a set its presence flags count: an image without objects is labelled.
+        key: The key.
     """
     if isinstance(entries, Batch):
-        return entries.labelled
-    return frozenset(
-        key
-        for key, entry in entries.items()
-        if isinstance(entry, Tensor) and has_label(entries.get(presence(key), entry))
-    )
+        return key in entries.labelled
+    entry = entries.get(key)
+    return isinstance(entry, Tensor) and has_label(entries.get(presence(key), entry))
+
+
+def labelled_keys(entries: Mapping[str, Any]) -> frozenset[str]:
+    """The keys for which :func:`is_labelled`.
+
+    Args:
+        entries: A batch or a sample.
+    """
+    return frozenset(key for key in entries if is_labelled(entries, key))
+
+
+def missing_value(dtype: torch.dtype) -> float | int | bool:
+    """What stands where there is no label, by type: NaN, -100, or False."""
+    return False if dtype == torch.bool else float("nan") if dtype.is_floating_point else IGNORE_INDEX
+
+
+def missing_label(label: Label, shape: Sequence[int], device: torch.device | None = None) -> Tensor:
+    """A label that is missing everywhere.
+
+    Args:
+        label: What it holds.
+        shape: Of one sample (``label.shape``) or of a batch.
+        device: Where it is to be.
+    """
+    dtype: torch.dtype = getattr(torch, label.kind.dtype)
+    return torch.full(tuple(shape), label.kind.missing, dtype=dtype, device=device)
 
 
 def has_label(entry: Tensor) -> bool:

@@ -171,6 +171,7 @@ def test_the_loss_is_divided_by_the_objects_and_unlabelled_pictures_teach_nothin
     assert scores[1].tolist() == [True, True, True, True, False]
     absent = target_of(example.DISKS, {"image": batch["image"]}, preds)
     assert not absent[presence("boxes")].any() and absent["boxes"].shape == (5, 0, 4)
+    assert absent["middles"].shape == (5, 1, 16, 16) and absent["middles"].isnan().all()
 
 
 def brute_force_precision(preds, truth, threshold):

@@ -9,8 +9,8 @@ from torch.utils.data import DataLoader
 
 from lightning_taskonomy.data.base import Pipeline
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.models.backbones import Backbone
 from lightning_taskonomy.models.backbones.sizes import dry_pass
+from lightning_taskonomy.modules import MultiTaskModule
 
 __all__ = ["DryPass"]
 
@@ -36,12 +36,13 @@ class DryPass(Callback):
                         f"the checkpoint's optimizer has no {absent[0]!r} and is no {type(optimizer).__name__}; resume "
                         "with the optimizer of its own run, or start from its weights by --weights"
                     )
-        backbone: Any = getattr(pl_module, "backbone", None)
-        if not isinstance(backbone, Backbone) or not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy):
+        if not isinstance(pl_module, MultiTaskModule):
+            return
+        backbone, inputs = pl_module.backbone, {task.input for task in pl_module.tasks.values()}
+        if not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy):
             return
         if getattr(backbone, "are_cached", False):  # it sees no image
             return
-        inputs = {task.input for task in getattr(pl_module, "tasks", {}).values()}
         samples = [_first(loader) for loader in _loaders([trainer.train_dataloader, trainer.val_dataloaders])]
         shapes = {tuple(sample[key].shape[-3:]) for sample in samples for key in inputs & sample.keys()}
         for channels, height, width in sorted(shapes):

@@ -14,10 +14,10 @@ from torch.utils.data.distributed import DistributedSampler
 
 from lightning_taskonomy.batch import Batch
 from lightning_taskonomy.data import pretext
-from lightning_taskonomy.data.batch import Sample, Samples, SkipSample, blank_label, collate
+from lightning_taskonomy.data.batch import Sample, Samples, SkipSample, blank_label, collate, is_given, size_of
 from lightning_taskonomy.data.reading import Labelled
 from lightning_taskonomy.errors import InputError, hint
-from lightning_taskonomy.tasks import Label, catalog, imported, presence, targets_of
+from lightning_taskonomy.tasks import Label, Task, catalog, imported, presence, targets_of
 
 __all__ = ["Part", "Pipeline", "TaskDataModule"]
 
@@ -109,9 +109,14 @@ class TaskDataModule(LightningDataModule):
     @property
     def targets(self) -> Mapping[str, Label]:
         """What each key holds: as the catalog's tasks say, and before them those of the module being trained."""
-        module = getattr(self.trainer, "lightning_module", None)
-        tasks = getattr(module, "tasks", None)
-        return targets_of([*catalog().values(), *(tasks.values() if isinstance(tasks, Mapping) else ())])
+        return targets_of([*catalog().values(), *self._trained.values()])
+
+    @property
+    def _trained(self) -> Mapping[str, Task]:
+        """The tasks of the module being trained; none without a module, or of one that has no mapping of tasks."""
+        tasks = getattr(getattr(self.trainer, "lightning_module", None), "tasks", None)
+        held = tasks.items() if isinstance(tasks, Mapping) else ()
+        return {name: task for name, task in held if isinstance(task, Task)}
 
     def build(self, split: str, keys: Collection[str]) -> Samples:
         """Makes the samples of one split.
@@ -230,11 +235,9 @@ class TaskDataModule(LightningDataModule):
         Raises:
             InputError: Names the task and what is in the place of its labels.
         """
-        module = getattr(self.trainer, "lightning_module", None)
-        tasks = getattr(module, "tasks", None)
-        if not isinstance(samples.samples, Labelled) or not isinstance(tasks, Mapping):
+        if not isinstance(samples.samples, Labelled):
             return
-        for name, task in tasks.items():
+        for name, task in self._trained.items():
             for key in {source: None for label in task.targets.values() for source in label.made_from or (label.key,)}:
                 reason = samples.samples.unlabelled(key, samples.indices)
                 if reason is not None:
@@ -372,8 +375,8 @@ class Pipeline(Dataset[Sample]):
                 sample = self.transform(sample)
         pretext.derive(sample, (self.keys & pretext.KEYS).difference(sample), seed)
         for key, (make, label) in self.made.items():
-            known = all(name in sample and bool(sample.get(presence(name), True)) for name in label.made_from)
-            sample[key] = make(sample) if known else blank_label(label, sample["image"].shape[-2:])  # type: ignore[arg-type]
+            known = is_given(sample, *label.made_from)
+            sample[key] = make(sample) if known else blank_label(label, size_of(sample["image"]))
         keys = self.keys | {presence(key) for key in self.keys}
         return {key: sample[key] for key in sample if key in keys}
 

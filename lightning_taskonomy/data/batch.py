@@ -6,11 +6,22 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from lightning_taskonomy.batch import Batch, labelled_keys
+from lightning_taskonomy.batch import Batch, labelled_keys, missing_label, missing_value
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.tasks import IGNORE_INDEX, Label, Task, presence
+from lightning_taskonomy.tasks import VIEWS, Label, Task, presence
 
-__all__ = ["Sample", "Samples", "SkipSample", "blank", "blank_label", "collate", "missing_like"]
+__all__ = [
+    "Sample",
+    "Samples",
+    "SkipSample",
+    "blank",
+    "blank_label",
+    "collate",
+    "is_given",
+    "is_picture",
+    "missing_like",
+    "size_of",
+]
 
 Sample = dict[str, Tensor]
 """One image with its labels, without the batch dimension."""
@@ -51,14 +62,32 @@ def blank_label(label: Label, size: tuple[int, int]) -> Tensor:
         label: What it holds.
         size: Height and width of the image.
     """
-    return torch.full(label.shape(size), label.kind.missing, dtype=getattr(torch, label.kind.dtype))
+    return missing_label(label, label.shape(size))
+
+
+def size_of(entry: Tensor) -> tuple[int, int]:
+    """Height and width of an entry per pixel: its last two dimensions."""
+    return int(entry.shape[-2]), int(entry.shape[-1])
+
+
+def is_picture(key: str) -> bool:
+    """Whether a key of a sample is a picture: the image, a variant of it, or several views."""
+    return key == "image" or key.startswith("image_") or key in VIEWS
+
+
+def is_given(sample: Sample, *keys: str) -> bool:
+    """Whether a sample has all of some labels, missing values or not; of a set its presence flag says it.
+
+    Args:
+        sample: The sample.
+        keys: The labels' keys.
+    """
+    return all(key in sample and bool(sample.get(presence(key), True)) for key in keys)
 
 
 def missing_like(entry: Tensor) -> Tensor:
     """A missing label of the shape and type of another one: NaN, -100, or False."""
-    if entry.dtype == torch.bool:
-        return torch.zeros_like(entry)
-    return torch.full_like(entry, float("nan") if entry.is_floating_point() else IGNORE_INDEX)
+    return torch.full_like(entry, missing_value(entry.dtype))
 
 
 def collate(samples: Sequence[Sample], labels: Mapping[str, Label] | None = None) -> Batch:
@@ -84,12 +113,12 @@ def collate(samples: Sequence[Sample], labels: Mapping[str, Label] | None = None
         present = next(sample[key] for sample in samples if key in sample)
         column = [sample[key] if key in sample else missing_like(present) for sample in samples]
         if key in sets:
-            flags = [key in sample and bool(sample.get(presence(key), True)) for sample in samples]
+            flags = [is_given(sample, key) for sample in samples]
             column = _padded(column, flags)
             entries[presence(key)] = torch.tensor(flags)
         shapes = sorted({tuple(entry.shape) for entry in column})
         if len(shapes) > 1:
-            advice = "give the data a size" if (labels and key in labels) or key.startswith("image") else _UNDECLARED
+            advice = "give the data a size" if (labels and key in labels) or is_picture(key) else _UNDECLARED
             raise InputError(f"one batch has {key!r} of shapes {shapes[0]} and {shapes[1]}; {advice}")
         if key not in entries:
             entries[key] = torch.stack(column)

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_taskonomy.data.agreement import DEPTHS, Limits, comparisons, outcomes
+from lightning_taskonomy.data.agreement import DEPTHS, Limits, comparisons
 from lightning_taskonomy.data.base import TaskDataModule
-from lightning_taskonomy.data.batch import Sample, Samples, SkipSample
-from lightning_taskonomy.data.geometry import Intrinsics
+from lightning_taskonomy.data.batch import Sample, Samples, SkipSample, is_given, size_of
+from lightning_taskonomy.data.geometry import Intrinsics, outside
 from lightning_taskonomy.data.reading import Labelled, UnexpectedNames
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import IGNORE_INDEX, Label, LabelKind, TaskKind, catalog, presence
@@ -272,7 +272,7 @@ class _Reading:
                     comparison.add(sample, self._file(index), camera)
         found.keys = dict(keys)
         self._conclude(found)
-        for outcome in outcomes(compared):
+        for outcome in filter(None, (comparison.outcome() for comparison in compared)):
             found.compared.append(outcome.measured)
             if outcome.problem is not None:
                 self.report.problems.append(f"{self.split}: {outcome.problem}")
@@ -281,9 +281,7 @@ class _Reading:
     def _entries(self, sample: Sample) -> Iterator[str]:
         """The keys that the sample has a label of; a set that is not labelled is none."""
         flags = {presence(key) for key, label in self.labels.items() if label.is_set}
-        for key in sorted(sample.keys() - {"id"} - flags):
-            if bool(sample.get(presence(key), True)):
-                yield key
+        yield from (key for key in sorted(sample.keys() - {"id"} - flags) if is_given(sample, key))
 
     def _conclude(self, found: SplitReport) -> None:
         problems = getattr(self.samples, "problems", ())
@@ -315,7 +313,7 @@ class _Reading:
         camera = getattr(self.samples, "camera", None)
         if camera is None:
             return None
-        known: Intrinsics | None = camera(index, tuple(sample["image"].shape[-2:]))
+        known: Intrinsics | None = camera(index, size_of(sample["image"]))
         return known
 
     def _file(self, index: int, key: str = "image") -> str:
@@ -339,8 +337,7 @@ def _impossible(
     """What a label cannot hold, each with where it does."""
     if label is None:
         return
-    height, width = sample["image"].shape[-2:]
-    edges = torch.tensor([width, height])
+    size = size_of(sample["image"])
     if key in DEPTHS:
         yield f"{key} of 0 m or less; if that means no measurement, it must be read as missing", entry <= 0
         yield f"{key} of more than {_FARTHEST:g} m; another unit, or a number for no measurement", entry > _FARTHEST
@@ -348,21 +345,17 @@ def _impossible(
         missing = entry.isnan().any(1)
         yield f"{key} with NaN", missing
         yield f"{key} of no area", ~missing & (entry[:, 2:] <= entry[:, :2]).any(1)
-        yield f"{key} that reach outside the image", ~missing & _outside(entry.reshape(-1, 2, 2), edges).any(1)
+        yield f"{key} that reach outside the image", ~missing & outside(entry.reshape(-1, 2, 2), size).any(1)
     elif label.kind is LabelKind.POINTS:
-        yield f"{key} outside the image", _outside(entry, edges)
-    elif label.is_classes and not grouping:
-        for number in entry[(entry != IGNORE_INDEX) & ((entry < 0) | (entry >= label.channels))].unique().tolist():
-            yield f"{key} of class {number}, but there are 0 to {label.channels - 1}", entry == number
+        yield f"{key} outside the image", outside(entry, size)
+    elif label.is_classes:
+        if label.classes is not None and not grouping:
+            for number in entry[(entry != IGNORE_INDEX) & ((entry < 0) | (entry >= label.classes))].unique().tolist():
+                yield f"{key} of class {number}, but there are 0 to {label.classes - 1}", entry == number
     elif entry.is_floating_point():
         yield f"{key} beyond {_LARGEST:g}, {_NO_MEASUREMENT}", entry.abs() > _LARGEST
         for mark in _MARKS:
             yield f"{key} of {mark:g}, {_NO_MEASUREMENT}", (entry - mark).abs() <= 1e-6 * -mark
-
-
-def _outside(points: Tensor, edges: Tensor) -> Tensor:
-    """Which points lie more than a pixel outside; NaN does not."""
-    return ((points < -1) | (points > edges + 1)).any(-1)
 
 
 def _digest(sample: Sample) -> bytes:

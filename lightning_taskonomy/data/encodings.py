@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lightning_taskonomy.data.geometry import outside, unit_normals
 from lightning_taskonomy.data.stored import is_missing, read_array, whole_numbers
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import IGNORE_INDEX, Label, LabelKind, Task, TaskKind
@@ -80,11 +81,9 @@ def class_limit(task: Task, label: Label) -> int | None:
         task: The task.
         label: One of its labels.
     """
-    if task.kind is TaskKind.GROUPING or not label.is_classes:
+    if task.kind is TaskKind.GROUPING:
         return None
-    if label.key == task.target and task.is_classes:
-        return task.channels
-    return label.channels if label.channels > 1 else None
+    return task.channels if label.key == task.target and task.is_classes else label.classes
 
 
 def read_label(task: Task, label: Label, encoding: Encoding | None, file: Path) -> Tensor:
@@ -150,10 +149,7 @@ def _dense(task: Task, label: Label, values: NDArray[np.float32], file: Path) ->
 
 
 def _normals(task: Task, label: Label, values: NDArray[np.float32], file: Path) -> NDArray[np.float32]:
-    normals = _dense(task, label, values, file)
-    length = np.linalg.norm(normals, axis=0, keepdims=True)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(length > 0.5, normals / length, np.float32("nan"))
+    return unit_normals(torch.from_numpy(_dense(task, label, values, file))).numpy()
 
 
 def _boxes(task: Task, label: Label, values: NDArray[np.float32], file: Path) -> NDArray[np.float32]:
@@ -286,8 +282,7 @@ def check_objects(label: Label, file: Path, objects: Tensor, size: tuple[int, in
     if label.kind not in (LabelKind.BOXES, LabelKind.POINTS):
         return
     places = objects.reshape(len(objects), math.prod(objects.shape[1:]) // 2, 2)
-    outside = ((places < -1) | (places > torch.tensor([size[1] + 1, size[0] + 1]))).flatten(1).any(1)
-    for row in outside.nonzero().flatten().tolist()[:1]:
+    for row in outside(places, size).any(1).nonzero().flatten().tolist()[:1]:
         numbers = ", ".join(f"{number:g}" for number in objects[row].flatten().tolist())
         raise InputError(
             f"{file}, row {row + 1}: {numbers} reaches beyond the image of {size[1]}x{size[0]} pixels; give pixels of "

@@ -11,17 +11,22 @@ from torch import Tensor
 
 from lightning_taskonomy.data import pretext
 from lightning_taskonomy.data.base import TaskDataModule
-from lightning_taskonomy.data.batch import Sample, Samples, SkipSample, blank_label
+from lightning_taskonomy.data.batch import Sample, Samples, SkipSample, blank_label, is_given
 from lightning_taskonomy.data.encodings import Encoding, check_objects, class_limit, is_void, read_label
 from lightning_taskonomy.data.reading import Entry, Labelled, stable_id
-from lightning_taskonomy.data.stored import FileProblem, by_stem, has_suffix, read_array, read_image, visible
+from lightning_taskonomy.data.stored import (
+    IMAGE_SUFFIXES,
+    FileProblem,
+    by_stem,
+    has_suffix,
+    read_array,
+    read_image,
+    visible,
+)
 from lightning_taskonomy.errors import InputError, hint
-from lightning_taskonomy.tasks import VIEWS, Label, LabelKind, Task, keys_of, presence, resolve, targets_of
+from lightning_taskonomy.tasks import VIEWS, Label, LabelKind, Task, keys_of, resolve, targets_of
 
-__all__ = ["IMAGE_SUFFIXES", "LABEL_SUFFIXES", "Encoding", "FolderDataModule"]
-
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-"""Files that are read as pictures."""
+__all__ = ["LABEL_SUFFIXES", "Encoding", "FolderDataModule"]
 
 LABEL_SUFFIXES = (".npy", ".txt", ".csv", ".png", ".bmp", ".tif", ".tiff")
 """Files that are read as labels; a JPEG file does not keep its numbers."""
@@ -182,7 +187,7 @@ class _Files(Labelled):
         """
         counts: dict[str, dict[int, Path | None]] = defaultdict(dict)
         for key, files in self.labels.items():
-            if self.entries[key].is_set and sample[presence(key)]:
+            if self.entries[key].is_set and is_given(sample, key):
                 counts[self.readers[key][1].objects][len(sample[key])] = files[index]
         for rows in counts.values():
             if len(rows) > 1:

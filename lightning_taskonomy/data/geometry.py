@@ -24,8 +24,10 @@ __all__ = [
     "inverse_planes",
     "normals_from_depth",
     "normals_of_planes",
+    "outside",
     "rotation_matrix",
     "share_along",
+    "unit_normals",
     "warped",
 ]
 
@@ -133,6 +135,12 @@ def _moments(maps: Tensor, axis: int, reach: int) -> Tensor:
         found[0] += part
         found[1] += offset * part
     return found / (2 * reach + 1)
+
+
+def unit_normals(vectors: Tensor) -> Tensor:
+    """Stored normals (3, ...) made of length 1; NaN where they are shorter than 0.5, which stands for none."""
+    length = vectors.norm(dim=0)
+    return torch.where(length > 0.5, vectors / length, torch.nan)
 
 
 def depth_of_distance(distance: Tensor, camera: Intrinsics) -> Tensor:
@@ -265,6 +273,16 @@ def warped(image: Tensor, depth: Tensor, pose: Tensor, camera: Intrinsics) -> Te
     grid = torch.stack([2 * column / (width - 1) - 1, 2 * row / (height - 1) - 1], -1).nan_to_num(2.0)
     sampled = F.grid_sample(image[None], grid[None], align_corners=True)[0]
     return torch.where(seen, sampled, torch.nan)
+
+
+def outside(points: Tensor, size: tuple[int, int]) -> Tensor:
+    """Which points lie more than a pixel, which may be rounding, outside an image: (...) bool; NaN does not.
+
+    Args:
+        points: (..., 2) x and y in pixels.
+        size: Height and width of the image.
+    """
+    return ((points < -1) | (points > points.new_tensor([size[1] + 1, size[0] + 1]))).any(-1)
 
 
 def boxes_of_masks(masks: Tensor) -> Tensor:

@@ -12,13 +12,15 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_taskonomy.data import pretext
 from lightning_taskonomy.data.batch import Sample, collate
-from lightning_taskonomy.data.stored import FileProblem, has_suffix, read_image, visible
+from lightning_taskonomy.data.stored import IMAGE_SUFFIXES, FileProblem, has_suffix, read_image, visible
 from lightning_taskonomy.errors import InputError
 
-__all__ = ["IMAGES", "VIDEOS", "Frame", "ImageFiles"]
+__all__ = ["VIDEOS", "Frame", "ImageFiles"]
 
-IMAGES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm"})
-VIDEOS = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"})
+VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
+"""Files that are read as videos."""
+
+_KNOWN = (*IMAGE_SUFFIXES, *VIDEOS)
 
 
 @dataclass(frozen=True)
@@ -87,14 +89,14 @@ class _Stream(IterableDataset[Sample]):
 
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
-        found = [file for file in visible(path) if has_suffix(file, IMAGES | VIDEOS)]
+        found = [file for file in visible(path) if has_suffix(file, _KNOWN)]
         if not found:
-            raise InputError(f"{path} holds no image or video ({', '.join(sorted(IMAGES | VIDEOS))})")
+            raise InputError(f"{path} holds no image or video ({', '.join(_KNOWN)})")
         return found
     if not path.is_file():
         raise InputError(f"{path} does not exist; name an image, a video or a folder of them")
-    if not has_suffix(path, IMAGES | VIDEOS):
-        raise InputError(f"{path} is neither image nor video; allowed: {', '.join(sorted(IMAGES | VIDEOS))}")
+    if not has_suffix(path, _KNOWN):
+        raise InputError(f"{path} is neither image nor video; allowed: {', '.join(_KNOWN)}")
     return [path]
 
 

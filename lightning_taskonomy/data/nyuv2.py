@@ -13,8 +13,8 @@ from torch import Tensor
 
 from lightning_taskonomy.data import mtan
 from lightning_taskonomy.data.base import TaskDataModule
-from lightning_taskonomy.data.batch import Samples, blank
-from lightning_taskonomy.data.geometry import Intrinsics, facing_away, normals_from_depth
+from lightning_taskonomy.data.batch import Samples, blank, size_of
+from lightning_taskonomy.data.geometry import Intrinsics, facing_away, normals_from_depth, unit_normals
 from lightning_taskonomy.data.reading import Entry, Labelled, stable_id
 from lightning_taskonomy.data.stored import FileProblem
 from lightning_taskonomy.errors import InputError
@@ -204,9 +204,8 @@ def _read_normals(axes: tuple[Axis, Axis, Axis], file: Path) -> Tensor:
     for channel, axis in zip(stored, axes, strict=True):
         row, sign = _AXES[axis]
         normals[row] = sign * channel
-    length = normals.norm(dim=0)
-    normals = torch.where(length > 0.5, normals / length, torch.nan)
-    if bool(facing_away(normals, _camera((length.shape[0], length.shape[1]))) > 0.5):
+    normals = unit_normals(normals)
+    if bool(facing_away(normals, _camera(size_of(normals))) > 0.5):
         raise InputError(
             f"most normals of {file} point away from the camera with normal_axes={tuple(axes)}; give the axes of these "
             "files, three of right or left, up or down, forward or back"

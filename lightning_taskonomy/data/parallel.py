@@ -14,12 +14,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
-from lightning_taskonomy.batch import has_label, labelled_keys
+from lightning_taskonomy.batch import is_labelled
 from lightning_taskonomy.data import pretext
 from lightning_taskonomy.data.base import Pipeline, TaskDataModule
 from lightning_taskonomy.data.batch import Sample, Samples, SkipSample
 from lightning_taskonomy.errors import InputError, hint
-from lightning_taskonomy.tasks import Label, Task, presence, resolve
+from lightning_taskonomy.tasks import Label, Task, resolve
 
 __all__ = ["PARALLEL", "ParallelLabels", "is_parallel"]
 
@@ -32,7 +32,7 @@ _CHOICE_STREAM, _ORDER_STREAM = 11, 12
 
 def is_parallel(batch: Mapping[str, Tensor]) -> bool | None:
     """Whether a batch is one of the parallel set X (a meta step); None if it does not come from ``ParallelLabels``."""
-    return PARALLEL in labelled_keys(batch) if PARALLEL in batch else None
+    return is_labelled(batch, PARALLEL) if PARALLEL in batch else None
 
 
 class ParallelLabels(TaskDataModule):
@@ -209,7 +209,7 @@ class _Required:
     def __getitem__(self, index: int) -> Sample:
         sample = self.samples[index]
         for group in self.groups:
-            if any(key in sample and has_label(sample.get(presence(key), sample[key])) for key in group):
+            if any(is_labelled(sample, key) for key in group):
                 continue
             told = (
                 f"training image {index} (id {int(sample.get('id', index))}) has no label {' or '.join(sorted(group))}"

@@ -10,22 +10,18 @@ import torch
 from torch import Tensor
 
 from lightning_taskonomy.batch import has_label
-from lightning_taskonomy.data.batch import Sample, SkipSample
+from lightning_taskonomy.data.batch import Sample, SkipSample, size_of
 from lightning_taskonomy.data.geometry import Intrinsics
-from lightning_taskonomy.data.stored import FileProblem, read_array, read_image, read_pixels
+from lightning_taskonomy.data.stored import FileProblem, read_image
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import Label, presence
 
 __all__ = [
     "Entry",
-    "FileProblem",
     "Labelled",
     "Problem",
     "Problems",
     "UnexpectedNames",
-    "read_array",
-    "read_image",
-    "read_pixels",
     "stable_id",
 ]
 
@@ -162,7 +158,7 @@ class Labelled:
             label = self.entry(key, files[index], file, image)
             if self.entries[key].is_set:
                 sample[presence(key)] = torch.tensor(label is not None)
-            sample[key] = self.entries[key].blank(_size(image)) if label is None else label
+            sample[key] = self.entries[key].blank(size_of(image)) if label is None else label
         self.complete(index, sample)
         return self.resized(sample)
 
@@ -175,7 +171,7 @@ class Labelled:
         Raises:
             InputError: Image and label do not belong together.
         """
-        entry, size = self.entries[key], _size(image)
+        entry, size = self.entries[key], size_of(image)
         if file is None:
             return None
         try:
@@ -241,7 +237,3 @@ class Labelled:
 
         joint: Callable[[Sample], Sample] = Joint([Resize(self.size)], self.targets)
         return joint(sample)
-
-
-def _size(image: Tensor) -> tuple[int, int]:
-    return image.shape[-2], image.shape[-1]

@@ -18,6 +18,7 @@ from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import IGNORE_INDEX
 
 __all__ = [
+    "IMAGE_SUFFIXES",
     "FileProblem",
     "by_stem",
     "has_suffix",
@@ -31,6 +32,9 @@ __all__ = [
     "visible",
     "whole_numbers",
 ]
+
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+"""Files that are read as pictures."""
 
 _BROKEN = (OSError, EOFError, SyntaxError, ValueError, struct.error, zlib.error)  # all that Pillow and NumPy raise
 _LEFT_BY_SYSTEMS = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx")

@@ -25,9 +25,11 @@ from torch import Tensor, nn
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import InterpolationMode, functional
 
-from lightning_taskonomy.data.batch import Sample
+from lightning_taskonomy.batch import missing_value
+from lightning_taskonomy.data.batch import Sample, is_given, is_picture, size_of
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.tasks import IGNORE_INDEX, VIEWS, Label, LabelKind, catalog, presence, targets_of
+from lightning_taskonomy.refusals import refusing
+from lightning_taskonomy.tasks import Label, LabelKind, catalog, targets_of
 
 __all__ = [
     "Classes",
@@ -41,7 +43,6 @@ __all__ = [
     "Poses",
     "Values",
     "Vector",
-    "is_picture",
 ]
 
 
@@ -107,11 +108,6 @@ _TYPES: Mapping[LabelKind, type[tv_tensors.TVTensor]] = {
 }
 
 
-def is_picture(key: str) -> bool:
-    """Whether a key of a sample is a picture: the image, a variant of it, or several views."""
-    return key == "image" or key.startswith("image_") or key in VIEWS
-
-
 class Joint(nn.Module):
     """Applies transforms to image and labels together.
 
@@ -134,16 +130,11 @@ class Joint(nn.Module):
         Raises:
             InputError: A transform cannot be applied to one of the labels, or no label says what an entry holds.
         """
-        size = (int(sample["image"].shape[-2]), int(sample["image"].shape[-1])) if "image" in sample else (0, 0)
+        size = size_of(sample["image"]) if "image" in sample else (0, 0)
         wrapped = {key: self._wrap(key, entry, size) for key, entry in sample.items() if entry.ndim}
         for transform in self.transforms:
-            try:
+            with refusing():
                 wrapped = transform(wrapped)
-            except InputError:
-                raise
-            except (RuntimeError, TypeError, ValueError) as error:
-                name, reason = type(transform).__name__, " ".join(str(error).split())
-                raise InputError(f"{name} cannot be applied to {sorted(wrapped)} ({reason}); leave it out") from error
         moved = {**sample, **{key: entry.as_subclass(Tensor) for key, entry in wrapped.items()}}
         self._tidy(moved)
         return moved
@@ -167,10 +158,10 @@ class Joint(nn.Module):
         """Takes out the objects that have left the image; a point that has is no longer marked."""
         sets: dict[str, list[Label]] = defaultdict(list)
         for key, label in self.targets.items():
-            if label.is_set and key in sample and sample.get(presence(key), True):
+            if label.is_set and is_given(sample, key):
                 sets[label.objects].append(label)
         for labels in sets.values():
-            height, width = sample["image"].shape[-2:]
+            height, width = size_of(sample["image"])
             there: dict[LabelKind, Tensor] = {}
             for label in labels:
                 entry = sample[label.key]
@@ -230,15 +221,11 @@ for _operation in (
     _kernel(_operation, Invariant)(lambda label, *_, **__: label)
 
 
-def _outside(label: Tensor) -> float:
-    return float("nan") if label.is_floating_point() else IGNORE_INDEX
-
-
 def _filled(operation: Callable[..., Any], kernel: Callable[..., Tensor], *types: type[tv_tensors.TVTensor]) -> None:
     """What comes into view is missing, whatever colour the transform gives to the image there."""
 
     def run(label: Typed, *args: Any, fill: Any = None, interpolation: Any = None, **options: Any) -> Typed:
-        return _like(kernel(label.as_subclass(Tensor), *args, fill=_outside(label), **options), label)
+        return _like(kernel(label.as_subclass(Tensor), *args, fill=missing_value(label.dtype), **options), label)
 
     _kernel(operation, *types)(run)
 

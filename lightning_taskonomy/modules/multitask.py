@@ -8,7 +8,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from lightning_taskonomy import losses
-from lightning_taskonomy.batch import labelled_keys
+from lightning_taskonomy.batch import is_labelled
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.models.backbones import Backbone
 from lightning_taskonomy.models.heads import merge_views
@@ -20,7 +20,6 @@ from lightning_taskonomy.tasks import Task, TaskKind, keys_of, resolve
 
 __all__ = ["MultiTaskModule"]
 
-Batch = Mapping[str, Tensor]
 Features = list[Tensor]
 
 
@@ -89,16 +88,16 @@ class MultiTaskModule(BaseModule):
 
     # one batch
 
-    def has_input(self, task: Task, batch: Batch) -> bool:
+    def has_input(self, task: Task, batch: Mapping[str, Tensor]) -> bool:
         """Whether the batch holds what the task is read from."""
         return task.input in batch
 
-    def image_size(self, task: Task, batch: Batch) -> tuple[int, int]:
+    def image_size(self, task: Task, batch: Mapping[str, Tensor]) -> tuple[int, int]:
         """Height and width of the task's input."""
         height, width = batch[task.input].shape[-2:]
         return height, width
 
-    def encode(self, batch: Batch, key: str) -> Features:
+    def encode(self, batch: Mapping[str, Tensor], key: str) -> Features:
         """The backbone's features of one input.
 
         Args:
@@ -125,7 +124,7 @@ class MultiTaskModule(BaseModule):
         preds: Tensor = self.heads[task.name](features, (size[0] // task.stride, size[1] // task.stride)).float()
         return preds if task.shift == 0 and task.scale == 1 else task.shift + task.scale * preds
 
-    def forward(self, batch: Batch, names: list[str] | None = None) -> dict[str, Tensor]:
+    def forward(self, batch: Mapping[str, Tensor], names: list[str] | None = None) -> dict[str, Tensor]:
         """Predictions by task name; the backbone runs once per distinct input that the batch holds."""
         predictions, features = {}, dict[str, Features]()
         for name in self.tasks if names is None else names:
@@ -137,7 +136,7 @@ class MultiTaskModule(BaseModule):
             predictions[name] = self.predict_task(task, features[task.input], self.image_size(task, batch))
         return predictions
 
-    def task_loss(self, task: Task, predictions: Tensor, batch: Batch) -> Tensor:
+    def task_loss(self, task: Task, predictions: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
         """The task's loss: the mean error over what is valid in the batch, over all processes.
 
         Args:
@@ -155,7 +154,7 @@ class MultiTaskModule(BaseModule):
         """One loss from the tasks' losses: their weighted sum. Weightings override this."""
         return torch.stack([self.tasks[name].weight * loss for name, loss in task_losses.items()]).sum()
 
-    def head_loss(self, name: str, features: Features, batch: Batch) -> Tensor:
+    def head_loss(self, name: str, features: Features, batch: Mapping[str, Tensor]) -> Tensor:
         """A task's weighted loss from the features alone: where callbacks act on the bifurcation.
 
         Args:
@@ -172,7 +171,7 @@ class MultiTaskModule(BaseModule):
         """Processes that train together; 1 without a trainer."""
         return 1 if self._trainer is None else self._trainer.world_size
 
-    def labelled(self, batch: Batch) -> list[str]:
+    def labelled(self, batch: Mapping[str, Tensor]) -> list[str]:
         """The tasks that have any valid label in this batch, on any process.
 
         A :class:`~lightning_taskonomy.batch.Batch`, as the data modules here give it, says so on the host; of another
@@ -181,16 +180,16 @@ class MultiTaskModule(BaseModule):
         Args:
             batch: The batch.
         """
-        labelled = labelled_keys(batch)
-        readable = {name: self.has_input(task, batch) for name, task in self.tasks.items()}
-        if not any(readable[name] and not batch.keys().isdisjoint(task.targets) for name, task in self.tasks.items()):
+        readable = [task for task in self.tasks.values() if self.has_input(task, batch)]
+        if all(batch.keys().isdisjoint(task.targets) for task in readable):
             raise InputError(
                 f"a batch holds {sorted(batch)} but none of the tasks' inputs and targets {self.batch_keys}"
             )
-        flags = [readable[name] and not labelled.isdisjoint(task.targets) for name, task in self.tasks.items()]
+        labelled = {task.name for task in readable if any(is_labelled(batch, key) for key in task.targets)}
+        flags = [name in labelled for name in self.tasks]
         return [name for name, flag in zip(self.tasks, any_process(flags), strict=True) if flag]
 
-    def losses(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def losses(self, batch: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Losses and predictions of the tasks that have labels here; the other heads do not run."""
         names = self.labelled(batch)
         predictions = self(batch, names)
@@ -198,7 +197,7 @@ class MultiTaskModule(BaseModule):
             self._check({name: predictions[name] for name in names if self.tasks[name].target in batch}, batch)
         return {name: self.task_loss(self.tasks[name], predictions[name], batch) for name in names}, predictions
 
-    def _check(self, predictions: dict[str, Tensor], batch: Batch) -> None:
+    def _check(self, predictions: dict[str, Tensor], batch: Mapping[str, Tensor]) -> None:
         """Once per task: do predictions and targets have one size, and classes their range?"""
         for name, preds in predictions.items():
             task, target = self.tasks[name], batch[self.tasks[name].target]
@@ -218,7 +217,7 @@ class MultiTaskModule(BaseModule):
         if stage == "fit" and len(self.tasks) > 1:
             allow_unused_parameters(self.trainer)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
+    def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor | None:
         """The combined loss; none where no task has a label."""
         task_losses, _ = self.losses(batch)
         if not task_losses:
@@ -255,8 +254,10 @@ class MultiTaskModule(BaseModule):
 
     def _refuse(self, broken: Mapping[str, int]) -> None:
         if broken:
+            first = min(broken.values())
+            names = ", ".join(name for name, step in broken.items() if step == first)
             raise InputError(
-                f"the loss of {', '.join(broken)} is NaN or infinite at step {min(broken.values())}; the last "
+                f"the loss of {names} is NaN or infinite at step {first}; the last "
                 "checkpoint is kept; lower the learning rate, clip gradients or look at the labels with 'data check'"
             )
 
@@ -276,13 +277,13 @@ class MultiTaskModule(BaseModule):
         """No checkpoint is written of a network that a loss has broken."""
         self._refuse(self._broken.all())
 
-    def _evaluate(self, batch: Batch, held: Evaluation) -> dict[str, Tensor]:
+    def _evaluate(self, batch: Mapping[str, Tensor], held: Evaluation) -> dict[str, Tensor]:
         task_losses, predictions = self.losses(batch)
         for name, loss in task_losses.items():
             held.update(name, predictions[name], target_of(self.tasks[name], batch, predictions[name]), loss)
         return predictions
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
         """Updates the validation metrics."""
         self._evaluate(batch, self.val_metrics)
 
@@ -290,7 +291,7 @@ class MultiTaskModule(BaseModule):
         """Logs ``val/loss`` and ``val/<task>/<metric>``."""
         self.log_dict(self.val_metrics.finish())
 
-    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+    def test_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Updates the test metrics.
 
         Returns:
@@ -303,7 +304,7 @@ class MultiTaskModule(BaseModule):
         """Logs ``test/loss`` and ``test/<task>/<metric>``."""
         self.log_dict(self.test_metrics.finish())
 
-    def scores(self, predictions: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+    def scores(self, predictions: dict[str, Tensor], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """One score per image and task, NaN where unlabelled, and the images' ids."""
         size = _batch_size(batch)
         found = {"id": batch["id"]} if "id" in batch else {}
@@ -316,7 +317,7 @@ class MultiTaskModule(BaseModule):
                 found[name] = torch.full((size,), torch.nan, device=self.device)
         return found
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+    def predict_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> dict[str, Any]:
         """What a person wants to know, by task name: predictions as :meth:`decode` makes them."""
         return {name: self.decode(name, preds) for name, preds in self(batch).items()}
 

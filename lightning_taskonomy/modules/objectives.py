@@ -12,9 +12,10 @@ from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
 from lightning_taskonomy import losses, metrics
+from lightning_taskonomy.batch import missing_label
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.models.heads import ClassificationHead, DenseHead, Head, VectorHead
-from lightning_taskonomy.tasks import IGNORE_INDEX, Label, Task, TaskKind, imported, presence
+from lightning_taskonomy.tasks import IGNORE_INDEX, Task, TaskKind, imported, presence
 
 __all__ = ["HeadFactory", "Objective", "Target", "objective", "target_of"]
 
@@ -113,26 +114,20 @@ def target_of(task: Task, batch: Mapping[str, Tensor], preds: Tensor) -> Target:
     """
     if task.kind is not TaskKind.SET and tuple(task.targets) == (task.target,):
         return batch[task.target] if task.target in batch else _blank_like(task, preds)
-    target = {}
+    target, size = {}, batch[task.input].shape[-2:] if task.input in batch else (1, 1)
     for key, label in task.targets.items():
-        if key in batch:
-            target[key] = batch[key]
-        elif label.is_set:
-            target[key] = _missing(label, (len(preds), *label.shape((1, 1))), preds.device)
+        absent = (len(preds), *label.shape((size[0], size[1])))
+        target[key] = batch[key] if key in batch else missing_label(label, absent, preds.device)
         if label.is_set:
             flags = torch.full((len(preds),), key in batch, device=preds.device)
             target[presence(key)] = batch.get(presence(key), flags)
     return target
 
 
-def _missing(label: Label, shape: tuple[int, ...], device: torch.device) -> Tensor:
-    return torch.full(shape, label.kind.missing, dtype=getattr(torch, label.kind.dtype), device=device)
-
-
 def _blank_like(task: Task, preds: Tensor) -> Tensor:
     """The target, all missing, of the size of the predictions."""
     shape = (preds.shape[0], *preds.shape[2:]) if task.is_classes else preds.shape
-    return _missing(task.label, shape, preds.device)
+    return missing_label(task.label, shape, preds.device)
 
 
 def objective(task: Task) -> Objective:

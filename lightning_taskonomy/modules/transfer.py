@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from torch import nn
+from torch import Tensor, nn
 
 from lightning_taskonomy.models.backbones import Backbone
 from lightning_taskonomy.models.readouts import TransferReadout
 from lightning_taskonomy.models.sources import FrozenSources, representation_key
 from lightning_taskonomy.modules.base import adamw
-from lightning_taskonomy.modules.multitask import Batch, Features, MultiTaskModule
+from lightning_taskonomy.modules.multitask import Features, MultiTaskModule
 from lightning_taskonomy.modules.objectives import HeadFactory
 from lightning_taskonomy.tasks import Task
 
@@ -70,11 +70,11 @@ class TransferModule(MultiTaskModule):
         (task,) = self.tasks.values()
         return [task.target] if self.backbone.are_cached else super().batch_keys
 
-    def has_input(self, task: Task, batch: Batch) -> bool:
+    def has_input(self, task: Task, batch: Mapping[str, Tensor]) -> bool:
         """Whether the batch holds the target's input or the representations of it."""
         return representation_key(0) in batch or super().has_input(task, batch)
 
-    def image_size(self, task: Task, batch: Batch) -> tuple[int, int]:
+    def image_size(self, task: Task, batch: Mapping[str, Tensor]) -> tuple[int, int]:
         """Height and width of the input; from a dense target where only representations came."""
         if task.input in batch:
             return super().image_size(task, batch)
@@ -84,7 +84,7 @@ class TransferModule(MultiTaskModule):
             height, width = (side * self.backbone.reductions[0] for side in batch[representation_key(0)].shape[-2:])
         return height, width
 
-    def encode(self, batch: Batch, key: str) -> Features:
+    def encode(self, batch: Mapping[str, Tensor], key: str) -> Features:
         """The sources' representations: from the batch where cached, else computed."""
         if representation_key(0) in batch:
             return [batch[representation_key(i)] for i in range(len(self.backbone.out_channels))]

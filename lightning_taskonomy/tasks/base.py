@@ -31,8 +31,7 @@ class TaskKind(StrEnum):
     SEGMENTATION = "segmentation"
     """A class per pixel: target (B, H, W) int64, -100 where missing."""
     GROUPING = "grouping"
-    """An unsupervised partition: target (B, H, W) int64 segment ids without meaning across images, -100 where
-    missing;
+    """An unsupervised partition: target (B, H, W) int64 segment ids without meaning across images, -100 where missing;
     the prediction is an embedding (B, C, H, W) in which pixels of one segment lie together."""
     CLASSIFICATION = "classification"
     """A class per sample: target (B,) int64, -100 where missing."""
@@ -186,8 +185,10 @@ def keys_of(tasks: Iterable[Task]) -> list[str]:
 
 
 def targets_of(tasks: Iterable[Task]) -> dict[str, Label]:
-    """What the labels of tasks hold, by batch key; of two tasks that share a key the later one says."""
-    return {key: label for task in tasks for key, label in task.targets.items()}
+    """What inputs and targets of tasks hold, by batch key; of two tasks that share a target the later one says."""
+    tasks = list(tasks)
+    inputs = {task.input: Label(task.input, LabelKind.VALUES, 3) for task in tasks}
+    return inputs | {key: label for task in tasks for key, label in task.targets.items()}
 
 
 def imported(path: str, role: str) -> Any:

@@ -80,7 +80,8 @@ class Label:
     Args:
         key: Its key in a batch.
         kind: What it holds.
-        channels: Numbers per pixel or per image, or points per object; 4 for boxes.
+        channels: Numbers per pixel or per image, or points per object; 4 for boxes; of classes how many there are, 1
+            where that is not known.
         stride: Image pixels per pixel of a label that is per pixel.
         objects: Of a set, whose objects they are: rows of labels with one name belong together.
         mirror: Of points, which place each takes in a mirrored image: ``(1, 0)`` exchanges left and right ear. Several
@@ -140,6 +141,11 @@ class Label:
     def is_classes(self) -> bool:
         """Whether its numbers are classes or segments."""
         return self.kind.dtype == "int64"
+
+    @property
+    def classes(self) -> int | None:
+        """How many classes there are, counted from 0; None where nothing says it, and for what holds no classes."""
+        return self.channels if self.is_classes and self.channels > 1 else None
 
     def shape(self, size: tuple[int, int]) -> tuple[int, ...]:
         """The shape of one sample's label; of a set, with no object.

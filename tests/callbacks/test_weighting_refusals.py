@@ -132,3 +132,11 @@ def test_gradients_are_not_combined_under_a_loss_scaler(two_headed, batches_of, 
     plugins = [MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))]
     with pytest.raises(InputError, match="bf16-mixed"):
         fit(two_headed(), [CosineWeighting("few", ["many"])], batches_of("m"), plugins=plugins)
+
+
+@pytest.mark.parametrize("own", [CosineWeighting("few", ["many"]), GradientAggregation("imtl_g")])
+def test_a_gradient_that_is_no_number(own, two_headed, batches_of, fit):
+    batches = batches_of("mmm")
+    batches[1]["many"][0, 0, 0, 0] = torch.nan
+    with pytest.raises(InputError, match="the gradient of 'many' is NaN or infinite at step 1; the last checkpoint"):
+        fit(two_headed(), [own], batches)

@@ -261,6 +261,11 @@ def test_no_object_and_not_labelled_are_two_things() -> None:
     assert not any(presence("boxes") in line for line in str(report).splitlines())
 
 
+def test_objects_of_how_many_classes_need_not_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(LABELS, "kinds", Label("kinds", LabelKind.OBJECT_CLASSES))
+    assert disks().problems == []
+
+
 def boxes(change: Callable[[Tensor], Tensor]) -> Callable[[Sample], Sample]:
     return lambda sample: sample | {"boxes": change(sample["boxes"])}
 

@@ -82,6 +82,18 @@ def test_an_image_without_its_other_input_is_left_out(own: Path, caplog: pytest.
     assert len(samples) == 2 and "so the image is left out" in caplog.text
 
 
+def test_an_input_of_ones_own_follows_its_image(own: Path) -> None:
+    """A cropped, mirrored image, and a grey input of which each channel must be the same crop of the file."""
+    size = (HEIGHT, WIDTH)
+    data = module(own, size=size, keys=["image", "thermal"], transforms=[v2.RandomHorizontalFlip(1), v2.CenterCrop(4)])
+    sample = data.dataset("train", training=True)[0]
+    plain = module(own).build("train", ["image", "thermal"])[0]
+    top, left = (HEIGHT - 4) // 2, (WIDTH - 4) // 2
+    for key in ("image", "thermal"):
+        assert torch.equal(sample[key], plain[key].flip(-1)[:, top : top + 4, left : left + 4])
+    assert module(own, size=(3, 4), keys=["thermal"]).dataset("train")[0]["thermal"].shape == (3, 3, 4)
+
+
 def test_own_normals_are_mirrored_as_normals(own: Path) -> None:
     data = module(own, keys=["image", "facing"], transforms=[v2.RandomHorizontalFlip(1)])
     plain, mirrored = data.dataset("train")[0]["facing"], data.dataset("train", training=True)[0]["facing"]

@@ -377,6 +377,13 @@ def test_what_is_not_there_is_said(taskonomy: Any, tmp_path: Any) -> None:
         TaskonomyDataModule(str(taskonomy.root), split_file=str(bad)).build("train", ["image"])
 
 
+def test_a_split_file_with_a_byte_order_mark_is_one(taskonomy: Any) -> None:
+    """As spreadsheets save it; its first line is as it must be."""
+    (file,) = taskonomy.root.rglob("train_val_test_*.csv")
+    file.write_text(file.read_text(), encoding="utf-8-sig", newline="\r\n")
+    assert len(first_view(taskonomy, ["depth_z"])["depth_z"]) == 1
+
+
 def test_absent_buildings_are_counted(taskonomy: Any, caplog: pytest.LogCaptureFixture) -> None:
     with (taskonomy.root / "train_val_test_tiny.csv").open("a") as file:
         file.write("zion,1,0,0\n")

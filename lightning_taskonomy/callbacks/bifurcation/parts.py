@@ -7,7 +7,7 @@ from typing import Any, Self
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from lightning_taskonomy.batch import labelled_keys
+from lightning_taskonomy.batch import is_labelled
 from lightning_taskonomy.callbacks.bifurcation.unseen import unseen
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.optim.features import Features
@@ -87,7 +87,7 @@ class Bifurcation:
         if not isinstance(batch, Mapping) or self.targets[name] not in batch:
             return False
         label = batch[self.targets[name]]
-        return self.targets[name] in labelled_keys(batch) if isinstance(label, Tensor) else label is not None
+        return is_labelled(batch, self.targets[name]) if isinstance(label, Tensor) else label is not None
 
 
 def named(primary: str, auxiliary: Sequence[str]) -> list[str]:

@@ -62,6 +62,7 @@ class GradientAggregation(GradientWeighting):
 
     def combine(self, trainer: Trainer, gradients: TaskGradients) -> tuple[list[Tensor | None], dict[str, Tensor]]:
         """The aggregated gradient, and its cosine with every task's; torchjd decides on the host, so this waits."""
+        self.answer(self.late.all())  # torchjd takes no NaN
         norms = {name: get_total_norm([g for g in own if g is not None]) for name, own in gradients.items()}
         gradients = {name: own for name, own in gradients.items() if norms[name] != 0}  # one that vanishes has no say
         names = tuple(gradients)

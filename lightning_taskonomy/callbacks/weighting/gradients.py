@@ -110,7 +110,8 @@ class GradientWeighting(CuttingCallback):
 
     def answer(self, raised: Mapping[str, int]) -> None:
         """Stops the run where a task's gradient was no number."""
-        for name, step in raised.items():
+        if raised:
+            name, step = min(raised.items(), key=lambda flag: flag[1])
             raise InputError(
                 f"the gradient of {name!r} is NaN or infinite at step {step}; the last checkpoint is kept; lower the "
                 "learning rate, or look at the labels"

@@ -5,6 +5,6 @@ masks and the class of each pixel. Each comparison is given one sample after the
 """
 
 from lightning_taskonomy.data.agreement.base import DEPTHS, Comparison, Limits, Outcome
-from lightning_taskonomy.data.agreement.comparisons import comparisons, outcomes
+from lightning_taskonomy.data.agreement.comparisons import comparisons
 
-__all__ = ["DEPTHS", "Comparison", "Limits", "Outcome", "comparisons", "outcomes"]
+__all__ = ["DEPTHS", "Comparison", "Limits", "Outcome", "comparisons"]

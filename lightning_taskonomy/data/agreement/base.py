@@ -3,13 +3,10 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from torch import Tensor
-
 from lightning_taskonomy.data.batch import Sample
 from lightning_taskonomy.data.geometry import Intrinsics
-from lightning_taskonomy.tasks import presence
 
-__all__ = ["DEPTHS", "Comparison", "Limits", "Outcome", "image_count", "is_known", "size_of"]
+__all__ = ["DEPTHS", "Comparison", "Limits", "Outcome", "image_count"]
 
 DEPTHS = ("depth_z", "depth_euclidean")
 """The keys of depths along the axis and of distances from the camera, both in metres."""
@@ -57,16 +54,6 @@ class Comparison(Protocol):
 
     def outcome(self) -> Outcome | None:
         """What has been found; None where no image had all the labels."""
-
-
-def size_of(entry: Tensor) -> tuple[int, int]:
-    """Height and width of a picture or a label per pixel."""
-    return int(entry.shape[-2]), int(entry.shape[-1])
-
-
-def is_known(sample: Sample, *keys: str) -> bool:
-    """Whether a sample has all of some labels."""
-    return all(key in sample and bool(sample.get(presence(key), True)) for key in keys)
 
 
 def image_count(count: int) -> str:

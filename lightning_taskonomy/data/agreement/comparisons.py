@@ -1,14 +1,14 @@
 """Which comparisons the labels of a data set allow."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 
-from lightning_taskonomy.data.agreement.base import DEPTHS, Comparison, Limits, Outcome
+from lightning_taskonomy.data.agreement.base import DEPTHS, Comparison, Limits
 from lightning_taskonomy.data.agreement.depths import DepthAndDistance, DepthAtCentre, SecondView
 from lightning_taskonomy.data.agreement.normals import NormalsAndCamera, NormalsAndDepth, NormalsAndFrame
 from lightning_taskonomy.data.agreement.objects import BoxesAndMasks, MasksAndClasses
 from lightning_taskonomy.tasks import Label, LabelKind
 
-__all__ = ["comparisons", "outcomes"]
+__all__ = ["comparisons"]
 
 _PAIRS = {"pair_fixated": "pose_fixated", "pair_nonfixated": "pose_nonfixated"}
 
@@ -43,8 +43,3 @@ def comparisons(
                 maps = [key for key in of[LabelKind.CLASSES] if key not in groupings and labels[key].stride == 1]
                 wanted += [MasksAndClasses(masks, classes, key, limits) for key in maps]
     return wanted
-
-
-def outcomes(compared: Sequence[Comparison]) -> list[Outcome]:
-    """What all of some comparisons have found."""
-    return [outcome for comparison in compared if (outcome := comparison.outcome()) is not None]

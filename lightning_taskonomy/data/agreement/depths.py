@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from lightning_taskonomy.data import geometry
-from lightning_taskonomy.data.agreement.base import DEPTHS, Limits, Outcome, image_count, is_known, size_of
-from lightning_taskonomy.data.batch import Sample
+from lightning_taskonomy.data.agreement.base import DEPTHS, Limits, Outcome, image_count
+from lightning_taskonomy.data.batch import Sample, is_given, size_of
 from lightning_taskonomy.data.geometry import Intrinsics
 
 __all__ = ["DepthAndDistance", "DepthAtCentre", "SecondView"]
@@ -27,7 +27,7 @@ class DepthAtCentre:
 
     def add(self, sample: Sample, name: str, camera: Intrinsics | None) -> None:
         """Takes an image into account, if it has the labels."""
-        if not is_known(sample, self.depth):
+        if not is_given(sample, self.depth):
             return
         depth = sample[self.depth][0]
         height, width = size_of(depth)
@@ -79,7 +79,7 @@ class SecondView:
 
     def add(self, sample: Sample, name: str, camera: Intrinsics | None) -> None:
         """Takes an image into account, if it has the labels."""
-        if camera is None or not is_known(sample, self.pair, self.pose, self.depth) or sample[self.pose].isnan().any():
+        if camera is None or not is_given(sample, self.pair, self.pose, self.depth) or sample[self.pose].isnan().any():
             return
         depth, pose = sample[self.depth], sample[self.pose]
         if size_of(depth) != size_of(sample[self.pair]):
@@ -124,7 +124,7 @@ class DepthAndDistance:
 
     def add(self, sample: Sample, name: str, camera: Intrinsics | None) -> None:
         """Takes an image into account, if it has the labels."""
-        if camera is None or not is_known(sample, *DEPTHS):
+        if camera is None or not is_given(sample, *DEPTHS):
             return
         depth, distance = (sample[key][0] for key in DEPTHS)
         valid = (depth > 0) & (distance > 0)

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from lightning_taskonomy.data import geometry
-from lightning_taskonomy.data.agreement.base import Limits, Outcome, image_count, is_known, size_of
-from lightning_taskonomy.data.batch import Sample
+from lightning_taskonomy.data.agreement.base import Limits, Outcome, image_count
+from lightning_taskonomy.data.batch import Sample, is_given, size_of
 from lightning_taskonomy.data.geometry import AXES, Intrinsics
 
 __all__ = ["NormalsAndCamera", "NormalsAndDepth", "NormalsAndFrame"]
@@ -42,7 +42,7 @@ class NormalsAndDepth:
 
     def add(self, sample: Sample, name: str, camera: Intrinsics | None) -> None:
         """Takes an image into account, if it has the labels."""
-        if not is_known(sample, self.normals, self.depth):
+        if not is_given(sample, self.normals, self.depth):
             return
         normals, depth = sample[self.normals], sample[self.depth]
         size = size_of(depth)
@@ -117,7 +117,7 @@ class NormalsAndCamera:
 
     def add(self, sample: Sample, name: str, camera: Intrinsics | None) -> None:
         """Takes an image into account, if it has the labels."""
-        if is_known(sample, self.normals) and not sample[self.normals].isnan().all():
+        if is_given(sample, self.normals) and not sample[self.normals].isnan().all():
             size = size_of(sample[self.normals])
             lens = camera or Intrinsics.of_view(size, _USUAL)
             self.shares.append(float(geometry.facing_away(sample[self.normals], lens)))
@@ -145,7 +145,7 @@ class NormalsAndFrame:
 
     def add(self, sample: Sample, name: str, camera: Intrinsics | None) -> None:
         """Takes an image into account, if it has the labels."""
-        if not is_known(sample, self.normals, self.frame):
+        if not is_given(sample, self.normals, self.frame):
             return
         normals, frame = sample[self.normals], sample[self.frame]
         if normals.isnan().all() or frame.isnan().any():

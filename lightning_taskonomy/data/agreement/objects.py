@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from lightning_taskonomy.data import geometry
-from lightning_taskonomy.data.agreement.base import Limits, Outcome, is_known, size_of
-from lightning_taskonomy.data.batch import Sample
+from lightning_taskonomy.data.agreement.base import Limits, Outcome
+from lightning_taskonomy.data.batch import Sample, is_given, size_of
 from lightning_taskonomy.data.geometry import Intrinsics
 
 __all__ = ["BoxesAndMasks", "MasksAndClasses"]
@@ -47,7 +47,7 @@ class BoxesAndMasks:
 
     def add(self, sample: Sample, name: str, camera: Intrinsics | None) -> None:
         """Takes an image into account, if it has the labels."""
-        if not is_known(sample, self.boxes, self.masks):
+        if not is_given(sample, self.boxes, self.masks):
             return
         boxes, masks = sample[self.boxes], sample[self.masks]
         if len(boxes) != len(masks):
@@ -106,7 +106,7 @@ class MasksAndClasses:
 
     def add(self, sample: Sample, name: str, camera: Intrinsics | None) -> None:
         """Takes an image into account, if it has the labels."""
-        if not is_known(sample, self.masks, self.classes, self.map):
+        if not is_given(sample, self.masks, self.classes, self.map):
             return
         masks, classes, pixels = sample[self.masks], sample[self.classes], sample[self.map]
         if size_of(masks) != size_of(pixels) or len(masks) != len(classes):

@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from lightning_taskonomy.data.geometry import Intrinsics
-from lightning_taskonomy.data.reading import FileProblem
+from lightning_taskonomy.data.stored import FileProblem
 
 __all__ = ["View", "read_intrinsics", "read_room_layout", "read_vanishing_points", "read_view", "relative_pose"]
 

@@ -14,7 +14,8 @@ from lightning_taskonomy.data import pretext
 from lightning_taskonomy.data.base import TaskDataModule
 from lightning_taskonomy.data.batch import Sample, Samples, blank
 from lightning_taskonomy.data.geometry import Intrinsics
-from lightning_taskonomy.data.reading import Entry, FileProblem, Labelled, read_image
+from lightning_taskonomy.data.reading import Entry, Labelled
+from lightning_taskonomy.data.stored import FileProblem, read_image
 from lightning_taskonomy.data.taskonomy.cameras import (
     read_intrinsics,
     read_room_layout,

@@ -24,7 +24,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_taskonomy.data.reading import FileProblem, read_array, read_pixels
+from lightning_taskonomy.data.geometry import unit_normals
+from lightning_taskonomy.data.stored import FileProblem, read_array, read_pixels
 from lightning_taskonomy.tasks import IGNORE_INDEX
 from lightning_taskonomy.tasks.catalog.taskonomy import OBJECTS, SCENES
 
@@ -74,9 +75,8 @@ def invalid(file: Path) -> Tensor:
 
 
 def _read_normals(file: Path) -> Tensor:
-    stored = torch.from_numpy(_pixels(file, 3)[..., :3].astype(np.float32)).permute(2, 0, 1) / 127.5 - 1
-    length = stored.norm(dim=0)
-    return torch.where(length > 0.5, stored / length, float("nan"))
+    stored = torch.from_numpy(_pixels(file, 3)[..., :3].astype(np.float32)).permute(2, 0, 1)
+    return unit_normals(stored / 127.5 - 1)
 
 
 def _read_curvature(file: Path) -> Tensor:
