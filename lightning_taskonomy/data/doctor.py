@@ -182,13 +182,15 @@ def check(
     pictures: dict[str, dict[bytes, str]] = {}
     reasons: list[str] = []
     for split in splits:
+        there = False
         try:
             data.build(split, ["image"])
+            there = True
             wanted = list(keys or data.keys or _usable(data, split, report))
             samples = data.build(split, wanted)
         except InputError as error:
             reasons.append(str(error))
-            _tell(report, split, error)
+            _tell(report, split, error, asked=there)
             continue
         asked = {*(keys or data.keys or data.keys_asked)}
         reading = _Reading(samples, split, report, data.targets, _groupings(data), asked)
@@ -206,20 +208,21 @@ def _groupings(data: TaskDataModule) -> set[str]:
 
 
 def _usable(data: TaskDataModule, split: str, report: Report) -> list[str]:
-    usable = []
+    usable, asked = [], data.keys_asked
     for key in sorted(data.keys_offered):
         try:
             data.build(split, [key])
         except InputError as error:
-            _tell(report, split, error)
+            _tell(report, split, error, asked=key in asked)
         else:
             usable.append(key)
     return usable
 
 
-def _tell(report: Report, split: str, error: InputError) -> None:
-    """What is not there is worth a note; what is there under another name is a problem."""
-    (report.problems if isinstance(error, UnexpectedNames) else report.notes).append(f"{split}: {error}")
+def _tell(report: Report, split: str, error: InputError, *, asked: bool = False) -> None:
+    """What is not there is worth a note; what is asked for, or is there under another name, is a problem."""
+    lines = report.problems if asked or isinstance(error, UnexpectedNames) else report.notes
+    lines.append(f"{split}: {error}")
 
 
 @dataclass

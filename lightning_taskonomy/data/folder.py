@@ -13,7 +13,7 @@ from lightning_taskonomy.data import pretext
 from lightning_taskonomy.data.base import TaskDataModule
 from lightning_taskonomy.data.batch import Sample, Samples, SkipSample, blank_label
 from lightning_taskonomy.data.encodings import Encoding, check_objects, class_limit, is_void, read_label
-from lightning_taskonomy.data.reading import Entry, Labelled, stable_id
+from lightning_taskonomy.data.reading import Entry, Labelled, UnexpectedNames, stable_id
 from lightning_taskonomy.data.stored import FileProblem, by_stem, has_suffix, read_array, read_image, visible
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.tasks import VIEWS, Label, LabelKind, Task, keys_of, presence, resolve, targets_of
@@ -122,7 +122,11 @@ class FolderDataModule(TaskDataModule):
         for key in sorted({*keys} - {"image"}):
             files = pictures.get(key) or by_stem(folder / key, LABEL_SUFFIXES)
             if files and not files.keys() & images.keys():
-                raise InputError(f"no file in {folder / key} has the name of an image in {folder / 'image'}")
+                other, image = next(iter(files.values())).name, next(iter(images.values())).name
+                raise UnexpectedNames(
+                    f"no file in {folder / key} has the name of an image in {folder / 'image'}; there is {other}, "
+                    f"where {Path(image).stem}{Path(other).suffix} belongs to {image}; rename the files"
+                )
             labels[key] = [files.get(stem) for stem in complete]
             entries[key] = Entry(read_image, _no_picture) if key in pictures else self._label_entry(*readers[key])
         samples = _Files(self, folder, readers, complete, labels, entries)

@@ -28,6 +28,7 @@ __all__ = [
     "read_numbers",
     "read_pixels",
     "read_text",
+    "refuse_classes",
     "visible",
     "whole_numbers",
 ]
@@ -322,3 +323,26 @@ def whole_numbers(numbers: NDArray[np.generic], file: Path) -> NDArray[np.int64]
             "classes are whole numbers"
         )
     return np.where(np.isnan(numbers), IGNORE_INDEX, np.nan_to_num(nearest)).astype(np.int64)
+
+
+def refuse_classes(
+    numbers: NDArray[np.integer[Any]], wrong: NDArray[np.bool_], file: Path, allowed: str, unit: str = "pixels"
+) -> None:
+    """Refuses classes that there are not: which, how often, in which file.
+
+    Args:
+        numbers: Classes, as they are in the file or after any scaling.
+        wrong: Where they are none.
+        file: Where they are from.
+        allowed: What is allowed and what to do, in words that follow "but".
+        unit: What each number is of.
+
+    Raises:
+        InputError: There is a wrong one.
+    """
+    if wrong.any():
+        kinds, counts = np.unique(numbers[wrong], return_counts=True)
+        others = f" and {len(kinds) - 1} more classes" if len(kinds) > 1 else ""
+        raise InputError(
+            f"{file} holds class {kinds[0]} at {counts[0]} of {numbers.size} {unit}{others}, but {allowed}"
+        )

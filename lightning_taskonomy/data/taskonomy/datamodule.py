@@ -109,6 +109,8 @@ class TaskonomyDataModule(TaskDataModule):
                 len(index.absent), len(index.buildings), split, index.absent[0],
             )  # fmt: skip
         if not len(index.views):
+            if not index.buildings:
+                raise InputError(f"{self._split_file()} has no building of split {split!r}")
             index.check_names("rgb")
             raise InputError(
                 f"{self.root}/rgb has no image of a building of split {split!r}, such as {index.buildings[:3]}"

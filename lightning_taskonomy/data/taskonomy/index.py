@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_taskonomy.data.reading import UnexpectedNames, stable_id
+from lightning_taskonomy.data.stored import read_text
 from lightning_taskonomy.errors import InputError
 
 __all__ = ["METADATA", "Files", "Index", "buildings_of", "find_domain"]
@@ -38,8 +39,7 @@ def buildings_of(split_file: Path, split: str) -> list[str]:
         raise InputError(
             f"{split_file} is missing; unpack the official splits_taskonomy.zip there, or name the file with split_file"
         )
-    with split_file.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = list(csv.DictReader(read_text(split_file).splitlines()))
     column = _COLUMNS[split]
     if not rows or not {"id", *_COLUMNS.values()} <= rows[0].keys():
         raise InputError(f"{split_file} is no split file; its first line must be: id,train,val,test")
