@@ -110,10 +110,10 @@ def _read_ids(table: Tensor, file: Path) -> Tensor:
     pixels = read_pixels(file)
     if pixels.ndim != 2 or pixels.dtype != np.uint8:
         raise FileProblem(file, f"damaged (labelIds are one byte per pixel, not {pixels.dtype} of {pixels.shape})")
-    refuse_classes(
-        pixels, (pixels >= _IDS) & (pixels != 255), file, f"labelIds are 0 to {_IDS - 1}; unpack gtFine again"
-    )
-    return table[torch.from_numpy(pixels.astype(np.int64))]
+    numbers = pixels.astype(np.int64)
+    wrong = (numbers >= _IDS) & (numbers != 255)
+    refuse_classes(numbers, wrong, file, f"labelIds are 0 to {_IDS - 1}; unpack gtFine again")
+    return table[torch.from_numpy(numbers)]
 
 
 def _read_disparity(file: Path) -> Tensor:
