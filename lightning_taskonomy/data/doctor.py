@@ -1,7 +1,6 @@
 """The data doctor: reads a whole data set once and says what is in it and what is wrong with it."""
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
@@ -250,7 +249,7 @@ class _Reading:
         found = self.report.splits[self.split] = SplitReport(images=len(self.samples))
         found.buildings = sorted({str(name) for name in getattr(self.samples, "buildings", None) or ()})
         pictures: dict[bytes, str] = {}
-        keys: dict[str, KeyReport] = defaultdict(KeyReport)
+        keys = {key: KeyReport() for key in sorted(wanted)}
         count = len(self.samples) if limit is None else min(limit, len(self.samples))
         compared = comparisons(wanted, self.labels, limits, groupings=self.groupings) if compare else []
         compare = min(compare, count)
@@ -267,13 +266,15 @@ class _Reading:
             found.read += 1
             pictures[_digest(sample)] = f"{self.split} {index}"
             for key in self._entries(sample):
-                keys[key].add(sample[key], is_set=key in self.labels and self.labels[key].is_set)
+                keys.setdefault(key, KeyReport()).add(
+                    sample[key], is_set=key in self.labels and self.labels[key].is_set
+                )
                 self._examine(sample, key, index)
             if compared and position in chosen:
                 camera = self._camera(sample, index)
                 for comparison in compared:
                     comparison.add(sample, self._file(index), camera)
-        found.keys = dict(keys)
+        found.keys = keys
         self._conclude(found)
         for outcome in outcomes(compared):
             found.compared.append(outcome.measured)
