@@ -17,7 +17,7 @@ from lightning_taskonomy.data import pretext
 from lightning_taskonomy.data.batch import Sample, Samples, SkipSample, blank_label, collate
 from lightning_taskonomy.data.reading import Labelled
 from lightning_taskonomy.errors import InputError, hint
-from lightning_taskonomy.tasks import Label, catalog, imported, presence, targets_of
+from lightning_taskonomy.tasks import Label, Task, catalog, imported, presence, targets_of
 
 __all__ = ["Part", "Pipeline", "TaskDataModule"]
 
@@ -107,11 +107,17 @@ class TaskDataModule(LightningDataModule):
         return ()
 
     @property
+    def own_tasks(self) -> Collection[Task]:
+        """The tasks that these data are labelled for, where tasks of other data share a key; none here."""
+        return ()
+
+    @property
     def targets(self) -> Mapping[str, Label]:
-        """What each key holds: as the catalog's tasks say, and before them those of the module being trained."""
+        """What each key holds: as the catalog's tasks say, before them ``own_tasks``, and first the module's."""
         module = getattr(self.trainer, "lightning_module", None)
         tasks = getattr(module, "tasks", None)
-        return targets_of([*catalog().values(), *(tasks.values() if isinstance(tasks, Mapping) else ())])
+        trained = tasks.values() if isinstance(tasks, Mapping) else ()
+        return targets_of([*catalog().values(), *self.own_tasks, *trained])
 
     def build(self, split: str, keys: Collection[str]) -> Samples:
         """Makes the samples of one split.

@@ -13,7 +13,7 @@ from lightning_taskonomy.data.batch import Samples, blank
 from lightning_taskonomy.data.reading import Entry, Labelled, stable_id
 from lightning_taskonomy.data.stored import FileProblem, listed_path, read_pixels, read_text, refuse_classes
 from lightning_taskonomy.errors import InputError, hint
-from lightning_taskonomy.tasks import IGNORE_INDEX
+from lightning_taskonomy.tasks import IGNORE_INDEX, Task
 from lightning_taskonomy.tasks.catalog.camvid import SEMANTIC_SEGMENTATION
 
 __all__ = ["CamVidDataModule"]
@@ -43,6 +43,11 @@ class CamVidDataModule(TaskDataModule):
     def keys_offered(self) -> Collection[str]:
         """Image and semantic labels."""
         return ("image", SEMANTIC_SEGMENTATION.target)
+
+    @property
+    def own_tasks(self) -> Collection[Task]:
+        """Its segmentation."""
+        return (SEMANTIC_SEGMENTATION,)
 
     def build(self, split: str, keys: Collection[str]) -> Samples:
         """The images that a split's list names.

@@ -13,7 +13,7 @@ from lightning_taskonomy.data import mtan
 from lightning_taskonomy.data.base import TaskDataModule
 from lightning_taskonomy.data.batch import Samples, blank
 from lightning_taskonomy.data.reading import Entry, Labelled, stable_id
-from lightning_taskonomy.data.stored import FileProblem, read_pixels, refuse_classes, visible
+from lightning_taskonomy.data.stored import FileProblem, near, read_pixels, refuse_classes, visible
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import IGNORE_INDEX
 from lightning_taskonomy.tasks.catalog.cityscapes import GROUPS, INVERSE_DEPTH, SEMANTIC_7, SEMANTIC_19
@@ -74,7 +74,10 @@ class CityscapesDataModule(TaskDataModule):
         for key in wanted:
             kind, end = ("disparity", "disparity") if key == INVERSE_DEPTH.target else ("gtFine", "gtFine_labelIds")
             if not (self.root / kind / part).is_dir():
-                raise InputError(f"{self.root} has no folder {kind}/{part}, where {key!r} is; unpack it there too")
+                raise InputError(
+                    f"{self.root} has no folder {kind}/{part}, where {key!r} is; unpack it there too"
+                    f"{near(kind, self.root)}"
+                )
             names = [image.name.replace("leftImg8bit", end) for image in images]
             labels[key] = [
                 self.root / kind / part / image.parent.name / name for image, name in zip(images, names, strict=True)

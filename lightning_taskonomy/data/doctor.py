@@ -14,7 +14,8 @@ from lightning_taskonomy.data.agreement import DEPTHS, Limits, comparisons, outc
 from lightning_taskonomy.data.base import TaskDataModule
 from lightning_taskonomy.data.batch import Sample, Samples, SkipSample
 from lightning_taskonomy.data.geometry import Intrinsics
-from lightning_taskonomy.data.reading import Labelled, UnexpectedNames
+from lightning_taskonomy.data.reading import Labelled
+from lightning_taskonomy.data.stored import UnexpectedFiles
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import IGNORE_INDEX, Label, LabelKind, TaskKind, catalog, presence
 
@@ -219,8 +220,8 @@ def _usable(data: TaskDataModule, split: str, report: Report) -> list[str]:
 
 
 def _tell(report: Report, split: str, error: InputError, *, asked: bool = False) -> None:
-    """What is not there is worth a note; what is asked for, or is there under another name, is a problem."""
-    lines = report.problems if asked or isinstance(error, UnexpectedNames) else report.notes
+    """What is not there is worth a note; what is asked for, or is there but not as it must be, is a problem."""
+    lines = report.problems if asked or isinstance(error, UnexpectedFiles) else report.notes
     lines.append(f"{split}: {error}")
 
 
@@ -298,7 +299,7 @@ class _Reading:
         for key, entries in found.keys.items():
             if entries.samples > 1 and entries.valid and entries.low == entries.high:
                 self.report.notes.append(f"{self.split}: every value of {key} is {entries.low:g}")
-            elif not entries.samples:
+            elif not entries.samples and found.read:
                 reason = self._without(key)
                 lines = self.report.problems if key in self.asked else self.report.notes
                 lines.append(f"{self.split}: no image has a label {key}" + (f": {reason}" if reason else ""))

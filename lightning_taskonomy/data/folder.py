@@ -13,10 +13,18 @@ from lightning_taskonomy.data import pretext
 from lightning_taskonomy.data.base import TaskDataModule
 from lightning_taskonomy.data.batch import Sample, Samples, SkipSample, blank_label
 from lightning_taskonomy.data.encodings import Encoding, check_objects, class_limit, is_void, read_label
-from lightning_taskonomy.data.reading import Entry, Labelled, UnexpectedNames, stable_id
-from lightning_taskonomy.data.stored import FileProblem, by_stem, has_suffix, read_array, read_image, visible
+from lightning_taskonomy.data.reading import Entry, Labelled, stable_id
+from lightning_taskonomy.data.stored import (
+    FileProblem,
+    UnexpectedFiles,
+    by_stem,
+    has_suffix,
+    read_array,
+    read_image,
+    visible,
+)
 from lightning_taskonomy.errors import InputError, hint
-from lightning_taskonomy.tasks import VIEWS, Label, LabelKind, Task, keys_of, presence, resolve, targets_of
+from lightning_taskonomy.tasks import VIEWS, Label, LabelKind, Task, keys_of, presence, resolve
 
 __all__ = ["IMAGE_SUFFIXES", "LABEL_SUFFIXES", "Encoding", "FolderDataModule"]
 
@@ -89,9 +97,9 @@ class FolderDataModule(TaskDataModule):
         return self.keys_offered
 
     @property
-    def targets(self) -> Mapping[str, Label]:
-        """What each key holds: as the tasks say."""
-        return {**super().targets, **targets_of(self.tasks.values())}
+    def own_tasks(self) -> Collection[Task]:
+        """Those given, or those of the module being trained."""
+        return self.tasks.values()
 
     def build(self, split: str, keys: Collection[str]) -> Samples:
         """The images of a split, with labels where there are files.
@@ -123,7 +131,7 @@ class FolderDataModule(TaskDataModule):
             files = pictures.get(key) or by_stem(folder / key, LABEL_SUFFIXES)
             if files and not files.keys() & images.keys():
                 other, image = next(iter(files.values())).name, next(iter(images.values())).name
-                raise UnexpectedNames(
+                raise UnexpectedFiles(
                     f"no file in {folder / key} has the name of an image in {folder / 'image'}; there is {other}, "
                     f"where {Path(image).stem}{Path(other).suffix} belongs to {image}; rename the files"
                 )

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lightning_taskonomy.data.batch import blank
 from lightning_taskonomy.data.reading import Entry, Labelled, stable_id
-from lightning_taskonomy.data.stored import FileProblem, by_stem, read_array, refuse_classes, whole_numbers
+from lightning_taskonomy.data.stored import FileProblem, by_stem, near, read_array, refuse_classes, whole_numbers
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.tasks import IGNORE_INDEX, Task
 
@@ -122,7 +122,10 @@ def samples(
     part, chosen = half_of(split, name)
     for key, (folder, _, _) in labels.items():
         if not (root / part / folder).is_dir():
-            raise InputError(f"{root / part} has no folder {folder!r}, where {key!r} is; add it or leave out the task")
+            raise InputError(
+                f"{root / part} has no folder {folder!r}, where {key!r} is; add it or leave out the task"
+                f"{near(folder, root / part)}"
+            )
     images = _by_number(root / part / "image")
     files = {key: _by_number(root / part / folder) for key, (folder, _, _) in labels.items()}
     numbers = sorted(images)

@@ -22,7 +22,6 @@ __all__ = [
     "Labelled",
     "Problem",
     "Problems",
-    "UnexpectedNames",
     "read_array",
     "read_image",
     "read_pixels",
@@ -31,10 +30,6 @@ __all__ = [
 
 _LOG = logging.getLogger(__name__)
 _LISTED = 10
-
-
-class UnexpectedNames(InputError):
-    """A folder of labels has files, but none of them is named as it must be."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import struct
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,15 +15,17 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
-from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.tasks import IGNORE_INDEX
 
 __all__ = [
     "FileProblem",
+    "UnexpectedFiles",
     "by_stem",
     "has_suffix",
     "is_missing",
     "listed_path",
+    "near",
     "read_array",
     "read_image",
     "read_numbers",
@@ -35,6 +38,10 @@ __all__ = [
 
 _BROKEN = (OSError, EOFError, SyntaxError, ValueError, struct.error, zlib.error)  # all that Pillow and NumPy raise
 _LEFT_BY_SYSTEMS = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx")
+
+
+class UnexpectedFiles(InputError):
+    """There are files, but not as they must be: another name, another version, two of one name."""
 
 
 class FileProblem(InputError):
@@ -70,15 +77,22 @@ def by_stem(folder: Path, suffixes: Collection[str]) -> dict[str, Path]:
     """The files of some suffixes in a folder, by name without suffix.
 
     Raises:
-        InputError: Two have the same one.
+        UnexpectedFiles: Two have the same one.
     """
     files: dict[str, Path] = {}
     for file in visible(folder):
         if has_suffix(file, suffixes):
             if file.stem in files:
-                raise InputError(f"{files[file.stem]} and {file} would both be {file.stem!r}; remove or rename one")
+                raise UnexpectedFiles(
+                    f"{files[file.stem]} and {file} would both be {file.stem!r}; remove or rename one"
+                )
             files[file.stem] = file
     return files
+
+
+def near(name: str, folder: Path) -> str:
+    """The folders in a folder whose names are near to one that is not there, as the end of an error message."""
+    return hint(name, get_close_matches(name, [file.name for file in visible(folder) if file.is_dir()]))
 
 
 def listed_path(text: str) -> str:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from lightning_taskonomy.data.doctor import check
 from lightning_taskonomy.data.folder import FolderDataModule
+from lightning_taskonomy.data.rooms import RoomsDataModule
 from lightning_taskonomy.data.taskonomy import TaskonomyDataModule
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import Task, TaskKind
@@ -60,6 +61,19 @@ def test_labels_asked_for_that_cannot_be_read(tmp_path: Path, given: tuple[str, 
     problems = check(data, keys=given).problems
     assert any("train: " in line and "would both be '0'" in line for line in problems)
     assert any("there is 0_depth.png, where 0.png belongs to 0.png; rename the files" in line for line in problems)
+
+
+def test_rooms_are_sound_in_all_their_labels_and_an_old_cache_is_a_problem(tmp_path: Path) -> None:
+    """Other data sets have fewer classes under the key ``semantic``."""
+    options: Any = {"size": 32, "views": 2, "train_buildings": 4, "validation_buildings": 1, "cache": str(tmp_path)}
+    report = check(RoomsDataModule(**options), splits=["train", "validation"], compare=0)
+    assert report.problems == [] and max(report.splits["train"].keys["semantic"].histogram) > 16
+    for record in tmp_path.glob("*/cache.json"):
+        content = json.loads(record.read_text())
+        if content["count"] == 2:  # that of the validation images
+            record.write_text(json.dumps({name: value for name, value in content.items() if name != "convention"}))
+    (problem,) = check(RoomsDataModule(**options), splits=["train", "validation"], compare=0).problems
+    assert problem.startswith("validation: cache ") and "holds labels by convention 1" in problem
 
 
 def test_planted_faults_are_found(taskonomy: Any) -> None:

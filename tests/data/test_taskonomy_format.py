@@ -369,6 +369,11 @@ def test_what_is_not_there_is_said(taskonomy: Any, tmp_path: Any) -> None:
     (taskonomy.root / "nonfixated_matches").rename(taskonomy.root / "nowhere")
     with pytest.raises(InputError, match="no folder 'nonfixated_matches', where 'pose_nonfixated' is from"):
         TaskonomyDataModule(str(taskonomy.root)).build("train", ["pose_nonfixated"])
+    (taskonomy.root / "normal").rename(taskonomy.root / "normals")
+    with pytest.raises(
+        InputError, match="no folder 'normal', where 'normals' is; download it too; did you mean 'normals'"
+    ):
+        TaskonomyDataModule(str(taskonomy.root)).build("train", ["normals"])
     with pytest.raises(InputError, match="no folder 'keypoints3d'"):
         TaskonomyDataModule(str(taskonomy.root)).build("train", ["keypoints_3d"])
     bad = tmp_path / "bad.csv"
