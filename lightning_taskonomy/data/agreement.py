@@ -7,7 +7,7 @@ masks and the class of each pixel. Each comparison is given one sample after the
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import log, radians
+from math import inf, log, radians
 from typing import Protocol
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from lightning_taskonomy.data import geometry
 from lightning_taskonomy.data.batch import Sample
 from lightning_taskonomy.data.geometry import AXES, Intrinsics
+from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import Label, LabelKind, presence
 
 __all__ = ["DEPTHS", "Comparison", "Limits", "Outcome", "comparisons", "outcomes"]
@@ -37,11 +38,23 @@ class Limits:
         angle: Degrees between normals and those of the depth, the median of an image.
         ratio: Times that a depth may be larger or smaller than what other labels say.
         overlap: Intersection over union of a box and its mask's box; share of a mask's pixels that are of one class.
+
+    Raises:
+        InputError: One of them would call all or nothing wrong.
     """
 
     angle: float = 15.0
     ratio: float = 1.1
     overlap: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Checks the ranges."""
+        for name, least, most in (("angle", 0, 180), ("ratio", 1, inf), ("overlap", 0, 1)):
+            if not least < getattr(self, name) <= most:
+                raise InputError(
+                    f"{name} is {getattr(self, name):g}; give a number above {least}"
+                    + (f", at most {most}" if most < inf else "")
+                )
 
 
 @dataclass(frozen=True)

@@ -173,11 +173,14 @@ def check(
         Counts, ranges, class histograms, and everything that is wrong.
 
     Raises:
-        InputError: The data set's folder is none, or none of the splits can be read at all; says why.
+        InputError: ``limit`` or ``compare`` is too small, the data set's folder is none, or none of the splits can be
+            read at all; says why.
     """
     root = getattr(data, "root", None)
     if isinstance(root, str | Path) and not Path(root).is_dir():
         raise InputError(f"{root} is no folder; give the folder of the data set")
+    if (limit is not None and limit < 1) or compare < 0:
+        raise InputError(f"limit is {limit} and compare {compare}; give at least 1 sample, and 0 or more to compare")
     report = Report()
     pictures: dict[str, dict[bytes, str]] = {}
     reasons: list[str] = []

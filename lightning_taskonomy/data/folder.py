@@ -15,6 +15,7 @@ from lightning_taskonomy.data.batch import Sample, Samples, SkipSample, blank_la
 from lightning_taskonomy.data.encodings import Encoding, check_objects, class_limit, is_void, read_label
 from lightning_taskonomy.data.reading import Entry, Labelled, stable_id
 from lightning_taskonomy.data.stored import (
+    IMAGE_SUFFIXES,
     FileProblem,
     UnexpectedFiles,
     by_stem,
@@ -27,9 +28,6 @@ from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.tasks import VIEWS, Label, LabelKind, Task, keys_of, presence, resolve
 
 __all__ = ["IMAGE_SUFFIXES", "LABEL_SUFFIXES", "Encoding", "FolderDataModule"]
-
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-"""Files that are read as pictures."""
 
 LABEL_SUFFIXES = (".npy", ".txt", ".csv", ".png", ".bmp", ".tif", ".tiff")
 """Files that are read as labels; a JPEG file does not keep its numbers."""

@@ -12,12 +12,12 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_taskonomy.data import pretext
 from lightning_taskonomy.data.batch import Sample, collate
-from lightning_taskonomy.data.stored import FileProblem, has_suffix, read_image, visible
+from lightning_taskonomy.data.stored import IMAGE_SUFFIXES, FileProblem, has_suffix, read_image, visible
 from lightning_taskonomy.errors import InputError
 
 __all__ = ["IMAGES", "VIDEOS", "Frame", "ImageFiles"]
 
-IMAGES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm"})
+IMAGES = frozenset(IMAGE_SUFFIXES)
 VIDEOS = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"})
 
 

@@ -19,6 +19,7 @@ from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.tasks import IGNORE_INDEX
 
 __all__ = [
+    "IMAGE_SUFFIXES",
     "FileProblem",
     "UnexpectedFiles",
     "by_stem",
@@ -35,6 +36,9 @@ __all__ = [
     "visible",
     "whole_numbers",
 ]
+
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+"""Files that are read as pictures."""
 
 _BROKEN = (OSError, EOFError, SyntaxError, ValueError, struct.error, zlib.error)  # all that Pillow and NumPy raise
 _LEFT_BY_SYSTEMS = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx")
