@@ -75,7 +75,10 @@ class SaveRunConfig(SaveConfigCallback):
         if self.already_saved:
             return
         if trainer.is_global_zero:
-            text = self.parser.dump(self.config, skip_unset=False)
+            config = self.config.clone()
+            if config.get("ckpt_path") == "last":  # resumed, it ends as if it had not been stopped
+                config.ckpt_path = None
+            text = self.parser.dump(config, skip_unset=False)
             write_text(Path(trainer.default_root_dir) / CONFIG, text)
             for logger in trainer.loggers:
                 logger.log_hyperparams(yaml.safe_load(text))
@@ -106,6 +109,11 @@ class TaskCLI(LightningCLI):
         self.subcommand = self.config.get("subcommand")
         own = self._own()
         if own.get("ckpt_path") is not None:
+            if self.subcommand != "fit" and own.get("weights") is not None:
+                raise InputError(
+                    f"both --weights {own.weights} and --ckpt_path {own.ckpt_path} are given, here or in a recipe, and "
+                    "one would replace the other; set one of them to null"
+                )
             check_checkpoint(own.ckpt_path, Path(own.out), resumes=self.subcommand == "fit")
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:

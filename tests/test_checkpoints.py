@@ -134,6 +134,18 @@ def test_the_last_checkpoint_is_resumed_where_there_is_one_and_refused_where_it_
     assert f"{newest} is damaged" in capsys.readouterr().err and contents(tmp_path) == before
 
 
+def test_a_resumed_runs_recipe_measures_its_weights_and_not_the_last_checkpoint(runs, tmp_path, capsys):
+    run = tmp_path / "depth"
+    fit = ["fit", "--config", str(runs / "depth.yaml"), "--out", str(run)]
+    assert main([*fit, "--trainer.max_epochs", "1"]) == 0 and main([*fit, "--ckpt_path", "last"]) == 0
+    recipe = ["validate", "--config", str(run / "config.yaml"), "--out", str(run), "--weights", str(run)]
+    assert yaml.safe_load((run / "config.yaml").read_text())["ckpt_path"] is None
+    assert main(recipe) == 0
+    capsys.readouterr()
+    assert main([*recipe, "--ckpt_path", str(run / "checkpoints/last.ckpt")]) == 1
+    assert "one would replace the other; set one of them to null" in capsys.readouterr().err
+
+
 def test_a_damaged_checkpoint_to_resume_a_studys_run_from_is_one_line(tiny_fit, tmp_path):
     (tmp_path / "resume.ckpt").write_bytes(b"PK\x03\x04 and no more")
     with pytest.raises(InputError, match=r"resume.ckpt is damaged .*; remove it and the run starts anew"):

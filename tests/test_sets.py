@@ -5,6 +5,7 @@ The pictures are disks of known centre and radius, so that every number has its 
 
 import itertools
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -94,6 +95,31 @@ def test_no_object_and_not_labelled_are_two_things(folder, example):
                                                                 presence("boxes"), presence("centres")}  # fmt: skip
     assert collate([samples[4]], samples.targets).labelled.isdisjoint({"boxes", "centres", "middles"})
     assert "boxes" in collate([samples[0]], samples.targets).labelled, "nothing to see is a label"
+
+
+def test_labels_of_the_same_objects_have_as_many_rows_where_one_of_them_is_not_there(folder, example):
+    """One picture with boxes alone, one with both: box n and point n are of one object, whatever is labelled."""
+    samples = module_of(folder, example).dataset("train")
+    boxes_alone = {key: entry for key, entry in samples[3].items() if not key.startswith("centres")}
+    batch = collate([boxes_alone, samples[1]], samples.targets)
+    assert batch["boxes"].shape == (2, 3, 4) and batch["centres"].shape == (2, 3, 1, 2)
+    assert batch[presence("boxes")].all() and batch[presence("centres")].tolist() == [False, True]
+    assert batch["centres"][0].isnan().all() and batch["centres"].isfinite().sum() == 2
+    others = {**samples.targets, "centres": Label("centres", LabelKind.POINTS, 1, objects="others")}
+    assert collate([boxes_alone, samples[1]], others)["centres"].shape == (2, 1, 1, 2)
+
+
+def test_a_task_one_of_whose_labels_is_nowhere_is_refused_and_named(folder, example, tmp_path, capsys):
+    for split in ("train", "validation", "test"):
+        shutil.rmtree(folder / split / "centres")
+    recipe = ["--data.init_args.root", str(folder), "--config", str(Path(example.__file__).with_suffix(".yaml"))]
+    words = ["--model.init_args.backbone.init_args.name", "test_resnet", "--out", str(tmp_path / "run")]
+    assert main(["fit", *recipe[2:], *recipe[:2], *words, "--trainer.enable_progress_bar", "false"]) == 1
+    assert "task 'disks' has nothing to learn from in split 'train': there is no folder" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    tasks = "--data.init_args.tasks=[my_objects.DISKS]"
+    assert main(["data", "check", "--data=FolderDataModule", f"--data.init_args.root={folder}", tasks]) == 1
+    assert "problem: train: no image has a label centres: there is no folder" in capsys.readouterr().out
 
 
 TRANSFORMS = {

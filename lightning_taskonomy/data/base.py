@@ -107,9 +107,14 @@ class TaskDataModule(LightningDataModule):
         return ()
 
     @property
+    def own_tasks(self) -> Collection[Task]:
+        """The tasks that these data are labelled for, where tasks of other data share a key; none here."""
+        return ()
+
+    @property
     def targets(self) -> Mapping[str, Label]:
-        """What each key holds: as the catalog's tasks say, and before them those of the module being trained."""
-        return targets_of([*catalog().values(), *self._trained.values()])
+        """What each key holds: as the catalog's tasks say, before them ``own_tasks``, and first the module's."""
+        return targets_of([*catalog().values(), *self.own_tasks, *self._trained.values()])
 
     @property
     def _trained(self) -> Mapping[str, Task]:

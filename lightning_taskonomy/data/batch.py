@@ -93,8 +93,8 @@ def missing_like(entry: Tensor) -> Tensor:
 def collate(samples: Sequence[Sample], labels: Mapping[str, Label] | None = None) -> Batch:
     """Stacks samples; an entry that only some of them have is missing in the others, an empty sample is left out.
 
-    Sets are padded to the batch's largest with their missing value, and ``presence(key)`` says of which images the set
-    is labelled: one without objects is, one without the entry is not.
+    Sets are padded with their missing value to as many rows as the batch's largest of the same objects has, and
+    ``presence(key)`` says of which images the set is labelled: one without objects is, one without the entry is not.
 
     Args:
         samples: Entries of one key have one shape and type, but for a set's number of objects.
@@ -107,30 +107,34 @@ def collate(samples: Sequence[Sample], labels: Mapping[str, Label] | None = None
         InputError: They differ in size.
     """
     samples = [sample for sample in samples if sample]
-    sets = {key for key, label in (labels or {}).items() if label.is_set}
+    sets = {key: label.objects for key, label in (labels or {}).items() if label.is_set}
+    flags = {key: [key in one and bool(one.get(presence(key), True)) for one in samples] for key in sets}
+    rows: dict[str, int] = dict.fromkeys(sets.values(), 0)
+    for key, objects in sets.items():
+        counts = [len(sample[key]) for sample, known in zip(samples, flags[key], strict=True) if known]
+        rows[objects] = max(rows[objects], *counts, 0)
     entries: dict[str, Tensor] = {}
     for key in dict.fromkeys(key for sample in samples for key in sample):
         present = next(sample[key] for sample in samples if key in sample)
         column = [sample[key] if key in sample else missing_like(present) for sample in samples]
         if key in sets:
-            flags = [is_given(sample, key) for sample in samples]
-            column = _padded(column, flags)
-            entries[presence(key)] = torch.tensor(flags)
+            column = _padded(column, flags[key], rows[sets[key]])
+            entries[presence(key)] = torch.tensor(flags[key])
         shapes = sorted({tuple(entry.shape) for entry in column})
         if len(shapes) > 1:
-            advice = "give the data a size" if (labels and key in labels) or is_picture(key) else _UNDECLARED
+            advice = _SIZE if (labels and key in labels) or is_picture(key) else _UNDECLARED
             raise InputError(f"one batch has {key!r} of shapes {shapes[0]} and {shapes[1]}; {advice}")
         if key not in entries:
             entries[key] = torch.stack(column)
     return Batch(entries, labelled_keys(entries))
 
 
+_SIZE = "give the data a size, and end transforms that change it with a Resize to one size"
 _UNDECLARED = "give the data a size, or say what it holds by a label of the task that reads it"
 
 
-def _padded(column: Sequence[Tensor], flags: Sequence[bool]) -> list[Tensor]:
-    """Each set with as many rows as the largest, those that are added missing."""
-    rows = max(len(entry) for entry, known in zip(column, flags, strict=True) if known) if any(flags) else 0
+def _padded(column: Sequence[Tensor], flags: Sequence[bool], rows: int) -> list[Tensor]:
+    """Each set with so many rows, those that are added missing."""
     padded = []
     for entry, known in zip(column, flags, strict=True):
         count = len(entry) if known else 0

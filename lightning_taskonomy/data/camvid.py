@@ -11,9 +11,9 @@ from torch import Tensor
 from lightning_taskonomy.data.base import TaskDataModule
 from lightning_taskonomy.data.batch import Samples, blank
 from lightning_taskonomy.data.reading import Entry, Labelled, stable_id
-from lightning_taskonomy.data.stored import FileProblem, listed_path, read_pixels, read_text
+from lightning_taskonomy.data.stored import FileProblem, listed_path, read_pixels, read_text, refuse_classes
 from lightning_taskonomy.errors import InputError, hint
-from lightning_taskonomy.tasks import IGNORE_INDEX
+from lightning_taskonomy.tasks import IGNORE_INDEX, Task
 from lightning_taskonomy.tasks.catalog.camvid import SEMANTIC_SEGMENTATION
 
 __all__ = ["CamVidDataModule"]
@@ -44,6 +44,11 @@ class CamVidDataModule(TaskDataModule):
     def keys_offered(self) -> Collection[str]:
         """Image and semantic labels."""
         return ("image", SEMANTIC_SEGMENTATION.target)
+
+    @property
+    def own_tasks(self) -> Collection[Task]:
+        """Its segmentation."""
+        return (SEMANTIC_SEGMENTATION,)
 
     def build(self, split: str, keys: Collection[str]) -> Samples:
         """The images that a split's list names.
@@ -83,5 +88,11 @@ def _read_classes(file: Path) -> Tensor:
     pixels = read_pixels(file)
     if pixels.ndim != 2:
         raise FileProblem(file, f"damaged (a label has one channel, not shape {pixels.shape})")
-    classes = torch.from_numpy(pixels.astype("int64"))
+    stored = pixels.astype("int64")
+    refuse_classes(
+        stored, stored > _UNLABELLED, file,
+        f"labels of the SegNet tutorial are classes 0 to {_UNLABELLED - 1} and {_UNLABELLED} for none; "
+        "for others use FolderDataModule",
+    )  # fmt: skip
+    classes = torch.from_numpy(stored)
     return torch.where(classes < _UNLABELLED, classes, IGNORE_INDEX)

@@ -13,7 +13,7 @@ from lightning_taskonomy.data import mtan
 from lightning_taskonomy.data.base import TaskDataModule
 from lightning_taskonomy.data.batch import Samples, blank
 from lightning_taskonomy.data.reading import Entry, Labelled, stable_id
-from lightning_taskonomy.data.stored import FileProblem, read_pixels, visible
+from lightning_taskonomy.data.stored import FileProblem, near, read_pixels, refuse_classes, visible
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import IGNORE_INDEX
 from lightning_taskonomy.tasks.catalog.cityscapes import GROUPS, INVERSE_DEPTH, SEMANTIC_7, SEMANTIC_19
@@ -23,6 +23,8 @@ __all__ = ["CityscapesDataModule"]
 _LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 """The number, in ``labelIds`` files, of each of the 19 classes that are evaluated, in order (``helpers/labels.py`` of
 cityscapesScripts)."""
+_IDS = 34
+"""How many numbers there are in ``labelIds`` files; that of number plates, -1, is 255 in one byte."""
 _IMAGE = "_leftimg8bit.png"
 _TASKS = {task.target: task for task in (SEMANTIC_7, SEMANTIC_19, INVERSE_DEPTH)}
 _MTAN_FOLDERS = {SEMANTIC_7.target: "label_7", SEMANTIC_19.target: "label_19", INVERSE_DEPTH.target: "depth"}
@@ -73,7 +75,10 @@ class CityscapesDataModule(TaskDataModule):
         for key in wanted:
             kind, end = ("disparity", "disparity") if key == INVERSE_DEPTH.target else ("gtFine", "gtFine_labelIds")
             if not (self.root / kind / part).is_dir():
-                raise InputError(f"{self.root} has no folder {kind}/{part}, where {key!r} is; unpack it there too")
+                raise InputError(
+                    f"{self.root} has no folder {kind}/{part}, where {key!r} is; unpack it there too"
+                    f"{near(kind, self.root)}"
+                )
             names = [image.name.replace("leftImg8bit", end) for image in images]
             labels[key] = [
                 self.root / kind / part / image.parent.name / name for image, name in zip(images, names, strict=True)
@@ -109,7 +114,10 @@ def _read_ids(table: Tensor, file: Path) -> Tensor:
     pixels = read_pixels(file)
     if pixels.ndim != 2 or pixels.dtype != np.uint8:
         raise FileProblem(file, f"damaged (labelIds are one byte per pixel, not {pixels.dtype} of {pixels.shape})")
-    return table[torch.from_numpy(pixels.astype(np.int64))]
+    numbers = pixels.astype(np.int64)
+    wrong = (numbers >= _IDS) & (numbers != 255)
+    refuse_classes(numbers, wrong, file, f"labelIds are 0 to {_IDS - 1}; unpack gtFine again")
+    return table[torch.from_numpy(numbers)]
 
 
 def _read_disparity(file: Path) -> Tensor:

@@ -1,7 +1,6 @@
 """The data doctor: reads a whole data set once and says what is in it and what is wrong with it."""
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
@@ -15,7 +14,8 @@ from lightning_taskonomy.data.agreement import DEPTHS, Limits, comparisons
 from lightning_taskonomy.data.base import TaskDataModule
 from lightning_taskonomy.data.batch import Sample, Samples, SkipSample, is_given, size_of
 from lightning_taskonomy.data.geometry import Intrinsics, outside
-from lightning_taskonomy.data.reading import Labelled, UnexpectedNames
+from lightning_taskonomy.data.reading import Labelled
+from lightning_taskonomy.data.stored import UnexpectedFiles
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import IGNORE_INDEX, Label, LabelKind, TaskKind, catalog, presence
 
@@ -173,22 +173,27 @@ def check(
         Counts, ranges, class histograms, and everything that is wrong.
 
     Raises:
-        InputError: The data set's folder is none, or none of the splits can be read at all; says why.
+        InputError: ``limit`` or ``compare`` is too small, the data set's folder is none, or none of the splits can be
+            read at all; says why.
     """
     root = getattr(data, "root", None)
     if isinstance(root, str | Path) and not Path(root).is_dir():
         raise InputError(f"{root} is no folder; give the folder of the data set")
+    if (limit is not None and limit < 1) or compare < 0:
+        raise InputError(f"limit is {limit} and compare {compare}; give at least 1 sample, and 0 or more to compare")
     report = Report()
     pictures: dict[str, dict[bytes, str]] = {}
     reasons: list[str] = []
     for split in splits:
+        there = False
         try:
             data.build(split, ["image"])
+            there = True
             wanted = list(keys or data.keys or _usable(data, split, report))
             samples = data.build(split, wanted)
         except InputError as error:
             reasons.append(str(error))
-            _tell(report, split, error)
+            _tell(report, split, error, asked=there)
             continue
         asked = {*(keys or data.keys or data.keys_asked)}
         reading = _Reading(samples, split, report, data.targets, _groupings(data), asked)
@@ -206,20 +211,21 @@ def _groupings(data: TaskDataModule) -> set[str]:
 
 
 def _usable(data: TaskDataModule, split: str, report: Report) -> list[str]:
-    usable = []
+    usable, asked = [], data.keys_asked
     for key in sorted(data.keys_offered):
         try:
             data.build(split, [key])
         except InputError as error:
-            _tell(report, split, error)
+            _tell(report, split, error, asked=key in asked)
         else:
             usable.append(key)
     return usable
 
 
-def _tell(report: Report, split: str, error: InputError) -> None:
-    """What is not there is worth a note; what is there under another name is a problem."""
-    (report.problems if isinstance(error, UnexpectedNames) else report.notes).append(f"{split}: {error}")
+def _tell(report: Report, split: str, error: InputError, *, asked: bool = False) -> None:
+    """What is not there is worth a note; what is asked for, or is there but not as it must be, is a problem."""
+    lines = report.problems if asked or isinstance(error, UnexpectedFiles) else report.notes
+    lines.append(f"{split}: {error}")
 
 
 @dataclass
@@ -247,7 +253,7 @@ class _Reading:
         found = self.report.splits[self.split] = SplitReport(images=len(self.samples))
         found.buildings = sorted({str(name) for name in getattr(self.samples, "buildings", None) or ()})
         pictures: dict[bytes, str] = {}
-        keys: dict[str, KeyReport] = defaultdict(KeyReport)
+        keys = {key: KeyReport() for key in sorted(wanted)}
         count = len(self.samples) if limit is None else min(limit, len(self.samples))
         compared = comparisons(wanted, self.labels, limits, groupings=self.groupings) if compare else []
         compare = min(compare, count)
@@ -264,13 +270,15 @@ class _Reading:
             found.read += 1
             pictures[_digest(sample)] = f"{self.split} {index}"
             for key in self._entries(sample):
-                keys[key].add(sample[key], is_set=key in self.labels and self.labels[key].is_set)
+                keys.setdefault(key, KeyReport()).add(
+                    sample[key], is_set=key in self.labels and self.labels[key].is_set
+                )
                 self._examine(sample, key, index)
             if compared and position in chosen:
                 camera = self._camera(sample, index)
                 for comparison in compared:
                     comparison.add(sample, self._file(index), camera)
-        found.keys = dict(keys)
+        found.keys = keys
         self._conclude(found)
         for outcome in filter(None, (comparison.outcome() for comparison in compared)):
             found.compared.append(outcome.measured)
@@ -292,7 +300,7 @@ class _Reading:
         for key, entries in found.keys.items():
             if entries.samples > 1 and entries.valid and entries.low == entries.high:
                 self.report.notes.append(f"{self.split}: every value of {key} is {entries.low:g}")
-            elif not entries.samples:
+            elif not entries.samples and found.read:
                 reason = self._without(key)
                 lines = self.report.problems if key in self.asked else self.report.notes
                 lines.append(f"{self.split}: no image has a label {key}" + (f": {reason}" if reason else ""))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_taskonomy.data.geometry import outside, unit_normals
-from lightning_taskonomy.data.stored import is_missing, read_array, whole_numbers
+from lightning_taskonomy.data.stored import is_missing, read_array, refuse_classes, whole_numbers
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import IGNORE_INDEX, Label, LabelKind, Task, TaskKind
 
@@ -243,16 +243,13 @@ def _classes(
     if encoding.classes is not None:
         classes = _by_table(classes, encoding.classes, label.key, file)
     wrong = (classes != IGNORE_INDEX) & ((classes < 0) | (classes >= (limit or np.iinfo(np.int64).max)))
-    if wrong.any():
-        kinds, counts = np.unique(classes[wrong], return_counts=True)
-        others = f" and {len(kinds) - 1} more classes" if len(kinds) > 1 else ""
-        unit = "pixels" if label.is_dense else "numbers"
-        allowed = "classes from 0" if limit is None else f"classes 0 to {limit - 1}"
-        raise InputError(
-            f"{file} holds class {kinds[0]} at {counts[0]} of {classes.size} {unit}{others}, but task {task.name!r} "
-            f"has {allowed}; if it means no label, name the file's number in encodings.{label.key}.missing, if classes "
-            "are counted otherwise, use its offset or classes"
-        )
+    allowed = "classes from 0" if limit is None else f"classes 0 to {limit - 1}"
+    refuse_classes(
+        classes, wrong, file,
+        f"task {task.name!r} has {allowed}; if it means no label, name the file's number in "
+        f"encodings.{label.key}.missing, if classes are counted otherwise, use its offset or classes",
+        "pixels" if label.is_dense else "numbers",
+    )  # fmt: skip
     return classes
 
 

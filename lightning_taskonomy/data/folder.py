@@ -17,6 +17,7 @@ from lightning_taskonomy.data.reading import Entry, Labelled, stable_id
 from lightning_taskonomy.data.stored import (
     IMAGE_SUFFIXES,
     FileProblem,
+    UnexpectedFiles,
     by_stem,
     has_suffix,
     read_array,
@@ -24,7 +25,7 @@ from lightning_taskonomy.data.stored import (
     visible,
 )
 from lightning_taskonomy.errors import InputError, hint
-from lightning_taskonomy.tasks import VIEWS, Label, LabelKind, Task, keys_of, resolve, targets_of
+from lightning_taskonomy.tasks import VIEWS, Label, LabelKind, Task, keys_of, resolve
 
 __all__ = ["LABEL_SUFFIXES", "Encoding", "FolderDataModule"]
 
@@ -94,9 +95,9 @@ class FolderDataModule(TaskDataModule):
         return self.keys_offered
 
     @property
-    def targets(self) -> Mapping[str, Label]:
-        """What each key holds: as the tasks say."""
-        return {**super().targets, **targets_of(self.tasks.values())}
+    def own_tasks(self) -> Collection[Task]:
+        """Those given, or those of the module being trained."""
+        return self.tasks.values()
 
     def build(self, split: str, keys: Collection[str]) -> Samples:
         """The images of a split, with labels where there are files.
@@ -127,7 +128,11 @@ class FolderDataModule(TaskDataModule):
         for key in sorted({*keys} - {"image"}):
             files = pictures.get(key) or by_stem(folder / key, LABEL_SUFFIXES)
             if files and not files.keys() & images.keys():
-                raise InputError(f"no file in {folder / key} has the name of an image in {folder / 'image'}")
+                other, image = next(iter(files.values())).name, next(iter(images.values())).name
+                raise UnexpectedFiles(
+                    f"no file in {folder / key} has the name of an image in {folder / 'image'}; there is {other}, "
+                    f"where {Path(image).stem}{Path(other).suffix} belongs to {image}; rename the files"
+                )
             labels[key] = [files.get(stem) for stem in complete]
             entries[key] = Entry(read_image, _no_picture) if key in pictures else self._label_entry(*readers[key])
         samples = _Files(self, folder, readers, complete, labels, entries)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lightning_taskonomy.data.batch import blank
 from lightning_taskonomy.data.reading import Entry, Labelled, stable_id
-from lightning_taskonomy.data.stored import FileProblem, by_stem, read_array, whole_numbers
+from lightning_taskonomy.data.stored import FileProblem, by_stem, near, read_array, refuse_classes, whole_numbers
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.tasks import IGNORE_INDEX, Task
 
@@ -64,14 +64,16 @@ def read_classes(count: int, file: Path) -> Tensor:
 
     Raises:
         FileProblem: It is missing or damaged, or holds something else.
-        InputError: It holds fractions.
+        InputError: It holds fractions, or classes that there are not.
     """
     stored = read_array(file)
     if stored.ndim == 3 and stored.shape[2] == 1:
         stored = stored[..., 0]
-    classes = torch.from_numpy(whole_numbers(stored, file)) if stored.ndim == 2 else torch.empty(0)
-    if stored.ndim != 2 or classes.max() >= count:
-        raise FileProblem(file, f"damaged (classes below {count} per pixel, not shape {stored.shape})")
+    if stored.ndim != 2:
+        raise FileProblem(file, f"damaged (one class per pixel, not shape {stored.shape})")
+    numbers = whole_numbers(stored, file)
+    refuse_classes(numbers, numbers >= count, file, f"there are 0 to {count - 1}, and -1 for none")
+    classes = torch.from_numpy(numbers)
     return torch.where(classes >= 0, classes, IGNORE_INDEX)
 
 
@@ -120,7 +122,10 @@ def samples(
     part, chosen = half_of(split, name)
     for key, (folder, _, _) in labels.items():
         if not (root / part / folder).is_dir():
-            raise InputError(f"{root / part} has no folder {folder!r}, where {key!r} is; add it or leave out the task")
+            raise InputError(
+                f"{root / part} has no folder {folder!r}, where {key!r} is; add it or leave out the task"
+                f"{near(folder, root / part)}"
+            )
     images = _by_number(root / part / "image")
     files = {key: _by_number(root / part / folder) for key, (folder, _, _) in labels.items()}
     numbers = sorted(images)

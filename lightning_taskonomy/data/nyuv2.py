@@ -18,7 +18,7 @@ from lightning_taskonomy.data.geometry import Intrinsics, facing_away, normals_f
 from lightning_taskonomy.data.reading import Entry, Labelled, stable_id
 from lightning_taskonomy.data.stored import FileProblem
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.tasks import IGNORE_INDEX, find
+from lightning_taskonomy.tasks import IGNORE_INDEX, Task, find
 from lightning_taskonomy.tasks.catalog.nyuv2 import SEMANTIC_SEGMENTATION
 
 __all__ = ["OF_40", "Axis", "NYUv2DataModule"]
@@ -78,6 +78,11 @@ class NYUv2DataModule(TaskDataModule):
     def keys_offered(self) -> Collection[str]:
         """Image and labels."""
         return ("image", *_TASKS)
+
+    @property
+    def own_tasks(self) -> Collection[Task]:
+        """Its segmentation, and depth and normals of the dictionary."""
+        return _TASKS.values()
 
     def build(self, split: str, keys: Collection[str]) -> Samples:
         """The images of a split.

@@ -21,16 +21,11 @@ __all__ = [
     "Labelled",
     "Problem",
     "Problems",
-    "UnexpectedNames",
     "stable_id",
 ]
 
 _LOG = logging.getLogger(__name__)
 _LISTED = 10
-
-
-class UnexpectedNames(InputError):
-    """A folder of labels has files, but none of them is named as it must be."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from lightning_taskonomy.data.stored import UnexpectedFiles
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.files import atomic, write_json
 from lightning_taskonomy.tasks import CONVENTION
@@ -60,7 +61,7 @@ class ShardCache:
         if content != self.configuration:
             raise InputError(f"cache {self.folder} belongs to another configuration; remove it or name another folder")
         if version != CONVENTION:
-            raise InputError(
+            raise UnexpectedFiles(
                 f"cache {self.folder} holds labels by convention {version}, this release reads {CONVENTION}; "
                 "remove that folder and it is rendered again"
             )

@@ -5,6 +5,7 @@ import struct
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,21 +15,24 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
-from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.tasks import IGNORE_INDEX
 
 __all__ = [
     "IMAGE_SUFFIXES",
     "FileProblem",
+    "UnexpectedFiles",
     "by_stem",
     "has_suffix",
     "is_missing",
     "listed_path",
+    "near",
     "read_array",
     "read_image",
     "read_numbers",
     "read_pixels",
     "read_text",
+    "refuse_classes",
     "visible",
     "whole_numbers",
 ]
@@ -38,6 +42,10 @@ IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".we
 
 _BROKEN = (OSError, EOFError, SyntaxError, ValueError, struct.error, zlib.error)  # all that Pillow and NumPy raise
 _LEFT_BY_SYSTEMS = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx")
+
+
+class UnexpectedFiles(InputError):
+    """There are files, but not as they must be: another name, another version, two of one name."""
 
 
 class FileProblem(InputError):
@@ -73,15 +81,22 @@ def by_stem(folder: Path, suffixes: Collection[str]) -> dict[str, Path]:
     """The files of some suffixes in a folder, by name without suffix.
 
     Raises:
-        InputError: Two have the same one.
+        UnexpectedFiles: Two have the same one.
     """
     files: dict[str, Path] = {}
     for file in visible(folder):
         if has_suffix(file, suffixes):
             if file.stem in files:
-                raise InputError(f"{files[file.stem]} and {file} would both be {file.stem!r}; remove or rename one")
+                raise UnexpectedFiles(
+                    f"{files[file.stem]} and {file} would both be {file.stem!r}; remove or rename one"
+                )
             files[file.stem] = file
     return files
+
+
+def near(name: str, folder: Path) -> str:
+    """The folders in a folder whose names are near to one that is not there, as the end of an error message."""
+    return hint(name, get_close_matches(name, [file.name for file in visible(folder) if file.is_dir()]))
 
 
 def listed_path(text: str) -> str:
@@ -326,3 +341,26 @@ def whole_numbers(numbers: NDArray[np.generic], file: Path) -> NDArray[np.int64]
             "classes are whole numbers"
         )
     return np.where(np.isnan(numbers), IGNORE_INDEX, np.nan_to_num(nearest)).astype(np.int64)
+
+
+def refuse_classes(
+    numbers: NDArray[np.integer[Any]], wrong: NDArray[np.bool_], file: Path, allowed: str, unit: str = "pixels"
+) -> None:
+    """Refuses classes that there are not: which, how often, in which file.
+
+    Args:
+        numbers: Classes, as they are in the file or after any scaling.
+        wrong: Where they are none.
+        file: Where they are from.
+        allowed: What is allowed and what to do, in words that follow "but".
+        unit: What each number is of.
+
+    Raises:
+        InputError: There is a wrong one.
+    """
+    if wrong.any():
+        kinds, counts = np.unique(numbers[wrong], return_counts=True)
+        others = f" and {len(kinds) - 1} more classes" if len(kinds) > 1 else ""
+        raise InputError(
+            f"{file} holds class {kinds[0]} at {counts[0]} of {numbers.size} {unit}{others}, but {allowed}"
+        )

@@ -133,8 +133,16 @@ class Joint(nn.Module):
         size = size_of(sample["image"]) if "image" in sample else (0, 0)
         wrapped = {key: self._wrap(key, entry, size) for key, entry in sample.items() if entry.ndim}
         for transform in self.transforms:
-            with refusing():
-                wrapped = transform(wrapped)
+            name = type(transform).__name__
+            try:
+                with refusing():
+                    moved = transform(wrapped)
+            except _CannotFollow as error:
+                raise InputError(f"{error} cannot follow {name}; leave out the transform or the task") from error
+            for key, entry in moved.items():
+                if not isinstance(entry, Tensor):
+                    raise InputError(f"{name} makes a {type(entry).__name__} of {key!r}, not one of it; leave it out")
+            wrapped = moved
         moved = {**sample, **{key: entry.as_subclass(Tensor) for key, entry in wrapped.items()}}
         self._tidy(moved)
         return moved
@@ -203,11 +211,12 @@ def _kernel(operation: Callable[..., Any], *types: type[tv_tensors.TVTensor]) ->
     return register
 
 
+class _CannotFollow(InputError):
+    """What a label is that a transform would have to move otherwise than its pixels."""
+
+
 def _refuse(label: Tensor, *_: Any, **__: Any) -> Tensor:
-    raise InputError(
-        f"a {type(label).__name__.lower()} label of shape {tuple(label.shape)} cannot follow this geometric transform; "
-        "leave out the transform or the task"
-    )
+    raise _CannotFollow(f"a {type(label).__name__.lower()} label of shape {tuple(label.shape)}")
 
 
 for _operation in (functional.rotate, functional.affine, functional.perspective, functional.elastic):

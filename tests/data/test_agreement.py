@@ -197,6 +197,21 @@ def test_limits_are_options(box_room: Any, capsys: pytest.CaptureFixture[str]) -
     assert check(data, splits=["train"], compare=0).splits["train"].compared == []
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"angle": -5}, "angle is -5; give a number above 0, at most 180"),
+        ({"ratio": 0.9}, "ratio is 0.9; give a number above 1"),
+        ({"overlap": float("nan")}, "overlap is nan; give a number above 0, at most 1"),
+        ({"limit": 0}, "limit is 0 and compare 16; give at least 1 sample"),
+        ({"compare": -1}, "compare -1; give at least 1 sample, and 0 or more to compare"),
+    ],
+)
+def test_limits_that_would_hide_what_is_wrong(box_room: Any, options: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        data_check(TaskonomyDataModule(str(box_room.write())), **options)
+
+
 LABELS = {
     label.key: label
     for label in (

@@ -68,6 +68,17 @@ def test_bad_input_is_said_on_one_line(camvid: Path, tmp_path: Path) -> None:
         CamVidDataModule(str(camvid)).build("validation", ["image"])
 
 
+def test_other_classes_than_those_of_the_tutorial(camvid: Path) -> None:
+    """Labels of the original 32 classes are refused: 12 to 31 are not what has no label."""
+    label = np.zeros((8, 12), np.uint8)
+    label[0, :4], label[1, 0] = 17, 31
+    Image.fromarray(label).save(camvid / "trainannot" / "train_0.png")
+    with pytest.raises(
+        InputError, match=r"train_0\.png holds class 17 at 4 of 96 pixels and 1 more classes, but labels"
+    ):
+        CamVidDataModule(str(camvid)).build("train", ["image", "semantic"])[0]
+
+
 def test_truncated_files(camvid: Path, caplog: pytest.LogCaptureFixture) -> None:
     for file in (camvid / "trainannot" / "train_0.png", camvid / "train" / "train_1.png"):
         file.write_bytes(file.read_bytes()[:60])

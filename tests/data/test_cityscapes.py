@@ -63,6 +63,17 @@ def columns(row: torch.Tensor, classes: Sequence[str]) -> dict[int, str]:
     return {column: classes[number] for column, number in enumerate(row.tolist()) if number != -100}
 
 
+def test_label_numbers_that_there_are_not(official: Path) -> None:
+    file = official / "gtFine" / "train" / "aachen" / "aachen_000000_000019_gtFine_labelIds.png"
+    label = np.full((6, 34), 255, np.uint8)  # -1, number plates
+    Image.fromarray(label).save(file)
+    assert (CityscapesDataModule(str(official)).build("train", KEYS)[0]["semantic_19"] == -100).all()
+    label[0, :7] = 34
+    Image.fromarray(label).save(file)
+    with pytest.raises(InputError, match=r"labelIds\.png holds class 34 at 7 of 204 pixels, but labelIds are 0 to 33"):
+        CityscapesDataModule(str(official)).build("train", KEYS)[0]
+
+
 def test_classes_and_groups(official: Path) -> None:
     """By the data set's own table of label numbers."""
     sample = CityscapesDataModule(str(official)).build("train", KEYS)[0]

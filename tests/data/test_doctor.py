@@ -12,8 +12,10 @@ from PIL import Image
 
 from lightning_taskonomy.data.doctor import check
 from lightning_taskonomy.data.folder import FolderDataModule
+from lightning_taskonomy.data.rooms import RoomsDataModule
 from lightning_taskonomy.data.taskonomy import TaskonomyDataModule
 from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.tasks import Task, TaskKind
 
 torch.set_num_threads(1)
 
@@ -43,6 +45,35 @@ def test_everything_that_is_there_is_read(taskonomy: Any) -> None:
     keys = report.splits["test"].keys
     assert "keypoints_2d" not in keys and "keypoints_3d" in keys and "pose_fixated" in keys
     assert any("no folder 'keypoints2d'" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("given", [None, ("image", "depth")])
+def test_labels_asked_for_that_cannot_be_read(tmp_path: Path, given: tuple[str, ...] | None) -> None:
+    """Two files of one name, and names of no image: problems, not notes."""
+    for split in ("train", "validation"):
+        for folder, name in (("image", "0.png"), ("depth", "0.png" if split == "train" else "0_depth.png")):
+            (tmp_path / split / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(tmp_path / split / folder / name)
+    np.save(tmp_path / "train" / "depth" / "0.npy", np.ones((8, 8)))
+    (tmp_path / "test" / "image").mkdir(parents=True)
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "test" / "image" / "0.png")
+    data = FolderDataModule(str(tmp_path), tasks=[Task("depth", TaskKind.DENSE, "depth")])
+    problems = check(data, keys=given).problems
+    assert any("train: " in line and "would both be '0'" in line for line in problems)
+    assert any("there is 0_depth.png, where 0.png belongs to 0.png; rename the files" in line for line in problems)
+
+
+def test_rooms_are_sound_in_all_their_labels_and_an_old_cache_is_a_problem(tmp_path: Path) -> None:
+    """Other data sets have fewer classes under the key ``semantic``."""
+    options: Any = {"size": 32, "views": 2, "train_buildings": 4, "validation_buildings": 1, "cache": str(tmp_path)}
+    report = check(RoomsDataModule(**options), splits=["train", "validation"], compare=0)
+    assert report.problems == [] and max(report.splits["train"].keys["semantic"].histogram) > 16
+    for record in tmp_path.glob("*/cache.json"):
+        content = json.loads(record.read_text())
+        if content["count"] == 2:  # that of the validation images
+            record.write_text(json.dumps({name: value for name, value in content.items() if name != "convention"}))
+    (problem,) = check(RoomsDataModule(**options), splits=["train", "validation"], compare=0).problems
+    assert problem.startswith("validation: cache ") and "holds labels by convention 1" in problem
 
 
 def test_planted_faults_are_found(taskonomy: Any) -> None:

@@ -306,7 +306,8 @@ def test_no_object_and_no_label_are_two_things(tmp_path: Path) -> None:
     assert batch["boxes_labelled"].tolist() == [True, True, True, False]
     assert batch["marks_labelled"].tolist() == [True, False, False, False]
     assert batch["boxes"].shape == (4, 1, 4) and batch["boxes"][1].tolist() == [[1, 1, 3, 3]]
-    assert batch["marks"].shape == (4, 0, 2, 2) and batch["shapes"].shape == (4, 0, HEIGHT, WIDTH)
+    assert batch["marks"].shape == (4, 1, 2, 2) and batch["shapes"].shape == (4, 1, HEIGHT, WIDTH), "as many rows"
+    assert batch["marks"].isnan().all() and not batch["shapes"].any(), "of which none is an object's"
     assert labelled_keys(batch) >= {"boxes", "marks", "sorts", "shapes"}
     found = check(module, splits=["train"]).splits["train"].keys
     assert [found[key].samples for key in keys] == [4, 3, 1, 1, 1] and "boxes_labelled" not in found

@@ -155,7 +155,9 @@ def test_what_is_not_there_is_said(own: Path) -> None:
         module(own, encodings={"deph_z": Encoding()}).build("train", ["image"])
     for file in (own / "train" / "walls").iterdir():
         file.rename(file.with_stem("other_" + file.stem))
-    with pytest.raises(InputError, match=r"no file in .*walls has the name of an image"):
+    with pytest.raises(
+        InputError, match=r"no file in .*walls has the name of an image in .*; there is other_\w+\.png, "
+    ):
         module(own).build("train", ["image", "walls"])
     with pytest.raises(InputError, match="no tasks given"):
         FolderDataModule(str(own)).build("train", ["image"])

@@ -113,7 +113,7 @@ def test_the_official_file(official: Path) -> None:
 def test_damaged_files_are_counted(arrays: Path, caplog: pytest.LogCaptureFixture) -> None:
     (arrays / "train" / "image" / "0.npy").write_bytes(b"\x93NUMPY")
     (arrays / "train" / "depth" / "1.npy").unlink()
-    np.save(arrays / "train" / "label" / "1.npy", np.full((8, 12), 13.0))
+    np.save(arrays / "train" / "label" / "1.npy", np.zeros((8, 12, 2)))
     np.save(arrays / "train" / "normal" / "1.npy", np.zeros((8, 12)))
     data = NYUv2DataModule(str(arrays), keys=KEYS, batch_size=3)
     samples = data.dataset("train")
@@ -122,7 +122,15 @@ def test_damaged_files_are_counted(arrays: Path, caplog: pytest.LogCaptureFixtur
     assert samples[1]["normals"].isnan().all()
     report = check(NYUv2DataModule(str(arrays)))
     assert len(report.problems) == 4 and report.splits["train"].read == 2
-    assert "1.npy: missing" in caplog.text and "classes below 13 per pixel" in caplog.text
+    assert "1.npy: missing" in caplog.text and "one class per pixel" in caplog.text
+
+
+def test_classes_that_there_are_not(arrays: Path) -> None:
+    labels = np.zeros((8, 12))
+    labels[2, :5] = 13
+    np.save(arrays / "train" / "label" / "1.npy", labels)
+    with pytest.raises(InputError, match=r"label/1\.npy holds class 13 at 5 of 96 pixels, but there are 0 to 12"):
+        NYUv2DataModule(str(arrays)).build("train", ["image", "semantic"])[1]
 
 
 def test_damaged_official_file(official: Path) -> None:

@@ -262,3 +262,10 @@ def test_names(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"/a\.npy and .*/a\.png would both be 'a'; remove or rename one"):
         by_stem(tmp_path, (".png", ".npy"))
     assert listed_path(r"train\0.png") == "train/0.png"
+
+
+def test_a_folder_reads_the_pictures_that_predict_reads() -> None:
+    from lightning_taskonomy.data.folder import IMAGE_SUFFIXES
+    from lightning_taskonomy.data.images import IMAGES
+
+    assert {*IMAGE_SUFFIXES} == IMAGES and ".ppm" in IMAGES

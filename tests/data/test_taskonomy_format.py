@@ -369,6 +369,11 @@ def test_what_is_not_there_is_said(taskonomy: Any, tmp_path: Any) -> None:
     (taskonomy.root / "nonfixated_matches").rename(taskonomy.root / "nowhere")
     with pytest.raises(InputError, match="no folder 'nonfixated_matches', where 'pose_nonfixated' is from"):
         TaskonomyDataModule(str(taskonomy.root)).build("train", ["pose_nonfixated"])
+    (taskonomy.root / "normal").rename(taskonomy.root / "normals")
+    with pytest.raises(
+        InputError, match="no folder 'normal', where 'normals' is; download it too; did you mean 'normals'"
+    ):
+        TaskonomyDataModule(str(taskonomy.root)).build("train", ["normals"])
     with pytest.raises(InputError, match="no folder 'keypoints3d'"):
         TaskonomyDataModule(str(taskonomy.root)).build("train", ["keypoints_3d"])
     bad = tmp_path / "bad.csv"
@@ -377,11 +382,26 @@ def test_what_is_not_there_is_said(taskonomy: Any, tmp_path: Any) -> None:
         TaskonomyDataModule(str(taskonomy.root), split_file=str(bad)).build("train", ["image"])
 
 
-def test_a_split_file_with_a_byte_order_mark_is_one(taskonomy: Any) -> None:
-    """As spreadsheets save it; its first line is as it must be."""
-    (file,) = taskonomy.root.rglob("train_val_test_*.csv")
-    file.write_text(file.read_text(), encoding="utf-8-sig", newline="\r\n")
-    assert len(first_view(taskonomy, ["depth_z"])["depth_z"]) == 1
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_split_file_with_a_mark_of_byte_order(taskonomy: Any, encoding: str) -> None:
+    file = taskonomy.root / "train_val_test_tiny.csv"
+    plain = TaskonomyDataModule(str(taskonomy.root)).build("train", ["image"])
+    file.write_bytes("\r\n".join(file.read_text().splitlines()).encode(encoding))
+    marked = TaskonomyDataModule(str(taskonomy.root)).build("train", ["image"])
+    assert len(marked) == 12 and [v["id"] for v in marked] == [v["id"] for v in plain]
+    file.write_text("id,train,val,test\nallens,1,0,0\n")
+    with pytest.raises(InputError, match=r"tiny\.csv has no building of split 'test'"):
+        TaskonomyDataModule(str(taskonomy.root)).build("test", ["image"])
+
+
+def test_semantic_numbers_that_there_are_not(taskonomy: Any) -> None:
+    label = pixels(taskonomy, "segment_semantic").copy() % 18
+    label[0, :3] = 18
+    taskonomy.write(label, "segment_semantic", "allens", 0, 0)
+    with pytest.raises(
+        InputError, match=r"segmentsemantic\.png holds class 18 at 3 of \d+ pixels, but there are 1 to 17"
+    ):
+        TaskonomyDataModule(str(taskonomy.root)).build("train", ["semantic"])[0]
 
 
 def test_absent_buildings_are_counted(taskonomy: Any, caplog: pytest.LogCaptureFixture) -> None:

@@ -244,7 +244,9 @@ def test_each_kind_follows_or_is_refused(kind: LabelKind, transform: torch.nn.Mo
     joint = Joint([transform], {"label": label})
     given = {"image": torch.rand(3, SIZE, SIZE), "label": KINDS[kind].clone()}
     if kind in GEOMETRIC[transform]:
-        with pytest.raises(InputError, match=r"label of shape \(.*cannot follow this geometric transform; leave out"):
+        with pytest.raises(
+            InputError, match=r"label of shape \(.*cannot follow \w+; leave out the transform or the task"
+        ):
             joint(given)
         return
     moved = joint(given)
@@ -259,6 +261,12 @@ def test_a_transform_that_wants_something_else_is_one_line() -> None:
     with pytest.raises(InputError, match=r"^RandomIoUCrop.* requires input sample to contain") as caught:
         Joint([v2.RandomIoUCrop()])({"image": torch.rand(3, SIZE, SIZE)})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("transform", [v2.FiveCrop(4), v2.TenCrop(4)], ids=lambda transform: type(transform).__name__)
+def test_a_transform_that_makes_several_pictures_is_refused(transform: torch.nn.Module) -> None:
+    with pytest.raises(InputError, match=r"Crop makes a tuple of 'image', not one of it; leave it out"):
+        Joint([transform])({"image": torch.rand(3, SIZE, SIZE)})
 
 
 def test_objects_without_some_of_their_labels_move_as_well() -> None:

@@ -9,6 +9,7 @@ from lightning_taskonomy.data.batch import Samples
 from lightning_taskonomy.data.rooms.dataset import RoomsDataset
 from lightning_taskonomy.data.rooms.render import KEYS
 from lightning_taskonomy.errors import InputError, hint
+from lightning_taskonomy.tasks import Task, catalog
 
 __all__ = ["RoomsDataModule"]
 
@@ -48,6 +49,11 @@ class RoomsDataModule(TaskDataModule):
     def keys_offered(self) -> Collection[str]:
         """Everything that Rooms renders."""
         return KEYS
+
+    @property
+    def own_tasks(self) -> Collection[Task]:
+        """The default dictionary of 26."""
+        return [task for name, task in catalog().items() if "." not in name]
 
     def build(self, split: str, keys: Collection[str]) -> Samples:
         """The samples of one split, rendered into the cache where there is one."""

@@ -15,7 +15,7 @@ from lightning_taskonomy.data.base import TaskDataModule
 from lightning_taskonomy.data.batch import Sample, Samples, blank
 from lightning_taskonomy.data.geometry import Intrinsics
 from lightning_taskonomy.data.reading import Entry, Labelled
-from lightning_taskonomy.data.stored import FileProblem, read_image
+from lightning_taskonomy.data.stored import FileProblem, near, read_image
 from lightning_taskonomy.data.taskonomy.cameras import (
     read_intrinsics,
     read_room_layout,
@@ -84,6 +84,11 @@ class TaskonomyDataModule(TaskDataModule):
         pairs = {key for inputs, (target, _) in _VIEWS.items() for key in (inputs, target)}
         return {"image", *DOMAINS, *_METADATA, *pairs}
 
+    @property
+    def own_tasks(self) -> Collection[Task]:
+        """Those of the dictionary, with classes of its own."""
+        return _tasks_by_target().values()
+
     def build(self, split: str, keys: Collection[str]) -> Samples:
         """The views of a split's buildings.
 
@@ -102,6 +107,7 @@ class TaskonomyDataModule(TaskDataModule):
             if key in DOMAINS and not find_domain(self.root, DOMAINS[key].folder).is_dir():
                 raise InputError(
                     f"{self.root} has no folder {DOMAINS[key].folder!r}, where {key!r} is; download it too"
+                    f"{near(DOMAINS[key].folder, self.root)}"
                 )
         index = Index(self.root, buildings_of(self._split_file(), split))
         if index.absent:
@@ -110,6 +116,8 @@ class TaskonomyDataModule(TaskDataModule):
                 len(index.absent), len(index.buildings), split, index.absent[0],
             )  # fmt: skip
         if not len(index.views):
+            if not index.buildings:
+                raise InputError(f"{self._split_file()} has no building of split {split!r}")
             index.check_names("rgb")
             raise InputError(
                 f"{self.root}/rgb has no image of a building of split {split!r}, such as {index.buildings[:3]}"
@@ -120,7 +128,10 @@ class TaskonomyDataModule(TaskDataModule):
         for key in keys:
             folder = "nonfixated_matches" if key in _VIEWS_OF_MATCHES else index.metadata_folder
             if key in _FROM_METADATA and not find_domain(self.root, folder).is_dir():
-                raise InputError(f"{self.root} has no folder {folder!r}, where {key!r} is from; download it too")
+                raise InputError(
+                    f"{self.root} has no folder {folder!r}, where {key!r} is from; download it too"
+                    f"{near(folder, self.root)}"
+                )
         if _FROM_METADATA.intersection(keys):
             index.check_names(index.metadata_folder, ".json", METADATA)
         return _Views(index, keys, (self.size, self.size), self.mask_holes)

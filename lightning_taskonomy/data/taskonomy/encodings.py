@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_taskonomy.data.geometry import unit_normals
-from lightning_taskonomy.data.stored import FileProblem, read_array, read_pixels
+from lightning_taskonomy.data.stored import FileProblem, read_array, read_pixels, refuse_classes
 from lightning_taskonomy.tasks import IGNORE_INDEX
 from lightning_taskonomy.tasks.catalog.taskonomy import OBJECTS, SCENES
 
@@ -34,6 +34,7 @@ __all__ = ["DOMAINS", "Domain", "invalid", "read_depth"]
 _HOLE = 65535
 _UNITS_PER_METRE = 512
 _NO_CURVATURE = 127
+_CLASSES = 17
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,12 @@ def _read_share(file: Path) -> Tensor:
 
 
 def _read_semantic(file: Path) -> Tensor:
-    stored = torch.from_numpy(_pixels(file, 1)[..., 0].astype(np.int64))
-    return torch.where((stored >= 1) & (stored <= 17), stored - 1, IGNORE_INDEX)
+    numbers = _pixels(file, 1)[..., 0].astype(np.int64)
+    refuse_classes(
+        numbers, numbers > _CLASSES, file, f"there are 1 to {_CLASSES}, and 0 for uncertain; download it again"
+    )
+    stored = torch.from_numpy(numbers)
+    return torch.where(stored >= 1, stored - 1, IGNORE_INDEX)
 
 
 def _read_segments(file: Path) -> Tensor:

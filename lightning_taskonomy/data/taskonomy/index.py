@@ -9,8 +9,8 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_taskonomy.data.reading import UnexpectedNames, stable_id
-from lightning_taskonomy.data.stored import read_text
+from lightning_taskonomy.data.reading import stable_id
+from lightning_taskonomy.data.stored import UnexpectedFiles, read_text
 from lightning_taskonomy.errors import InputError
 
 __all__ = ["METADATA", "Files", "Index", "buildings_of", "find_domain"]
@@ -87,7 +87,7 @@ class Index:
         """Looks for one file of the expected name in the folder of a domain, at once where all is well.
 
         Raises:
-            UnexpectedNames: There are files, but none has it.
+            UnexpectedFiles: There are files, but none has it.
         """
         names = names or (domain,)
         ends = "|".join(re.escape(f"{name}{suffix}") for name in names)
@@ -104,7 +104,7 @@ class Index:
                     other = f"{building}/{file.name}"
         if other:
             form = " or ".join(f"point_P_view_V_domain_{name}{suffix}" for name in names)
-            raise UnexpectedNames(
+            raise UnexpectedFiles(
                 f"{self._folder(domain)}: no file is named BUILDING/{form}; there is {other}; rename the files"
             )
 
