@@ -38,8 +38,6 @@ __all__ = [
     "instantiate_model",
     "is_finished",
     "load_run",
-    "load_weights",
-    "save_weights",
 ]
 
 METRICS, CONFIG = "metrics.json", "config.yaml"
@@ -158,11 +156,14 @@ class TaskCLI(LightningCLI):
         return own
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Adds the writers of per-image scores and of predictions."""
+        """Adds the dry pass, first of all, and the writers of per-image scores and of predictions."""
         trainer: Any = super().instantiate_trainer(**kwargs)  # callbacks are set by a connector, unseen by mypy
         given = {type(callback) for callback in trainer.callbacks}
-        trainer.callbacks.insert(0, DryPass())
-        trainer.callbacks += [callback() for callback in (ScoreWriter, PredictionWriter) if callback not in given]
+
+        def absent(*kinds: type[Callback]) -> list[Callback]:
+            return [kind() for kind in kinds if kind not in given]
+
+        trainer.callbacks = [*absent(DryPass), *trainer.callbacks, *absent(ScoreWriter, PredictionWriter)]
         return cast(Trainer, trainer)
 
     def instantiate_classes(self) -> None:

@@ -11,6 +11,7 @@ from lightning.pytorch import Trainer
 from safetensors.torch import load_file, save_file
 
 from lightning_taskonomy import training
+from lightning_taskonomy.checkpoints import load_weights, save_weights
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.modules import MultiTaskModule
 from lightning_taskonomy.training import (
@@ -19,8 +20,6 @@ from lightning_taskonomy.training import (
     instantiate_model,
     is_finished,
     load_run,
-    load_weights,
-    save_weights,
 )
 
 SCHEDULE = {"class_path": "torch.optim.lr_scheduler.CosineAnnealingLR", "init_args": {"T_max": 4}}

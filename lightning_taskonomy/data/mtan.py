@@ -101,7 +101,11 @@ def _dense(file: Path, channels: int) -> Tensor:
 
 
 def _by_number(folder: Path) -> dict[int, Path]:
-    return {int(stem): file for stem, file in by_stem(folder, (".npy",)).items() if stem.isdecimal()}
+    files: dict[int, Path] = {}
+    for stem, file in by_stem(folder, (".npy",)).items():
+        if stem.isdecimal() and files.setdefault(int(stem), file) is not file:
+            raise InputError(f"{files[int(stem)]} and {file} would both be number {int(stem)}; remove or rename one")
+    return files
 
 
 def samples(

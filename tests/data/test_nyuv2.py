@@ -92,6 +92,12 @@ def test_a_missing_number_does_not_move_the_halves(arrays: Path) -> None:
     assert len(data.build("validation", ["image"])) == 1
 
 
+def test_two_files_of_one_number_are_refused(arrays: Path) -> None:
+    (arrays / "train" / "image" / "01.npy").write_bytes((arrays / "train" / "image" / "0.npy").read_bytes())
+    with pytest.raises(InputError, match=r"01\.npy and .*/1\.npy would both be number 1; remove or rename one"):
+        NYUv2DataModule(str(arrays)).build("train", ["image"])
+
+
 def test_the_official_file(official: Path) -> None:
     import h5py
     from scipy.io import loadmat

@@ -134,9 +134,9 @@ def test_the_average_guess_of_source_only_tasks(task, rooms, tmp_path):
 def test_cached_transfers_predict_as_live_ones_would(finished):
     import torch
 
+    from lightning_taskonomy.checkpoints import load_weights
     from lightning_taskonomy.data import RoomsDataModule
     from lightning_taskonomy.modules import TransferModule
-    from lightning_taskonomy.training import load_weights
 
     out, _ = finished
     folder = next(out.glob("runs/transfer-normals-from-depth_z-*"))

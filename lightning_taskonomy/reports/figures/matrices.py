@@ -1,6 +1,6 @@
 """Heat maps (Taskonomy, CVPR 2018): affinities (Fig. 7), gain and quality (Fig. 9), novel tasks (Fig. 10)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib import colormaps
@@ -136,9 +136,7 @@ def gain_quality(
         if len(budgets) <= 9:
             _numbers(axis, image, values, size=6.5)
         _family_marks(axis, tasks, (), families or {}, rows=index == 0)
-    bar = figure.colorbar(image, ax=list(axes), shrink=0.7, pad=0.01, aspect=30, ticks=[0, 0.5, 1])
-    bar.ax.set_yticklabels(["0 loses", "0.5 par", "1 wins"])
-    bar.outline.set_visible(False)
+    _win_rate_bar(figure, image, axes)
     return figure
 
 
@@ -189,10 +187,14 @@ def novel_tasks(
     names = ["this policy", *(_RIVALS.get(rival, readable(rival)) for rival in rivals)]
     axes[2].set_xticks(range(len(names)), names, rotation=40, ha="left", rotation_mode="anchor")
     axes[2].set_title("Win rate against each in per cent (coloured); loss of each (below)")
+    _win_rate_bar(figure, image, axes)
+    return figure
+
+
+def _win_rate_bar(figure: Figure, image: AxesImage, axes: Iterable[Axes]) -> None:
     bar = figure.colorbar(image, ax=list(axes), shrink=0.7, pad=0.01, aspect=30, ticks=[0, 0.5, 1])
     bar.ax.set_yticklabels(["0 loses", "0.5 par", "1 wins"])
     bar.outline.set_visible(False)
-    return figure
 
 
 def _win_rates(axis: Axes, rates: NDArray[np.float64], losses: NDArray[np.float64]) -> None:
