@@ -102,7 +102,7 @@ def made(name, /, **init_args):
         ),
         (
             (D + "transforms", [made("torchvision.transforms.v2.RandomCrop", size=64)]),
-            "RandomCrop cannot be applied to",
+            "RandomCrop: Required crop size",
         ),
         ((D + "transforms", [made("torchvision.transforms.v2.ColorJitter", brightness=-3)]), "non negative"),
         (

@@ -11,8 +11,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from lightning_taskonomy.data.folder import FolderDataModule
 from lightning_taskonomy.data.images import ImageFiles
 from lightning_taskonomy.data.stored import (
+    IMAGE_SUFFIXES,
     FileProblem,
     by_stem,
     is_missing,
@@ -264,8 +266,10 @@ def test_names(tmp_path: Path) -> None:
     assert listed_path(r"train\0.png") == "train/0.png"
 
 
-def test_a_folder_reads_the_pictures_that_predict_reads() -> None:
-    from lightning_taskonomy.data.folder import IMAGE_SUFFIXES
-    from lightning_taskonomy.data.images import IMAGES
-
-    assert {*IMAGE_SUFFIXES} == IMAGES and ".ppm" in IMAGES
+def test_a_folder_reads_the_pictures_that_predict_reads(tmp_path: Path) -> None:
+    for suffix in IMAGE_SUFFIXES:
+        picture = Image.fromarray(np.full((8, 8, 3), 100, np.uint8))
+        (tmp_path / "train" / "image").mkdir(parents=True, exist_ok=True)
+        picture.save(tmp_path / "train" / "image" / f"{suffix[1:]}{suffix}")
+    predicted = ImageFiles([tmp_path / "train" / "image"], size=8, multiple=1)
+    assert len(predicted.files) == len(FolderDataModule(str(tmp_path), ["depth_z"]).build("train", ["image"])) == 8
