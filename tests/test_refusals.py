@@ -89,7 +89,10 @@ def made(name, /, **init_args):
             (M + "scheduler", made("torch.optim.lr_scheduler.CosineAnnealingLR", T_max=0)),
             "CosineAnnealingLR divides by",
         ),
-        ((D + "transforms", [made("torchvision.transforms.v2.RandomCrop", size=64)]), "RandomCrop: Required crop size"),
+        (
+            (D + "transforms", [made("torchvision.transforms.v2.RandomCrop", size=64)]),
+            "RandomCrop cannot be applied to",
+        ),
         ((D + "transforms", [made("torchvision.transforms.v2.ColorJitter", brightness=-3)]), "non negative"),
         (
             (T + "callbacks", [made("LearningRateMonitor")]),

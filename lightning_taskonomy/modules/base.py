@@ -8,6 +8,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from lightning.pytorch.strategies import DDPStrategy
 
+from lightning_taskonomy.errors import InputError
+
 __all__ = ["BaseModule", "adamw", "allow_unused_parameters"]
 
 _log = logging.getLogger(__name__)
