@@ -187,7 +187,10 @@ class TaskCLI(LightningCLI):
                 self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
         if self.trainer.is_global_zero:
             out = Path(self.trainer.default_root_dir)
+            earlier = (out / WEIGHTS).read_bytes() if (out / WEIGHTS).is_file() else None
             save_weights(self.model, out / WEIGHTS)
+            if (out / WEIGHTS).read_bytes() != earlier:  # what was measured of other weights is not true of these
+                (out / METRICS).unlink(missing_ok=True)
             self._write_metrics(out)
 
     def after_test(self) -> None:

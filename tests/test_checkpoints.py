@@ -146,6 +146,18 @@ def test_a_resumed_runs_recipe_measures_its_weights_and_not_the_last_checkpoint(
     assert "one would replace the other; set one of them to null" in capsys.readouterr().err
 
 
+def test_metrics_of_earlier_weights_do_not_stay_beside_new_ones(runs, tmp_path):
+    run = tmp_path / "depth"
+    shutil.copytree(runs / "depth", run)
+    metrics = json.loads((run / "metrics.json").read_text()) | {"test/loss": 0.25}
+    fit = ["fit", "--config", str(runs / "depth.yaml"), "--out", str(run)]
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    assert main(fit) == 0, "the same weights again"
+    assert json.loads((run / "metrics.json").read_text())["test/loss"] == 0.25
+    assert main([*fit, "--seed_everything", "7"]) == 0
+    assert metrics.keys() - json.loads((run / "metrics.json").read_text()).keys() == {"test/loss"}
+
+
 def test_a_damaged_checkpoint_to_resume_a_studys_run_from_is_one_line(tiny_fit, tmp_path):
     (tmp_path / "resume.ckpt").write_bytes(b"PK\x03\x04 and no more")
     with pytest.raises(InputError, match=r"resume.ckpt is damaged .*; remove it and the run starts anew"):

@@ -173,14 +173,15 @@ def check(
         Counts, ranges, class histograms, and everything that is wrong.
 
     Raises:
-        InputError: ``limit`` or ``compare`` is too small, the data set's folder is none, or none of the splits can be
-            read at all; says why.
+        InputError: ``limit`` or ``compare`` is too small, the data set's folder is none, it does not offer a key of its
+            own ``keys``, or none of the splits can be read at all; says why.
     """
     root = getattr(data, "root", None)
     if isinstance(root, str | Path) and not Path(root).is_dir():
         raise InputError(f"{root} is no folder; give the folder of the data set")
     if (limit is not None and limit < 1) or compare < 0:
         raise InputError(f"limit is {limit} and compare {compare}; give at least 1 sample, and 0 or more to compare")
+    given = keys or (data.keys and [key for key in data.batch_keys() if key in data.keys_offered])
     report = Report()
     pictures: dict[str, dict[bytes, str]] = {}
     reasons: list[str] = []
@@ -189,13 +190,13 @@ def check(
         try:
             data.build(split, ["image"])
             there = True
-            wanted = list(keys or data.keys or _usable(data, split, report))
+            wanted = list(given or _usable(data, split, report))
             samples = data.build(split, wanted)
         except InputError as error:
             reasons.append(str(error))
             _tell(report, split, error, asked=there)
             continue
-        asked = {*(keys or data.keys or data.keys_asked)}
+        asked = {*(given or data.keys_asked)}
         reading = _Reading(samples, split, report, data.targets, _groupings(data), asked)
         pictures[split] = reading.run(limit, wanted, compare, limits or Limits())
     if not report.splits:

@@ -8,6 +8,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from lightning.pytorch.strategies import DDPStrategy
 
+from lightning_taskonomy.errors import InputError
+
 __all__ = ["BaseModule", "adamw", "allow_unused_parameters"]
 
 _log = logging.getLogger(__name__)
@@ -58,7 +60,11 @@ class BaseModule(LightningModule):
         self.optimizer, self.scheduler, self.scheduler_interval = optimizer, scheduler, scheduler_interval
 
     def configure_optimizers(self) -> Any:
-        """The optimizer over everything that asks for a gradient, and the schedule if there is one."""
+        """The optimizer over everything that asks for a gradient, and the schedule if there is one.
+
+        Raises:
+            InputError: The schedule goes by a metric and does not say which.
+        """
         optimizer = self.optimizer([p for p in self.parameters() if p.requires_grad])
         if self.scheduler is None:
             return optimizer
@@ -66,4 +72,9 @@ class BaseModule(LightningModule):
         config: dict[str, Any] = {"scheduler": scheduler, "interval": self.scheduler_interval}
         if isinstance(scheduler, ReduceLROnPlateau):
             config["monitor"] = scheduler.monitor
+        elif isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            raise InputError(
+                "scheduler: torch's ReduceLROnPlateau does not say which metric it goes by; use "
+                "lightning.pytorch.cli.ReduceLROnPlateau with monitor: val/loss"
+            )
         return {"optimizer": optimizer, "lr_scheduler": config}

@@ -63,6 +63,14 @@ def test_labels_asked_for_that_cannot_be_read(tmp_path: Path, given: tuple[str, 
     assert any("there is 0_depth.png, where 0.png belongs to 0.png; rename the files" in line for line in problems)
 
 
+def test_keys_that_are_not_offered_and_inputs_made_from_the_picture(taskonomy: Any) -> None:
+    with pytest.raises(InputError, match="TaskonomyDataModule has no 'dept_z'; did you mean 'depth_z'"):
+        check(TaskonomyDataModule(str(taskonomy.root), size=16, keys=["image", "dept_z"]))
+    data = TaskonomyDataModule(str(taskonomy.root), size=16, keys=["image", "image_noisy", "depth_z"])
+    report = check(data, splits=["test"])
+    assert report.ok and {*report.splits["test"].keys} == {"image", "depth_z"}
+
+
 def test_rooms_are_sound_in_all_their_labels_and_an_old_cache_is_a_problem(tmp_path: Path) -> None:
     """Other data sets have fewer classes under the key ``semantic``."""
     options: Any = {"size": 32, "views": 2, "train_buildings": 4, "validation_buildings": 1, "cache": str(tmp_path)}

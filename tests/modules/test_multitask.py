@@ -278,6 +278,9 @@ def test_a_plateau_schedule_monitors_what_it_names(counting):
 
     own = module([DEPTH], counting(), scheduler=lambda optimizer: ReduceLROnPlateau(optimizer, monitor="val/loss"))
     assert own.configure_optimizers()["lr_scheduler"]["monitor"] == "val/loss"
+    torchs = torch.optim.lr_scheduler.ReduceLROnPlateau
+    with pytest.raises(InputError, match=r"does not say which metric .* lightning\.pytorch\.cli\.ReduceLROnPlateau"):
+        module([DEPTH], counting(), scheduler=torchs).configure_optimizers()
 
 
 # wrong data
