@@ -62,23 +62,25 @@ class SaveRunConfig(SaveConfigCallback):
         """Nothing yet: a fit that is refused at its start leaves the folder of an earlier one as it is."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Once training begins, on one process; a test of a finished run leaves its configuration as it is."""
-        self._save(trainer)
+        """Once training begins, on one process; a test of a finished run leaves its configuration as it is.
+
+        Over a finished run it waits for the end: until then weights and metrics there are those of its configuration.
+        """
+        self._save(trainer, file=not is_finished(trainer.default_root_dir))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Where there was nothing to train."""
-        self._save(trainer)
+        """Where there was nothing to train, or a finished run is replaced."""
+        self._save(trainer, file=True)
 
-    def _save(self, trainer: Trainer) -> None:
-        if self.already_saved:
-            return
-        if trainer.is_global_zero:
+    def _save(self, trainer: Trainer, *, file: bool) -> None:
+        if trainer.is_global_zero and (file or not self.already_saved):
             config = self.config.clone()
             if config.get("ckpt_path") == "last":  # resumed, it ends as if it had not been stopped
                 config.ckpt_path = None
             text = self.parser.dump(config, skip_unset=False)
-            write_text(Path(trainer.default_root_dir) / CONFIG, text)
-            for logger in trainer.loggers:
+            if file:
+                write_text(Path(trainer.default_root_dir) / CONFIG, text)
+            for logger in () if self.already_saved else trainer.loggers:
                 logger.log_hyperparams(yaml.safe_load(text))
         self.already_saved = True
 

@@ -146,6 +146,19 @@ def test_a_resumed_runs_recipe_measures_its_weights_and_not_the_last_checkpoint(
     assert "one would replace the other; set one of them to null" in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("ignore:Encountered .nan. values")
+def test_a_fit_that_fails_over_a_finished_run_leaves_it_whole(runs, tmp_path, capsys):
+    run = tmp_path / "depth"
+    shutil.copytree(runs / "depth", run)
+    before = {name: (run / name).read_bytes() for name in ("config.yaml", "metrics.json", "weights.safetensors")}
+    fit = ["fit", "--config", str(runs / "depth.yaml"), "--out", str(run)]
+    rate = ["--model.init_args.optimizer=torch.optim.SGD", "--model.init_args.optimizer.init_args.lr=1e38"]
+    assert main([*fit, *rate, "--trainer.max_epochs", "4"]) == 1 and "is NaN or infinite" in capsys.readouterr().err
+    assert {name: (run / name).read_bytes() for name in before} == before
+    assert main([*fit, "--seed_everything", "7"]) == 0
+    assert yaml.safe_load((run / "config.yaml").read_text())["seed_everything"] == 7
+
+
 def test_metrics_of_earlier_weights_do_not_stay_beside_new_ones(runs, tmp_path):
     run = tmp_path / "depth"
     shutil.copytree(runs / "depth", run)
