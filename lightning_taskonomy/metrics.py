@@ -248,7 +248,6 @@ class ObjectAveragePrecision(Metric):
 
     Args:
         task: A task whose labels are boxes or masks of objects, and their classes if there are several.
-        kwargs: Arguments of torchmetrics' ``MeanAveragePrecision``.
 
     Raises:
         InputError: The task has neither boxes nor masks, or no back end is installed.
@@ -258,7 +257,7 @@ class ObjectAveragePrecision(Metric):
     higher_is_better = True
     full_state_update = True
 
-    def __init__(self, task: Task, **kwargs: Any) -> None:
+    def __init__(self, task: Task) -> None:
         super().__init__()
         keys = {label.kind: key for key, label in task.targets.items()}
         self.classes = keys.get(LabelKind.OBJECT_CLASSES)
@@ -268,7 +267,7 @@ class ObjectAveragePrecision(Metric):
             raise InputError(f"task {task.name!r} has neither boxes nor masks; average precision needs one of them")
         self.key, (kind, self.name) = keys[shape], kinds[shape]
         try:
-            self.inner = MeanAveragePrecision(iou_type=kind, backend="faster_coco_eval", **kwargs)
+            self.inner = MeanAveragePrecision(iou_type=kind, backend="faster_coco_eval")
         except ModuleNotFoundError as error:
             raise InputError(
                 "average precision needs faster-coco-eval: pip install 'lightning-taskonomy[detection]'"
