@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 METRICS, CONFIG = "metrics.json", "config.yaml"
-TESTED = "test.json"
+TESTED, SCORES = "test.json", "scores.npz"
 _WEIGHTS_OF = "Load only weights whose names begin so: 'backbone.' leaves every head as it starts."
 _PACKAGES = (data, modules)
 
@@ -192,7 +192,8 @@ class TaskCLI(LightningCLI):
             earlier = (out / WEIGHTS).read_bytes() if (out / WEIGHTS).is_file() else None
             save_weights(self.model, out / WEIGHTS)
             if (out / WEIGHTS).read_bytes() != earlier:  # what was measured of other weights is not true of these
-                (out / METRICS).unlink(missing_ok=True)
+                for name in (METRICS, TESTED, SCORES):
+                    (out / name).unlink(missing_ok=True)
             self._write_metrics(out)
 
     def after_test(self) -> None:

@@ -165,10 +165,12 @@ def test_metrics_of_earlier_weights_do_not_stay_beside_new_ones(runs, tmp_path):
     metrics = json.loads((run / "metrics.json").read_text()) | {"test/loss": 0.25}
     fit = ["fit", "--config", str(runs / "depth.yaml"), "--out", str(run)]
     (run / "metrics.json").write_text(json.dumps(metrics))
+    (run / "scores.npz").write_bytes(b"of a test")
     assert main(fit) == 0, "the same weights again"
-    assert json.loads((run / "metrics.json").read_text())["test/loss"] == 0.25
+    assert json.loads((run / "metrics.json").read_text())["test/loss"] == 0.25 and (run / "scores.npz").exists()
     assert main([*fit, "--seed_everything", "7"]) == 0
     assert metrics.keys() - json.loads((run / "metrics.json").read_text()).keys() == {"test/loss"}
+    assert not (run / "scores.npz").exists()
 
 
 def test_a_damaged_checkpoint_to_resume_a_studys_run_from_is_one_line(tiny_fit, tmp_path):
