@@ -179,6 +179,9 @@ class MultiTaskModule(BaseModule):
 
         Args:
             batch: The batch.
+
+        Raises:
+            InputError: The batch holds nothing of any task; or in training the loss of an earlier step was no number.
         """
         readable = [task for task in self.tasks.values() if self.has_input(task, batch)]
         if all(batch.keys().isdisjoint(task.targets) for task in readable):
@@ -186,8 +189,11 @@ class MultiTaskModule(BaseModule):
                 f"a batch holds {sorted(batch)} but none of the tasks' inputs and targets {self.batch_keys}"
             )
         labelled = {task.name for task in readable if any(is_labelled(batch, key) for key in task.targets)}
-        flags = [name in labelled for name in self.tasks]
-        return [name for name, flag in zip(self.tasks, any_process(flags), strict=True) if flag]
+        flags = [*(name in labelled for name in self.tasks), self.training and bool(self._broken.arrived())]
+        *flags, broken = any_process(flags)
+        if broken:  # what one process knows of the losses of all has yet to arrive at another: they stop together
+            self._refuse(self._broken.all())
+        return [name for name, flag in zip(self.tasks, flags, strict=True) if flag]
 
     def losses(self, batch: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Losses and predictions of the tasks that have labels here; the other heads do not run."""
@@ -257,8 +263,8 @@ class MultiTaskModule(BaseModule):
             first = min(broken.values())
             names = ", ".join(name for name, step in broken.items() if step == first)
             raise InputError(
-                f"the loss of {names} is NaN or infinite at step {first}; the last "
-                "checkpoint is kept; lower the learning rate, clip gradients or look at the labels with 'data check'"
+                f"the loss of {names} is NaN or infinite at step {first}; the last checkpoint "
+                "is kept; lower the learning rate, clip gradients or look at the labels with 'data check'"
             )
 
     def on_train_start(self) -> None:

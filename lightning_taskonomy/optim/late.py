@@ -62,7 +62,7 @@ class LateFlags:
         """The flags known to be raised, each with the first step that raised it; does not wait."""
         if self._view is None or (self._arrived is not None and not self._arrived.query()):
             return {}
-        return {name: int(step) for name, step in zip(self.names, self._view, strict=True) if step != _NEVER}
+        return self._read()
 
     def all(self) -> Mapping[str, int]:
         """The flags raised, after waiting for the device."""
@@ -72,4 +72,7 @@ class LateFlags:
             self._send()
         if self._arrived is not None:
             self._arrived.synchronize()
-        return self.arrived()
+        return self._read()
+
+    def _read(self) -> Mapping[str, int]:
+        return {name: int(step) for name, step in zip(self.names, self._view, strict=True) if step != _NEVER}

@@ -81,3 +81,18 @@ def test_no_step_synchronizes_a_gpu(counting, batch_of, tmp_path):
     )  # fmt: skip
     loader = DataLoader(batches, batch_size=None, pin_memory=True)
     trainer.fit(module, loader, loader)
+
+
+def test_processes_stop_together(counting, batch_of, monkeypatch):
+    """This one's answer has not arrived, another's has: both name the same step."""
+    module, batch = MultiTaskModule(TASKS, counting()), batch_of(TASKS)
+    with torch.no_grad():
+        next(module.heads["sizes"].parameters()).fill_(torch.inf)
+    module.require_finite(module.losses(batch)[0])
+    monkeypatch.setattr(module._broken, "arrived", dict)
+    assert module.labelled(batch) == ["depth", "sizes"], "no process knows yet"
+    monkeypatch.setattr("lightning_taskonomy.modules.multitask.any_process", lambda flags: [*flags[:-1], True])
+    with pytest.raises(InputError, match="the loss of sizes is NaN or infinite at step 0"):
+        module.labelled(batch)
+    monkeypatch.undo()
+    assert module.eval().labelled(batch), "a validation goes by what it finds"
