@@ -168,6 +168,34 @@ def test_objects_move_with_their_pixels(name):
         assert gone == set() or "crop" in name
 
 
+@pytest.mark.parametrize(
+    "transform",
+    [
+        v2.Pad(5, fill=1.0), v2.RandomRotation((30, 30), fill=1.0), v2.RandomAffine(0, (0.2, 0.2), fill=1.0),
+        v2.RandomPerspective(0.4, 1.0, fill=1.0), v2.ElasticTransform(20.0, fill=1.0),
+    ],
+    ids=lambda transform: type(transform).__name__,
+)  # fmt: skip
+def test_what_comes_into_view_is_of_no_object(transform):
+    """The picture is filled with white there, a mask is not."""
+    masks = torch.zeros(1, 32, 32, dtype=torch.bool)
+    masks[0, 12:20, 12:20] = True
+    sample = {"image": torch.zeros(3, 32, 32), "masks": masks}
+    moved = Joint([transform], {"masks": Label("masks", LabelKind.MASKS)})(sample)
+    assert (moved["image"] == 1).any() or isinstance(transform, v2.ElasticTransform)
+    assert 32 < moved["masks"].sum() < 96 and moved["masks"].dtype == torch.bool
+
+
+def test_sets_of_other_objects_have_another_name():
+    sample = {"image": torch.zeros(3, 32, 32), "cars": torch.tensor([[1.0, 2, 8, 9]]), "people": torch.zeros(0, 4)}
+    cars, people = (Label(key, LabelKind.BOXES, 4) for key in ("cars", "people"))
+    with pytest.raises(InputError, match=r"differ in number: {'cars': 1, 'people': 0}"):
+        Joint([v2.RandomHorizontalFlip(1)], {"cars": cars, "people": people})(sample)
+    others = Label("people", LabelKind.BOXES, 4, objects="people")
+    moved = Joint([v2.RandomHorizontalFlip(1)], {"cars": cars, "people": others})(sample)
+    assert moved["cars"].tolist() == [[24, 2, 31, 9]] and moved["people"].shape == (0, 4)
+
+
 def test_points_that_a_mirror_exchanges(example):
     ears = torch.tensor([[[10.0, 5.0], [20.0, 6.0]]])
     sample = {"image": torch.zeros(3, 32, 32), "ears": ears}

@@ -128,7 +128,8 @@ class Joint(nn.Module):
             sample: Entries of one height and width, without batch dimension; a sample with sets has ``image``.
 
         Raises:
-            InputError: A transform cannot be applied to one of the labels, or no label says what an entry holds.
+            InputError: A transform cannot be applied to one of the labels, no label says what an entry holds, or labels
+                of the same objects differ in number.
         """
         size = size_of(sample["image"]) if "image" in sample else (0, 0)
         wrapped = {key: self._wrap(key, entry, size) for key, entry in sample.items() if entry.ndim}
@@ -170,26 +171,28 @@ class Joint(nn.Module):
                 sets[label.objects].append(label)
         for labels in sets.values():
             height, width = size_of(sample["image"])
-            there: dict[LabelKind, Tensor] = {}
+            whole, marked = list[Tensor](), list[Tensor]()  # by boxes and masks; by points
             for label in labels:
                 entry = sample[label.key]
                 match label.kind:
                     case LabelKind.BOXES:
                         entry = entry.clamp(min=0).minimum(entry.new_tensor([width, height, width, height]))
-                        inside = (entry[:, 2:] > entry[:, :2]).all(1)
+                        whole.append((entry[:, 2:] > entry[:, :2]).all(1))
                     case LabelKind.POINTS:
                         within = ((entry >= 0) & (entry <= entry.new_tensor([width, height]))).all(-1, keepdim=True)
                         entry = torch.where(within, entry, torch.nan)
-                        inside = within.flatten(1).any(1)
+                        marked.append(within.flatten(1).any(1))
                     case LabelKind.MASKS:
-                        inside = entry.flatten(1).any(1)
-                    case _:
-                        continue
-                sample[label.key], there[label.kind] = entry, inside
-            if len(there) > 1:  # an object with a box or a mask needs no marked point
-                there.pop(LabelKind.POINTS, None)
-            if there:
-                keep = torch.stack(list(there.values())).all(0)
+                        whole.append(entry.flatten(1).any(1))
+                sample[label.key] = entry
+            counts = {label.key: len(sample[label.key]) for label in labels}
+            if len(set(counts.values())) > 1:
+                raise InputError(
+                    f"labels of the same objects differ in number: {counts}; where they are other objects, give their "
+                    "labels another name of objects"
+                )
+            if there := whole or marked:  # an object with a box or a mask needs no marked point
+                keep = torch.stack(there).all(0)
                 sample.update({label.key: sample[label.key][keep] for label in labels})
 
 
@@ -239,11 +242,11 @@ def _filled(operation: Callable[..., Any], kernel: Callable[..., Tensor], *types
     _kernel(operation, *types)(run)
 
 
-_filled(functional.pad, functional.pad_mask, Classes, Values, Normals)
-_filled(functional.rotate, functional.rotate_mask, Classes, Values)
-_filled(functional.affine, functional.affine_mask, Classes, Values)
-_filled(functional.perspective, functional.perspective_mask, Classes, Values)
-_filled(functional.elastic, functional.elastic_mask, Classes, Values)
+_filled(functional.pad, functional.pad_mask, Classes, Masks, Values, Normals)
+_filled(functional.rotate, functional.rotate_mask, Classes, Masks, Values)
+_filled(functional.affine, functional.affine_mask, Classes, Masks, Values)
+_filled(functional.perspective, functional.perspective_mask, Classes, Masks, Values)
+_filled(functional.elastic, functional.elastic_mask, Classes, Masks, Values)
 
 
 def _flip_points(points: Points, axis: int) -> Points:
