@@ -58,7 +58,7 @@ class Manifest:
         path = Path(folder) / MANIFEST
         if not path.is_file():
             raise InputError(
-                f"{folder} holds no {MANIFEST}: it is not a study's folder, or one of an earlier release; for the latter "
+                f"{folder} holds no {MANIFEST}: it is not a study's folder, or of an earlier release; then "
                 "run 'lightning-taskonomy study' with its recipe again: what is done is taken over"
             )
         try:
@@ -98,8 +98,8 @@ class Manifest:
         file = folder / self.tables[kind]
         if not file.is_file():
             raise InputError(
-                f"{folder} is a {self.name} that has not come to its {self.tables[kind]}; run 'lightning-taskonomy study' "
-                f"again to go on ('lightning-taskonomy status {folder}' says what is left)"
+                f"{folder} is a {self.name} that has not come to its {self.tables[kind]}; run its study "
+                f"again ('lightning-taskonomy status {folder}' says what is left)"
             )
         return file
 

@@ -1,0 +1,6 @@
+"""Where a study's jobs run: on this machine, on a Ray cluster, under SLURM. The same graph, folder and results."""
+
+from lightning_taskonomy.studies.executors.base import Executor, Outcome
+from lightning_taskonomy.studies.executors.local import LocalExecutor
+
+__all__ = ["Executor", "LocalExecutor", "Outcome"]

@@ -1,0 +1,86 @@
+"""What a study asks for: jobs that leave files, and stages of them."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.manifest import RunEntry
+
+__all__ = ["Job", "Stage"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A call that leaves files.
+
+    Args:
+        kind: What kind of job; costs, time limits and resources are counted per kind.
+        name: What a person calls it.
+        function: Dotted path of what is called.
+        arguments: Its keyword arguments; plain data.
+        done: The files that exist once it is done, the last of everything it writes. A job that trains several networks
+            side by side has one per network, so that what is finished stays when the rest dies.
+        needs: Files that must be there before, done-files of other jobs as a rule.
+        files: Further files that a done job has left, such as weights; a done-file without them is refused.
+        runs: The runs it owns, as they stand in ``runs.csv``.
+    """
+
+    kind: str
+    name: str
+    function: str
+    arguments: dict[str, Any]
+    done: tuple[Path, ...]
+    needs: tuple[Path, ...] = ()
+    files: tuple[Path, ...] = ()
+    runs: tuple[RunEntry, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.done:
+            raise ValueError(f"job {self.title} has no done-file")
+
+    @property
+    def title(self) -> str:
+        """Kind and name."""
+        return f"{self.kind} {self.name}"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether its results are there.
+
+        Raises:
+            InputError: Its done-files are, but other files of it are not.
+        """
+        if not all(file.is_file() for file in self.done):
+            return False
+        for file in self.files:
+            if not file.is_file():
+                raise InputError(
+                    f"{self.title} is marked as done by {self.done[0]}, but {file.name} is missing; remove the former "
+                    "and run again, or put the file back"
+                )
+        return True
+
+    def forget(self) -> None:
+        """Removes its done-files, so that it is done again."""
+        for file in self.done:
+            file.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """Jobs that can be planned at one time.
+
+    Args:
+        name: What ``--stages`` calls it; several stages may share a name.
+        jobs: Makes the jobs when the stage begins, once those before it are done: what depends on their results is
+            planned late. Jobs may need each other.
+        title: What progress calls it; ``name`` where empty.
+        expected: How many jobs of each kind there will be, where that cannot be known by making them beforehand.
+    """
+
+    name: str
+    jobs: Callable[[], Iterable[Job]]
+    title: str = ""
+    expected: Mapping[str, int] | None = field(default=None)

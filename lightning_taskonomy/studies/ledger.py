@@ -1,0 +1,150 @@
+"""What became of a study's jobs, in files that can be read while it runs."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning_taskonomy.files import write_json
+from lightning_taskonomy.manifest import RunEntry, write_runs
+from lightning_taskonomy.studies.executors import Outcome
+from lightning_taskonomy.studies.graph import Job
+
+__all__ = ["COSTS", "FAILURES", "JOBS", "PROGRESS", "Failure", "Ledger", "read_costs"]
+
+COSTS, FAILURES, JOBS, PROGRESS = "costs.json", "failures.json", "jobs.json", "progress.json"
+
+_EVERY = 1.0
+"""Seconds between two writes of what changes with each job."""
+
+Costs = dict[str, dict[str, float]]
+"""Per kind: ``runs`` (jobs done), ``seconds`` and ``gpu_seconds`` of all of them."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A job that raised, or whose process died as often as it may.
+
+    Args:
+        name: Kind and name of the job.
+        error: The last line of its traceback.
+        trace: The whole traceback.
+    """
+
+    name: str
+    error: str
+    trace: str
+
+
+def read_costs(folder: Path) -> Costs:
+    """What each kind of job took so far; nothing where nothing is recorded."""
+    file = folder / COSTS
+    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+
+
+class Ledger:
+    """Keeps ``jobs.json``, ``runs.csv``, ``costs.json``, ``failures.json`` and ``progress.json`` of a study's folder.
+
+    Args:
+        folder: The study's folder.
+        stages: Titles of all its stages; what the files say of others is dropped.
+    """
+
+    def __init__(self, folder: Path, stages: Iterable[str]) -> None:
+        self.folder = folder
+        self.costs = read_costs(folder)
+        self.failures: list[Failure] = []
+        self.left: Counter[str] = Counter()
+        self.later: Counter[str] = Counter()
+        self.running: dict[str, tuple[str, float]] = {}
+        self.workers, self.stage, self._written = 1, "", 0.0
+        self._jobs: dict[str, list[dict[str, Any]]] = {}
+        file = folder / JOBS
+        earlier = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        self._jobs = {title: earlier.get(title, []) for title in stages}
+
+    def plan(self, title: str, jobs: Sequence[Job]) -> None:
+        """Notes the jobs of a stage, and their runs."""
+        self._jobs[title] = [
+            {
+                "kind": job.kind,
+                "name": job.name,
+                "done": [_relative(file, self.folder) for file in job.done],
+                "runs": [asdict(run) for run in job.runs],
+            }
+            for job in jobs
+        ]
+        write_json(self.folder / JOBS, self._jobs)
+        runs = {run["folder"]: run for rows in self._jobs.values() for row in rows for run in row["runs"]}
+        write_runs(self.folder, [RunEntry(**{**run, "tasks": tuple(run["tasks"])}) for run in runs.values()])
+
+    def start(self, stage: str, left: Mapping[str, int], later: Mapping[str, int], workers: int) -> None:
+        """Notes what a stage has to do, and what is known to follow it."""
+        self.stage, self.left, self.later = stage, Counter(left), Counter(later)
+        self.workers, self.running = max(workers, 1), {}
+        self.write(now=True)
+
+    def submit(self, job: Job) -> None:
+        """Notes that a job is at work."""
+        self.running[job.title] = (job.kind, time.time())
+
+    def end(self, outcome: Outcome) -> None:
+        """Notes how a job ended."""
+        job = outcome.job
+        self.running.pop(job.title, None)
+        self.left[job.kind] -= 1
+        if outcome.error:
+            self.failures.append(Failure(job.title, outcome.error, outcome.trace))
+        else:
+            cost = self.costs.setdefault(job.kind, {"runs": 0, "seconds": 0.0})
+            cost["runs"] += 1
+            cost["seconds"] = round(cost["seconds"] + outcome.seconds, 3)
+            if outcome.devices:
+                spent = cost.get("gpu_seconds", 0.0) + outcome.seconds * outcome.devices
+                cost["gpu_seconds"] = round(spent, 3)
+
+    def leave_out(self, job: Job) -> None:
+        """Notes that a job cannot be done, since what it needs failed."""
+        self.left[job.kind] -= 1
+
+    @property
+    def remaining(self) -> float | None:
+        """Expected seconds until all that is known is done, from what each kind took so far; None before the first."""
+        jobs = sum(cost["runs"] for cost in self.costs.values())
+        if not jobs:
+            return None
+        mean = sum(cost["seconds"] for cost in self.costs.values()) / jobs
+        each = {kind: cost["seconds"] / cost["runs"] for kind, cost in self.costs.items() if cost["runs"]}
+        return sum(n * each.get(kind, mean) for kind, n in (self.left + self.later).items()) / self.workers
+
+    def write(self, *, now: bool = False) -> None:
+        """Writes what changes with each job: at once, or unless that was done a moment ago."""
+        if not now and time.monotonic() - self._written < _EVERY:
+            return
+        remaining = self.remaining
+        progress = {
+            "stage": self.stage,
+            "running": [{"job": job, "kind": kind, "since": since} for job, (kind, since) in self.running.items()],
+            "left": {kind: n for kind, n in self.left.items() if n > 0},
+            "later": {kind: n for kind, n in self.later.items() if n > 0},
+            "workers": self.workers,
+            "end": None if remaining is None else round(time.time() + remaining),
+        }
+        write_json(self.folder / PROGRESS, progress)
+        if self.costs:
+            write_json(self.folder / COSTS, self.costs)
+        write_json(self.folder / FAILURES, [asdict(failure) for failure in self.failures])
+        self._written = time.monotonic()
+
+    def close(self) -> None:
+        """Writes the last state; nothing is at work any more."""
+        self.running = {}
+        self.write(now=True)
+
+
+def _relative(file: Path, folder: Path) -> str:
+    """A file of the study as seen from its folder, so that the folder may be moved; as it is elsewhere."""
+    return str(file.relative_to(folder)) if file.is_relative_to(folder) else str(file)
