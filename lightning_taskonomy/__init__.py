@@ -37,8 +37,13 @@ if TYPE_CHECKING:
     from lightning_taskonomy.modules import TransferModule as TransferModule
     from lightning_taskonomy.solvers import GroupingSolver as GroupingSolver
     from lightning_taskonomy.solvers import TaxonomySolver as TaxonomySolver
-    from lightning_taskonomy.studies import MetaTransferStudy as MetaTransferStudy
-    from lightning_taskonomy.studies import TaxonomyStudy as TaxonomyStudy
+    from lightning_taskonomy.studies.base import Study as Study
+    from lightning_taskonomy.studies.executors import LocalExecutor as LocalExecutor
+    from lightning_taskonomy.studies.graph import Job as Job
+    from lightning_taskonomy.studies.graph import Stage as Stage
+    from lightning_taskonomy.studies.meta_transfer import MetaTransferStudy as MetaTransferStudy
+    from lightning_taskonomy.studies.runs import RunSpec as RunSpec
+    from lightning_taskonomy.studies.taxonomy import TaxonomyStudy as TaxonomyStudy
     from lightning_taskonomy.tasks import Label as Label
     from lightning_taskonomy.tasks import LabelKind as LabelKind
     from lightning_taskonomy.tasks import Task as Task
@@ -60,18 +65,23 @@ _HOMES = {
     "Head": "models.heads",
     "InTurns": "data.turns",
     "InputError": "errors",
+    "Job": "studies.graph",
     "KendallWeighting": "callbacks",
     "Label": "tasks",
     "LabelKind": "tasks",
-    "MetaTransferStudy": "studies",
+    "LocalExecutor": "studies.executors",
+    "MetaTransferStudy": "studies.meta_transfer",
     "MetaWeighting": "callbacks",
     "MultiTaskModule": "modules",
     "NYUv2DataModule": "data.nyuv2",
     "ParallelLabels": "data.parallel",
     "RoomsDataModule": "data.rooms",
     "RoomsDataset": "data.rooms",
+    "RunSpec": "studies.runs",
     "SplitRes": "models.backbones",
     "SplitVGG": "models.backbones",
+    "Stage": "studies.graph",
+    "Study": "studies.base",
     "Task": "tasks",
     "TaskDataModule": "data.base",
     "TaskKind": "tasks",
@@ -79,7 +89,7 @@ _HOMES = {
     "TaskonomyDataModule": "data.taskonomy",
     "TaskonomyResNet": "models.backbones",
     "TaxonomySolver": "solvers",
-    "TaxonomyStudy": "studies",
+    "TaxonomyStudy": "studies.taxonomy",
     "TimmBackbone": "models.backbones",
     "TransferModule": "modules",
     "TransfersTable": "affinity",

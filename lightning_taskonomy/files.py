@@ -11,7 +11,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["UnwritableError", "atomic", "check_writable", "write_bytes", "write_csv", "write_json", "write_text"]
+__all__ = [
+    "UnwritableError",
+    "atomic",
+    "check_writable",
+    "read_csv",
+    "write_bytes",
+    "write_csv",
+    "write_json",
+    "write_text",
+]
 
 
 class UnwritableError(OSError):
@@ -96,3 +105,10 @@ def write_csv(path: str | os.PathLike[str], header: Sequence[str], rows: Iterabl
     writer.writerow(header)
     writer.writerows(rows)
     write_text(path, text.getvalue())
+
+
+def read_csv(path: str | os.PathLike[str]) -> tuple[list[str], list[list[str]]]:
+    """The header and the rows of a CSV, as text."""
+    with Path(path).open(newline="", encoding="utf-8") as file:
+        header, *rows = [*csv.reader(file)] or [[]]
+    return header, rows

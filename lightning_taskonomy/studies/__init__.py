@@ -1,8 +1,4 @@
-"""Studies: one paper's measurements, decisions and report each, from one recipe."""
+"""Studies: one paper's measurements, decisions and report each, from one recipe; what they share, once.
 
-from lightning_taskonomy.results import Results
-from lightning_taskonomy.studies.base import Study
-from lightning_taskonomy.studies.meta_transfer import MetaTransferStudy
-from lightning_taskonomy.studies.taxonomy import TaxonomyStudy
-
-__all__ = ["MetaTransferStudy", "Results", "Study", "TaxonomyStudy"]
+A folder per study. Importing this package imports none of them, so that ``status`` starts without torch.
+"""

@@ -1,77 +1,247 @@
-"""What every study is: settings that are checked at once, a run that resumes."""
+"""What every study is: jobs in stages, an analysis that reads files alone, a report."""
 
-import fcntl
+import inspect
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import yaml
 
 from lightning_taskonomy.errors import InputError, hint
-from lightning_taskonomy.files import write_json
+from lightning_taskonomy.files import read_csv, write_csv, write_json, write_text
+from lightning_taskonomy.manifest import MANIFEST, Manifest
 from lightning_taskonomy.results import Results
-from lightning_taskonomy.studies.engine import Engine
+from lightning_taskonomy.studies.adoption import Adoption
+from lightning_taskonomy.studies.estimate import Probe, estimate
+from lightning_taskonomy.studies.executors import Executor, LocalExecutor
+from lightning_taskonomy.studies.graph import Stage
+from lightning_taskonomy.studies.ledger import Ledger
+from lightning_taskonomy.studies.lock import driving
+from lightning_taskonomy.studies.scheduler import Scheduler
 
-__all__ = ["Study", "at_work", "locked", "wanted"]
+__all__ = ["ANALYSIS", "REPORT", "Study", "Table"]
+
+ANALYSIS, REPORT = "analysis", "report"
+"""The stages that every study ends with."""
+
+Table = tuple[Sequence[str], Sequence[Sequence[Any]]]
+"""Columns and rows of a CSV."""
 
 
 class Study(ABC):
-    """One paper's measurements, decisions and report, from one recipe."""
+    """Measurements, what follows from them, and a report, from one recipe.
+
+    A study of your own is a subclass in one file: its constructor takes the settings, ``stages`` plans the jobs and
+    ``analyse`` makes the tables. Everything else is here: what is done is never done again, a failure stops only what
+    needs it, ``--dry-run``, ``status``, the report and the loggers. See ``docs/extending.md``.
+    """
+
+    version: ClassVar[int] = 1
+    """Raised when a release changes what the same settings measure."""
+
+    report: ClassVar[str] = "lightning_taskonomy.reports.base.Report"
+    """Dotted path of the class that writes the report."""
+
+    tables: ClassVar[Mapping[str, str]] = {}
+    """The tables that other commands read, by what they are: ``{"transfers": "affinity.csv"}`` is what
+    ``solve taxonomy`` and ``serve`` decide on."""
+
+    arguments: dict[str, Any]
+    """The arguments of the constructor, with its defaults."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Notes the arguments, which ``study.json`` keeps."""
+        study = super().__new__(cls)
+        bound = inspect.signature(cls.__init__).bind(study, *args, **kwargs)
+        bound.apply_defaults()
+        _, *named = bound.arguments.items()
+        object.__setattr__(study, "arguments", dict(named))
+        return study
 
     @abstractmethod
-    def run(self, out: Path, *, stages: list[str] | None = None, redo: bool = False) -> Results:
-        """Does what is not done yet in ``out`` and analyses it.
+    def stages(self, folder: Path) -> Sequence[Stage]:
+        """What is to be done, in order.
 
         Args:
-            out: The study's folder.
-            stages: Only these stages; None for all.
-            redo: Do them again even where they are done.
-
-        Raises:
-            InputError: A setting is wrong, or nothing could be measured.
+            folder: The study's folder, where jobs leave their files.
         """
 
     @abstractmethod
-    def dry_run(self, out: Path) -> str:
-        """Says what would run, how long and on how much disk, without training."""
+    def analyse(self, folder: Path) -> Iterator[tuple[str, Table | Any]]:
+        """Makes the tables from the files that finished jobs left; nothing is trained here.
 
+        Args:
+            folder: The study's folder.
 
-@contextmanager
-def locked(out: Path) -> Iterator[None]:
-    """Holds a study's folder for one process.
+        Yields:
+            The name of a file and its content: columns and rows for ``.csv``, plain data for ``.json``. What has
+            another form it writes itself.
 
-    Raises:
-        InputError: Another process is at work in it.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("w") as file:
+        Raises:
+            InputError: What is finished is not enough.
+        """
+
+    def results(self, folder: Path) -> Results:
+        """What loggers get besides the report: the tables. Extend it to log numbers.
+
+        Args:
+            folder: The study's folder.
+        """
+        names = [*self.tables.values()]
+        return Results(tables={Path(name).stem: read_csv(folder / name) for name in names if (folder / name).is_file()})
+
+    def probes(self, folder: Path) -> dict[str, Probe]:
+        """What one job of some kinds costs, measured on a few of their steps, for ``--dry-run``.
+
+        Kinds that are not in it are timed by a few steps of one of their fits.
+
+        Args:
+            folder: The study's folder.
+        """
+        return {}
+
+    def run(
+        self,
+        out: str | Path,
+        *,
+        execution: Executor | None = None,
+        stages: Sequence[str] | None = None,
+        redo: bool = False,
+        config: Mapping[str, Any] | None = None,
+    ) -> Results:
+        """Does what is not done yet, analyses it and writes the report.
+
+        Args:
+            out: The study's folder.
+            execution: Where the jobs run; two processes of this machine where not given.
+            stages: Only these stages; None for all.
+            redo: Do them again even where they are done.
+            config: The recipe, kept as ``config.yaml``.
+
+        Raises:
+            InputError: A setting is wrong, the folder is another study's or another process is at work in it, or
+                nothing could be measured.
+        """
+        folder = Path(out)
+        planned = self._planned(folder)
+        asked = _asked(stages, [*dict.fromkeys(stage.name for stage in planned), ANALYSIS, REPORT])
+        with driving(folder):
+            manifest = self._manifest(folder)
+            adoption = Adoption(folder) if not (folder / MANIFEST).is_file() else None
+            manifest.write(folder)
+            if config is not None:
+                write_text(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
+            ledger = Ledger(folder, [stage.title or stage.name for stage in planned])
+            try:
+                self._jobs(planned, asked, ledger, (execution or LocalExecutor()).at(folder), redo, adoption)
+                if ANALYSIS in asked:
+                    self._analyse(folder, ledger)
+                    manifest.but(finished=stages is None and not ledger.failures).write(folder)
+            finally:
+                ledger.close()
+            page = self._report(folder) if REPORT in asked else None
+        results = self.results(folder)
+        results.report = page
+        if page is not None:
+            results.figures = {file.stem: file for file in sorted(page.parent.glob("*.png"))}
+        return results
+
+    def dry_run(self, out: str | Path, *, execution: Executor | None = None) -> str:
+        """Says what would run, how long and on how much disk, without training.
+
+        Args:
+            out: The study's folder; what is done there is not counted, and what it took is known.
+            execution: Where the jobs would run.
+        """
+        folder = Path(out)
+        workers = (execution or LocalExecutor()).workers
+        return str(estimate(self._planned(folder), self.probes(folder), folder, workers))
+
+    def _planned(self, folder: Path) -> Sequence[Stage]:
+        stages = self.stages(folder)
+        if not stages:
+            raise InputError(f"{type(self).__name__} plans no jobs; its 'stages' must return at least one Stage")
+        return stages
+
+    def _manifest(self, folder: Path) -> Manifest:
+        """What the folder will say of itself.
+
+        Raises:
+            InputError: It is another study's, or one of a newer release.
+        """
+        name = f"{type(self).__module__}.{type(self).__qualname__}"
+        settings = json.loads(json.dumps(self.arguments, default=_plain))
+        manifest = Manifest(
+            study=name, version=self.version, report=self.report, tables=dict(self.tables), settings=settings
+        )
+        if (folder / MANIFEST).is_file():
+            earlier = Manifest.read(folder)
+            if earlier.study != name:
+                raise InputError(f"{folder} holds a {earlier.name}, not a {manifest.name}; give another --out")
+            if earlier.version > self.version:
+                raise InputError(
+                    f"{folder} was written by version {earlier.version} of {manifest.name}, this is version "
+                    f"{self.version}; install the newer release or give another --out"
+                )
+        return manifest
+
+    def _jobs(
+        self,
+        planned: Sequence[Stage],
+        asked: Sequence[str],
+        ledger: Ledger,
+        execution: Executor,
+        redo: bool,
+        adoption: Adoption | None,
+    ) -> None:
+        todo = [stage for stage in planned if stage.name in asked]
+        if not todo:
+            return
+        with execution:
+            scheduler = Scheduler(execution, ledger, redo)
+            for number, stage in enumerate(todo):
+                later = sum((Counter(other.expected or {}) for other in todo[number + 1 :]), Counter[str]())
+                if adoption is not None:
+                    adoption.take_over(stage.jobs())
+                scheduler.run(stage, later)
+        if not any(ledger.planned(stage.title or stage.name) for stage in todo):
+            raise InputError(f"{type(self).__name__} plans no jobs in {', '.join(asked)}; give it some")
+
+    def _analyse(self, folder: Path, ledger: Ledger) -> None:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(f"another process runs a study in {out}; wait for it or give another --out") from error
-        yield
+            for name, content in self.analyse(folder):
+                if name.endswith(".csv"):
+                    write_csv(folder / name, *content)
+                else:
+                    write_json(folder / name, content)
+        except InputError as error:
+            if ledger.failures:
+                first = ledger.failures[0]
+                raise InputError(f"{error}; the first failure was {first.name}: {first.error}") from error
+            raise
+
+    def _report(self, folder: Path) -> Path:
+        from lightning_taskonomy.reports import report
+
+        return report(folder)
 
 
-def wanted(stages: Sequence[str] | None, known: Sequence[str]) -> Sequence[str]:
+def _asked(stages: Sequence[str] | None, names: Sequence[str]) -> Sequence[str]:
     """The stages asked for, all where None.
 
     Raises:
         InputError: There is no such stage.
     """
     for stage in stages or ():
-        if stage not in known:
-            raise InputError(f"no stage {stage!r}{hint(stage, known)}")
-    return known if stages is None else stages
+        if stage not in names:
+            raise InputError(f"no stage {stage!r}{hint(stage, names)}")
+    return names if stages is None else stages
 
 
-@contextmanager
-def at_work(out: Path, workers: int, threads: int, redo: bool) -> Iterator[Engine]:
-    """Holds a study's folder and gives its engine; ``failures.json`` is written in the end, whatever happens."""
-    with locked(out), Engine(workers, threads, redo, out / "costs.json") as engine:
-        if (out / "costs.json").is_file():
-            engine.costs = json.loads((out / "costs.json").read_text())
-        try:
-            yield engine
-        finally:
-            write_json(out / "failures.json", [asdict(failure) for failure in engine.failures])
+def _plain(value: Any) -> Any:
+    """A setting as JSON has it."""
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)

@@ -8,7 +8,22 @@ from typing import Any
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.manifest import RunEntry
 
-__all__ = ["Job", "Stage"]
+__all__ = ["Job", "Named", "Stage"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    """A folder that is named by what is in it.
+
+    Args:
+        folder: The folder.
+        stem: Its name without the hash.
+        content: What was hashed, plain data and whole: how an earlier release named it can be told from that.
+    """
+
+    folder: Path
+    stem: str
+    content: Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +40,7 @@ class Job:
         needs: Files that must be there before, done-files of other jobs as a rule.
         files: Further files that a done job has left, such as weights; a done-file without them is refused.
         runs: The runs it owns, as they stand in ``runs.csv``.
+        folders: The folders it writes that are named by their content.
     """
 
     kind: str
@@ -35,6 +51,7 @@ class Job:
     needs: tuple[Path, ...] = ()
     files: tuple[Path, ...] = ()
     runs: tuple[RunEntry, ...] = ()
+    folders: tuple[Named, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.done:

@@ -81,6 +81,10 @@ class Ledger:
         runs = {run["folder"]: run for rows in self._jobs.values() for row in rows for run in row["runs"]}
         write_runs(self.folder, [RunEntry(**{**run, "tasks": tuple(run["tasks"])}) for run in runs.values()])
 
+    def planned(self, title: str) -> int:
+        """How many jobs a stage has."""
+        return len(self._jobs[title])
+
     def start(self, stage: str, left: Mapping[str, int], later: Mapping[str, int], workers: int) -> None:
         """Notes what a stage has to do, and what is known to follow it."""
         self.stage, self.left, self.later = stage, Counter(left), Counter(later)

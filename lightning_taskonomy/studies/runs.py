@@ -1,15 +1,25 @@
-"""A run is named by what it is made of: the hash of its configuration."""
+"""A run is named by what it is made of: the hash of its configuration, but for what cannot change a number."""
 
 import hashlib
 import json
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lightning_taskonomy.studies.engine import Job
+from lightning_taskonomy.manifest import RunEntry
+from lightning_taskonomy.studies.graph import Job, Named
 
-__all__ = ["QUIET", "RunSpec", "content_hash"]
+SCHEMA = 1
+
+
+def identity(x):
+    return x
+
+
+__all__ = ["QUIET", "RunSpec", "content_hash", "named", "prepare_jobs"]
 
 QUIET = {
     "logger": False,
@@ -22,9 +32,28 @@ QUIET = {
 
 
 def content_hash(content: Any, root: Path) -> str:
-    """Ten hexadecimal digits of plain data; the study's own folder does not count, so that it may be moved."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
+    """Ten hexadecimal digits of plain data and the version of results.
+
+    Settings of execution do not count (``training.identity``), nor does the study's folder, so that it may be moved.
+
+    Args:
+        content: Configurations of runs, or parts of them.
+        root: The study's folder.
+    """
+    text = json.dumps([SCHEMA, identity(content)], sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.replace(str(root), "$STUDY").encode()).hexdigest()[:10]
+
+
+def named(parent: Path, stem: str, content: Any, root: Path) -> Named:
+    """A folder that is named by what is in it.
+
+    Args:
+        parent: Where it lies.
+        stem: The first part of its name.
+        content: What is in it, as :func:`content_hash` takes it.
+        root: The study's folder.
+    """
+    return Named(folder=parent / f"{stem}-{content_hash(content, root)}", stem=stem, content=content)
 
 
 @dataclass(frozen=True)
@@ -43,14 +72,82 @@ class RunSpec:
     config: dict[str, Any]
     root: Path
 
+    @cached_property
+    def place(self) -> Named:
+        """Its folder, and what names it: kind, name and hash."""
+        slug = re.sub(r"[^\w+<-]+", "-", self.name).replace("<-", "-from-")[:80]
+        return named(self.root / "runs", f"{self.kind}-{slug}", self.config, self.root)
+
     @property
     def folder(self) -> Path:
-        """The run's folder: kind, name and hash."""
-        slug = re.sub(r"[^\w+<-]+", "-", self.name).replace("<-", "-from-")[:80]
-        return self.root / "runs" / f"{self.kind}-{slug}-{content_hash(self.config, self.root)}"
+        """The run's folder."""
+        return self.place.folder
 
-    def job(self, checkpoint_seconds: float, test: bool = True) -> Job:
-        """The job that fits it, and tests or only validates it."""
-        kwargs = {"config": self.config, "folder": str(self.folder), "checkpoint_seconds": checkpoint_seconds}
-        kwargs |= {} if test else {"test": False}
-        return Job(self.kind, self.name, "lightning_taskonomy.training.execute", kwargs, self.folder / "metrics.json")
+    @property
+    def done(self) -> Path:
+        """The file that exists once it is finished."""
+        return self.folder / "metrics.json"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it is finished."""
+        return self.done.is_file()
+
+    def job(self, checkpoint_seconds: float = 60.0, test: bool = True, needs: Sequence[Path] = ()) -> Job:
+        """The job that fits it, and tests or only validates it.
+
+        Args:
+            checkpoint_seconds: The shortest time between two checkpoints to resume from.
+            test: Whether it ends with a test; else with a validation.
+            needs: Files that must be there before.
+        """
+        arguments = {"config": self.config, "folder": str(self.folder), "checkpoint_seconds": checkpoint_seconds}
+        init_args = self.config["model"].get("init_args", {})
+        tasks = init_args.get("tasks") or [name for name in [init_args.get("target")] if name is not None]
+        entry = RunEntry(
+            run=self.name,
+            folder=str(self.folder.relative_to(self.root)),
+            kind=self.kind,
+            tasks=tuple(map(str, tasks)),
+            seed=int(self.config.get("seed_everything", 0)),
+        )
+        return Job(
+            kind=self.kind,
+            name=self.name,
+            function="lightning_taskonomy.training.execute",
+            arguments=arguments if test else {**arguments, "test": False},
+            done=(self.done,),
+            needs=tuple(needs),
+            files=(self.folder / "weights.safetensors",),
+            runs=(entry,),
+            folders=(self.place,),
+        )
+
+    def test_job(self, needs: Sequence[Path] = ()) -> Job:
+        """The one test of a run that was fitted without it."""
+        return Job(
+            kind="test",
+            name=f"{self.kind} {self.name}",
+            function="lightning_taskonomy.training.evaluate",
+            arguments={"folder": str(self.folder)},
+            done=(self.folder / "test.json",),
+            needs=(self.done, *needs),
+        )
+
+
+def prepare_jobs(data: Mapping[str, Any], keys: Mapping[str, Sequence[str]], root: Path) -> dict[str, Job]:
+    """What a data module prepares once, a job per split.
+
+    Args:
+        data: The data module's class and arguments.
+        keys: The batch keys that are read, by split.
+        root: The study's folder.
+    """
+    jobs = {}
+    for split, wanted in keys.items():
+        place = named(root / "data", split, [data, list(wanted)], root)
+        done = place.folder / "prepared.json"
+        arguments = {"data": data, "split": split, "keys": list(wanted), "done": str(done)}
+        function = "lightning_taskonomy.studies.jobs.prepare"
+        jobs[split] = Job(kind="prepare", name=split, function=function, arguments=arguments, done=(done,))
+    return jobs

@@ -5,9 +5,9 @@ constructor takes descriptions. A type checker sees plain dictionaries; the pars
 described, and checks every key of it.
 """
 
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["BackboneSpec", "DataSpec", "HeadSpec", "OptimizerSpec", "SchedulerSpec", "Spec", "Variant"]
+__all__ = ["BackboneSpec", "DataSpec", "HeadSpec", "OptimizerSpec", "SchedulerSpec", "Spec"]
 
 Spec = dict[str, Any]
 
@@ -24,29 +24,3 @@ else:
     from lightning_taskonomy.data import TaskDataModule as DataSpec
     from lightning_taskonomy.models.backbones import Backbone as BackboneSpec
     from lightning_taskonomy.modules.objectives import HeadFactory as HeadSpec
-
-
-class Variant(TypedDict, total=False):
-    """Settings of a Taskonomy study that a variant changes; the meaning of each is in ``TaxonomyStudy``."""
-
-    tasks: list[str]
-    data: DataSpec
-    backbone: BackboneSpec
-    heads: dict[str, HeadSpec] | None
-    transfer_heads: dict[str, HeadSpec] | None
-    transfer_width: int
-    optimizer: OptimizerSpec | None
-    scheduler: SchedulerSpec | None
-    scheduler_interval: str
-    transfer_scheduler: SchedulerSpec | None
-    scratch_scheduler: SchedulerSpec | None
-    scratch_validation: float
-    trainer: dict[str, Any]
-    epochs: int
-    transfer_epochs: int
-    scratch_epochs: int | None
-    transfer_size: int | None
-    test_images: int | None
-    max_order: int
-    beam: int
-    seed: int

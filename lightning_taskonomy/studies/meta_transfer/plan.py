@@ -1,62 +1,20 @@
 """Which networks a Task Meta-Transfer study trains: settings in, runs out. Nothing is trained here."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.modules.objectives import objective
-from lightning_taskonomy.studies.engine import Job
+from lightning_taskonomy.studies.graph import Job
 from lightning_taskonomy.studies.meta_transfer.methods import Knobs, in_words, method
-from lightning_taskonomy.studies.runs import QUIET, RunSpec, content_hash
-from lightning_taskonomy.studies.specs import BackboneSpec, HeadSpec, Spec
+from lightning_taskonomy.studies.meta_transfer.settings import Case, MetaTransferSettings
+from lightning_taskonomy.studies.runs import QUIET, RunSpec, prepare_jobs
+from lightning_taskonomy.studies.specs import Spec
 from lightning_taskonomy.tasks import Task, keys_of, resolve
 
-__all__ = ["Case", "Fit", "Network", "Plan", "Settings"]
-
-
-@dataclass(frozen=True)
-class Case:
-    """A primary task and those that shall help it, as a recipe names them.
-
-    Args:
-        primary: The task with few labels.
-        auxiliary: The tasks with many.
-    """
-
-    primary: str
-    auxiliary: list[str]
-
-
-@dataclass(frozen=True)
-class Network:
-    """A backbone and the heads behind it.
-
-    Args:
-        backbone: Its class and arguments.
-        heads: Head factories by task or kind.
-    """
-
-    backbone: BackboneSpec
-    heads: dict[str, HeadSpec] | None = None
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What decides which networks are trained; the meaning of each is in ``MetaTransferStudy``."""
-
-    tasks: tuple[str, ...]
-    data: Spec
-    networks: dict[str, Network]
-    cases: tuple[Case, ...]
-    steps: int
-    evaluations: int
-    parallel: int | float = 0.1
-    optimizer: Spec | None = None
-    scheduler: Spec | None = None
-    trainer: Spec = field(default_factory=dict)
-    seed: int = 0
+__all__ = ["Fit", "MetaTransferPlan"]
 
 
 @dataclass(frozen=True)
@@ -73,7 +31,7 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class Plan:
+class MetaTransferPlan:
     """The runs of one setting of a study.
 
     Args:
@@ -81,7 +39,7 @@ class Plan:
         root: The study's folder.
     """
 
-    settings: Settings
+    settings: MetaTransferSettings
     root: Path
 
     @property
@@ -89,15 +47,23 @@ class Plan:
         """All tasks by name."""
         return resolve(self.settings.tasks)
 
-    def but(self, **changes: Any) -> "Plan":
+    def jobs(self, fit: "Fit", checkpoint_seconds: float) -> list[Job]:
+        """Fits a run once the data are prepared, after the pretraining it starts from."""
+        prepared = [job.done[0] for job in self.prepared()]
+        if fit.before is None:
+            return [fit.run.job(checkpoint_seconds, test=False, needs=prepared)]
+        before = fit.before.job(checkpoint_seconds, test=False, needs=prepared)
+        return [before, fit.run.job(checkpoint_seconds, test=False, needs=[*prepared, fit.before.done])]
+
+    def but(self, **changes: Any) -> "MetaTransferPlan":
         """The same with other settings."""
         return replace(self, settings=replace(self.settings, **changes))
 
-    def split_at(self, network: str, block: int) -> "Plan":
+    def split_at(self, network: str, block: int) -> "MetaTransferPlan":
         """The same with a network split at another block of its decoder."""
-        held = self.settings.networks[network]
-        backbone = {**held.backbone, "init_args": {**held.backbone.get("init_args", {}), "split": block}}
-        return self.but(networks={**self.settings.networks, network: replace(held, backbone=backbone)})
+        net = self.settings.networks[network]
+        backbone = {**net.backbone, "init_args": {**net.backbone.get("init_args", {}), "split": block}}
+        return self.but(networks={**self.settings.networks, network: replace(net, backbone=backbone)})
 
     def metric(self, reference: str) -> tuple[str, bool]:
         """The first metric of a task's kind, which decides, and whether higher is better.
@@ -202,17 +168,9 @@ class Plan:
         given = self.settings.data
         return {**given, "init_args": {**given.get("init_args", {}), "seed": self.settings.seed}}
 
-    def test(self, run: RunSpec) -> Job:
-        """The one test of a chosen run."""
-        function = "lightning_taskonomy.training.evaluate"
-        return Job("test", f"{run.kind} {run.name}", function, {"folder": str(run.folder)}, run.folder / "test.json")
-
     def prepared(self) -> list[Job]:
         """What the data module prepares once, a job per split."""
-        jobs = []
         keys = keys_of(self.tasks.values())
-        for split in ("train", "validation", "test"):
-            done = self.root / "data" / f"{split}-{content_hash([self.settings.data, keys], self.root)}.json"
-            kwargs = {"data": self._data(), "split": split, "keys": keys, "done": str(done)}
-            jobs.append(Job("prepare", split, "lightning_taskonomy.studies.jobs.prepare", kwargs, done))
-        return jobs
+        return list(
+            prepare_jobs(self._data(), dict.fromkeys(("train", "validation", "test"), keys), self.root).values()
+        )

@@ -1,35 +1,32 @@
 """The Task Meta-Transfer study: every method on every case under one protocol (section 4 of the paper)."""
 
-import csv
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
-from lightning_taskonomy.errors import InputError, hint
-from lightning_taskonomy.files import write_csv
-from lightning_taskonomy.reports import report
+from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.reports.comparison import COLUMNS, SELECTION, read_comparison
 from lightning_taskonomy.results import Results
-from lightning_taskonomy.studies.base import Study, at_work, wanted
-from lightning_taskonomy.studies.engine import Engine
-from lightning_taskonomy.studies.meta_transfer.evidence import Point, Selection, rows
-from lightning_taskonomy.studies.meta_transfer.methods import Knob, Knobs, candidates
-from lightning_taskonomy.studies.meta_transfer.plan import Case, Network, Plan, Settings
-from lightning_taskonomy.studies.specs import DataSpec, OptimizerSpec, SchedulerSpec
-from lightning_taskonomy.tasks import resolve
-from lightning_taskonomy.training import check, instantiate_callback, instantiate_data
+from lightning_taskonomy.studies.base import Study, Table
+from lightning_taskonomy.studies.estimate import Probe
+from lightning_taskonomy.studies.graph import Job, Stage
+from lightning_taskonomy.studies.meta_transfer.checks import check_runs
+from lightning_taskonomy.studies.meta_transfer.methods import Knob
+from lightning_taskonomy.studies.meta_transfer.plan import MetaTransferPlan
+from lightning_taskonomy.studies.meta_transfer.selection import Point, Selection, rows
+from lightning_taskonomy.studies.meta_transfer.settings import MetaTransferSettings
 
-__all__ = ["STAGES", "MetaTransferStudy"]
+__all__ = ["MetaTransferStudy"]
 
-STAGES = ("data", "fits", "variations", "test", "report")
 _VARIED = {"rank": ("tmt",), "split": ("transfer", "mtl", "tmt"), "amount": ("mtl", "tmt")}
 """The methods of figures 3, 5 and 4."""
 
 
-class MetaTransferStudy(Study):
+@dataclass(frozen=True)
+class MetaTransferStudy(MetaTransferSettings, Study):
     """Does Task Meta-Transfer help, where, and against which baselines?
 
     Every method gets the same images, the same choice of those with primary labels, the same number of network steps
@@ -38,168 +35,97 @@ class MetaTransferStudy(Study):
     was chosen.
 
     Args:
-        tasks: Names of the catalog or dotted paths.
-        data: The data module's class and arguments.
-        networks: Backbone and heads by name: ``{SplitVGG-3: {backbone: ..., heads: ...}}``.
         methods: What is compared, and the settings of each: ``primary_only``, ``transfer``, ``mtl``, ``kendall``,
             ``du``, ``lin``, ``pcgrad``, ``cagrad``, ``mgda``, ``nash_mtl``, ``imtl_g``, ``aligned_mtl``, ``tmt``,
             ``oracle``, or a name of your own with ``callback``. ``auxiliary_steps`` is k, ``pretrain`` the share of
             steps that Transfer Learning pretrains; all else goes to the method's callback. A list is a grid.
-        cases: Primary tasks and those that help them; all ordered pairs of ``tasks`` where not given.
-        steps: Network steps of every run.
-        evaluations: Validations of every run, evenly apart; the schedule counts them as epochs.
-        parallel: The share or number of training images with primary labels.
-        optimizer: The optimizer's class and arguments.
-        scheduler: The schedule's class and arguments; an epoch is what lies between two validations.
-        trainer: Further arguments of every Trainer (precision, accelerator, ...).
-        seed: Of weights, batches and the choice of parallel images.
         seeds: Further seeds, with the settings chosen at the first: mean and interval of each cell.
         ranks: Ranks of the projection that are studied (Figure 3), on the first network.
         splits: Blocks of the decoder to split the first network at (Figure 5); its backbone has a ``split``.
         amounts: Shares or numbers of parallel images that are studied (Figure 4), on the first network.
-        workers: Worker processes.
-        threads: Torch threads of each.
         checkpoint_seconds: The shortest time between two checkpoints of a run.
-
-    Raises:
-        InputError: A setting is wrong.
     """
 
-    def __init__(
-        self,
-        tasks: list[str],
-        data: DataSpec,
-        networks: dict[str, Network],
-        methods: dict[str, dict[str, Knob] | None],
-        cases: list[Case] | None = None,
-        steps: int = 2000,
-        evaluations: int = 10,
-        parallel: int | float = 0.1,
-        optimizer: OptimizerSpec | None = None,
-        scheduler: SchedulerSpec | None = None,
-        trainer: dict[str, Any] | None = None,
-        seed: int = 0,
-        seeds: list[int] | None = None,
-        ranks: list[int] | None = None,
-        splits: list[int] | None = None,
-        amounts: list[int | float] | None = None,
-        workers: int = 2,
-        threads: int = 1,
-        checkpoint_seconds: float = 60.0,
-    ) -> None:
-        built = {name: Network(**net) if isinstance(net, dict) else net for name, net in networks.items()}  # a recipe
-        pairs = [Case(primary, [other]) for primary in tasks for other in tasks if other != primary]
-        given = [Case(**case) if isinstance(case, dict) else case for case in cases or pairs]
-        self.settings = Settings(
-            tuple(tasks),
-            data,
-            built,
-            tuple(given),
-            steps,
-            evaluations,
-            parallel,
-            optimizer,
-            scheduler,
-            trainer or {},
-            seed,
-        )
-        self.methods: dict[str, Knobs] = {name: knobs or {} for name, knobs in methods.items()}
-        self.seeds = [seed, *(seeds or [])]
-        self.varied: dict[str, Sequence[float]] = {"rank": ranks or [], "split": splits or [], "amount": amounts or []}
-        self.workers, self.threads, self.checkpoint_seconds = workers, threads, checkpoint_seconds
-        self._check()
+    methods: dict[str, dict[str, Knob] | None] = field(default_factory=dict)
+    seeds: list[int] = field(default_factory=list)
+    ranks: list[int] = field(default_factory=list)
+    splits: list[int] = field(default_factory=list)
+    amounts: list[int | float] = field(default_factory=list)
+    checkpoint_seconds: float = 60.0
 
-    def _check(self) -> None:
-        own, names = self.settings, resolve(self.settings.tasks)
-        if len(names) < 2 or not own.networks or not self.methods:
+    report: ClassVar[str] = "lightning_taskonomy.reports.meta_transfer.MetaTransferReport"
+    tables: ClassVar[Mapping[str, str]] = {"results": "results.csv", "selection": "selection.csv"}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.methods:
             raise InputError("a study of Task Meta-Transfer needs two tasks, a network and a method")
-        for case in own.cases:
-            for task in (case.primary, *case.auxiliary):
-                if task not in own.tasks:
-                    raise InputError(f"a case names {task!r}, which is no task here{hint(task, own.tasks)}")
-            if not case.auxiliary or len({case.primary, *case.auxiliary}) <= len(case.auxiliary):
-                raise InputError(
-                    f"case {case.primary!r} with {case.auxiliary}: give at least one auxiliary task, each once, and "
-                    "none of them the primary one"
-                )
-        if own.evaluations < 1 or own.steps < own.evaluations or own.steps % own.evaluations:
-            raise InputError(
-                f"{own.steps} steps and {own.evaluations} evaluations: steps must be a multiple of evaluations"
-            )
-        if len(set(self.seeds)) < len(self.seeds):
-            raise InputError(f"seeds {self.seeds} name one twice; 'seeds' are further ones beside 'seed'")
+        if len(set(self.all_seeds)) < len(self.all_seeds):
+            raise InputError(f"seeds {self.all_seeds} name one twice; 'seeds' are further ones beside 'seed'")
         for study, values in self.varied.items():
             for value in values:
                 if not value > 0 or (study != "amount" and int(value) != value):
                     allowed = "shares below 1 or counts" if study == "amount" else "whole numbers from 1 on"
                     raise InputError(f"{study}s {list(values)}: {value} is none; give {allowed}")
-        self._check_runs()
+        check_runs(self.selection(Path(".")), self.varied)
 
-    def _check_runs(self) -> None:
-        """Refuses what no run can have, before hours of other runs; networks and training data are not made."""
-        selection, own = self._selection(Path(".")), self.settings
-        plan, network, case = selection.plan, next(iter(own.networks)), own.cases[0]
+    @property
+    def all_seeds(self) -> list[int]:
+        """The first seed, by which settings are chosen, and the further ones."""
+        return [self.seed, *(self.seeds or [])]
 
-        def plain(plan: Plan, network: str = network, case: Case = case) -> dict[str, Any]:
-            return plan.fit(network, case, "mtl", {}).run.config
+    @property
+    def varied(self) -> dict[str, Sequence[float]]:
+        """What figures 3 to 5 vary, and its values."""
+        return {"rank": self.ranks or [], "split": self.splits or [], "amount": self.amounts or []}
 
-        for cell in selection.cells():
-            for point in selection.candidates(cell):
-                _ = point.fit
-        for name, knobs in self.methods.items():
-            for spec in (spec for one in candidates(knobs) for spec in plan.callbacks(name, case, one)):
-                with _about(f"method {name!r}"):
-                    instantiate_callback(spec)
-        for other in own.cases:
-            instantiate_data(plain(plan, case=other)["data"])
-        for amount in self.varied["amount"]:
-            with _about("amounts"):
-                instantiate_data(plain(plan.but(parallel=amount))["data"])
-        for name in own.networks:
-            with _about(f"network {name!r}"):
-                check(plain(plan, name))
-        for block in self.varied["split"]:
-            with _about(f"splits of network {network!r}"):
-                check(plain(plan.split_at(network, int(block))))
+    def selection(self, folder: Path) -> Selection:
+        """The study's cells, and which settings each takes."""
+        settings = MetaTransferSettings(**{one.name: getattr(self, one.name) for one in fields(MetaTransferSettings)})
+        return Selection(
+            MetaTransferPlan(settings, folder), {name: knobs or {} for name, knobs in self.methods.items()}
+        )
 
-    # the study
+    def stages(self, folder: Path) -> list[Stage]:
+        """Fits, then what depends on their choice: further seeds, variations, the test; see the base class."""
+        selection = self.selection(folder)
+        plan, cells = selection.plan, selection.cells()
+        first = [point for cell in cells for point in selection.candidates(cell)]
+        seeds = Counter({name: n * (len(self.all_seeds) - 1) for name, n in self._runs(selection).items()})
+        varied: Counter[str] = Counter()
+        for study, values in self.varied.items():
+            for name in _VARIED[study]:
+                varied[name] += len(values) * len(plan.settings.cases) * len(self.all_seeds) * (name in self.methods)
+        tests = {"test": sum(self._runs(selection).values()) * len(self.all_seeds) + varied.total()}
+        stages = [
+            Stage(name="data", jobs=plan.prepared),
+            Stage(name="fits", jobs=partial(self._fits, lambda: first)),
+        ]
+        if self.seeds:
+            further = partial(self._fits, partial(self._points, selection, self.seeds))
+            stages.append(Stage(name="fits", title="further seeds", jobs=further, expected=+seeds))
+        if varied.total():
+            variations = partial(self._fits, partial(self._variations, selection))
+            stages.append(Stage(name="variations", jobs=variations, expected=+varied))
+        return [*stages, Stage(name="test", jobs=partial(self._tests, selection), expected=tests)]
 
-    def run(self, out: Path, *, stages: list[str] | None = None, redo: bool = False) -> Results:
-        """Does what is not done yet; see the base class."""
-        chosen, out = wanted(stages, STAGES), Path(out)
-        selection = self._selection(out)
-        with at_work(out, self.workers, self.threads, redo) as engine:
-            if "data" in chosen:
-                jobs = selection.plan.prepared()
-                if len(engine.run("data", jobs)) < len(jobs):
-                    raise InputError(f"the data cannot be prepared: {engine.failures[-1].error}")
-            if "fits" in chosen:
-                cells = selection.cells()
-                later = Counter({cell.method: len(self.seeds) - 1 for cell in cells})
-                self._fit(engine, "fits", [point for cell in cells for point in selection.candidates(cell)], later)
-                self._fit(engine, "further seeds", self._points(selection, self.seeds[1:]))
-            if "variations" in chosen:
-                self._fit(engine, "variations", self._variations(selection))
-            if "test" in chosen:
-                self._test(engine, selection)
-            page = report(out) if "report" in chosen else None
-            return self._results(out, page)
+    def _runs(self, selection: Selection) -> Counter[str]:
+        """Different runs per method at one seed, once settings are chosen."""
+        runs = {selection.candidates(cell)[0].fit.run.folder: cell.method for cell in selection.cells()}
+        return Counter(runs.values())
 
-    def _selection(self, out: Path) -> Selection:
-        return Selection(Plan(self.settings, out), self.methods)
-
-    def _points(self, selection: Selection, seeds: Iterable[int]) -> list[Point]:
+    def _points(self, selection: Selection, seeds: Sequence[int]) -> list[Point]:
         """The chosen settings of every cell, at some seeds."""
-        chosen = [selection.chosen(cell) for cell in selection.cells()]
-        return [point.seeded(seed) for seed in seeds for point in chosen if point is not None]
+        best = [selection.best(cell) for cell in selection.cells()]
+        return [point.seeded(seed) for seed in seeds for point in best if point is not None]
 
     def _variations(self, selection: Selection) -> list[Point]:
         """The studies of rank, split and amount, with the settings chosen in the main one."""
-        plan, network = selection.plan, next(iter(self.settings.networks))
+        plan, network = selection.plan, next(iter(self.networks))
         points = []
         for study, values in self.varied.items():
             for cell in selection.cells([name for name in _VARIED[study] if name in self.methods], network):
-                point = selection.chosen(cell)
+                point = selection.best(cell)
                 for at in values if point is not None else ():
                     assert point is not None
                     changed, knobs = plan, point.knobs
@@ -209,69 +135,40 @@ class MetaTransferStudy(Study):
                         changed = plan.split_at(network, int(at))
                     else:
                         changed = plan.but(parallel=at)
-                    points += [Point(changed, cell, knobs, study, at).seeded(seed) for seed in self.seeds]
+                    points += [Point(changed, cell, knobs, study, at).seeded(seed) for seed in self.all_seeds]
         return points
 
-    def _fit(
-        self, engine: Engine, stage: str, points: Sequence[Point], later: Mapping[str, int] = MappingProxyType({})
-    ) -> None:
-        """Fits some points, pretraining first; what needs a pretraining that failed is left out."""
-        fits = [point.fit for point in points]
-        jobs = [(fit.run.job(self.checkpoint_seconds, test=False), fit.before) for fit in fits]
-        before = [fit.before.job(self.checkpoint_seconds, test=False) for fit in fits if fit.before is not None]
-        if before:
-            engine.run(
-                f"pretraining for {stage}", before, lambda: Counter(job.kind for job, _ in jobs) + Counter(later)
-            )
-        ready = [job for job, needs in jobs if needs is None or needs.job(0).is_done]
-        if ready:
-            engine.run(stage, ready, lambda: dict(later))
+    def _fits(self, points: Any) -> list[Job]:
+        return [job for point in points() for job in point.plan.jobs(point.fit, self.checkpoint_seconds)]
 
-    def _test(self, engine: Engine, selection: Selection) -> None:
-        """Tests what was chosen, each run once, and writes the tables."""
-        points = [*self._points(selection, self.seeds), *self._variations(selection)]
-        finished = [point for point in points if point.fit.run.job(0).is_done]
-        if not finished:
-            raise InputError(
-                f"{selection.plan.root} holds no finished run; run stage 'fits' first, or see failures.json"
-            )
-        engine.run("test", [point.plan.test(point.fit.run) for point in finished])
-        write_csv(selection.plan.root / "selection.csv", SELECTION, selection.rows())
-        write_csv(selection.plan.root / "results.csv", COLUMNS, rows(points))
+    def _tests(self, selection: Selection) -> list[Job]:
+        """Tests what was chosen, each run once."""
+        points = [*self._points(selection, self.all_seeds), *self._variations(selection)]
+        return [point.fit.run.test_job() for point in points if point.fit.run.is_done]
 
-    def _results(self, out: Path, page: Path | None) -> Results:
-        results = Results(report=page)
-        if (out / "results.csv").is_file():
-            found = read_comparison(out)
-            for row in found.cells:
-                results.scalars[f"{row.place}/{row.method}"] = row.mean
-            if found.subject is not None:
-                wins = found.wins()
+    def analyse(self, folder: Path) -> Iterator[tuple[str, Table | Any]]:
+        """The validation of every candidate and the test of every chosen one; see the base class."""
+        selection = self.selection(folder)
+        points = [*self._points(selection, self.all_seeds), *self._variations(selection)]
+        if not points:
+            raise InputError(f"{folder} holds no finished run; run stage 'fits' first, or see failures.json")
+        yield "selection.csv", (SELECTION, selection.rows())
+        yield "results.csv", (COLUMNS, rows(points))
+
+    def results(self, folder: Path) -> Results:
+        """The mean of every cell, wins, and the tables; see the base class."""
+        results = super().results(folder)
+        if "results" in results.tables:
+            comparison = read_comparison(folder)
+            results.scalars = {f"{cell.place}/{cell.method}": cell.mean for cell in comparison.cells}
+            if comparison.subject is not None:
+                wins = comparison.wins()
                 results.scalars |= {"cases": wins.cases, "tmt/best": wins.best, "tmt/second": wins.second}
-            for name in ("results", "selection"):
-                with (out / f"{name}.csv").open(newline="") as file:
-                    header, *held = list(csv.reader(file))
-                results.tables[name] = (header, held)
-                results.artifacts[name] = out / f"{name}.csv"
-        if page is not None:
-            results.figures = {file.stem: file for file in sorted(page.parent.glob("*.png"))}
+            results.artifacts = {name: folder / f"{name}.csv" for name in results.tables}
         return results
 
-    def dry_run(self, out: Path) -> str:
-        """Runs, expected time and disk; see the base class."""
-        from lightning_taskonomy.studies.meta_transfer.estimate import estimate
+    def probes(self, folder: Path) -> dict[str, Probe]:
+        """Some cycles of each method, timed; see the base class."""
+        from lightning_taskonomy.studies.meta_transfer.estimate import probes
 
-        cells = len(self.settings.cases) * len(self.seeds)
-        varied: Counter[str] = Counter()
-        for study, values in self.varied.items():
-            varied.update({name: len(values) * cells for name in _VARIED[study] if name in self.methods})
-        return estimate(self._selection(Path(out)), self.seeds, varied, self.workers, self.threads)
-
-
-@contextmanager
-def _about(subject: str) -> Iterator[None]:
-    """Says what was refused."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{subject}: {error}") from error
+        return probes(self.selection(folder))

@@ -1,17 +1,19 @@
-"""Which networks a Taskonomy study trains: settings in, runs out. Nothing is trained here."""
+"""Which networks a Taskonomy study trains: settings in, runs and jobs out. Nothing is trained here."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import comb
 from pathlib import Path
 from typing import Any
 
-from lightning_taskonomy.errors import InputError, hint
-from lightning_taskonomy.studies.engine import Job
-from lightning_taskonomy.studies.runs import QUIET, RunSpec, content_hash
+from lightning_taskonomy.studies.graph import Job, Named
+from lightning_taskonomy.studies.runs import QUIET, RunSpec, named, prepare_jobs
 from lightning_taskonomy.studies.specs import Spec
+from lightning_taskonomy.studies.taxonomy.settings import TaxonomySettings
 from lightning_taskonomy.tasks import Task, keys_of, resolve
 
-__all__ = ["Plan", "Settings"]
+__all__ = ["RANDOM", "TaxonomyPlan"]
 
 RANDOM = "random_encoder"
 _MULTITASK = "lightning_taskonomy.modules.MultiTaskModule"
@@ -20,47 +22,7 @@ _REPRESENTATIONS = "lightning_taskonomy.data.RepresentationDataModule"
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What decides which networks are trained; the meaning of each is in ``TaxonomyStudy``."""
-
-    tasks: tuple[str, ...]
-    data: Spec
-    backbone: Spec
-    heads: Spec | None = None
-    transfer_heads: Spec | None = None
-    transfer_width: int = 32
-    optimizer: Spec | None = None
-    scheduler: Spec | None = None
-    scheduler_interval: str = "epoch"
-    trainer: Spec = field(default_factory=dict)
-    epochs: int = 20
-    transfer_epochs: int = 10
-    scratch_epochs: int | None = None
-    transfer_scheduler: Spec | None = None
-    transfer_size: int | None = None
-    max_order: int = 1
-    beam: int = 5
-    seed: int = 0
-    test_images: int | None = None
-    scratch_scheduler: Spec | None = None
-    scratch_validation: float = 0.0
-
-    def but(self, changes: Mapping[str, Any]) -> "Settings":
-        """A copy with some settings changed.
-
-        Raises:
-            InputError: There is no such setting.
-        """
-        names = self.__dataclass_fields__
-        for name in changes:
-            if name not in names:
-                raise InputError(f"a variant changes {name!r}, which is no setting{hint(name, names)}")
-        plain: dict[str, Any] = {name: tuple(v) if name == "tasks" else v for name, v in changes.items()}
-        return replace(self, **plain)
-
-
-@dataclass(frozen=True)
-class Plan:
+class TaxonomyPlan:
     """The runs of one setting of a study.
 
     Args:
@@ -69,21 +31,47 @@ class Plan:
         checkpoint_seconds: The shortest time between two checkpoints of a run.
     """
 
-    settings: Settings
+    settings: TaxonomySettings
     root: Path
     checkpoint_seconds: float = 60.0
 
-    @property
+    def described(self) -> dict[str, dict[str, Any]]:
+        """What reports say of each task."""
+        return {
+            name: {
+                "family": task.family.value, "kind": task.kind.value, "channels": task.channels,
+                "source_only": task.source_only, "units": task.units, "target": task.target,
+                "class_names": list(task.class_names) if task.class_names else None,
+            }
+            for name, task in self.tasks.items()
+        }  # fmt: skip
+
+    def higher_order_counts(self) -> dict[str, int]:
+        """How many transfers of several sources there will be: beyond the beam one per target and order."""
+        beam, orders = self.settings.beam, range(2, self.settings.max_order + 1)
+        sources = len(self.tasks) - 1
+        each = sum((comb(min(beam, sources), n) if n <= beam else 1) for n in orders if sources >= n)
+        return {"transfer": each * len(self.targets)}
+
+    def but(self, **changes: Any) -> "TaxonomyPlan":
+        """The same with other settings.
+
+        Raises:
+            InputError: There is no such setting.
+        """
+        return replace(self, settings=self.settings.but(changes))
+
+    @cached_property
     def tasks(self) -> dict[str, Task]:
         """All tasks by name."""
         return resolve(self.settings.tasks)
 
-    @property
+    @cached_property
     def references(self) -> dict[str, str]:
         """How each task is referred to in a recipe: its catalog name or dotted path."""
         return dict(zip(self.tasks, self.settings.tasks, strict=True))
 
-    @property
+    @cached_property
     def targets(self) -> list[str]:
         """The tasks to be solved."""
         return [name for name, task in self.tasks.items() if not task.source_only]
@@ -162,7 +150,7 @@ class Plan:
         """A network that is never trained: its encoder is Gaussian noise."""
         init_args = {"backbone": self.settings.backbone, "seed": self.settings.seed}
         backbone = {"class_path": "lightning_taskonomy.models.backbones.GaussianBackbone", "init_args": init_args}
-        return replace(self, settings=replace(self.settings, backbone=backbone)).untrained(RANDOM)
+        return self.but(backbone=backbone).untrained(RANDOM)
 
     def untrained(self, kind: str) -> RunSpec:
         """The backbone as it is, as a run."""
@@ -172,33 +160,55 @@ class Plan:
         """The run whose encoder a source is."""
         return self.random_encoder if name == RANDOM else self.task_specific(name)
 
-    def representation(self, source: RunSpec) -> Path:
+    def representation(self, source: RunSpec) -> Named:
         """The folder of a source's cached representations."""
-        name = content_hash([source.config, self._images()], self.root)
-        return self.root / "representations" / f"{source.name}-{name}"
+        content = [source.config, {**self.transfer_data, "key": "images"}]  # what decides which images are encoded
+        return named(self.root / "representations", source.name, content, self.root)
 
-    def _images(self) -> Spec:
-        """What decides which images are encoded."""
-        return {**self.transfer_data, "key": "images"}
-
-    def encode(self, source: str, key: str) -> Job:
-        """Encodes one input with one source, once for all transfers."""
-        spec = self.source(source)
-        return self.encode_run(spec, key)
-
-    def encode_run(self, spec: RunSpec, key: str) -> Job:
-        """Encodes one input with the encoder of one run."""
-        folder = self.representation(spec)
-        kwargs = {
-            "run": str(spec.folder),
-            "data": self.transfer_data,
-            "folder": str(folder),
-            "key": key,
+    def encode(self, source: RunSpec, key: str) -> Job:
+        """Encodes one input with the encoder of a run, once for all transfers."""
+        place = self.representation(source)
+        arguments = {
+            "run": str(source.folder), "data": self.transfer_data, "folder": str(place.folder), "key": key,
             "splits": {"validation": self.settings.transfer_size, "test": None},
-        }
+        }  # fmt: skip
         return Job(
-            "encode", f"{key} by {spec.name}", "lightning_taskonomy.studies.jobs.encode", kwargs, folder / f"{key}.done"
+            kind="encode",
+            name=f"{key} by {source.name}",
+            function="lightning_taskonomy.studies.jobs.encode",
+            arguments=arguments,
+            done=(place.folder / f"{key}.done",),
+            needs=(source.done, *self._prepared("validation", "test")),
+            folders=(place,),
         )
+
+    def network_job(self, run: RunSpec) -> Job:
+        """Fits and tests a network, once its data are prepared."""
+        split = run.config["data"]["init_args"]["fit_split"]
+        return run.job(self.checkpoint_seconds, needs=self._prepared(split, "test"))
+
+    def networks(self) -> list[Job]:
+        """(I) What the data module prepares, all networks but transfers, and the average guesses."""
+        runs = [self.random_encoder, *map(self.task_specific, self.tasks), *map(self.scratch, self.targets)]
+        prepared = self.prepared().values()
+        return [*prepared, *map(self.network_job, runs), *map(self.average, self.tasks)]
+
+    def first_orders(self) -> list[Job]:
+        """(II) The representations of every source, and the transfers from one of them."""
+        sources = [*self.tasks, RANDOM]
+        keys = sorted({self.tasks[name].input for name in self.targets})
+        encoded = [self.encode(self.source(name), key) for name in sources for key in keys]
+        pairs = [(target, name) for target in self.targets for name in sources if name != target]
+        return encoded + [self.transfer_job(target, [name]) for target, name in pairs]
+
+    def transfer_job(self, target: str, sources: Sequence[str]) -> Job:
+        """Fits and tests a transfer, once its sources are encoded."""
+        return self.transfer_from_job(target, [self.source(name) for name in sources], "+".join(sources))
+
+    def transfer_from_job(self, target: str, runs: Sequence[RunSpec], label: str) -> Job:
+        """Fits and tests the readout of a target from some runs' encoders, once these have encoded."""
+        needs = [self.encode(run, self.tasks[target].input).done[0] for run in runs]
+        return self.transfer_from(target, runs, label).job(self.checkpoint_seconds, needs=needs)
 
     def transfer(self, target: str, sources: Sequence[str]) -> RunSpec:
         """(II) The readout of a target from the cached representations of some sources."""
@@ -207,7 +217,7 @@ class Plan:
     def transfer_from(self, target: str, runs: Sequence[RunSpec], label: str) -> RunSpec:
         """The readout of a target from the cached representations of some runs' encoders."""
         own = self.settings
-        folders = [str(self.representation(spec)) for spec in runs]
+        folders = [str(self.representation(run).folder) for run in runs]
         init_args: Spec = {"target": self.references[target], "sources": folders, "width": own.transfer_width}
         head = self._head(target, own.transfer_heads) or self._head(target, own.heads)
         if head is not None:
@@ -222,20 +232,28 @@ class Plan:
 
     def average(self, task: str) -> Job:
         """The statistically informed guess."""
-        name = f"average-{task}-{content_hash([self.training_data, self.references[task]], self.root)}"
-        folder = self.root / "runs" / name
-        kwargs = {"task": self.references[task], "data": self.training_data, "folder": str(folder)}
-        return Job("average", task, "lightning_taskonomy.studies.jobs.average_guess", kwargs, folder / "scores.npz")
+        content = [self.training_data, self.references[task]]
+        place = named(self.root / "runs", f"average-{task}", content, self.root)
+        arguments = {"task": self.references[task], "data": self.training_data, "folder": str(place.folder)}
+        return Job(
+            kind="average",
+            name=task,
+            function="lightning_taskonomy.studies.jobs.average_guess",
+            arguments=arguments,
+            done=(place.folder / "scores.npz",),
+            needs=self._prepared("train", "test"),
+            folders=(place,),
+        )
 
     def prepared(self) -> dict[str, Job]:
         """What the data module prepares once, a job per split."""
-        every = self.tasks.values()
-        targets = [task for task in every if not task.source_only]
-        jobs = {}
-        for split, tasks in {"train": every, "validation": targets, "test": targets}.items():
-            keys = keys_of(tasks)
-            kwargs = {"data": self.training_data, "split": split, "keys": keys}
-            done = self.root / "data" / f"{split}-{content_hash([self.settings.data, keys], self.root)}.json"
-            function = "lightning_taskonomy.studies.jobs.prepare"
-            jobs[split] = Job("prepare", split, function, {**kwargs, "done": str(done)}, done)
-        return jobs
+        return self._preparation
+
+    @cached_property
+    def _preparation(self) -> dict[str, Job]:
+        targets = keys_of([self.tasks[name] for name in self.targets])
+        keys = {"train": keys_of(self.tasks.values()), "validation": targets, "test": targets}
+        return prepare_jobs(self.training_data, keys, self.root)
+
+    def _prepared(self, *splits: str) -> tuple[Path, ...]:
+        return tuple(self._preparation[split].done[0] for split in splits)

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lightning_taskonomy.studies.meta_transfer.methods import Knobs, candidates, in_words, method
-from lightning_taskonomy.studies.meta_transfer.plan import Case, Fit, Plan
+from lightning_taskonomy.studies.meta_transfer.plan import Fit, MetaTransferPlan
+from lightning_taskonomy.studies.meta_transfer.settings import Case
 from lightning_taskonomy.studies.runs import RunSpec
 from lightning_taskonomy.tasks import resolve
 
@@ -31,7 +32,7 @@ class Cell:
 class Point:
     """A cell with fixed settings in one study at one value: what is fitted and, once, tested."""
 
-    plan: Plan
+    plan: MetaTransferPlan
     cell: Cell
     knobs: Knobs
     study: str = "main"
@@ -50,12 +51,12 @@ class Point:
         """Its row of ``results.csv``; ``reports.comparison.COLUMNS`` is the order."""
         run = self.fit.run
         metric, higher = self.plan.metric(self.cell.case.primary)
-        held, tested = _read(run, "metrics.json"), _read(run, "test.json")
+        fitted, tested = _read(run, "metrics.json"), _read(run, "test.json")
         primary, auxiliary = self.cell.names(method(self.cell.method, self.knobs).alone)
         return [
             self.study, "" if self.at is None else self.at, self.cell.network, primary, auxiliary, self.cell.method,
-            in_words(self.knobs), self.plan.settings.seed, metric, int(higher), held[f"val/{primary}/{metric}"],
-            tested[f"test/{primary}/{metric}"], held["seconds"],
+            in_words(self.knobs), self.plan.settings.seed, metric, int(higher), fitted[f"val/{primary}/{metric}"],
+            tested[f"test/{primary}/{metric}"], fitted["seconds"],
         ]  # fmt: skip
 
 
@@ -68,24 +69,24 @@ class Selection:
         methods: The settings of each method, some of them grids.
     """
 
-    plan: Plan
+    plan: MetaTransferPlan
     methods: Mapping[str, Knobs]
 
     def cells(self, methods: Iterable[str] | None = None, network: str | None = None) -> list[Cell]:
-        """Every method on every case with every network, or some of them."""
-        own = self.plan.settings
-        networks = own.networks if network is None else [network]
+        """All methods on all cases with all networks, or some of them."""
+        settings = self.plan.settings
+        networks = settings.networks if network is None else [network]
         names = self.methods if methods is None else methods
-        return [Cell(net, case, name) for net in networks for case in own.cases for name in names]
+        return [Cell(net, case, name) for net in networks for case in settings.cases for name in names]
 
     def candidates(self, cell: Cell) -> list[Point]:
         """The settings that a cell chooses from."""
         return [Point(self.plan, cell, knobs) for knobs in candidates(self.methods[cell.method])]
 
-    def chosen(self, cell: Cell) -> Point | None:
+    def best(self, cell: Cell) -> Point | None:
         """The best of them that is finished, the first of equals; None if none is."""
         points = self.candidates(cell)
-        finished = [point for point in points if point.fit.run.job(0).is_done]
+        finished = [point for point in points if point.fit.run.is_done]
         if len(points) == 1 or not finished:
             return finished[0] if finished else None
         higher = self.plan.metric(cell.case.primary)[1]
@@ -93,16 +94,16 @@ class Selection:
 
     def rows(self) -> list[list[Any]]:
         """The rows of ``selection.csv``, a cell whose run serves several cases once; ``SELECTION`` is their order."""
-        found: dict[tuple[str, ...], list[Any]] = {}
+        table: dict[tuple[str, ...], list[Any]] = {}
         for cell in self.cells():
-            chosen = self.chosen(cell)
+            best = self.best(cell)
             for point in self.candidates(cell):
                 run = point.fit.run
                 names = cell.names(method(cell.method, point.knobs).alone)
-                value = self._validation(point) if run.job(0).is_done else ""
+                value = self._validation(point) if run.is_done else ""
                 key = (cell.network, *names, cell.method, in_words(point.knobs))
-                found[key] = [*key, value, int(chosen is not None and chosen.knobs == point.knobs)]
-        return list(found.values())
+                table[key] = [*key, value, int(best is not None and best.knobs == point.knobs)]
+        return list(table.values())
 
     def _validation(self, point: Point) -> float:
         (task,) = resolve([point.cell.case.primary])

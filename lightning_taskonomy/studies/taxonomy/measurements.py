@@ -1,4 +1,4 @@
-"""What the finished runs of a plan say: their per-image scores, which higher orders follow, the transfers table."""
+"""What the finished runs of a plan measured: per-image scores, which higher orders follow, the transfers table."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,16 +9,17 @@ from numpy.typing import NDArray
 from lightning_taskonomy.affinity import TransfersTable, candidates
 from lightning_taskonomy.affinity.table import TransferKey
 from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.studies.graph import Job
 from lightning_taskonomy.studies.runs import RunSpec
 from lightning_taskonomy.studies.taxonomy.analysis import Scores, halves, measure, read_scores
-from lightning_taskonomy.studies.taxonomy.plan import Plan
+from lightning_taskonomy.studies.taxonomy.plan import TaxonomyPlan
 
-__all__ = ["Evidence"]
+__all__ = ["Measurements"]
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """The finished runs of a plan.
+class Measurements:
+    """What the finished runs of a plan measured.
 
     Args:
         plan: The runs.
@@ -26,7 +27,7 @@ class Evidence:
         novel: Each target as if it were new (section 4.2): its task-specific network is in no tournament.
     """
 
-    plan: Plan
+    plan: TaxonomyPlan
     same_images: bool = False
     novel: bool = False
 
@@ -35,9 +36,9 @@ class Evidence:
 
         None of them where no first-order transfer of the target is finished.
         """
-        scores, ids = self._scores([target], first_order=True)
-        if not any(kind == "transfer" for _, kind, _ in scores[target]):
+        if not any(kind == "transfer" for _, kind, _ in self._networks(target, first_order=True)):
             return []
+        scores, ids = self._scores([target], first_order=True)
         images, _ = halves(ids, self.plan.settings.seed, self.same_images)
         ranked = {
             row.sources[0]: row.affinity
@@ -45,7 +46,12 @@ class Evidence:
             if row.kind == "transfer" and row.affinity is not None
         }
         orders = range(2, self.plan.settings.max_order + 1)
-        return [chosen for order in orders for chosen in candidates(ranked, order, self.plan.settings.beam)]
+        return [sources for order in orders for sources in candidates(ranked, order, self.plan.settings.beam)]
+
+    def higher_jobs(self) -> list[Job]:
+        """The transfers of several sources into every target."""
+        plan = self.plan
+        return [plan.transfer_job(target, sources) for target in plan.targets for sources in self.higher_orders(target)]
 
     def table(self) -> tuple[TransfersTable, Scores, NDArray[np.bool_], NDArray[np.bool_]]:
         """(III) The transfers table, the scores behind it, the images of the affinity and those to judge by.
@@ -53,8 +59,8 @@ class Evidence:
         Raises:
             InputError: No transfer is finished, or a run was tested on other images.
         """
-        found, ids = self._scores(self.plan.targets)
-        scores = {t: own for t, own in found.items() if any(kind == "transfer" for _, kind, _ in own)}
+        networks, ids = self._scores(self.plan.targets)
+        scores = {t: rows for t, rows in networks.items() if any(kind == "transfer" for _, kind, _ in rows)}
         if not scores:
             raise self._nothing("transfer", "transfers")
         images, held_out = halves(ids, self.plan.settings.seed, self.same_images)
@@ -63,20 +69,20 @@ class Evidence:
     def _measured(self, scores: Scores, images: NDArray[np.bool_], held_out: NDArray[np.bool_]) -> TransfersTable:
         """The transfers table, of novel tasks without the targets' own networks."""
         if self.novel:
-            scores = {t: {key: v for key, v in own.items() if key[1] != "task_specific"} for t, own in scores.items()}
+            scores = {t: {key: v for key, v in rows.items() if key[1] != "task_specific"} for t, rows in scores.items()}
         return measure(scores, images, held_out)
 
     def _networks(self, target: str, first_order: bool) -> dict[TransferKey, RunSpec]:
         """The finished networks of a target, by the key of their row."""
-        found: dict[TransferKey, RunSpec] = {
+        runs: dict[TransferKey, RunSpec] = {
             (target, "task_specific", (target,)): self.plan.task_specific(target),
             (target, "scratch", ()): self.plan.scratch(target),
         }
         sets: list[tuple[str, ...]] = [(name,) for name in self.plan.tasks if name != target]
         if not first_order and self.plan.settings.max_order > 1:
             sets += self.higher_orders(target)
-        found |= {(target, "transfer", chosen): self.plan.transfer(target, chosen) for chosen in sets}
-        return {key: spec for key, spec in found.items() if spec.job(0).is_done}
+        runs |= {(target, "transfer", sources): self.plan.transfer(target, sources) for sources in sets}
+        return {key: run for key, run in runs.items() if run.is_done}
 
     def _scores(self, targets: Sequence[str], first_order: bool = False) -> tuple[Scores, NDArray[np.int64]]:
         """Per-image scores of the finished networks of some targets, and the images' ids."""
@@ -84,11 +90,11 @@ class Evidence:
         ids: NDArray[np.int64] | None = None
         for target in targets:
             scores[target] = {}
-            for key, spec in self._networks(target, first_order).items():
-                own, values = read_scores(spec.folder / "scores.npz", target)
-                if ids is not None and not np.array_equal(ids, own):
-                    raise InputError(f"{spec.folder} was tested on other images than the rest; remove it and run again")
-                ids, scores[target][key] = own, values
+            for key, run in self._networks(target, first_order).items():
+                tested, values = read_scores(run.folder / "scores.npz", target)
+                if ids is not None and not np.array_equal(ids, tested):
+                    raise InputError(f"{run.folder} was tested on other images than the rest; remove it and run again")
+                ids, scores[target][key] = tested, values
         if ids is None:
             raise self._nothing(f"network of {', '.join(targets)}", "networks")
         return scores, ids

@@ -1,0 +1,112 @@
+"""What a study would cost: its jobs counted, each kind timed by what is recorded or by a few of its steps."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lightning_taskonomy.studies.graph import Job, Stage
+from lightning_taskonomy.studies.ledger import read_costs
+
+__all__ = ["Estimate", "Probe", "duration", "estimate"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """What one job costs.
+
+    Args:
+        seconds: What it takes on one worker.
+        disk: Bytes it leaves.
+    """
+
+    seconds: float
+    disk: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What is left to do.
+
+    Args:
+        jobs: How many of each kind.
+        costs: What one of each kind costs; kinds that could not be timed are not in it.
+        recorded: The kinds whose seconds are those of jobs that ended.
+        done: How many jobs are done already.
+        workers: How many run at once.
+    """
+
+    jobs: Mapping[str, int]
+    costs: Mapping[str, Probe]
+    workers: int
+    recorded: frozenset[str] = field(default=frozenset())
+    done: int = 0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds until the end, of the kinds that could be timed."""
+        return sum(n * self.costs[kind].seconds for kind, n in self.jobs.items() if kind in self.costs) / self.workers
+
+    @property
+    def disk(self) -> int:
+        """Bytes."""
+        return sum(n * self.costs[kind].disk for kind, n in self.jobs.items() if kind in self.costs)
+
+    def __str__(self) -> str:
+        lines = [f"{'kind':<20} {'jobs':>6} {'seconds each':>14}"]
+        for kind, count in self.jobs.items():
+            cost = self.costs.get(kind)
+            each = "unknown" if cost is None else f"{cost.seconds:.1f}"
+            lines.append(f"{kind:<20} {count:>6} {each:>14}{'  as recorded' if kind in self.recorded else ''}")
+        workers = f"{self.workers} worker{'s' if self.workers > 1 else ''}"
+        lines.append(f"about {duration(self.seconds)} on {workers}, if they are as idle as now")
+        lines.append(f"disk: about {self.disk / 1e6:.0f} MB")
+        if self.done:
+            lines.append(f"{self.done} jobs are done already")
+        return "\n".join(lines)
+
+
+def duration(seconds: float) -> str:
+    """Hours and minutes, rounded up."""
+    hours, rest = divmod(math.ceil(seconds / 60), 60)
+    return f"{hours} h {rest:02d} min" if hours else f"{rest} min"
+
+
+def estimate(stages: Sequence[Stage], probes: Mapping[str, Probe], folder: Path, workers: int) -> Estimate:
+    """Counts what is left to do and times each kind of it.
+
+    Args:
+        stages: What would run. Of a stage whose jobs are planned late, the expected number counts.
+        probes: What a job of some kinds costs; for others a fit of that kind is timed by a few of its steps.
+        folder: The study's folder; what jobs took there is taken from its ``costs.json``.
+        workers: How many run at once.
+    """
+    jobs: Counter[str] = Counter()
+    first: dict[str, Job] = {}
+    seen: set[tuple[Path, ...]] = set()
+    done = 0
+    for stage in stages:
+        if stage.expected is not None:
+            jobs.update(stage.expected)
+            continue
+        for job in stage.jobs():
+            if job.done in seen:
+                continue
+            seen.add(job.done)
+            if job.is_done:
+                done += 1
+            else:
+                jobs[job.kind] += 1
+                first.setdefault(job.kind, job)
+    recorded = {kind: cost["seconds"] / cost["runs"] for kind, cost in read_costs(folder).items() if cost["runs"]}
+    costs = dict(probes)
+    for kind, job in first.items():
+        if kind not in costs and kind not in recorded and job.runs:
+            from lightning_taskonomy.studies.probe import probe_fit
+
+            costs[kind] = probe_fit(job)
+    for kind, seconds in recorded.items():
+        costs[kind] = Probe(seconds=seconds, disk=costs[kind].disk if kind in costs else 0)
+    known = frozenset(kind for kind in jobs if kind in recorded)
+    return Estimate(jobs=+jobs, costs=costs, workers=workers, recorded=known, done=done)

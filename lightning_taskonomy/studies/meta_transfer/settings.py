@@ -1,0 +1,93 @@
+"""What decides which networks a Task Meta-Transfer study trains."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from lightning_taskonomy.errors import InputError, hint
+from lightning_taskonomy.studies.specs import BackboneSpec, DataSpec, HeadSpec, OptimizerSpec, SchedulerSpec
+from lightning_taskonomy.tasks import resolve
+
+__all__ = ["Case", "MetaTransferSettings", "Network"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A primary task and those that shall help it, as a recipe names them.
+
+    Args:
+        primary: The task with few labels.
+        auxiliary: The tasks with many.
+    """
+
+    primary: str
+    auxiliary: list[str]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A backbone and the heads behind it.
+
+    Args:
+        backbone: Its class and arguments.
+        heads: Head factories by task or kind.
+    """
+
+    backbone: BackboneSpec
+    heads: dict[str, HeadSpec] | None = None
+
+
+@dataclass(frozen=True)
+class MetaTransferSettings:
+    """What decides which networks a Task Meta-Transfer study trains, its methods aside.
+
+    Args:
+        tasks: Names of the catalog or dotted paths.
+        data: The data module's class and arguments.
+        networks: Backbone and heads by name: ``{SplitVGG-3: {backbone: ..., heads: ...}}``.
+        cases: Primary tasks and those that help them; all ordered pairs of ``tasks`` where not given.
+        steps: Network steps of every run.
+        evaluations: Validations of every run, evenly apart; the schedule counts them as epochs.
+        parallel: The share or number of training images with primary labels.
+        optimizer: The optimizer's class and arguments.
+        scheduler: The schedule's class and arguments; an epoch is what lies between two validations.
+        trainer: Further arguments of every Trainer (precision, accelerator, ...).
+        seed: Of weights, batches and the choice of parallel images.
+
+    Raises:
+        InputError: A setting is out of range, or a case names what is not a task here.
+    """
+
+    tasks: list[str]
+    data: DataSpec
+    networks: dict[str, Network]
+    cases: list[Case] = field(default_factory=list)
+    steps: int = 2000
+    evaluations: int = 10
+    parallel: int | float = 0.1
+    optimizer: OptimizerSpec | None = None
+    scheduler: SchedulerSpec | None = None
+    trainer: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        described: Any = self.networks  # a recipe gives plain data
+        networks = {name: Network(**net) if isinstance(net, dict) else net for name, net in described.items()}
+        pairs: Any = [Case(primary, [other]) for primary in self.tasks for other in self.tasks if other != primary]
+        cases = [Case(**case) if isinstance(case, dict) else case for case in self.cases or pairs]
+        object.__setattr__(self, "networks", networks)
+        object.__setattr__(self, "cases", cases)
+        if len(resolve(self.tasks)) < 2 or not networks:
+            raise InputError("a study of Task Meta-Transfer needs two tasks, a network and a method")
+        for case in cases:
+            for task in (case.primary, *case.auxiliary):
+                if task not in self.tasks:
+                    raise InputError(f"a case names {task!r}, which is no task here{hint(task, self.tasks)}")
+            if not case.auxiliary or len({case.primary, *case.auxiliary}) <= len(case.auxiliary):
+                raise InputError(
+                    f"case {case.primary!r} with {case.auxiliary}: give at least one auxiliary task, each once, and "
+                    "none of them the primary one"
+                )
+        if self.evaluations < 1 or self.steps < self.evaluations or self.steps % self.evaluations:
+            raise InputError(
+                f"{self.steps} steps and {self.evaluations} evaluations: steps must be a multiple of evaluations"
+            )

@@ -1,0 +1,106 @@
+"""A fit, timed by a few of its steps."""
+
+import json
+import math
+import time
+from pathlib import Path
+from statistics import mean
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from lightning_taskonomy.files import write_json
+from lightning_taskonomy.studies.estimate import Probe
+from lightning_taskonomy.studies.graph import Job
+from lightning_taskonomy.training import execute
+
+__all__ = ["Clock", "probe_fit"]
+
+_CYCLES = 4
+"""Cycles of training steps that are timed, the first of which warms up."""
+
+
+class Clock(Callback):
+    """Notes when each batch ends, and how many a whole epoch has.
+
+    Args:
+        file: The JSON file that is written after every loop.
+    """
+
+    def __init__(self, file: str) -> None:
+        self.file = Path(file)
+        self.times: dict[str, list[float]] = {}
+        self.batches: dict[str, int] = {}
+
+    def _start(self, loop: str, loader: Any) -> None:
+        self.times[loop] = [time.monotonic()]
+        self.batches[loop] = len(loader) if loader is not None else 0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the clock."""
+        self._start("train", trainer.train_dataloader)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Notes the time."""
+        self.times["train"].append(time.monotonic())
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the clock."""
+        self._start("validation", trainer.val_dataloaders)
+
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Notes the time."""
+        self.times["validation"].append(time.monotonic())
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the clock."""
+        self._start("test", trainer.test_dataloaders)
+
+    def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Notes the time."""
+        self.times["test"].append(time.monotonic())
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the times."""
+        self._write()
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the times."""
+        self._write()
+
+    def _write(self) -> None:
+        write_json(self.file, {"times": self.times, "batches": self.batches})
+
+
+def probe_fit(job: Job, cycle: int = 1) -> Probe:
+    """Times a few steps of a fit, its validation and its test, and counts up; nothing is kept.
+
+    Args:
+        job: The fit, as ``RunSpec.job`` makes it.
+        cycle: Batches after which its steps repeat what they do, where they are not all alike.
+    """
+    config: dict[str, Any] = job.arguments["config"]
+    trainer: dict[str, Any] = config["trainer"]
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        clock = {"class_path": f"{__name__}.Clock", "init_args": {"file": str(folder / "times.json")}}
+        few = {"max_epochs": 1, "limit_train_batches": _CYCLES * cycle, "limit_test_batches": 2}
+        few |= {} if trainer.get("limit_val_batches") == 0 else {"limit_val_batches": 2}
+        callbacks = [clock, *trainer.get("callbacks", [])]
+        shortened = {**config, "trainer": {**trainer, **few, "callbacks": callbacks}, "weights": None}
+        test = job.arguments.get("test", True)
+        start = time.monotonic()
+        execute(shortened, folder, checkpoint_seconds=math.inf, test=test)
+        whole = time.monotonic() - start
+        noted = json.loads((folder / "times.json").read_text())
+        disk = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    epochs = int(trainer.get("max_epochs", 1))
+    counts = {"train": epochs, "validation": epochs, "test": 1}
+    seconds = whole
+    for loop, times in noted["times"].items():
+        first = cycle if loop == "train" and len(times) > 2 * cycle else 0
+        each = [after - before for before, after in zip(times[first:], times[first + 1 :], strict=False)]
+        if each:
+            seconds += counts[loop] * noted["batches"][loop] * mean(each) - (times[-1] - times[0])
+    return Probe(seconds=seconds, disk=disk)
