@@ -123,6 +123,18 @@ class TaskDataModule(LightningDataModule):
         held = tasks.items() if isinstance(tasks, Mapping) else ()
         return {name: task for name, task in held if isinstance(task, Task)}
 
+    def check_tasks(
+        self, primary: str, auxiliary: Collection[str], *, reader: str, auxiliary_steps: int | None = None
+    ) -> None:
+        """Refuses tasks that the batches do not fit; those of most data sets fit any, so that nothing is refused here.
+
+        Args:
+            primary: The task with few labels.
+            auxiliary: The other tasks.
+            reader: What learns from the batches, by the name that a user knows.
+            auxiliary_steps: Steps of batches without primary labels after each step with them, where it has a number.
+        """
+
     def build(self, split: str, keys: Collection[str]) -> Samples:
         """Makes the samples of one split.
 
