@@ -15,8 +15,9 @@ from torch.utils.data.distributed import DistributedSampler
 
 from lightning_taskonomy.batch import PARALLEL, is_labelled, is_parallel
 from lightning_taskonomy.data import pretext
-from lightning_taskonomy.data.base import Pipeline, TaskDataModule
+from lightning_taskonomy.data.base import TaskDataModule
 from lightning_taskonomy.data.batch import Sample, Samples, SkipSample
+from lightning_taskonomy.data.pipeline import Pipeline
 from lightning_taskonomy.data.turns import Turns
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.tasks import Label, Task, resolve

@@ -7,8 +7,8 @@ import torch
 
 from lightning_taskonomy.batch import is_labelled
 from lightning_taskonomy.data import TaskDataModule
-from lightning_taskonomy.data.base import Pipeline
 from lightning_taskonomy.data.batch import Sample, blank, collate, missing_like
+from lightning_taskonomy.data.pipeline import Pipeline
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import IGNORE_INDEX, catalog, keys_of, resolve
 
