@@ -9,7 +9,19 @@ from torch import Tensor
 
 from lightning_taskonomy.tasks import IGNORE_INDEX, Label, presence
 
-__all__ = ["Batch", "has_label", "is_labelled", "labelled_keys", "missing_label", "missing_value"]
+__all__ = [
+    "PARALLEL",
+    "Batch",
+    "has_label",
+    "is_labelled",
+    "is_parallel",
+    "labelled_keys",
+    "missing_label",
+    "missing_value",
+]
+
+PARALLEL = "parallel"
+"""The key that tells two streams of batches apart: (B,) bool, all true in a batch of the images with primary labels."""
 
 
 class Batch(UserDict[str, Tensor]):
@@ -25,21 +37,26 @@ class Batch(UserDict[str, Tensor]):
     """
 
     def __init__(self, entries: Mapping[str, Tensor] | None = None, labelled: Collection[str] | None = None) -> None:
-        self._known: dict[str, bool] = {}
+        self._has_label: dict[str, bool] = {}
         super().__init__(entries)
         if labelled is not None:
-            self._known = {key: key in labelled for key in self.data}
+            self._has_label = {key: key in labelled for key in self.data}
 
     def __setitem__(self, key: str, entry: Tensor) -> None:
         self.data[key] = entry
-        self._known = {name: known for name, known in self._known.items() if name != key}  # a copy has the old one
+        self._has_label = {name: flag for name, flag in self._has_label.items() if name != key}  # copies share the old
 
     @property
     def labelled(self) -> frozenset[str]:
         """The keys of entries with at least one valid value."""
-        if new := self.data.keys() - self._known.keys():
-            self._known = self._known | {key: is_labelled(self.data, key) for key in new}
-        return frozenset(key for key in self.data if self._known[key])
+        if new := self.data.keys() - self._has_label.keys():
+            self._has_label = self._has_label | {key: is_labelled(self.data, key) for key in new}
+        return frozenset(key for key in self.data if self._has_label[key])
+
+    @property
+    def is_parallel(self) -> bool | None:
+        """Whether its images have the labels of all tasks in parallel; None if the loader does not say; no wait."""
+        return is_parallel(self)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
         """The batch on a device; from pinned memory without waiting.
@@ -57,16 +74,29 @@ class Batch(UserDict[str, Tensor]):
 
 
 def is_labelled(entries: Mapping[str, Any], key: str) -> bool:
-    """Whether a mapping has a tensor at a key with at least one valid value; of a ``Batch`` without looking at it.
+    """Whether a mapping has a label with at least one valid value at a key; of a ``Batch`` without looking at it.
 
     Args:
-        entries: A batch or a sample. Of a set its presence flags count: an image without objects is labelled.
+        entries: A batch or a sample. Of a set its presence flags count: an image without objects is labelled. A label
+            that is not a tensor is valid unless it is None.
         key: The key.
     """
     if isinstance(entries, Batch):
         return key in entries.labelled
-    entry = entries.get(key)
-    return isinstance(entry, Tensor) and has_label(entries.get(presence(key), entry))
+    entry = entries.get(presence(key), entries.get(key))
+    return has_label(entry) if isinstance(entry, Tensor) else entry is not None
+
+
+def is_parallel(batch: object) -> bool | None:
+    """Whether a batch is one of the images with labels of all tasks (a meta step); None if its loader does not say.
+
+    Args:
+        batch: Any batch; a mapping says so by its entry ``parallel``, (B,) bool, as those of
+            :class:`~lightning_taskonomy.data.ParallelLabels` do.
+    """
+    if not isinstance(batch, Mapping) or PARALLEL not in batch:
+        return None
+    return is_labelled(batch, PARALLEL)
 
 
 def labelled_keys(entries: Mapping[str, Any]) -> frozenset[str]:

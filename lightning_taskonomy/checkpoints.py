@@ -11,7 +11,7 @@ from safetensors.torch import save
 
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.files import write_bytes
-from lightning_taskonomy.models.backbones.base import read_tensors, read_weights
+from lightning_taskonomy.models.weights import read_tensors, read_weights
 
 __all__ = ["WEIGHTS", "check_checkpoint", "check_last", "load_weights", "save_weights"]
 

@@ -93,6 +93,9 @@ def pair_agreement(preds: Tensor, target: Tensor, offsets: tuple[int, ...] = (1,
 class MaskedMeanAbsoluteError(Metric):
     """Mean absolute error over what is labelled, in the units of the target; NaN if nothing is.
 
+    Labels are masked, predictions are not: one that is NaN makes the mean NaN. torchmetrics' ``MeanMetric`` leaves such
+    values out or, with its checks disabled, ignores the weights of a mask (1.9).
+
     Example:
         >>> metric = MaskedMeanAbsoluteError()
         >>> metric(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, float("nan")]]))

@@ -3,27 +3,25 @@
 Taskonomy (Zamir et al., CVPR 2018), section 3.3; Saaty, "The Analytic Hierarchy Process", 1980.
 """
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lightning_taskonomy.errors import InputError
 
-__all__ = ["Method", "affinity_to_distance", "ahp", "principal_eigenvector", "ratio_matrix"]
-
-Method = Literal["dense", "power"]
+__all__ = ["affinity_to_distance", "ahp", "principal_eigenvector", "ratio_matrix"]
 
 CLIP = (0.001, 0.999)
 """The paper's Laplace smoothing of win rates."""
 
+SQUARINGS, TOLERANCE = 60, 1e-13
+"""Squarings at the most, and the relative change at which they end."""
 
-def ahp(rates: ArrayLike, method: Method = "power") -> NDArray[np.float64]:
+
+def ahp(rates: ArrayLike) -> NDArray[np.float64]:
     """Affinities of one target's transfers from their tournament.
 
     Args:
         rates: (K, K) win rates in [0, 1] of row against column.
-        method: The eigen solver; both agree, ``power`` is several times faster.
 
     Returns:
         (K,) positive affinities that sum to 1.
@@ -31,7 +29,7 @@ def ahp(rates: ArrayLike, method: Method = "power") -> NDArray[np.float64]:
     Raises:
         InputError: A pair has no win rate (NaN), or the matrix is not square.
     """
-    return principal_eigenvector(ratio_matrix(rates), method)
+    return principal_eigenvector(ratio_matrix(rates))
 
 
 def ratio_matrix(rates: ArrayLike, clip: tuple[float, float] = CLIP) -> NDArray[np.float64]:
@@ -49,7 +47,7 @@ def ratio_matrix(rates: ArrayLike, clip: tuple[float, float] = CLIP) -> NDArray[
     """
     matrix = np.asarray(rates, dtype=np.float64)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.size:
-        raise InputError(f"win rates of shape {matrix.shape} are no tournament: give (transfers, transfers)")
+        raise InputError(f"win rates of shape {matrix.shape} are not a tournament: give (transfers, transfers)")
     if not np.isfinite(matrix).all():
         i, j = map(int, np.argwhere(~np.isfinite(matrix))[0])
         raise InputError(f"transfers {i} and {j} have no win rate, no image is valid in both: leave one of them out")
@@ -57,14 +55,14 @@ def ratio_matrix(rates: ArrayLike, clip: tuple[float, float] = CLIP) -> NDArray[
     return clipped / clipped.T
 
 
-def principal_eigenvector(matrix: ArrayLike, method: Method = "power") -> NDArray[np.float64]:
+def principal_eigenvector(matrix: ArrayLike) -> NDArray[np.float64]:
     """The Perron vector of a positive matrix.
+
+    By repeated squaring, M, M², M⁴, ..., without any subtraction: the k-th squaring is 2ᵏ plain power steps, so that it
+    converges for the smallest gap too, and the smallest entries keep their relative precision.
 
     Args:
         matrix: (K, K) positive.
-        method: ``dense`` takes it from LAPACK's full decomposition and polishes it; ``power`` iterates by repeated
-            squaring, M, M², M⁴, ..., without any subtraction, so that it converges for the smallest gap too (the
-            k-th squaring is 2ᵏ plain steps) and keeps the relative precision of the smallest entries.
 
     Returns:
         (K,) positive, summing to 1.
@@ -75,27 +73,15 @@ def principal_eigenvector(matrix: ArrayLike, method: Method = "power") -> NDArra
     positive = np.asarray(matrix, dtype=np.float64)
     if positive.ndim != 2 or positive.shape[0] != positive.shape[1] or not (positive > 0).all():
         raise InputError("the principal eigenvector is taken of a square matrix of positive numbers")
-    if method == "power":
-        return _by_squaring(positive)
-    scale = np.exp(np.log(positive).mean(axis=1))  # makes the vector nearly uniform: small entries keep their digits
-    values, vectors = np.linalg.eig(positive * scale / scale[:, None])
-    vector = scale * np.abs(vectors[:, np.argmax(values.real)].real)
-    for _ in range(2):
-        vector = positive @ (vector / vector.sum())
-    polished: NDArray[np.float64] = vector / vector.sum()
-    return polished
-
-
-def _by_squaring(matrix: NDArray[np.float64], squarings: int = 60, tolerance: float = 1e-13) -> NDArray[np.float64]:
-    power = matrix / matrix.sum()
+    power = positive / positive.sum()
     vector: NDArray[np.float64] = power.sum(axis=1)
     vector /= vector.sum()
-    for _ in range(squarings):
+    for _ in range(SQUARINGS):
         power = power @ power
         power /= power.sum()
         previous, vector = vector, power.sum(axis=1)
         vector /= vector.sum()
-        if (np.abs(vector - previous) <= tolerance * vector).all():
+        if (np.abs(vector - previous) <= TOLERANCE * vector).all():
             break
     return vector
 

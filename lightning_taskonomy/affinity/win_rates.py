@@ -53,11 +53,11 @@ def tournament(scores: ArrayLike) -> NDArray[np.float64]:
         a row without any).
 
     Raises:
-        InputError: The scores are no matrix.
+        InputError: The scores are not a matrix.
     """
     matrix = np.ascontiguousarray(scores, dtype=np.float32)
     if matrix.ndim != 2:
-        raise InputError(f"scores of shape {matrix.shape} are no tournament: give (transfers, images)")
+        raise InputError(f"scores of shape {matrix.shape} are not a tournament: give (transfers, images)")
     from lightning_taskonomy.affinity.comparisons import compare
 
     points, both = compare(matrix)

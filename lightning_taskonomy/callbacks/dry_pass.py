@@ -7,7 +7,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch.utils.data import DataLoader
 
-from lightning_taskonomy.data.base import Pipeline
+from lightning_taskonomy.data.pipeline import Pipeline
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.models.backbones.sizes import dry_pass
 from lightning_taskonomy.modules import MultiTaskModule

@@ -2,28 +2,27 @@
 
 import logging
 import multiprocessing
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
-from torch.utils.data.distributed import DistributedSampler
+from torch.utils.data import DataLoader
 
-from lightning_taskonomy.batch import Batch
 from lightning_taskonomy.data import pretext
-from lightning_taskonomy.data.batch import Sample, Samples, SkipSample, blank_label, collate, is_given, size_of
+from lightning_taskonomy.data.batch import Sample, Samples, collate
+from lightning_taskonomy.data.pipeline import Draws, Loader, Pipeline
 from lightning_taskonomy.data.reading import Labelled
 from lightning_taskonomy.errors import InputError, hint
-from lightning_taskonomy.tasks import Label, Task, catalog, imported, presence, targets_of
+from lightning_taskonomy.tasks import Label, Task, catalog, targets_of
 
-__all__ = ["Part", "Pipeline", "TaskDataModule"]
+__all__ = ["Part", "TaskDataModule"]
 
 _LOG = logging.getLogger(__name__)
 
-_DRAW_STREAM, _SAMPLE_STREAM, _SUBSET_STREAM, _WORKER_STREAM, _VALIDATION_STREAM = range(5)
+_SUBSET_STREAM, _WORKER_STREAM, _VALIDATION_STREAM = 2, 3, 4  # 0 and 1 are those of ``data.pipeline``
 
 Part = Literal["all", "first", "second", "fit", "validation"]
 """Samples of a split: all; every other one, from the first or the second; without or within the validation share."""
@@ -120,8 +119,20 @@ class TaskDataModule(LightningDataModule):
     def _trained(self) -> Mapping[str, Task]:
         """The tasks of the module being trained; none without a module, or of one that has no mapping of tasks."""
         tasks = getattr(getattr(self.trainer, "lightning_module", None), "tasks", None)
-        held = tasks.items() if isinstance(tasks, Mapping) else ()
-        return {name: task for name, task in held if isinstance(task, Task)}
+        entries = tasks.items() if isinstance(tasks, Mapping) else ()
+        return {name: task for name, task in entries if isinstance(task, Task)}
+
+    def check_tasks(
+        self, primary: str, auxiliary: Collection[str], *, reader: str, auxiliary_steps: int | None = None
+    ) -> None:
+        """Refuses tasks that the batches do not fit; those of most data sets fit any, so that nothing is refused here.
+
+        Args:
+            primary: The task with few labels.
+            auxiliary: The other tasks.
+            reader: What learns from the batches, by the name that a user knows.
+            auxiliary_steps: Steps of batches without primary labels after each step with them, where it has a number.
+        """
 
     def build(self, split: str, keys: Collection[str]) -> Samples:
         """Makes the samples of one split.
@@ -161,7 +172,7 @@ class TaskDataModule(LightningDataModule):
         size: int | None = None,
         part: Part = "all",
         training: bool = False,
-    ) -> "Pipeline":
+    ) -> Pipeline:
         """The finished samples of one split.
 
         Args:
@@ -226,10 +237,10 @@ class TaskDataModule(LightningDataModule):
         samples = self.dataset(self.fit_split, size=self.fit_size, part=self.fit_part, training=True)
         self.require_labels(samples)
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        sampler = _Draws(samples, num_replicas=world, rank=rank, seed=self.seed)
+        sampler = Draws(samples, num_replicas=world, rank=rank, seed=self.seed)
         return self.loader(samples, sampler=sampler, drop_last=len(sampler) >= self.batch_size)
 
-    def require_labels(self, samples: "Pipeline") -> None:
+    def require_labels(self, samples: Pipeline) -> None:
         """Refuses samples in which a task of the module being trained has no label, and logs what looks amiss.
 
         Labels are read until each has a valid one; a rare label is one.
@@ -264,7 +275,7 @@ class TaskDataModule(LightningDataModule):
         """Batches of ``predict_split`` in order."""
         return self.loader(self.dataset(self.predict_split))
 
-    def loader(self, samples: "Pipeline", **options: Any) -> DataLoader[Sample]:
+    def loader(self, samples: Pipeline, **options: Any) -> DataLoader[Sample]:
         """A loader with this module's batch size and workers.
 
         Args:
@@ -274,7 +285,7 @@ class TaskDataModule(LightningDataModule):
         if self.num_workers:
             samples[0]  # what is wrong in general is said here, on one line, not from within a worker
         forked = self.num_workers > 0 and "fork" in multiprocessing.get_all_start_methods()
-        return _Loader(
+        return Loader(
             samples,
             batch_size=self.batch_size,
             num_workers=self.num_workers,
@@ -285,117 +296,3 @@ class TaskDataModule(LightningDataModule):
             generator=torch.Generator().manual_seed(pretext.mix(self.seed, _WORKER_STREAM)),
             **options,
         )
-
-
-class _Loader(DataLoader[Sample]):
-    """Passes over a batch of which no image could be read; a pass without any other batch is an error."""
-
-    def __iter__(self) -> Any:
-        found = False
-        for batch in super().__iter__():
-            if batch:
-                found = True
-                yield batch
-        if not found:
-            raise InputError("every image is missing or damaged; list them by: lightning-taskonomy data check")
-
-
-class Pipeline(Dataset[Sample]):
-    """Samples as a loader gives them: subset, augmented, with what is made from the picture, nothing more than asked.
-
-    Args:
-        samples: Where they come from.
-        indices: Which of them, in order.
-        keys: What a sample holds in the end, with ``id``.
-        seed: With the sample's id (or, in training, the draw) it decides all randomness.
-        training: An index beyond the end is a draw of a later epoch: index modulo length, with new randomness.
-        transforms: Applied in order to image and labels together.
-        targets: What the keys hold.
-    """
-
-    def __init__(
-        self,
-        samples: Samples,
-        indices: list[int],
-        *,
-        keys: Collection[str],
-        seed: int = 0,
-        training: bool = False,
-        transforms: list[nn.Module] | None = None,
-        targets: Mapping[str, Label] | None = None,
-    ) -> None:
-        self.samples = samples
-        self.indices = indices
-        self.keys = frozenset(keys) | {"id"}
-        self.targets: Mapping[str, Label] = targets or {}
-        self.made = {
-            key: (imported(label.made_by, f"made_by of label {key!r}"), label)
-            for key, label in self.targets.items()
-            if key in keys and label.made_by is not None
-        }
-        self.seed = seed
-        self.training = training
-        self.transform: nn.Module | None = None
-        if transforms:
-            from lightning_taskonomy.data.transforms import Joint
-
-            self.transform = Joint(transforms, self.targets)
-
-    def __len__(self) -> int:
-        """How many samples an epoch has."""
-        return len(self.indices)
-
-    def __getitem__(self, draw: int) -> Sample:
-        """Loads, augments and completes one sample.
-
-        Instead of one whose image cannot be read comes the next in training, and nothing otherwise.
-
-        Raises:
-            InputError: No image at all can be read.
-        """
-        length = len(self.indices)
-        epoch, position = divmod(draw, length)
-        if epoch and not self.training:
-            raise IndexError(draw)
-        for step in range(length):
-            index = self.indices[(position + step) % length]
-            try:
-                sample = dict(self.samples[index])
-            except SkipSample:
-                if self.training:
-                    continue
-                return {}
-            return self._finish(sample, index, epoch)
-        raise InputError("no image can be read; list what is wrong by: lightning-taskonomy data check")
-
-    def _finish(self, sample: Sample, index: int, epoch: int) -> Sample:
-        sample.setdefault("id", torch.tensor(index))
-        if self.training:
-            seed = pretext.mix(self.seed, _DRAW_STREAM, epoch, index)
-        else:
-            seed = pretext.mix(self.seed, _SAMPLE_STREAM, int(sample["id"]))
-        if self.transform is not None:
-            with torch.random.fork_rng(devices=[]):
-                torch.default_generator.manual_seed(seed)
-                sample = self.transform(sample)
-        pretext.derive(sample, (self.keys & pretext.KEYS).difference(sample), seed)
-        for key, (make, label) in self.made.items():
-            known = is_given(sample, *label.made_from)
-            sample[key] = make(sample) if known else blank_label(label, size_of(sample["image"]))
-        keys = self.keys | {presence(key) for key in self.keys}
-        return {key: sample[key] for key in sample if key in keys}
-
-    def batch(self, draws: Sequence[int]) -> Batch:
-        """Several samples at once, stacked."""
-        return collate([self[draw] for draw in draws], self.targets)
-
-
-class _Draws(DistributedSampler[Any]):
-    """Draws of one epoch, told apart from those of the others: epoch * length + index.
-
-    Lightning sets the epoch, also after a resume, and leaves a ``DistributedSampler`` as it is.
-    """
-
-    def __iter__(self) -> Iterator[int]:
-        length = len(self.dataset)  # type: ignore[arg-type]
-        return (self.epoch * length + index for index in super().__iter__())

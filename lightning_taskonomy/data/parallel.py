@@ -10,29 +10,22 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
-from lightning_taskonomy.batch import is_labelled
+from lightning_taskonomy.batch import PARALLEL, is_labelled, is_parallel
 from lightning_taskonomy.data import pretext
-from lightning_taskonomy.data.base import Pipeline, TaskDataModule
+from lightning_taskonomy.data.base import TaskDataModule
 from lightning_taskonomy.data.batch import Sample, Samples, SkipSample
+from lightning_taskonomy.data.pipeline import Pipeline
+from lightning_taskonomy.data.turns import Turns
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.tasks import Label, Task, resolve
 
 __all__ = ["PARALLEL", "ParallelLabels", "is_parallel"]
 
-PARALLEL = "parallel"
-"""The batch key that tells the streams apart: (B,) bool, all true in a batch from X, all false in one from X^A."""
-
 _LOG = logging.getLogger(__name__)
 _CHOICE_STREAM, _ORDER_STREAM = 11, 12
-
-
-def is_parallel(batch: Mapping[str, Tensor]) -> bool | None:
-    """Whether a batch is one of the parallel set X (a meta step); None if it does not come from ``ParallelLabels``."""
-    return is_labelled(batch, PARALLEL) if PARALLEL in batch else None
 
 
 class ParallelLabels(TaskDataModule):
@@ -94,7 +87,7 @@ class ParallelLabels(TaskDataModule):
                 )
         if parallel <= 0 or (isinstance(parallel, float) and parallel > 1):
             raise InputError(
-                f"the parallel set is empty or no share: parallel={parallel}; give a share above 0 and up to 1.0, or "
+                f"the parallel set is empty or not a share: parallel={parallel}; give a share above 0 and up to 1.0 or "
                 "a whole number of images"
             )
         for name, value in (("auxiliary_steps", auxiliary_steps), ("steps", steps)):
@@ -140,32 +133,59 @@ class ParallelLabels(TaskDataModule):
                 "train a module with the primary and the auxiliary tasks"
             )
         withheld = keys - {self.primary.target}
-        pattern = {"both": [True] + [False] * self.auxiliary_steps, "auxiliary": [False]}.get(self.streams, [True])
+        flags = {"both": [True, False], "auxiliary": [False]}.get(self.streams, [True])
         streams = []
-        for with_primary in dict.fromkeys(pattern):
+        for with_primary in flags:
             labels = self._pipeline(keys if with_primary else withheld)
             if with_primary and self.streams != "oracle":
-                labels.indices = [labels.indices[position] for position in self.chosen(len(labels))]
+                labels.indices = [labels.indices[position] for position in self.parallel_set(len(labels))]
             required = [{self.primary.target}] if with_primary else []
             required += [targets] if targets <= keys else []
             labels.samples = _Required(labels.samples, required, self.unlabelled == "skip")
             streams.append(labels)
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         repeats = self.trainer.accumulate_grad_batches if self.trainer else 1
-        order = [0 if with_primary == pattern[0] else 1 for with_primary in pattern for _ in range(repeats)]
+        turns = Turns(self.auxiliary_steps if self.streams == "both" else 0, repeats)
         if len(streams) > 1 and self.steps and self.steps % repeats:  # the next epoch would begin within a turn
             raise InputError(
-                f"ParallelLabels: steps is {self.steps}, no multiple of accumulate_grad_batches={repeats}; give "
+                f"ParallelLabels: steps is {self.steps}, not a multiple of accumulate_grad_batches={repeats}; give "
                 f"{self.steps // repeats * repeats + repeats}, or change either"
             )
-        steps = self.steps or len(order) * max(1, len(streams[0]) // (self.batch_size * world * repeats))
-        samples = _Streams(streams, list(dict.fromkeys(pattern)))
-        sampler = _Turns(
-            samples, order, steps=steps, batch_size=self.batch_size, num_replicas=world, rank=rank, seed=self.seed
+        steps = self.steps or len(turns.cycle) * max(1, len(streams[0]) // (self.batch_size * world * repeats))
+        samples = _Streams(streams, flags)
+        sampler = _InTurns(
+            samples, turns, steps=steps, batch_size=self.batch_size, num_replicas=world, rank=rank, seed=self.seed
         )
         return self.loader(samples, sampler=sampler, drop_last=True)
 
-    def chosen(self, count: int) -> list[int]:
+    def check_tasks(
+        self, primary: str, auxiliary: Collection[str], *, reader: str, auxiliary_steps: int | None = None
+    ) -> None:
+        """Refuses what is to learn from other tasks, from one stream alone, or in turns of another length.
+
+        Args:
+            primary: The task with few labels.
+            auxiliary: The other tasks.
+            reader: What learns from the batches, by the name that a user knows.
+            auxiliary_steps: Its k, where it has one.
+
+        Raises:
+            InputError: They differ; says what to change.
+        """
+        if primary != self.primary.name or {*auxiliary} != self.auxiliary.keys():
+            raise InputError(
+                f"ParallelLabels has primary {self.primary.name!r} and auxiliary {sorted(self.auxiliary)}, {reader} "
+                f"{primary!r} and {sorted(auxiliary)}; give both the same tasks"
+            )
+        if self.streams != "both":
+            raise InputError(f"ParallelLabels has streams={self.streams!r}; {reader} needs 'both'")
+        if auxiliary_steps not in (None, self.auxiliary_steps):
+            raise InputError(
+                f"ParallelLabels gives auxiliary_steps={self.auxiliary_steps}, and {reader} has "
+                f"auxiliary_steps={auxiliary_steps}; change either, or leave it to the loader"
+            )
+
+    def parallel_set(self, count: int) -> list[int]:
         """Which of so many training images are X: positions in the data set's order, ascending.
 
         Raises:
@@ -201,7 +221,7 @@ class _Required:
     def __init__(self, samples: Samples, groups: Sequence[Collection[str]], skip: bool) -> None:
         self.samples, self.skip = samples, skip
         self.groups = [group for group in groups if not pretext.KEYS.intersection(group)]  # those never lack
-        self.found: set[int] = set()
+        self.reported: set[int] = set()
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -211,15 +231,15 @@ class _Required:
         for group in self.groups:
             if any(is_labelled(sample, key) for key in group):
                 continue
-            told = (
+            reason = (
                 f"training image {index} (id {int(sample.get('id', index))}) has no label {' or '.join(sorted(group))}"
             )
             if not self.skip:
-                raise InputError(f"{told}, which ParallelLabels needs; leave it out or set unlabelled='skip'")
-            if index not in self.found:
-                self.found.add(index)
-                _LOG.warning("passed over %s", told)
-            raise SkipSample(told)
+                raise InputError(f"{reason}, which ParallelLabels needs; leave it out or set unlabelled='skip'")
+            if index not in self.reported:
+                self.reported.add(index)
+                _LOG.warning("passed over %s", reason)
+            raise SkipSample(reason)
         return sample
 
 
@@ -239,13 +259,12 @@ class _Streams(Pipeline):
         return {**sample, PARALLEL: torch.tensor(self.parallel[stream])}
 
 
-class _Turns(DistributedSampler[Any]):
-    """The draws of one epoch: one whole batch of a stream after the other, in the order of ``turns`` over and over."""
+class _InTurns(DistributedSampler[Any]):
+    """The draws of one epoch: whole batches of the streams in turn, from where the last epoch ended."""
 
     def __init__(
-        self, samples: _Streams, turns: Sequence[int], *, steps: int, batch_size: int, num_replicas: int, rank: int,
-        seed: int,
-    ) -> None:  # fmt: skip
+        self, samples: _Streams, turns: Turns, *, steps: int, batch_size: int, num_replicas: int, rank: int, seed: int
+    ) -> None:
         super().__init__(samples, num_replicas=num_replicas, rank=rank, seed=seed)
         self.turns, self.steps, self.batch_size = turns, steps, batch_size
         self.sizes = [len(stream) for stream in samples.streams]
@@ -255,10 +274,7 @@ class _Turns(DistributedSampler[Any]):
         return self.steps * self.batch_size
 
     def __iter__(self) -> Iterator[int]:
-        for step in range(self.epoch * self.steps, (self.epoch + 1) * self.steps):
-            cycle, turn = divmod(step, len(self.turns))
-            stream = self.turns[turn]
-            batch = cycle * self.turns.count(stream) + self.turns[:turn].count(stream)  # the how manieth of its stream
+        for stream, batch in self.turns.batches(self.epoch * self.steps, (self.epoch + 1) * self.steps):
             first = (batch * self.num_replicas + self.rank) * self.batch_size
             for position in range(first, first + self.batch_size):
                 yield self._draw(stream, position) * len(self.sizes) + stream

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_taskonomy.batch import Batch
-from lightning_taskonomy.data.base import Part, Pipeline, TaskDataModule
+from lightning_taskonomy.data.base import Part, TaskDataModule
 from lightning_taskonomy.data.batch import Sample
+from lightning_taskonomy.data.pipeline import Pipeline
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.models.sources import representation_key
 from lightning_taskonomy.tasks import Label

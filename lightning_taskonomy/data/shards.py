@@ -1,15 +1,14 @@
 """A cache of samples on disk: one column per key, cut into shards, memory-mapped.
 
 A cache belongs to one configuration: its hash names the folder, and the folder's own record must say the same. Shards
-are written whole or not at all, so a fill that was cut off goes on where it stopped; their checksums are kept in the
-column's manifest and verified when a process first opens a shard. A column whose entries differ in their number of
-rows (sets of objects) is kept as one array with the offsets of its entries.
+are ``.npy`` files, written whole or not at all, so that a fill that was cut off goes on where it stopped; their
+checksums are kept in the column's manifest and verified when a process first opens a shard. A column whose entries
+differ in their number of rows (sets of objects) is kept as one array with the offsets of its entries.
 """
 
 import hashlib
 import json
 import shutil
-import struct
 import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
 
 from lightning_taskonomy.data.stored import UnexpectedFiles
 from lightning_taskonomy.errors import InputError
@@ -31,6 +29,7 @@ Layout = Mapping[str, Array]
 """An example of each column's entries: their shape and type."""
 
 _PER_SHARD = 256
+_FORMAT = "npy"
 
 
 class ShardCache:
@@ -42,8 +41,8 @@ class ShardCache:
         count: How many samples there are.
 
     Raises:
-        InputError: The folder belongs to another configuration, holds labels of an older convention, or cannot be read
-            as a cache.
+        InputError: The folder belongs to another configuration, holds labels of an older convention or files of another
+            format, or cannot be read as a cache.
     """
 
     def __init__(self, root: Path, configuration: Mapping[str, Any], count: int) -> None:
@@ -52,17 +51,22 @@ class ShardCache:
         digest = hashlib.sha256(json.dumps(self.configuration, sort_keys=True).encode()).hexdigest()
         self.folder = Path(root) / digest[:16]
         self._open: dict[tuple[str, int], tuple[Array, Array | None]] = {}
-        self._sums: dict[str, list[tuple[int, int]]] = {}
+        self._sums: dict[str, list[dict[str, list[int]]]] = {}
         record = self.folder / "cache.json"
         if not record.exists():
             return
         content = _read(record)
-        version = content.pop("convention", 1)
+        version, files = content.pop("convention", 1), content.pop("format", "safetensors")
         if content != self.configuration:
             raise InputError(f"cache {self.folder} belongs to another configuration; remove it or name another folder")
         if version != CONVENTION:
             raise UnexpectedFiles(
                 f"cache {self.folder} holds labels by convention {version}, this release reads {CONVENTION}; "
+                "remove that folder and it is rendered again"
+            )
+        if files != _FORMAT:
+            raise UnexpectedFiles(
+                f"cache {self.folder} has files in the format {files}, this release reads {_FORMAT}; "
                 "remove that folder and it is rendered again"
             )
 
@@ -104,7 +108,7 @@ class ShardCache:
         if left > free:
             need = f"needs {left / 1e6:.0f} MB, {free / 1e6:.0f} MB are free"
             raise InputError(f"cache {self.folder} {need}; free some or name another disk")
-        write_json(self.folder / "cache.json", {**self.configuration, "convention": CONVENTION})
+        write_json(self.folder / "cache.json", {**self.configuration, "convention": CONVENTION, "format": _FORMAT})
         for shard in range(first, self.shards):
             part = range(shard * _PER_SHARD, min((shard + 1) * _PER_SHARD, self.count))
             columns: dict[str, list[Array]] = {key: [] for key in keys}
@@ -126,10 +130,10 @@ class ShardCache:
             InputError: The shard is missing or damaged.
         """
         shard, offset = divmod(index, _PER_SHARD)
-        found = self._open.get((key, shard))
-        if found is None:
-            found = self._open[key, shard] = self._map(key, shard)
-        values, offsets = found
+        arrays = self._open.get((key, shard))
+        if arrays is None:
+            arrays = self._open[key, shard] = self._map(key, shard)
+        values, offsets = arrays
         return np.asarray(values[offset] if offsets is None else values[offsets[offset] : offsets[offset + 1]])
 
     def read_many(self, key: str, indices: Sequence[int]) -> Array:
@@ -146,48 +150,47 @@ class ShardCache:
         self._sums.clear()
         return size
 
-    def _path(self, key: str, shard: int) -> Path:
-        return self.folder / key / f"{shard:05d}.safetensors"
-
-    def _manifest(self, key: str) -> list[tuple[int, int]]:
-        """Bytes and checksum of the column's shards that are there, in order."""
+    def _manifest(self, key: str) -> list[dict[str, list[int]]]:
+        """Of the column's shards that are there, in order: bytes and checksum by name of file."""
         if key not in self._sums:
             path = self.folder / key / "manifest.json"
-            self._sums[key] = [(int(size), int(crc)) for size, crc in _read(path)] if path.exists() else []
+            self._sums[key] = _read(path) if path.exists() else []
         return self._sums[key]
 
     def _append(self, key: str, shard: int, values: Array, offsets: Array | None = None) -> None:
-        path = self._path(key, shard)
-        tensors = {key: np.ascontiguousarray(values)} | ({} if offsets is None else {_OFFSETS: offsets})
-        with atomic(path) as temporary:
-            save_file(tensors, temporary)
-        content = path.read_bytes()
-        self._sums[key] = [*self._manifest(key)[:shard], (len(content), zlib.crc32(content))]
-        write_json(path.with_name("manifest.json"), self._sums[key])
+        sums: dict[str, list[int]] = {}
+        for kind, array in (("values", values), ("offsets", offsets)):
+            if array is None:
+                continue
+            path = self.folder / key / f"{shard:05d}.{kind}.npy"
+            with atomic(path) as temporary:
+                np.save(temporary, array, allow_pickle=False)
+            sums[path.name] = _sum(path)
+        self._sums[key] = [*self._manifest(key)[:shard], sums]
+        write_json(self.folder / key / "manifest.json", self._sums[key])
 
     def _map(self, key: str, shard: int) -> tuple[Array, Array | None]:
         """A shard's values and, of a set, where each entry begins and the last ends."""
-        path, sums = self._path(key, shard), self._manifest(key)
-        advice = f"remove {path.parent} and it is rendered again"
-        if shard >= len(sums) or not path.exists():
-            raise InputError(f"cache: {path} is missing; {advice}")
-        content = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.empty(0, np.uint8)
-        if (len(content), zlib.crc32(content.data)) != sums[shard]:
-            raise InputError(f"cache: {path} is damaged ({len(content)} bytes, {sums[shard][0]} written); {advice}")
-        (header,) = struct.unpack("<Q", content[:8].tobytes())
-        entries = json.loads(content[8 : 8 + header].tobytes())
+        sums = self._manifest(key)
+        advice = f"remove {self.folder / key} and it is rendered again"
+        if shard >= len(sums):
+            raise InputError(f"cache: {self.folder / key} has no shard {shard}; {advice}")
+        arrays: list[Array] = []
+        for name, written in sums[shard].items():
+            path = self.folder / key / name
+            if not path.exists():
+                raise InputError(f"cache: {path} is missing; {advice}")
+            if (read := _sum(path)) != written:
+                raise InputError(f"cache: {path} is damaged ({read[0]} bytes, {written[0]} written); {advice}")
+            arrays.append(np.asarray(np.load(path, mmap_mode="r")))
+        values, *offsets = arrays
+        return values, offsets[0] if offsets else None
 
-        def view(name: str) -> Array:
-            start, end = (8 + header + offset for offset in entries[name]["data_offsets"])
-            return content[start:end].view(_TYPES[entries[name]["dtype"]]).reshape(entries[name]["shape"])
 
-        return view(key), view(_OFFSETS) if _OFFSETS in entries else None
-
-
-_OFFSETS = "offsets of entries"
-_TYPES = {
-    "BOOL": np.bool_, "U8": np.uint8, "U16": np.uint16, "I16": np.int16, "I64": np.int64, "F32": np.float32,
-}  # fmt: skip
+def _sum(path: Path) -> list[int]:
+    """A file's size and checksum."""
+    content = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.empty(0, np.uint8)
+    return [len(content), zlib.crc32(content.data)]
 
 
 def _read(path: Path) -> Any:

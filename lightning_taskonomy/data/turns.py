@@ -3,6 +3,7 @@
 import inspect
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from torch import distributed
@@ -11,7 +12,38 @@ from torch.utils.data.distributed import DistributedSampler
 
 from lightning_taskonomy.errors import InputError
 
-__all__ = ["InTurns"]
+__all__ = ["InTurns", "Turns"]
+
+
+@dataclass(frozen=True)
+class Turns:
+    """Which of two streams each batch of a fit is from: those of one step of the first, then of k of the other.
+
+    Attributes:
+        auxiliary_steps: k, steps of stream 1 after each step of stream 0; 0 where there is one stream.
+        accumulate: Batches of one stream in a row that are one step.
+    """
+
+    auxiliary_steps: int
+    accumulate: int = 1
+
+    @property
+    def cycle(self) -> tuple[int, ...]:
+        """The streams of the batches of one cycle."""
+        return (0,) * self.accumulate + (1,) * (self.auxiliary_steps * self.accumulate)
+
+    def batches(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Streams of some batches, each with the number of batches of the same stream before it.
+
+        Args:
+            start: Number of the first batch, counted from the start of the fit.
+            stop: Number of the first batch that is not asked for.
+        """
+        cycle = self.cycle
+        for number in range(start, stop):
+            cycles, turn = divmod(number, len(cycle))
+            stream = cycle[turn]
+            yield stream, cycles * cycle.count(stream) + cycle[:turn].count(stream)
 
 
 class InTurns:
@@ -38,7 +70,7 @@ class InTurns:
     ) -> None:
         if auxiliary_steps < 1 or accumulate < 1:
             raise InputError(
-                f"auxiliary_steps is {auxiliary_steps} and accumulate {accumulate}; both are 1 at the least"
+                f"auxiliary_steps is {auxiliary_steps} and accumulate {accumulate}; both must be at least 1"
             )
         try:
             len(parallel)  # type: ignore[arg-type]  # a DataLoader has the method but not always a length
@@ -46,28 +78,22 @@ class InTurns:
             raise InputError(
                 f"the parallel loader, a {type(parallel).__name__}, has no length; give it or its data __len__"
             ) from error
-        self.auxiliary_steps, self.accumulate = auxiliary_steps, accumulate
-        self._parallel, self._auxiliary = _Passes("parallel", parallel), _Passes("auxiliary", auxiliary)
+        self.turns = Turns(auxiliary_steps, accumulate)
+        self._streams = _Passes("parallel", parallel), _Passes("auxiliary", auxiliary)
         len(self)
 
     def __len__(self) -> int:
         """Batches of an epoch."""
-        return self._steps() * (1 + self.auxiliary_steps) * self.accumulate
+        loader: Any = self._streams[0].shared()  # its length is final once the processes have met
+        cycles = len(loader) // self.turns.accumulate
+        if cycles < 1:
+            raise InputError(f"the parallel loader has fewer than the {self.turns.accumulate} batches of one step")
+        return cycles * len(self.turns.cycle)
 
     def __iter__(self) -> Iterator[Any]:
         """The batches of an epoch."""
-        for _ in range(self._steps()):
-            for loader, steps in ((self._parallel, 1), (self._auxiliary, self.auxiliary_steps)):
-                for _ in range(steps * self.accumulate):
-                    yield next(loader)
-
-    def _steps(self) -> int:
-        """Meta steps of an epoch, known for good once the processes have met."""
-        loader: Any = self._parallel.shared()
-        steps = len(loader) // self.accumulate
-        if steps < 1:
-            raise InputError(f"the parallel loader has fewer than the {self.accumulate} batches of one step")
-        return steps
+        for stream, _ in self.turns.batches(0, len(self)):
+            yield next(self._streams[stream])
 
 
 class _Passes(Iterator[Any]):
@@ -83,7 +109,7 @@ class _Passes(Iterator[Any]):
         loader = self.shared()
         sampler = getattr(loader, "sampler", None)
         if sampler is not None and hasattr(sampler, "set_epoch"):
-            sampler.set_epoch(self.count)  # as Lightning does for a loader of its own
+            sampler.set_epoch(self.count)  # as Lightning does for its loaders
         self.batches, self.count = iter(loader), self.count + 1
         for batch in self.batches:
             return batch
@@ -98,9 +124,9 @@ class _Passes(Iterator[Any]):
 
     def _share(self, loader: DataLoader[Any], world: int) -> DataLoader[Any]:
         sampler, data = loader.sampler, loader.dataset
-        known = type(loader) is DataLoader and loader.batch_size is not None
-        known = known and type(sampler) in (RandomSampler, SequentialSampler)
-        if not known or getattr(sampler, "replacement", False) or len(sampler) != len(loader.dataset):  # type: ignore[arg-type]  # has a length
+        is_plain = type(loader) is DataLoader and loader.batch_size is not None
+        is_plain = is_plain and type(sampler) in (RandomSampler, SequentialSampler)
+        if not is_plain or getattr(sampler, "replacement", False) or len(sampler) != len(loader.dataset):  # type: ignore[arg-type]  # has a length
             raise InputError(
                 f"{world} processes would all read the same batches of the {self.name} loader; give it a "
                 "DistributedSampler, in train_dataloader of the module"

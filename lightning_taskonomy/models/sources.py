@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from lightning_taskonomy.arguments import read_recipe
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.files import write_json
-from lightning_taskonomy.models.backbones import Backbone, read_weights
+from lightning_taskonomy.models.backbones import Backbone
 from lightning_taskonomy.models.readouts import shared_convolutions, side_by_side
+from lightning_taskonomy.models.weights import read_weights
 from lightning_taskonomy.tasks import CONVENTION
 
 __all__ = ["CachedSource", "FrozenSources", "describe_representation", "load_backbone", "representation_key"]

@@ -1,6 +1,6 @@
 """A task is what is read from an image: its input, its target, its kind. Everything else follows from the kind."""
 
-import importlib
+import pkgutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -203,6 +203,6 @@ def imported(path: str, role: str) -> Any:
     """
     module, _, name = path.rpartition(".")
     try:
-        return getattr(importlib.import_module(module), name)
+        return pkgutil.resolve_name(f"{module}:{name}")
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"{role} {path!r} cannot be imported ({error})") from error

@@ -33,8 +33,10 @@ def save(folder, content, name="m.pkl"):
 
 
 def as_numpy_1(content):
-    """The same pickle with NumPy 1's name of the module, its length included where the protocol counts it."""
+    """The same pickle with NumPy 1's name of the module, its length and the frame's included where they are counted."""
     counted = content.replace(b"\x8c" + bytes([len(NEW)]) + NEW, b"\x8c" + bytes([len(OLD)]) + OLD)
+    if counted[2:3] == b"\x95":
+        counted = counted[:3] + (len(counted) - 11).to_bytes(8, "little") + counted[11:]
     return counted.replace(b"c" + NEW + b"\n", b"c" + OLD + b"\n")
 
 
@@ -51,7 +53,7 @@ class Calls:
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("numpy_1", [False, True])
 def test_numbers_come_back_as_they_were(tmp_path, protocol, numpy_1):
-    held = {
+    written = {
         "a__t": np.float64(0.1),
         "b__t": np.float64(1e-300),
         "c__t": np.float32(0.3),
@@ -61,18 +63,18 @@ def test_numbers_come_back_as_they_were(tmp_path, protocol, numpy_1):
         "g__t": np.bool_(True),
         "h__t": 0.5,
         "i__t": -(2**40),
-        "j__t": [1, (2.0, "x", None, False), {"k": (), "é": [(1, 2, 3, 4)]}, [], {}],
+        "j__t": [1, [2.0, "x", None, False], {"k": [], "é": [[1, 2, 3, 4]]}, [], {}],
         "k__t": np.float16(0.5),
     } | {f"l{i}__t": np.float64(i) for i in range(300)}
-    content = pickle.dumps(held, protocol)
+    content = pickle.dumps(written, protocol)
     if numpy_1:
         content = as_numpy_1(content)
         assert OLD in content
         assert NEW not in content
-    found = load_plain(save(tmp_path, content))
-    assert found == held
-    assert list(found) == list(held)
-    assert {type(value) for value in found.values()} == {float, int, bool, list}
+    numbers = load_plain(save(tmp_path, content))
+    assert numbers == written
+    assert list(numbers) == list(written)
+    assert {type(value) for value in numbers.values()} == {float, int, bool, list}
 
 
 def test_byte_order_and_shared_types_are_kept(tmp_path):
@@ -102,9 +104,9 @@ MALICIOUS = {
     "an array of objects": (lambda path: np.array([{}], dtype=object), "_reconstruct|_frombuffer"),
     "bytes to change": (lambda path: bytearray(b"x"), "bytearray|BYTEARRAY8"),
     "a type of objects": (lambda path: np.dtype("O"), "'O8'"),
-    "a scalar of dates": (lambda path: np.datetime64("2020-01-01"), "'M8'"),
+    "a scalar of dates": (lambda path: np.datetime64("2020-01-01"), "M8"),
     "a text of NumPy": (lambda path: np.str_("a"), "'U1'"),
-    "a record": (lambda path: np.zeros(1, dtype=[("x", "f8")])[0], "'V8'"),
+    "a record": (lambda path: np.zeros(1, dtype=[("x", "f8")])[0], "V8"),
     "a file of NumPy": (lambda path: Calls(np.load, str(path), "r", True), "load"),
     "a date": (lambda path: datetime.date(2020, 1, 1), "datetime.date"),
     "another dictionary": (lambda path: collections.OrderedDict(a=1), "OrderedDict"),
@@ -128,7 +130,10 @@ def test_anything_else_is_named_and_nothing_runs(tmp_path, case, protocol):
 
 
 DOUBLED = b")" + b"".join(b"\x94h" + bytes([level]) + b"\x86" for level in range(60))
-"""A tuple of two of the same, sixty times: 2^60 tuples if it is ever written out."""
+"""A tuple of two of the same, sixty times: 2^60 tuples if it is ever written out or hashed."""
+
+NESTED = b"\x80\x02}cnumpy\ndtype\n(S'f8'\ntR"
+"""A dictionary, and above it a type whose arguments and state are to be nests that the memo keeps."""
 
 BY_HAND = {
     b"cposix\nsystem\n.": "posix.system",
@@ -143,11 +148,18 @@ BY_HAND = {
     b"]Q.": "BINPERSID",
     b"\x80\x05\x97.": "NEXT_BUFFER",
     b"cnumpy\ndtype\n(N(dS'__setstate__'\nI1\nstb.": "state of an object",
-    b"I1\nI2\nI3\ns.": "neither list nor dictionary",
-    b"}]I1\ns.": "neither text nor number",
-    b"c_codecs\nencode\nI1\nR.": "calls _codecs.encode",
+    b"cnumpy\ndtype\n(S'f8'\nI00\nI01\ntR(K\x01K\x02db.": "state of a type",
+    b"cnumpy\ndtype\n(S'f8'\n)tR.": "calls dtype",
+    NESTED + b"(K\x03S'<'\nNNN)K\x00K\x00tb.": "state of a type",
+    b"I1\nI2\nI3\ns.": "damaged",
+    b"}]I1\ns.": "damaged",
+    b"c_codecs\nencode\nI1\nR.": "damaged",
+    b"c_codecs\nencode\n(S'a'\nS'rot13'\ntR.": "calls encode",
+    b"}(S'a'\nK\x01tK\x01s.": "a tuple that is not part of a number",
+    b"I1\n(I1\nI2\ntb.": "damaged",
+    b"](I1\nI2\ntR.": "damaged",
     b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(S'f8'\ntRS'abc'\ntR.": "damaged",
-    b"t.": "damaged",
+    b"tR.": "damaged",
     b".": "damaged",
     b"h\x05.": "damaged",
     b"(I1\nd.": "damaged",
@@ -158,8 +170,9 @@ BY_HAND = {
     b"\x8d" + b"\xff" * 7 + b"\x7f" + b"x.": "damaged",
     b"\x80\x04\x95" + b"\xff" * 7 + b"\x7f" + b"x.": "damaged",
     b"]r\xff\xff\xff\x7fq\x00e.": "damaged",  # a memo of 2^31 places
-    b"\x80\x04" + DOUBLED + b"\x8c\x01x\x93.": "something else than text",
-    b"\x80\x04cnumpy\ndtype\n\x8c\x02f8\x85RK\x03" + DOUBLED + b"\x86b.": "state of an object",
+    b"\x80\x04" + DOUBLED + b"\x8c\x01x\x93.": "a tuple that is not part of a number",
+    b"\x80\x04]\x8c\x01x\x93.": "damaged",
+    b"\x80\x04cnumpy\ndtype\n\x8c\x02f8\x85RK\x03" + DOUBLED + b"\x86b.": "a tuple that is not part of a number",
 }
 
 
@@ -176,8 +189,12 @@ def test_instructions_written_by_hand(tmp_path, content):
 
 
 def test_deep_nests_do_not_break_python(tmp_path):
-    with pytest.raises(InputError, match="neither text nor number"):
+    with pytest.raises(InputError, match="a tuple that is not part of a number"):
         load_plain(save(tmp_path, b"}(" + b")" + b"\x85" * 100_000 + b"I1\nu."))
+    level, depth = load_plain(save(tmp_path, b"](" * 100_000 + b"]" + b"e" * 100_000 + b".")), 0
+    while level:
+        (level,), depth = level, depth + 1
+    assert depth == 100_000
 
 
 def test_truncated_and_damaged_files_are_refused_or_read_as_numbers(tmp_path):

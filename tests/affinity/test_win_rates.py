@@ -92,5 +92,5 @@ def test_without_a_common_image_there_is_no_win_rate():
 def test_scores_of_different_images_are_refused():
     with pytest.raises(InputError, match="cannot be compared"):
         win_rate(np.zeros(3), np.zeros(4))
-    with pytest.raises(InputError, match="no tournament"):
+    with pytest.raises(InputError, match="not a tournament"):
         tournament(np.zeros(3))

@@ -5,9 +5,10 @@ from typing import cast
 import pytest
 import torch
 
+from lightning_taskonomy.batch import is_labelled
 from lightning_taskonomy.data import TaskDataModule
-from lightning_taskonomy.data.base import Pipeline
 from lightning_taskonomy.data.batch import Sample, blank, collate, missing_like
+from lightning_taskonomy.data.pipeline import Pipeline
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import IGNORE_INDEX, catalog, keys_of, resolve
 
@@ -64,3 +65,8 @@ def test_keys_of_tasks() -> None:
     assert keys_of(resolve(["jigsaw", "normals", "inpainting"]).values()) == [
         "image", "image_masked", "image_tiles", "normals", "permutation",
     ]  # fmt: skip
+
+
+def test_labels_that_are_not_tensors_are_labels_unless_they_are_none() -> None:
+    assert is_labelled({"boxes": []}, "boxes") and not is_labelled({"boxes": None}, "boxes")
+    assert not is_labelled({}, "boxes")

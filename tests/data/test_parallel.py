@@ -11,9 +11,10 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from lightning_taskonomy.batch import is_parallel
 from lightning_taskonomy.callbacks import ResumeCheckpoint
 from lightning_taskonomy.data.base import TaskDataModule
-from lightning_taskonomy.data.parallel import ParallelLabels, is_parallel
+from lightning_taskonomy.data.parallel import ParallelLabels
 from lightning_taskonomy.errors import InputError
 
 KEYS = ["image", "semantic", "depth_z", "normals"]
@@ -62,8 +63,23 @@ def test_one_batch_of_x_then_k_without_primary_labels() -> None:
         assert ("semantic" in batch) == is_parallel(batch)
         assert "depth_z" in batch and batch["parallel"].shape == (2,)
     chosen = sorted(int(i) for batch in batches[::3] for i in batch["id"])
-    assert len(set(chosen)) == 6 and [i - 1000 for i in chosen] == parallel().chosen(20)
-    assert is_parallel({"image": torch.zeros(1)}) is None
+    assert len(set(chosen)) == 6 and [i - 1000 for i in chosen] == parallel().parallel_set(20)
+    assert [batch.is_parallel for batch in batches] == [is_parallel(dict(batch)) for batch in batches]
+    assert is_parallel({"image": torch.zeros(1)}) is None and is_parallel(torch.zeros(1)) is None
+
+
+def test_what_learns_from_the_streams_says_its_tasks() -> None:
+    data = parallel(auxiliary_steps=2)
+    data.check_tasks(PRIMARY, {*AUXILIARY}, reader="Reader", auxiliary_steps=2)
+    data.data.check_tasks("any", ["other"], reader="Reader")
+    with pytest.raises(
+        InputError, match="and auxiliary \\['depth_z'\\], Reader 'semantic_segmentation' and \\['normals'\\]"
+    ):
+        data.check_tasks(PRIMARY, ["normals"], reader="Reader")
+    with pytest.raises(InputError, match="gives auxiliary_steps=2, and Reader has auxiliary_steps=3"):
+        data.check_tasks(PRIMARY, AUXILIARY, reader="Reader", auxiliary_steps=3)
+    with pytest.raises(InputError, match="streams='oracle'; Reader needs 'both'"):
+        parallel(streams="oracle").check_tasks(PRIMARY, AUXILIARY, reader="Reader")
 
 
 def test_every_image_comes_once_before_any_comes_again() -> None:
@@ -91,11 +107,11 @@ def test_x_depends_on_its_seed_alone_and_is_nested() -> None:
         parallel(), parallel(auxiliary_steps=5, steps=7), parallel(streams="parallel"), parallel(order=9, batch_size=4),
         parallel("depth_z", ["normals"]),
     ]  # fmt: skip
-    assert len({tuple(data.chosen(20)) for data in methods}) == 1
-    sets = [set(parallel(parallel=size).chosen(20)) for size in (2, 0.2, 0.33, 10, 1.0)]
+    assert len({tuple(data.parallel_set(20)) for data in methods}) == 1
+    sets = [set(parallel(parallel=size).parallel_set(20)) for size in (2, 0.2, 0.33, 10, 1.0)]
     assert [len(x) for x in sets] == [2, 4, 7, 10, 20]
     assert all(small < large for small, large in pairwise(sets))
-    assert len({tuple(parallel(seed=seed).chosen(20)) for seed in range(5)}) > 1
+    assert len({tuple(parallel(seed=seed).parallel_set(20)) for seed in range(5)}) > 1
 
 
 @pytest.mark.parametrize(
@@ -144,7 +160,7 @@ def test_under_accumulation_an_optimizer_step_has_batches_of_one_stream() -> Non
 def test_steps_that_end_within_an_optimizer_step_are_refused() -> None:
     data = parallel(steps=4)
     data.trainer = SimpleNamespace(world_size=1, global_rank=0, accumulate_grad_batches=3)  # type: ignore[assignment]
-    with pytest.raises(InputError, match=r"steps is 4, no multiple of accumulate_grad_batches=3; give 6"):
+    with pytest.raises(InputError, match=r"steps is 4, not a multiple of accumulate_grad_batches=3; give 6"):
         data.train_dataloader()
     data.steps = 6
     assert [is_parallel(batch) for batch in epoch_of(data, 1)] == [True] * 3 + [False] * 3
@@ -215,7 +231,7 @@ def test_a_resumed_fit_sees_the_batches_of_the_unbroken_one(tmp_path: Any) -> No
         ({"auxiliary": ["normals", PRIMARY]}, "is auxiliary too"),
         ({"primary": "autoencoding"}, "cannot be withheld"),
         ({"parallel": 0}, "parallel set is empty"),
-        ({"parallel": 1.5}, "no share"),
+        ({"parallel": 1.5}, "not a share"),
         ({"auxiliary": []}, "no task given"),
         ({"primary": "semantic"}, "no task 'semantic'"),
         ({"auxiliary_steps": 0}, "auxiliary_steps is 0, must be at least 1"),

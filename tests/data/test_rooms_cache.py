@@ -1,5 +1,6 @@
 """The shard cache: what comes back is what went in, or an error that says what to do."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ def test_cached_equals_rendered(tmp_path: Path) -> None:
     cached = _rooms(tmp_path)
     size = cached.prepare()
     assert cached.cache is not None
-    on_disk = sum(path.stat().st_size for path in cached.cache.folder.rglob("*.safetensors"))
+    on_disk = sum(path.stat().st_size for path in cached.cache.folder.rglob("*.npy"))
     assert 0.5 * on_disk < size <= 1.1 * on_disk + 1024
     fresh = _rooms(None)
     again = _rooms(tmp_path)
@@ -67,7 +68,7 @@ def test_damaged_shard_is_refused(tmp_path: Path, damage: str) -> None:
     rooms = _rooms(tmp_path, ["depth_z"])
     rooms.prepare()
     assert rooms.cache is not None
-    (path,) = rooms.cache.folder.rglob("*.safetensors")
+    (path,) = rooms.cache.folder.rglob("*.npy")
     content = bytearray(path.read_bytes())
     if damage == "truncated":
         path.write_bytes(content[:-100])
@@ -77,7 +78,7 @@ def test_damaged_shard_is_refused(tmp_path: Path, damage: str) -> None:
     else:
         path.unlink()
     with pytest.raises(
-        InputError, match=r"00000.safetensors is (damaged|missing).*remove .*depth_z and it is rendered again"
+        InputError, match=r"00000.values.npy is (damaged|missing).*remove .*depth_z and it is rendered again"
     ):
         _rooms(tmp_path, ["depth_z"])[0]
 
@@ -88,6 +89,18 @@ def test_damaged_manifest_is_refused(tmp_path: Path) -> None:
     assert rooms.cache is not None
     (rooms.cache.folder / "depth_z" / "manifest.json").write_text("[[12")
     with pytest.raises(InputError, match="damaged; remove"):
+        _rooms(tmp_path, ["depth_z"])
+
+
+def test_a_cache_of_another_format_is_refused(tmp_path: Path) -> None:
+    rooms = _rooms(tmp_path, ["depth_z"])
+    rooms.prepare()
+    assert rooms.cache is not None
+    record = rooms.cache.folder / "cache.json"
+    content = json.loads(record.read_text())
+    del content["format"]  # as in the releases that wrote safetensors
+    record.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"format safetensors, this release reads npy; remove that folder"):
         _rooms(tmp_path, ["depth_z"])
 
 
@@ -123,7 +136,7 @@ def test_too_small_a_disk_is_refused_before_writing(tmp_path: Path, monkeypatch:
     cache = ShardCache(tmp_path, {}, 600)
     with pytest.raises(InputError, match="needs 0 MB, 0 MB are free"):
         cache.fill(_numbers(range(1))[0], _numbers)
-    assert not list(tmp_path.rglob("*.safetensors"))
+    assert not list(tmp_path.rglob("*.npy"))
 
 
 def test_remove(tmp_path: Path) -> None:
@@ -146,5 +159,5 @@ def test_datamodule_fills_its_cache(tmp_path: Path) -> None:
     }
     rendered = RoomsDataModule(**options).build("train", ["image", "depth_z"])
     cached = RoomsDataModule(**options, cache=tmp_path).build("train", ["image", "depth_z"])
-    assert len(list(tmp_path.rglob("*.safetensors"))) == 2
+    assert len(list(tmp_path.rglob("*.npy"))) == 2
     assert torch.equal(rendered[1]["depth_z"], cached[1]["depth_z"])

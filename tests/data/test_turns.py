@@ -7,6 +7,7 @@ import torch
 from torch.utils.data import DataLoader, DistributedSampler, IterableDataset, TensorDataset
 
 from lightning_taskonomy.data import InTurns
+from lightning_taskonomy.data.turns import Turns
 from lightning_taskonomy.errors import InputError
 
 
@@ -23,6 +24,16 @@ def test_batches_of_an_accumulated_step_are_of_one_kind():
     assert "".join(loader) == "RPabcd"  # R was left over
 
 
+@pytest.mark.parametrize(("steps", "accumulate"), [(0, 1), (0, 3), (1, 1), (3, 2)])
+def test_turns_number_the_batches_of_a_stream_whatever_part_is_asked_for(steps, accumulate):
+    turns = Turns(steps, accumulate)
+    streams = itertools.cycle([0] * accumulate + [1] * steps * accumulate)
+    counters = [itertools.count(), itertools.count()]
+    counted = [(stream, next(counters[stream])) for stream in itertools.islice(streams, 30)]
+    assert list(turns.batches(0, 30)) == counted
+    assert list(turns.batches(7, 19)) == counted[7:19]
+
+
 def test_a_sampler_shuffles_anew_with_every_pass():
     data = TensorDataset(torch.arange(16))
     sampler = DistributedSampler(data, num_replicas=2, rank=0, shuffle=True, seed=3)
@@ -37,8 +48,8 @@ def test_a_sampler_shuffles_anew_with_every_pass():
 @pytest.mark.parametrize(
     ("parallel", "auxiliary", "options", "told"),
     [
-        ([1], [2], {"auxiliary_steps": 0}, "1 at the least"),
-        ([1], [2], {"auxiliary_steps": 1, "accumulate": 0}, "1 at the least"),
+        ([1], [2], {"auxiliary_steps": 0}, "both must be at least 1"),
+        ([1], [2], {"auxiliary_steps": 1, "accumulate": 0}, "both must be at least 1"),
         ([1], [2], {"auxiliary_steps": 1, "accumulate": 2}, "fewer than the 2 batches"),
         ([1], [], {"auxiliary_steps": 1}, "the auxiliary loader gives no batch"),
     ],

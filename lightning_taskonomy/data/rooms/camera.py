@@ -1,4 +1,4 @@
-"""Pinhole cameras: where a view is taken from, and how two views relate.
+"""Pinhole cameras: where a view is taken from.
 
 Camera frame: x right, y down, z forward. World: y up. Pixel centres lie at (column + 0.5, row + 0.5).
 """
@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from lightning_taskonomy.data.poses import Pose
 from lightning_taskonomy.data.rooms.primitives import CLASS, INSTANCE
 from lightning_taskonomy.data.rooms.scene import Room
 from lightning_taskonomy.data.rooms.shading import geometry
 
-__all__ = ["Camera", "choose", "fixating", "look", "manhattan", "relative_pose", "turned"]
+__all__ = ["Camera", "choose", "fixating", "look", "manhattan", "turned"]
 
 Table = NDArray[np.float64]
 _PROBE = 16
@@ -23,17 +24,15 @@ _LOOKS, _PLENTY = 6, 32.0
 
 
 @dataclass(frozen=True)
-class Camera:
+class Camera(Pose):
     """A pinhole camera.
 
     Args:
         eye: (3,) its centre in the world, metres.
-        axes: (3, 3) rows right, down, forward in the world: ``axes @ (p - eye)`` is a point in its frame.
+        axes: (3, 3) rows right, down, forward in the world.
         focal: Focal length in image widths.
     """
 
-    eye: Table
-    axes: Table
     focal: float
 
     def intrinsics(self, size: int) -> Table:
@@ -147,15 +146,6 @@ def turned(room: Room, first: Camera, rng: np.random.Generator) -> Camera:
         if _free(room, eye, 0.1) and (attempt > _TRIES // 2 or _worth(room, camera) > 6):
             return camera
     return Camera(first.eye, first.axes, first.focal)
-
-
-def relative_pose(first: Camera, second: Camera) -> Table:
-    """(6,) the second camera in the first's frame: rotation vector in radians, then its centre in metres.
-
-    A point X in the second camera's frame is ``R @ X + t`` in the first's, with R the rotation vector's matrix.
-    """
-    rotation = Rotation.from_matrix(first.axes @ second.axes.T).as_rotvec()
-    return np.concatenate([rotation, first.axes @ (second.eye - first.eye)])
 
 
 def manhattan(camera: Camera) -> tuple[Table, tuple[int, int, int]]:

@@ -6,8 +6,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_taskonomy.data.poses import relative_pose
 from lightning_taskonomy.data.rooms import labels, matching, picture, segments
-from lightning_taskonomy.data.rooms.camera import Camera, choose, fixating, relative_pose, turned
+from lightning_taskonomy.data.rooms.camera import Camera, choose, fixating, turned
 from lightning_taskonomy.data.rooms.scene import ROOMS_PER_BUILDING, Room, build_room
 from lightning_taskonomy.data.rooms.seeds import Stream, generator
 from lightning_taskonomy.data.rooms.shading import geometry, radiance, visibility

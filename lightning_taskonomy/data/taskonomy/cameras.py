@@ -5,7 +5,6 @@ x, y, z. Here a camera frame is x right, y down, z forward.
 """
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +15,13 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from lightning_taskonomy.data.geometry import Intrinsics
+from lightning_taskonomy.data.poses import Pose
 from lightning_taskonomy.data.stored import FileProblem
 
-__all__ = ["View", "read_intrinsics", "read_room_layout", "read_vanishing_points", "read_view", "relative_pose"]
+__all__ = ["read_intrinsics", "read_pose", "read_room_layout", "read_vanishing_points"]
 
 Table = NDArray[np.float64]
 _FROM_BLENDER = np.diag([1.0, -1.0, -1.0])
-
-
-@dataclass(frozen=True)
-class View:
-    """A camera.
-
-    Args:
-        eye: (3,) its centre in the world, metres.
-        axes: (3, 3) rows right, down, forward in the world.
-    """
-
-    eye: Table
-    axes: Table
 
 
 def _metadata(file: Path) -> dict[str, Any]:
@@ -63,18 +50,18 @@ def _numbers(file: Path, content: dict[str, Any], *keys: str, count: int | None)
     return numbers
 
 
-def _view(file: Path, content: dict[str, Any]) -> View:
+def _pose(file: Path, content: dict[str, Any]) -> Pose:
     turn = Rotation.from_euler("xyz", _numbers(file, content, "camera_rotation_final", count=3)).as_matrix()
-    return View(_numbers(file, content, "camera_location", count=3), _FROM_BLENDER @ turn.T)
+    return Pose(_numbers(file, content, "camera_location", count=3), _FROM_BLENDER @ turn.T)
 
 
-def read_view(file: Path) -> View:
+def read_pose(file: Path) -> Pose:
     """The camera of a view.
 
     Raises:
         FileProblem: The file is missing, damaged or says nothing of the camera.
     """
-    return _view(file, _metadata(file))
+    return _pose(file, _metadata(file))
 
 
 def read_intrinsics(file: Path, size: tuple[int, int]) -> Intrinsics:
@@ -83,20 +70,14 @@ def read_intrinsics(file: Path, size: tuple[int, int]) -> Intrinsics:
     The point lies on the optical axis, in sight, so that its distance is the depth in the middle.
 
     Raises:
-        FileProblem: As ``read_view``, or it says nothing of the field of view.
+        FileProblem: As ``read_pose``, or it says nothing of the field of view.
     """
     content = _metadata(file)
     angle = float(_numbers(file, content, "field_of_view_rads", count=None))
     if "point_location" not in content:
         return Intrinsics.of_view(size, angle)
-    away = _numbers(file, content, "point_location", count=3) - _view(file, content).eye
+    away = _numbers(file, content, "point_location", count=3) - _pose(file, content).eye
     return Intrinsics.of_view(size, angle, float(np.linalg.norm(away)))
-
-
-def relative_pose(first: View, second: View) -> Tensor:
-    """(6,) the second camera in the first one's frame: rotation vector in radians, then its centre in metres."""
-    rotation = Rotation.from_matrix(first.axes @ second.axes.T).as_rotvec()
-    return torch.from_numpy(np.concatenate([rotation, first.axes @ (second.eye - first.eye)])).float()
 
 
 def _canonical(directions: Table) -> tuple[Table, list[int]]:
@@ -114,7 +95,7 @@ def read_vanishing_points(file: Path) -> Tensor:
     """(9,) unit vectors to the vanishing points right, down, forward, in the camera frame.
 
     Raises:
-        FileProblem: As ``read_view``.
+        FileProblem: As ``read_pose``.
     """
     content = _metadata(file)
     stored = [_numbers(file, content, "vanishing_points_gaussian_sphere", axis, count=3) for axis in "xyz"]
@@ -127,13 +108,13 @@ def read_room_layout(file: Path) -> Tensor:
     The stored ranges have x and y exchanged against the camera's world (as the authors' code says).
 
     Raises:
-        FileProblem: As ``read_view``.
+        FileProblem: As ``read_pose``.
     """
     content = _metadata(file)
-    view = _view(file, content)
+    pose = _pose(file, content)
     ranges = np.stack([_numbers(file, content, "bounding_box_ranges", axis, count=2) for axis in "yxz"])
-    directions, order = _canonical(view.axes.T)
-    center = view.axes @ (ranges.mean(1) - view.eye)
+    directions, order = _canonical(pose.axes.T)
+    center = pose.axes @ (ranges.mean(1) - pose.eye)
     extents = (ranges[:, 1] - ranges[:, 0])[order]
     rotation = Rotation.from_matrix(directions.T).as_rotvec()
     return torch.from_numpy(np.concatenate([center, extents, rotation])).float()

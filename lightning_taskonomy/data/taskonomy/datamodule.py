@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,14 +15,14 @@ from lightning_taskonomy.data import pretext
 from lightning_taskonomy.data.base import TaskDataModule
 from lightning_taskonomy.data.batch import Sample, Samples, blank
 from lightning_taskonomy.data.geometry import Intrinsics
+from lightning_taskonomy.data.poses import relative_pose
 from lightning_taskonomy.data.reading import Entry, Labelled
 from lightning_taskonomy.data.stored import FileProblem, near, read_image
 from lightning_taskonomy.data.taskonomy.cameras import (
     read_intrinsics,
+    read_pose,
     read_room_layout,
     read_vanishing_points,
-    read_view,
-    relative_pose,
 )
 from lightning_taskonomy.data.taskonomy.encodings import DOMAINS, invalid
 from lightning_taskonomy.data.taskonomy.index import METADATA, Files, Index, buildings_of, find_domain
@@ -263,6 +264,7 @@ class _Views(Labelled):
 
     def _poses(self, rows: Sequence[int]) -> Tensor:
         """The poses 0 to 1, 1 to 2 and 0 to 2 of a triplet, or 0 to 1 of a pair."""
-        views = [read_view(self.index.metadata(row)) for row in rows]
-        steps = [(0, 1)] if len(views) == 2 else [(0, 1), (1, 2), (0, 2)]
-        return torch.cat([relative_pose(views[first], views[second]) for first, second in steps])
+        poses = [read_pose(self.index.metadata(row)) for row in rows]
+        steps = [(0, 1)] if len(poses) == 2 else [(0, 1), (1, 2), (0, 2)]
+        relative = [relative_pose(poses[first], poses[second]) for first, second in steps]
+        return torch.from_numpy(np.concatenate(relative)).float()

@@ -1,11 +1,12 @@
 """From images to feature maps."""
 
-from lightning_taskonomy.models.backbones.base import Backbone, load_weights, read_weights
+from lightning_taskonomy.models.backbones.base import Backbone
 from lightning_taskonomy.models.backbones.hrnet import HRNetV2
 from lightning_taskonomy.models.backbones.random import GaussianBackbone
 from lightning_taskonomy.models.backbones.split import SplitRes, SplitVGG
 from lightning_taskonomy.models.backbones.taskonomy import TaskonomyResNet
 from lightning_taskonomy.models.backbones.timm import TimmBackbone
+from lightning_taskonomy.models.weights import read_weights
 
 __all__ = [
     "Backbone",
@@ -15,6 +16,5 @@ __all__ = [
     "SplitVGG",
     "TaskonomyResNet",
     "TimmBackbone",
-    "load_weights",
     "read_weights",
 ]

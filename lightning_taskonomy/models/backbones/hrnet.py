@@ -41,7 +41,7 @@ class HRNetV2(Backbone):
         )
         self.out_channels, self.reductions = [sum(self.model.feature_info.channels())], [4]
         if weights is not None:
-            self.load_own(weights)
+            self.load_run(weights)
 
     def features(self, image: Tensor) -> list[Tensor]:
         """The representation (B, 15 * width, H / 4, W / 4)."""

@@ -4,8 +4,8 @@
 decoder that mirrors it, and a split at the x-th block of the decoder: what lies before it is the backbone, what comes
 after it exists once per task (``SplitVGGHead``, ``SplitResHead``).
 
-The paper tells three facts about SplitVGG: 128 channels at the split x = 3, "the encoder and the first 2 blocks" before
-it, and about 98 % of the weights in the backbone at x = 2 but about 50 % at x = 5. The shares fall as x grows, so
+The paper states three facts about SplitVGG: 128 channels at the split x = 3, "the encoder and the first 2 blocks"
+before it, about 98 % of the weights in the backbone at x = 2 but about 50 % at x = 5. The shares fall as x grows, so
 blocks are numbered here as the stages of the encoder that they mirror: block 5 stands next to the encoder, block 1 next
 to the output, and at x = 3 the first two blocks (5 and 4) lie in the backbone. A plain mirror of VGG16 then has 256
 channels at x = 3. ``SplitVGG`` therefore gives up channels one block earlier: its blocks 5 to 1 end with 256, 128, 128,
@@ -22,10 +22,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.models.backbones.base import Backbone, load_weights, own_weights, read_weights
+from lightning_taskonomy.models.backbones.base import Backbone
 from lightning_taskonomy.models.backbones.timm import create_features
 from lightning_taskonomy.models.heads.base import BatchNorm
 from lightning_taskonomy.models.heads.split import RESIDUAL, VGG, VGG_UNPOOLED, Block, Residual, convolution, decode
+from lightning_taskonomy.models.weights import assign_weights, backbone_weights, read_weights
 
 __all__ = ["SplitRes", "SplitVGG"]
 
@@ -61,18 +62,18 @@ class _Split(Backbone):
 
     def _load_encoder(self, name: str, pretrained: bool, weights: str | Path | None) -> None:
         """Weights of the plain network into the encoder, or those of a run of this library into the whole backbone."""
-        found: Mapping[str, Tensor]
+        state: Mapping[str, Tensor]
         if weights is not None:
-            found = read_weights(weights)
-            if own_weights(found) is not None:
-                return self.load_own(weights)
+            state = read_weights(weights)
+            if backbone_weights(state) is not None:
+                return self.load_run(weights)
         elif pretrained:
-            found = create_features(name, pretrained=True).state_dict()
+            state = create_features(name, pretrained=True).state_dict()
         else:
             return None
-        names = {key: key.removeprefix("features_").removeprefix("features.") for key in found}
-        body = {names[key]: value for key, value in found.items() if not key.startswith(_CLASSIFIERS)}
-        return load_weights(self.model, body, origin=str(weights or name))
+        names = {key: key.removeprefix("features_").removeprefix("features.") for key in state}
+        body = {names[key]: value for key, value in state.items() if not key.startswith(_CLASSIFIERS)}
+        return assign_weights(self.model, body, origin=str(weights or name))
 
 
 class SplitVGG(_Split):
@@ -129,8 +130,8 @@ class SplitVGG(_Split):
             maps = layer(maps)
             if isinstance(maps, tuple):
                 maps, indices[len(indices) + 1] = maps
-        kept = [indices[level] for level in range(self.split, 0, -1)] if self.unpooling else []
-        return [decode(self.decoder, maps, size, indices), *kept]
+        read = [indices[level] for level in range(self.split, 0, -1)] if self.unpooling else []
+        return [decode(self.decoder, maps, size, indices), *read]
 
 
 class _Encoder(nn.Module):

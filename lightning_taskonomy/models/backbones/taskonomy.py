@@ -64,7 +64,7 @@ class TaskonomyResNet(Backbone):
         )
         self.out_channels, self.reductions = [channels], [output_stride]
         if weights is not None:
-            self.load_own(weights)
+            self.load_run(weights)
 
     def features(self, image: Tensor) -> list[Tensor]:
         """The representation (B, channels, H / output_stride, W / output_stride)."""

@@ -9,8 +9,9 @@ import timm
 from torch import Tensor
 
 from lightning_taskonomy.errors import InputError, hint
-from lightning_taskonomy.models.backbones.base import Backbone, load_weights, own_weights, read_weights
+from lightning_taskonomy.models.backbones.base import Backbone
 from lightning_taskonomy.models.backbones.sizes import takes
+from lightning_taskonomy.models.weights import assign_weights, backbone_weights, read_weights
 
 __all__ = ["TimmBackbone", "create_features"]
 
@@ -45,17 +46,18 @@ class TimmBackbone(Backbone):
         in_chans: int = 3,
         options: dict[str, Any] | None = None,
     ) -> None:
-        given = {"out_indices": out_indices, "output_stride": output_stride, "in_chans": in_chans, **(options or {})}
-        model = create_features(name, pretrained=pretrained, weights=weights, **given)
+        arguments: dict[str, Any] = {"out_indices": out_indices, "output_stride": output_stride, "in_chans": in_chans}
+        arguments |= options or {}
+        model = create_features(name, pretrained=pretrained, weights=weights, **arguments)
         mean, std = (_per_channel(model.pretrained_cfg[key], in_chans) for key in ("mean", "std"))
         super().__init__(mean, std)
-        self.name, self._given = name, given
+        self.name, self._arguments = name, arguments
         self.model = model
         self.channels_last = getattr(model, "output_fmt", None) == "NHWC"
         self.out_channels = list(model.feature_info.channels())
         self.reductions = list(model.feature_info.reduction())
         if weights is not None:
-            self.load_own(weights)
+            self.load_run(weights)
 
     def features(self, image: Tensor) -> list[Tensor]:
         """The timm model's feature maps, channels first."""
@@ -63,22 +65,22 @@ class TimmBackbone(Backbone):
         return [m.permute(0, 3, 1, 2).contiguous() for m in maps] if self.channels_last else list(maps)
 
     def size_options(self, size: tuple[int, int]) -> list[str]:
-        """The ``options`` with which the model takes images of this height and width: each is tried."""
-        tried: list[dict[str, Any]] = [
+        """The ``options`` with which the model takes images of this height and width: those that serve."""
+        candidates: list[dict[str, Any]] = [
             {"img_size": list(size)},
             {"dynamic_img_size": True},
             {"dynamic_img_size": True, "dynamic_img_pad": True},
             {"strict_img_size": False},
         ]
         helpful: list[dict[str, Any]] = []
-        for options in tried:
+        for options in candidates:
             if any(shorter.items() <= options.items() for shorter in helpful):
                 continue
             try:
-                model = create_features(self.name, **{**self._given, **options})
+                model = create_features(self.name, **{**self._arguments, **options})
             except InputError:  # it has no such option
                 continue
-            if takes(model, self._given["in_chans"], size):
+            if takes(model, self._arguments["in_chans"], size):
                 helpful.append(options)
         return [json.dumps(options).replace('"', "") for options in helpful]
 
@@ -90,7 +92,7 @@ def create_features(name: str, *, pretrained: bool = False, weights: str | Path 
         name: A name of ``timm.list_models()``, with or without a tag of weights.
         pretrained: Load timm's weights, downloaded or from its cache.
         weights: A file of the whole timm model's weights instead; every name and shape must fit, but for the
-            classifier. The weights of a run of this library are left for ``Backbone.load_own``.
+            classifier. The weights of a run of this library are left for ``Backbone.load_run``.
         options: More arguments of ``timm.create_model``; None is the model's default. Parts that an option adds to the
             plain model, such as the convolution of ``replace_stem_pool``, start at random.
 
@@ -103,12 +105,12 @@ def create_features(name: str, *, pretrained: bool = False, weights: str | Path 
     options, overlay = {key: value for key, value in options.items() if value is not None}, None
     if weights is not None:
         pretrained, state = False, read_weights(weights)
-        if own_weights(state) is None:
+        if backbone_weights(state) is None:
             whole: Any = timm.create_model(name)
             classifier = whole.pretrained_cfg.get("classifier") or ()
             heads = [f"{part}." for part in ([classifier] if isinstance(classifier, str) else classifier)]
             body = {key: value for key, value in state.items() if not key.startswith(tuple(heads))}
-            load_weights(whole, body, origin=str(weights), optional=heads)
+            assign_weights(whole, body, origin=str(weights), optional=heads)
             pretrained, overlay = True, {"state_dict": whole.state_dict()}
     try:
         return timm.create_model(

@@ -1,0 +1,133 @@
+"""The way of a sample to a batch: drawn, read, augmented, completed, and stacked with others."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.distributed import DistributedSampler
+
+from lightning_taskonomy.batch import Batch
+from lightning_taskonomy.data import pretext
+from lightning_taskonomy.data.batch import Sample, Samples, SkipSample, blank_label, collate, is_given, size_of
+from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.tasks import Label, imported, presence
+
+__all__ = ["Draws", "Loader", "Pipeline"]
+
+_DRAW_STREAM, _SAMPLE_STREAM = 0, 1  # 2 to 4 are those of ``data.base``
+
+
+class Loader(DataLoader[Sample]):
+    """Passes over a batch of which no image could be read; a pass without any other batch is an error."""
+
+    def __iter__(self) -> Any:
+        is_empty = True
+        for batch in super().__iter__():
+            if batch:
+                is_empty = False
+                yield batch
+        if is_empty:
+            raise InputError("every image is missing or damaged; list them by: lightning-taskonomy data check")
+
+
+class Pipeline(Dataset[Sample]):
+    """Samples as a loader gives them: subset, augmented, with what is made from the picture, nothing more than asked.
+
+    Args:
+        samples: Where they come from.
+        indices: Which of them, in order.
+        keys: What a sample holds in the end, with ``id``.
+        seed: With the sample's id (or, in training, the draw) it decides all randomness.
+        training: An index beyond the end is a draw of a later epoch: index modulo length, with new randomness.
+        transforms: Applied in order to image and labels together.
+        targets: What the keys hold.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        indices: list[int],
+        *,
+        keys: Collection[str],
+        seed: int = 0,
+        training: bool = False,
+        transforms: list[nn.Module] | None = None,
+        targets: Mapping[str, Label] | None = None,
+    ) -> None:
+        self.samples = samples
+        self.indices = indices
+        self.keys = frozenset(keys) | {"id"}
+        self.targets: Mapping[str, Label] = targets or {}
+        self.made = {
+            key: (imported(label.made_by, f"made_by of label {key!r}"), label)
+            for key, label in self.targets.items()
+            if key in keys and label.made_by is not None
+        }
+        self.seed = seed
+        self.training = training
+        self.transform: nn.Module | None = None
+        if transforms:
+            from lightning_taskonomy.data.transforms import Joint
+
+            self.transform = Joint(transforms, self.targets)
+
+    def __len__(self) -> int:
+        """How many samples an epoch has."""
+        return len(self.indices)
+
+    def __getitem__(self, draw: int) -> Sample:
+        """Loads, augments and completes one sample.
+
+        Instead of one whose image cannot be read comes the next in training, and nothing otherwise.
+
+        Raises:
+            InputError: No image at all can be read.
+        """
+        length = len(self.indices)
+        epoch, position = divmod(draw, length)
+        if epoch and not self.training:
+            raise IndexError(draw)
+        for step in range(length):
+            index = self.indices[(position + step) % length]
+            try:
+                sample = dict(self.samples[index])
+            except SkipSample:
+                if self.training:
+                    continue
+                return {}
+            return self._finish(sample, index, epoch)
+        raise InputError("no image can be read; list what is wrong by: lightning-taskonomy data check")
+
+    def _finish(self, sample: Sample, index: int, epoch: int) -> Sample:
+        sample.setdefault("id", torch.tensor(index))
+        if self.training:
+            seed = pretext.mix(self.seed, _DRAW_STREAM, epoch, index)
+        else:
+            seed = pretext.mix(self.seed, _SAMPLE_STREAM, int(sample["id"]))
+        if self.transform is not None:
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(seed)
+                sample = self.transform(sample)
+        pretext.derive(sample, (self.keys & pretext.KEYS).difference(sample), seed)
+        for key, (make, label) in self.made.items():
+            can_be_made = is_given(sample, *label.made_from)
+            sample[key] = make(sample) if can_be_made else blank_label(label, size_of(sample["image"]))
+        keys = self.keys | {presence(key) for key in self.keys}
+        return {key: sample[key] for key in sample if key in keys}
+
+    def batch(self, draws: Sequence[int]) -> Batch:
+        """Several samples at once, stacked."""
+        return collate([self[draw] for draw in draws], self.targets)
+
+
+class Draws(DistributedSampler[Any]):
+    """Draws of one epoch, told apart from those of the others: epoch * length + index.
+
+    Lightning sets the epoch, also after a resume, and leaves a ``DistributedSampler`` as it is.
+    """
+
+    def __iter__(self) -> Iterator[int]:
+        length = len(self.dataset)  # type: ignore[arg-type]
+        return (self.epoch * length + index for index in super().__iter__())
