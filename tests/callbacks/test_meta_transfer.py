@@ -211,7 +211,7 @@ def test_an_overflow_in_fp16_skips_both_optimizers(two_headed, batches_of, fit):
 
 
 class Overflowing(nn.Module):
-    """A scalar whose gradient is no number."""
+    """A scalar whose gradient is not a number."""
 
     def __init__(self, channels):
         super().__init__()
@@ -345,7 +345,7 @@ def test_weights_that_a_meta_step_would_miss_are_said_once(options, weight, told
     module.training_step = lambda batch, batch_idx: weight * plain(batch, batch_idx)
     with caplog.at_level(logging.WARNING):
         fit(module, [TaskMetaTransfer("few", ["many"], rank=2)], batches_of("mmaamm"), **options)
-    assert caplog.text.count("put it into task_loss") == told
+    assert caplog.text.count("put them into task_loss") == told
 
 
 def test_heads_with_dropout_cannot_be_compared_and_are_not_warned_of(two_headed, batches_of, fit, caplog):
@@ -380,7 +380,7 @@ def test_processes_that_disagree_on_a_batch_stop_together(monkeypatch):
     own = TaskMetaTransfer("few", ["many"], is_meta=lambda batch: True)
     other = [False, True]  # another process says no: the flag, and its opposite
     either = lambda flags: [a or b for a, b in zip(flags, other, strict=True)]  # noqa: E731 (a stand-in)
-    monkeypatch.setattr("lightning_taskonomy.callbacks.bifurcation.callback.any_process", either)
+    monkeypatch.setattr("lightning_taskonomy.callbacks.bifurcation.base.any_process", either)
     with pytest.raises(InputError, match="one kind at a time"):
         own.has_parallel(SimpleNamespace(), {})
 

@@ -97,7 +97,7 @@ CASES = [
     (manual, {}, "needs automatic optimization"),
     (second_order, {}, "LBFGS"),
     (heads_alone, {}, "no parameter of the backbone"),
-    (synchronized, {}, "knows no SyncBatchNorm"),
+    (synchronized, {}, "does not work with SyncBatchNorm"),
     (without_gradient, {}, "torch.no_grad"),
     (twice, {}, "ran twice"),
     (something_between, {}, "does not read the backbone's features"),
@@ -189,7 +189,7 @@ def test_sharded_strategies_are_refused_on_one_device_too(own, strategy, two_hea
     module = two_headed()
     optimizers = [module.configure_optimizers()]
     trainer = SimpleNamespace(optimizers=optimizers, strategy=strategy(), world_size=1, callbacks=[own])
-    with pytest.raises(InputError, match=f"{type(own).__name__} knows no {strategy.__name__}"):
+    with pytest.raises(InputError, match=f"{type(own).__name__} does not work with {strategy.__name__}"):
         own.on_fit_start(trainer, module)
 
 

@@ -105,7 +105,7 @@ def test_a_fit_that_cannot_work_stops_with_the_reason(kind, change, told, two_he
         (CosineWeighting("fwe", ["many"]), None, "did you mean 'few'"),
         (CosineWeighting("few", ["many"]), without_gradient, "torch.no_grad"),
         (CosineWeighting("few", ["many"]), diverged, "NaN or infinite at step 0"),
-        (KendallWeighting("few", ["many"]), past_task_loss, "called task_loss of no task"),
+        (KendallWeighting("few", ["many"]), past_task_loss, "took no task's loss"),
     ],
 )
 def test_other_refusals(own, change, told, two_headed, batches_of, fit):
@@ -135,7 +135,7 @@ def test_gradients_are_not_combined_under_a_loss_scaler(two_headed, batches_of, 
 
 
 @pytest.mark.parametrize("own", [CosineWeighting("few", ["many"]), GradientAggregation("imtl_g")])
-def test_a_gradient_that_is_no_number(own, two_headed, batches_of, fit):
+def test_a_gradient_that_is_not_a_number(own, two_headed, batches_of, fit):
     batches = batches_of("mmm")
     batches[1]["many"][0, 0, 0, 0] = torch.nan
     with pytest.raises(InputError, match="the gradient of 'many' is NaN or infinite at step 1; the last checkpoint"):
