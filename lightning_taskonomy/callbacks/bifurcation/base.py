@@ -9,8 +9,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import ParallelStrategy
 from torch.nn.parallel import DistributedDataParallel
 
+from lightning_taskonomy.batch import is_parallel
 from lightning_taskonomy.callbacks.bifurcation.split import Bifurcation
-from lightning_taskonomy.data.parallel import ParallelLabels, is_parallel
+from lightning_taskonomy.data.base import TaskDataModule
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.optim import LateFlags, any_process
 
@@ -27,8 +28,10 @@ class BifurcationCallback(Callback):
         backbone: Path of the backbone in the module.
         heads: Path of the heads in the module.
         primary: The task with few labels, where one is set apart.
-        is_meta: Whether a batch has parallel labels, where neither ``ParallelLabels`` nor its labels say so.
+        is_meta: Whether a batch has parallel labels, where neither its loader nor its labels say so.
     """
+
+    auxiliary_steps: int | None = None  # k, where the callback asks for a number
 
     def __init__(
         self,
@@ -83,7 +86,7 @@ class BifurcationCallback(Callback):
             trainer: The trainer; all of its processes come to the same answer.
             batch: The batch.
         """
-        flag = is_parallel(batch) if isinstance(batch, Mapping) else None
+        flag = is_parallel(batch)
         if self.is_meta is not None:
             flag = bool(self.is_meta(batch))
             if all(any_process([flag, not flag])):
@@ -153,16 +156,9 @@ class BifurcationCallback(Callback):
             raise InputError(
                 f"{name} has no place for the heads {', '.join(others)}; name them, or train a module without them"
             )
-        if not self.primary or not isinstance(data, ParallelLabels):
-            return
-        theirs = [data.primary.name, *sorted(data.auxiliary)]
-        if theirs[0] != self.primary or set(theirs) != set(tasks):
-            raise InputError(
-                f"ParallelLabels has primary {theirs[0]!r} and auxiliary {theirs[1:]}, {name} {self.primary!r} and "
-                f"{sorted(set(tasks) - {self.primary})}; give both the same tasks"
-            )
-        if data.streams != "both":
-            raise InputError(f"ParallelLabels has streams={data.streams!r}; {name} needs 'both'")
+        if self.primary and isinstance(data, TaskDataModule):
+            auxiliary = sorted(set(tasks) - {self.primary})
+            data.check_tasks(self.primary, auxiliary, reader=name, auxiliary_steps=self.auxiliary_steps)
 
     def _check_trainer(self, trainer: Trainer, module: LightningModule) -> None:
         """The trainer steps one optimizer, on processes that agree on the gradient."""

@@ -85,11 +85,7 @@ class Bifurcation:
             name: The task.
             batch: The batch.
         """
-        key = self.label_keys[name]
-        if not isinstance(batch, Mapping) or key not in batch:
-            return False
-        label = batch[key]
-        return is_labelled(batch, key) if isinstance(label, Tensor) else label is not None
+        return isinstance(batch, Mapping) and is_labelled(batch, self.label_keys[name])
 
 
 def primary_and_auxiliary(primary: str, auxiliary: Sequence[str]) -> list[str]:

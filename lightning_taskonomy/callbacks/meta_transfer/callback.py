@@ -25,7 +25,6 @@ from lightning_taskonomy.callbacks.bifurcation import (
 )
 from lightning_taskonomy.callbacks.meta_transfer.learner import Learner, ProjectionKind, projection_factory
 from lightning_taskonomy.callbacks.meta_transfer.outer import OuterStep, backbone_lr
-from lightning_taskonomy.data.parallel import ParallelLabels
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.optim import LateFlags, MetaGradient, MetaOptions, PassState, any_process
 
@@ -58,7 +57,7 @@ class TaskMetaTransfer(CuttingCallback):
         method: How the meta-gradient is taken; see :class:`~lightning_taskonomy.optim.MetaOptions`.
         approximate: Takes ∇L_P at Θ instead of Θ⁺ and saves a pass: not exact. ``meta/exactness`` in the log is the
             cosine to the exact meta-gradient, at every ``log_every_n_steps``-th meta step.
-        is_meta: Whether a batch is a meta batch, where neither ``ParallelLabels`` nor the labels that it has say so.
+        is_meta: Whether a batch is a meta batch, where neither its loader nor its labels say so.
         backbone: Path of the backbone in the module.
         heads: Path of the heads in the module.
 
@@ -120,12 +119,7 @@ class TaskMetaTransfer(CuttingCallback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Finds the bifurcation and refuses what cannot work."""
         super().on_fit_start(trainer, pl_module)
-        data, groups = getattr(trainer, "datamodule", None), trainer.optimizers[0].param_groups
-        if isinstance(data, ParallelLabels) and self.auxiliary_steps not in (None, data.auxiliary_steps):
-            raise InputError(
-                f"ParallelLabels gives auxiliary_steps={data.auxiliary_steps}, and {type(self).__name__} has "
-                f"auxiliary_steps={self.auxiliary_steps}; change either, or leave it to the loader"
-            )
+        groups = trainer.optimizers[0].param_groups
         if not {id(p) for group in groups for p in group["params"]} & set(map(id, self.split.backbone.parameters())):
             raise InputError(
                 "the optimizer has no parameter of the backbone; give it those, which Task Meta-Transfer trains"

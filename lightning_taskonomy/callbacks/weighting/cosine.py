@@ -29,7 +29,7 @@ class CosineWeighting(GradientWeighting):
         hard: Weights 1 or 0 by the cosine's sign, not its value.
         between: On batches without primary labels the backbone gets the auxiliary gradient as it is (``plain``), with
             the ``last`` weight (0 before the first), or not at all (``heads`` alone learn).
-        is_meta: Whether a batch has parallel labels, where neither ``ParallelLabels`` nor its labels say so.
+        is_meta: Whether a batch has parallel labels, where neither its loader nor its labels say so.
         backbone: Path of the backbone in the module.
         heads: Path of the heads in the module.
 

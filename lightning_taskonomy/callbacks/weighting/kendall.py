@@ -38,7 +38,7 @@ class KendallWeighting(BifurcationCallback):
         regressions: The tasks with c = 1/2 instead of 1; None: those that are neither segmentation nor classification
             by the module's ``tasks``.
         optimizer: Called with the log-variances s; Adam at 1e-3 by default.
-        is_meta: Whether a batch has parallel labels, where neither ``ParallelLabels`` nor its labels say so.
+        is_meta: Whether a batch has parallel labels, where neither its loader nor its labels say so.
         backbone: Path of the backbone in the module.
         heads: Path of the heads in the module.
 
