@@ -110,7 +110,7 @@ def test_other_shapes_and_another_optimizer_are_refused(refused, runs):
     assert "of another shape (backbone.compress.0.weight" in line
     sgd = json.dumps({"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1, "momentum": 0.9}})
     words = ["--model.init_args.optimizer", sgd, "--trainer.max_epochs", "5"]
-    assert "the checkpoint's optimizer has no 'dampening' and is no SGD" in refused("fit", best, *words)
+    assert "the checkpoint's optimizer has no 'dampening' and is not SGD" in refused("fit", best, *words)
     assert "current_epoch=" in refused("fit", runs / "depth/checkpoints/last.ckpt", "--trainer.max_epochs", "0")
 
 

@@ -12,7 +12,7 @@ from lightning_taskonomy.cli import main
 ROOT = Path(__file__).parents[1]
 RECIPES = ROOT / "recipes"
 FILES = sorted(RECIPES.rglob("*.yaml"))
-SWEEPS = sorted((RECIPES / "sweeps").glob("*.yaml"))
+SWEEPS = sorted(RECIPES.rglob("sweep*.yaml"))
 COMMANDS = [file for file in FILES if file not in SWEEPS]
 STUDIES = [file for file in COMMANDS if "study" in yaml.safe_load(file.read_text())]
 TAXONOMIES = [file for file in STUDIES if "TaxonomyStudy" in file.read_text()]

@@ -33,8 +33,8 @@ class DryPass(Callback):
             for group in optimizer.param_groups:
                 if absent := sorted(optimizer.defaults.keys() - group.keys()):
                     raise InputError(
-                        f"the checkpoint's optimizer has no {absent[0]!r} and is no {type(optimizer).__name__}; resume "
-                        "with the optimizer of its own run, or start from its weights by --weights"
+                        f"the checkpoint's optimizer has no {absent[0]!r} and is not {type(optimizer).__name__}; "
+                        "resume with the optimizer of that run, or start from its weights by --weights"
                     )
         if not isinstance(pl_module, MultiTaskModule):
             return
@@ -50,13 +50,13 @@ class DryPass(Callback):
                 dry_pass(backbone, channels, (height, width))
 
 
-def _loaders(held: Any) -> Iterator[DataLoader[Any]]:
+def _loaders(loaders: Any) -> Iterator[DataLoader[Any]]:
     """The loaders of the library's data sets, however they are put together."""
-    if isinstance(held, DataLoader):
-        if isinstance(held.dataset, Pipeline):
-            yield held
-    elif isinstance(held, dict | list | tuple):
-        for part in held.values() if isinstance(held, dict) else held:
+    if isinstance(loaders, DataLoader):
+        if isinstance(loaders.dataset, Pipeline):
+            yield loaders
+    elif isinstance(loaders, dict | list | tuple):
+        for part in loaders.values() if isinstance(loaders, dict) else loaders:
             yield from _loaders(part)
 
 

@@ -19,11 +19,11 @@ class PredictionWriter(Callback):
     """Writes what ``predict_step`` returns.
 
     ``<folder>/<file>-<task>.png`` for an image, ``.mp4`` for a video, numbered where files of several folders have one
-    name; where the data module does not tell files, the image's id names it. Values per image go to
+    name; where the data module does not know the files, the image's id names it. Values per image go to
     ``<folder>/predictions.jsonl`` as well.
 
     Args:
-        folder: Where they go; ``predictions`` in the run's folder where none is given.
+        folder: Where they go; None: ``predictions`` in the run's folder.
     """
 
     def __init__(self, folder: str | Path | None = None) -> None:
@@ -34,8 +34,8 @@ class PredictionWriter(Callback):
 
     def _stem(self, file: Path) -> str:
         """A file's name without its ending, numbered if another file has taken it."""
-        tried = (file.stem if number == 1 else f"{file.stem}-{number}" for number in count(1))
-        return next(stem for stem in tried if self._stems.setdefault(stem, file) == file)
+        stems = (file.stem if number == 1 else f"{file.stem}-{number}" for number in count(1))
+        return next(stem for stem in stems if self._stems.setdefault(stem, file) == file)
 
     def _root(self, trainer: Trainer) -> Path:
         return Path(self.folder or Path(trainer.default_root_dir) / "predictions")
@@ -100,7 +100,7 @@ class PredictionWriter(Callback):
 
 
 def _array(value: Any) -> Any:
-    """A prediction as NumPy has it: a tensor, or what a set's mapping holds by key."""
+    """A prediction in NumPy: a tensor, or the entries of a set's mapping by key."""
     if isinstance(value, Mapping):
         return {key: _array(entry) for key, entry in value.items()}
     return (value.float() if value.is_floating_point() else value).cpu().numpy()

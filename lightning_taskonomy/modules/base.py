@@ -16,14 +16,14 @@ _log = logging.getLogger(__name__)
 
 
 def adamw(params: Any) -> torch.optim.Optimizer:
-    """AdamW at the learning rate 1e-3: the optimizer where none is given."""
+    """AdamW at the learning rate 1e-3: the default optimizer."""
     return torch.optim.AdamW(params, lr=1e-3)
 
 
 def allow_unused_parameters(trainer: Trainer) -> None:
     """Lets plain DDP train on batches that give some parameters no gradient, where the recipe does not say otherwise.
 
-    Plain DDP dies at the step after such a batch. ``find_unused_parameters`` or ``static_graph`` stay as given.
+    Plain DDP dies at the step after such a batch. ``find_unused_parameters`` or ``static_graph`` stay as they are set.
 
     Args:
         trainer: The trainer, before its strategy wraps the module.
@@ -31,7 +31,7 @@ def allow_unused_parameters(trainer: Trainer) -> None:
     strategy = trainer.strategy
     if not isinstance(strategy, DDPStrategy) or trainer.world_size == 1:
         return
-    options = strategy._ddp_kwargs  # the strategy reads them when it wraps the module; it has no other way in
+    options = strategy._ddp_kwargs  # private: after the strategy is made it offers no other way in
     if not options.keys() & {"find_unused_parameters", "static_graph"}:
         options["find_unused_parameters"] = True
         if trainer.is_global_zero:

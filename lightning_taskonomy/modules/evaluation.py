@@ -48,19 +48,19 @@ class Evaluation(nn.Module):
         """
         cast(MeanMetric, self.losses[name]).update(loss.detach(), len(preds))
         task = self.tasks[name]
-        shown = self.objectives[name].decode(preds, task) if task.kind is TaskKind.SET else preds
-        cast(MetricCollection, self.metrics[name]).update(shown, target)
+        preds = self.objectives[name].decode(preds, task) if task.kind is TaskKind.SET else preds
+        cast(MetricCollection, self.metrics[name]).update(preds, target)
 
     def finish(self) -> dict[str, Any]:
         """All values by name, over all processes; begins anew."""
-        found: dict[str, Any] = {}
-        total = []
+        values: dict[str, Any] = {}
+        weighted_losses = []
         for name, task in self.tasks.items():
             loss, metrics = cast(MeanMetric, self.losses[name]), cast(MetricCollection, self.metrics[name])
             if loss.update_called:
-                found[f"{self.prefix}/{name}/loss"] = loss.compute()
-                total.append(task.weight * found[f"{self.prefix}/{name}/loss"])
-                found |= metrics.compute()
+                values[f"{self.prefix}/{name}/loss"] = loss.compute()
+                weighted_losses.append(task.weight * values[f"{self.prefix}/{name}/loss"])
+                values |= metrics.compute()
             loss.reset()
             metrics.reset()
-        return {f"{self.prefix}/loss": torch.stack(total).sum(), **found} if total else found
+        return {f"{self.prefix}/loss": torch.stack(weighted_losses).sum(), **values} if weighted_losses else values

@@ -1,11 +1,13 @@
 """One backbone, one head per task: task-specific networks and multi-task learning with labels missing anywhere."""
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, Literal, cast
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from lightning_taskonomy import losses
 from lightning_taskonomy.batch import is_labelled
@@ -13,6 +15,7 @@ from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.models.backbones import Backbone
 from lightning_taskonomy.models.heads import merge_views
 from lightning_taskonomy.modules.base import BaseModule, adamw, allow_unused_parameters
+from lightning_taskonomy.modules.bifurcation import LossHook
 from lightning_taskonomy.modules.evaluation import Evaluation
 from lightning_taskonomy.modules.objectives import HeadFactory, Objective, objective, target_of
 from lightning_taskonomy.optim import LateFlags, any_process
@@ -59,6 +62,8 @@ class MultiTaskModule(BaseModule):
         self.val_metrics, self.test_metrics = self.configure_metrics("val"), self.configure_metrics("test")
         self._checked: set[str] = set()
         self._broken = LateFlags(list(self.tasks))
+        self._loss_hooks: OrderedDict[int, LossHook] = OrderedDict()  # RemovableHandle refers to it weakly
+        self._is_silent = False
 
     # construction: each step may be overridden
 
@@ -154,22 +159,53 @@ class MultiTaskModule(BaseModule):
         """One loss from the tasks' losses: their weighted sum. Weightings override this."""
         return torch.stack([self.tasks[name].weight * loss for name, loss in task_losses.items()]).sum()
 
+    # what callbacks at the bifurcation ask for: see Bifurcated
+
     def head_loss(self, name: str, features: Features, batch: Mapping[str, Tensor]) -> Tensor:
-        """A task's weighted loss from the features alone: where callbacks act on the bifurcation.
+        """A task's weighted loss from the features alone; :meth:`task_loss` logs nothing meanwhile.
 
         Args:
             name: The task.
             features: What :meth:`encode` gave for the task's input.
             batch: The batch with its input and target.
         """
-        task = self.tasks[name]
-        predictions = self.predict_task(task, features, self.image_size(task, batch))
-        return task.weight * self.task_loss(task, predictions, batch)
+        task, self._is_silent = self.tasks[name], True
+        try:
+            predictions = self.predict_task(task, features, self.image_size(task, batch))
+            return task.weight * self.task_loss(task, predictions, batch)
+        finally:
+            self._is_silent = False
+
+    def log(self, *args: Any, **kwargs: Any) -> None:
+        """As Lightning's, but silent within :meth:`head_loss`."""
+        if not self._is_silent:
+            super().log(*args, **kwargs)
+
+    def label_key(self, name: str) -> str:
+        """The key of the task's target.
+
+        Args:
+            name: The task.
+        """
+        return self.tasks[name].target
+
+    def register_loss_hook(self, hook: LossHook) -> RemovableHandle:
+        """Lets a hook replace each task's loss of :meth:`losses`.
+
+        Args:
+            hook: Called with the task's name and its loss.
+        """
+        handle = RemovableHandle(self._loss_hooks)
+        self._loss_hooks[handle.id] = hook
+        return handle
 
     @property
     def trainer_world_size(self) -> int:
         """Processes that train together; 1 without a trainer."""
-        return 1 if self._trainer is None else self._trainer.world_size
+        try:
+            return self.trainer.world_size
+        except RuntimeError:  # Lightning's word for a module that is not attached to a trainer
+            return 1
 
     def labelled(self, batch: Mapping[str, Tensor]) -> list[str]:
         """The tasks that have any valid label in this batch, on any process.
@@ -181,7 +217,7 @@ class MultiTaskModule(BaseModule):
             batch: The batch.
 
         Raises:
-            InputError: The batch holds nothing of any task; or in training the loss of an earlier step was no number.
+            InputError: The batch holds nothing of any task; or in training the loss of an earlier step was not finite.
         """
         readable = [task for task in self.tasks.values() if self.has_input(task, batch)]
         if all(batch.keys().isdisjoint(task.targets) for task in readable):
@@ -191,7 +227,7 @@ class MultiTaskModule(BaseModule):
         labelled = {task.name for task in readable if any(is_labelled(batch, key) for key in task.targets)}
         flags = [*(name in labelled for name in self.tasks), self.training and bool(self._broken.arrived())]
         *flags, broken = any_process(flags)
-        if broken:  # what one process knows of the losses of all has yet to arrive at another: they stop together
+        if broken:  # what one process has heard of the losses of all has yet to arrive at another: they stop together
             self._refuse(self._broken.all())
         return [name for name, flag in zip(self.tasks, flags, strict=True) if flag]
 
@@ -201,7 +237,13 @@ class MultiTaskModule(BaseModule):
         predictions = self(batch, names)
         if not self._checked.issuperset(names):
             self._check({name: predictions[name] for name in names if self.tasks[name].target in batch}, batch)
-        return {name: self.task_loss(self.tasks[name], predictions[name], batch) for name in names}, predictions
+        task_losses = {}
+        for name in names:
+            loss = self.task_loss(self.tasks[name], predictions[name], batch)
+            for hook in self._loss_hooks.values():
+                loss = hook(name, loss)
+            task_losses[name] = loss
+        return task_losses, predictions
 
     def _check(self, predictions: dict[str, Tensor], batch: Mapping[str, Tensor]) -> None:
         """Once per task: do predictions and targets have one size, and classes their range?"""
@@ -245,7 +287,7 @@ class MultiTaskModule(BaseModule):
         return values if world == 1 else cast(Tensor, self.all_gather(values)).reshape(world, -1).mean(0)
 
     def require_finite(self, task_losses: Mapping[str, Tensor]) -> None:
-        """Stops the run when a loss is no number; the device's answer is read once it has come, a step late or more.
+        """Stops the run when a loss is not finite; the device's answer is read once it has come, a step late or more.
 
         Args:
             task_losses: The losses of this step.
@@ -283,10 +325,10 @@ class MultiTaskModule(BaseModule):
         """No checkpoint is written of a network that a loss has broken."""
         self._refuse(self._broken.all())
 
-    def _evaluate(self, batch: Mapping[str, Tensor], held: Evaluation) -> dict[str, Tensor]:
+    def _evaluate(self, batch: Mapping[str, Tensor], evaluation: Evaluation) -> dict[str, Tensor]:
         task_losses, predictions = self.losses(batch)
         for name, loss in task_losses.items():
-            held.update(name, predictions[name], target_of(self.tasks[name], batch, predictions[name]), loss)
+            evaluation.update(name, predictions[name], target_of(self.tasks[name], batch, predictions[name]), loss)
         return predictions
 
     def validation_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
@@ -313,15 +355,15 @@ class MultiTaskModule(BaseModule):
     def scores(self, predictions: dict[str, Tensor], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """One score per image and task, NaN where unlabelled, and the images' ids."""
         size = _batch_size(batch)
-        found = {"id": batch["id"]} if "id" in batch else {}
+        scores = {"id": batch["id"]} if "id" in batch else {}
         for name in self.tasks:
             if name in predictions:
                 target = target_of(self.tasks[name], batch, predictions[name])
                 error, valid = self.objectives[name].score_errors(predictions[name], target)
-                found[name] = losses.per_image(error, valid)
+                scores[name] = losses.per_image(error, valid)
             else:
-                found[name] = torch.full((size,), torch.nan, device=self.device)
-        return found
+                scores[name] = torch.full((size,), torch.nan, device=self.device)
+        return scores
 
     def predict_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> dict[str, Any]:
         """What a person wants to know, by task name: predictions as :meth:`decode` makes them."""

@@ -38,7 +38,7 @@ class Objective:
         decode: Raw output to what a person wants: unit normals, the class of each pixel, log-probabilities of classes,
             the objects of a set as one mapping per image.
         normaliser: What the sum of the errors is divided by, a scalar that adds up over processes, such as the number
-            of objects; the number of valid errors, if not given. It counts as 1 at the least.
+            of objects; None: the number of valid errors. It counts as 1 at the least.
     """
 
     head: HeadFactory
@@ -60,10 +60,10 @@ class Objective:
 
 
 def _mae(task: Task) -> dict[str, Metric]:
-    found: dict[str, Metric] = {"mae": metrics.MaskedMeanAbsoluteError()}
+    by_name: dict[str, Metric] = {"mae": metrics.MaskedMeanAbsoluteError()}
     if task.units == "m" and task.is_dense:
-        found["delta1"] = metrics.DeltaAccuracy()
-    return found
+        by_name["delta1"] = metrics.DeltaAccuracy()
+    return by_name
 
 
 def _accuracy(task: Task) -> dict[str, Metric]:
@@ -116,8 +116,8 @@ def target_of(task: Task, batch: Mapping[str, Tensor], preds: Tensor) -> Target:
         return batch[task.target] if task.target in batch else _blank_like(task, preds)
     target, size = {}, batch[task.input].shape[-2:] if task.input in batch else (1, 1)
     for key, label in task.targets.items():
-        absent = (len(preds), *label.shape((size[0], size[1])))
-        target[key] = batch[key] if key in batch else missing_label(label, absent, preds.device)
+        shape = (len(preds), *label.shape((size[0], size[1])))
+        target[key] = batch[key] if key in batch else missing_label(label, shape, preds.device)
         if label.is_set:
             flags = torch.full((len(preds),), key in batch, device=preds.device)
             target[presence(key)] = batch.get(presence(key), flags)
@@ -143,30 +143,30 @@ def objective(task: Task) -> Objective:
         return error / scale, valid
 
     scaled = task.kind in (TaskKind.DENSE, TaskKind.VECTOR) and scale != 1
-    chosen = replace(default, errors=errors) if scaled else default
+    result = replace(default, errors=errors) if scaled else default
     for role, field, adapt in _OVERRIDES:
         path = getattr(task, role)
         if path is not None:
-            chosen = replace(chosen, **{field: adapt(imported(path, f"task {task.name!r}: its {role}"))})
-    return chosen
+            result = replace(result, **{field: adapt(imported(path, f"task {task.name!r}: its {role}"))})
+    return result
 
 
 def _metric_builder(metric: Callable[..., Metric]) -> Callable[[Task], dict[str, Metric]]:
     """A metric class to a builder; classes that ask for ``num_classes`` or, of a set, for ``task`` get them."""
 
     def build(task: Task) -> dict[str, Metric]:
-        wants = inspect.signature(metric).parameters
-        kwargs: dict[str, Any] = {"num_classes": task.channels} if "num_classes" in wants else {}
-        if "ignore_index" in wants and task.is_classes:
+        parameters = inspect.signature(metric).parameters
+        kwargs: dict[str, Any] = {"num_classes": task.channels} if "num_classes" in parameters else {}
+        if "ignore_index" in parameters and task.is_classes:
             kwargs["ignore_index"] = IGNORE_INDEX
-        if "task" in wants and task.kind is TaskKind.SET:
+        if "task" in parameters and task.kind is TaskKind.SET:
             kwargs["task"] = task
         try:
             inspect.signature(metric).bind(**kwargs)
         except TypeError as error:
             raise InputError(
-                f"task {task.name!r}: its metric {task.metric!r} cannot be built by itself ({error}); name a function "
-                "of your own that builds it"
+                f"task {task.name!r}: its metric {task.metric!r} cannot be built without arguments ({error}); name a "
+                "function of yours that builds it"
             ) from error
         return {metric.__name__.lower(): metric(**kwargs)}
 

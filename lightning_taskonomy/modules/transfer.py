@@ -23,7 +23,7 @@ class TransferModule(MultiTaskModule):
     Args:
         target: The target task.
         sources: Backbones, run folders, or folders of cached representations (then the batch brings them).
-        head: Builds the target's own kind of head on the readout's channels; the kind's default where none is given.
+        head: Builds the target's kind of head on the readout's channels; None: the kind's default.
         width: Channels of the readout's two convolutions.
         optimizer: Called with the readout's parameters.
         scheduler: Called with the optimizer.
@@ -44,7 +44,7 @@ class TransferModule(MultiTaskModule):
         super().__init__([target], FrozenSources(sources), None, optimizer, scheduler, scheduler_interval)
 
     def configure_heads(self, heads: Any) -> nn.ModuleDict:
-        """The transfer readout with the target's own kind of head."""
+        """The transfer readout with the target's kind of head."""
         built = {}
         for name, task in self.tasks.items():
             channels = [task.views * c for c in self.backbone.out_channels]
@@ -53,14 +53,14 @@ class TransferModule(MultiTaskModule):
         return nn.ModuleDict(built)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]  # torch overloads it
-        """Everything but the frozen sources, which their own runs hold."""
+        """Everything but the frozen sources, which are in their runs' folders."""
         prefix = kwargs.get("prefix", "") + "backbone."
         return {
             name: value for name, value in super().state_dict(*args, **kwargs).items() if not name.startswith(prefix)
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """As ever, but the sources stay as their own runs left them where the state does not hold them."""
+        """As ever, but sources that the state lacks stay as their runs left them."""
         sources = {f"backbone.{name}": value for name, value in self.backbone.state_dict().items()}
         return super().load_state_dict({**sources, **state_dict}, strict, assign)
 

@@ -1,7 +1,7 @@
 """Conflicting task gradients made into one: the aggregators of torchjd, which is loaded when one is made."""
 
-import importlib
 from collections.abc import Callable, Sequence
+from pkgutil import resolve_name
 from typing import Any, Literal, cast
 
 import torch
@@ -28,8 +28,8 @@ class Aggregation:
     Args:
         name: PCGrad (Yu et al. 2020), CAGrad (Liu, B. et al. 2021), MGDA (Désidéri 2012), Nash-MTL (Navon et al. 2022),
             IMTL-G (Liu, L. et al. 2021) or Aligned-MTL (Senushkin et al. 2023).
-        tasks: How many tasks there are, which Nash-MTL asks beforehand.
-        **options: The aggregator's own, as torchjd names them; ``c`` of CAGrad is 0.4, its paper's value for NYUv2.
+        tasks: How many tasks there are; Nash-MTL must know beforehand.
+        **options: The aggregator's, as torchjd names them; ``c`` of CAGrad is 0.4, its paper's value for NYUv2.
 
     Raises:
         InputError: Unknown name or option, or torchjd or what the aggregator needs is not installed.
@@ -39,16 +39,16 @@ class Aggregation:
         if name not in AGGREGATORS:
             raise InputError(f"no aggregation is named {name!r}{hint(name, AGGREGATORS)}")
         kind, extra = AGGREGATORS[name]
-        needed: dict[str, dict[str, Any]] = {"cagrad": {"c": 0.4}, "nash_mtl": {"n_tasks": tasks}}
-        wanted = f"torchjd[{extra}]" if extra else "torchjd"
+        defaults: dict[str, dict[str, Any]] = {"cagrad": {"c": 0.4}, "nash_mtl": {"n_tasks": tasks}}
+        package = f"torchjd[{extra}]" if extra else "torchjd"
         try:
-            found = getattr(importlib.import_module("torchjd.aggregation"), kind)
+            aggregator = resolve_name(f"torchjd.aggregation:{kind}")
         except (ImportError, AttributeError) as error:
-            raise InputError(f"aggregation {name!r} needs {wanted}; run: pip install '{wanted}'") from error
+            raise InputError(f"aggregation {name!r} needs {package}; run: pip install '{package}'") from error
         try:
-            self._combine = cast(Callable[[Tensor], Tensor], found(**needed.get(name, {}) | options))
+            self._combine = cast(Callable[[Tensor], Tensor], aggregator(**defaults.get(name, {}) | options))
         except ImportError as error:
-            raise InputError(f"aggregation {name!r} needs {wanted}; run: pip install '{wanted}'") from error
+            raise InputError(f"aggregation {name!r} needs {package}; run: pip install '{package}'") from error
         except (TypeError, ValueError) as error:
             raise InputError(f"aggregation {name!r} with options {options}: {error}") from error
 

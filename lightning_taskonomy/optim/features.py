@@ -10,23 +10,23 @@ from lightning_taskonomy.errors import InputError
 __all__ = ["Features", "cut", "entries", "graft", "learnable"]
 
 Features = Any
-"""A tensor (B, C, ...), or lists, tuples and mappings of such; what is no tensor or has no gradient is let through."""
+"""A tensor (B, C, ...), or lists, tuples and mappings of such; what is not a tensor or has no gradient passes."""
 
 
 def entries(features: Features) -> list[Any]:
     """The features' leaves, tensors or not, in order."""
-    found: list[Any] = []
+    leaves: list[Any] = []
 
     def keep(entry: Any) -> Any:
-        found.append(entry)
+        leaves.append(entry)
         return entry
 
     graft(features, keep)
-    return found
+    return leaves
 
 
 def graft(features: Features, function: Callable[[Any], Any]) -> Features:
-    """The same nesting with the function applied to every leaf."""
+    """The same nesting with the function applied to each leaf."""
     if isinstance(features, Mapping):
         return {key: graft(value, function) for key, value in features.items()}
     if isinstance(features, (list, tuple)):

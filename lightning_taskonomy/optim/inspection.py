@@ -32,15 +32,15 @@ def lost_tangents(module: nn.Module, run: Callable[[], object]) -> str | None:
     watch = _Watch()
     with torch.enable_grad(), forward_ad.dual_level(), watch.hooked(module), watch:  # no tape: no dual needs a gradient
         run()
-    return watch.found[0] if watch.found else None
+    return watch.faults[0] if watch.faults else None
 
 
 class _Watch(TorchFunctionMode):
-    """Looks at every call of torch's functions and of modules within a pass of dual numbers."""
+    """Looks at each call of torch's functions and of modules within a pass of dual numbers."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[str] = []
+        self.faults: list[str] = []
         self._path: list[str] = []
         self._stopped: list[Tensor] = []  # computed under no_grad
         self._looking = False
@@ -60,7 +60,7 @@ class _Watch(TorchFunctionMode):
         if not torch.is_grad_enabled():
             self._stopped += filter(_moves, entries(output))
         elif any(entry is other for entry in moving for other in self._stopped) and any(map(_moves, entries(output))):
-            self.found.append(f"{where}, which reads what torch.no_grad has computed")
+            self.faults.append(f"{where}, which reads what torch.no_grad has computed")
         return output
 
     @contextmanager
@@ -89,9 +89,9 @@ class _Watch(TorchFunctionMode):
 
     def _look(self, where: str, call: Callable[..., Any], args: Any, kwargs: Mapping[str, Any], output: Any) -> None:
         """Notes a call that has dropped its tangents."""
-        real = [entry for entry in entries(output) if isinstance(entry, Tensor) and entry.is_floating_point()]
-        if real and not any(map(_moves, real)) and _passes(call, args, kwargs):
-            self.found.append(where)
+        outputs = [entry for entry in entries(output) if isinstance(entry, Tensor) and entry.is_floating_point()]
+        if outputs and not any(map(_moves, outputs)) and _passes(call, args, kwargs):
+            self.faults.append(where)
 
 
 def _passes(call: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""What a step must know of the device without waiting for it: flags that are read a step late."""
+"""What a step must learn from the device without waiting for it: flags that are read a step late."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ class LateFlags:
     A flag stays raised, with the step that raised it first, so that nothing is lost however late it is read.
 
     Args:
-        names: What the flags are called.
+        names: The flags' names.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -59,7 +59,7 @@ class LateFlags:
             self._arrived.record()
 
     def arrived(self) -> Mapping[str, int]:
-        """The flags known to be raised, each with the first step that raised it; does not wait."""
+        """The raised flags that have arrived, each with the first step that raised it; does not wait."""
         if self._view is None or (self._arrived is not None and not self._arrived.query()):
             return {}
         return self._read()

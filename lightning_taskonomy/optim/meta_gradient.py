@@ -69,11 +69,11 @@ class MetaOptions:
             ``finite_difference`` is not exact.
         approximate: Takes v at Θ instead of Θ⁺, the limit of small α, without the virtual pass: not exact.
         compare: With ``approximate``: the exact meta-gradient too, for their cosine.
-        primary_at: Whether the network's own primary gradient is taken at Θ⁺ (Eq. 2) or at Θ.
+        primary_at: Whether the network's primary gradient is taken at Θ⁺ (Eq. 2) or at Θ.
         combine: Whether projected gradients of several auxiliary tasks are summed (Eq. 6) or averaged (section 4.4).
-        loss_scale: Factor on every loss against underflow in fp16; taken out of every result.
-        wait: With ``auto``: whether each step's check decides at once if its product is taken, for which the device is
-            waited for; else ``consistent`` of the result is the caller's to read.
+        loss_scale: Factor on all losses against underflow in fp16; taken out of all results.
+        wait: With ``auto``: whether each step's check decides at once if its product is taken, for which it waits
+            for the device; else ``consistent`` of the result is the caller's to read.
         inspect: With ``auto``: one more pass, which finds an operation whose forward mode is silently wrong even where
             its share is too small for the consistency check; for the first step of many.
 
@@ -91,11 +91,11 @@ class MetaOptions:
     inspect: bool = False
 
     def __post_init__(self) -> None:
-        """Refuses words that mean nothing."""
+        """Refuses words that are not allowed."""
         for entry in fields(self):
-            given, allowed = getattr(self, entry.name), get_args(entry.type)  # the words of a Literal
-            if allowed and given not in allowed:
-                raise InputError(f"a meta-gradient has no {entry.name} {given!r}{hint(str(given), allowed)}")
+            value, allowed = getattr(self, entry.name), get_args(entry.type)  # the words of a Literal
+            if allowed and value not in allowed:
+                raise InputError(f"a meta-gradient has no {entry.name} {value!r}{hint(str(value), allowed)}")
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class MetaGradient:
         reason: Why the first choice was not taken, else empty.
         consistency: |⟨J·v, G⟩ - ⟨v, JᵀG⟩| over the product of norms, a scalar: rounding, if all is well.
         consistent: Whether that is rounding, a boolean scalar.
-        finite: Whether all gradients are numbers, a boolean scalar; in fp16 the step is else to be left out.
+        finite: Whether all gradients are finite, a boolean scalar; if not, a step in fp16 is to be left out.
         alignment: Cosine between projected auxiliary and primary gradient in the backbone's parameters, a scalar; None
             where the former was not needed.
         exactness: Cosine to the exact meta-gradient, a scalar, where ``compare`` asked for it.
@@ -147,7 +147,7 @@ def meta_gradient(
         batches: Micro-batches of equal weight; the result is that of their whole, whose loss is the mean of theirs.
         projections: Per auxiliary task one φ for each learnable feature map.
         alpha: Length α of the virtual step.
-        options: How; exactly, if not given.
+        options: How; None: exactly.
         reduce: The mean over processes of a list of tensors, the same list on each.
 
     Raises:
@@ -166,7 +166,7 @@ class MetaStep:
         backbone: The network up to the bifurcation, Θ.
         projections: Per auxiliary task one φ for each learnable feature map.
         alpha: Length α of the virtual step.
-        options: How; exactly, if not given.
+        options: How; None: exactly.
     """
 
     def __init__(
@@ -201,8 +201,8 @@ class MetaStep:
             batch: The micro-batch.
             features: The backbone's output on it, with its tape, if that pass was made already.
             state: The state before that pass; needed with ``features``.
-            gradients: Per auxiliary task its loss's gradient in each learnable map, times the loss scale, if known; the
-                branches in ``batch.auxiliary`` are then not run.
+            gradients: Per auxiliary task its loss's gradient in each learnable map, times the loss scale; the branches
+                in ``batch.auxiliary`` are then not run.
 
         Raises:
             InputError: Features without a gradient, or projections that do not fit the tasks and maps.
@@ -214,9 +214,9 @@ class MetaStep:
             raise InputError(
                 "features of an earlier pass came without its state; take PassState.of(backbone) before it"
             )
-        found = entries(features)
-        positions = [index for index, entry in enumerate(found) if learnable(entry)]
-        outputs = [found[index] for index in positions]
+        leaves = entries(features)
+        positions = [index for index, entry in enumerate(leaves) if learnable(entry)]
+        outputs = [leaves[index] for index in positions]
         if gradients is None:
             gradients = {
                 name: self._branch(branch, features, self._auxiliary, self._auxiliary_losses.setdefault(name, []))
@@ -224,16 +224,25 @@ class MetaStep:
             }
         projected = self._project(gradients, outputs)
         cotangents = [entry.detach() for entry in projected]
-        own = list(self._parameters.values())
+        parameters = list(self._parameters.values())
         if self._virtual:
-            pulled = torch.autograd.grad(outputs, own, cotangents, self._at_theta, allow_unused=True)
-            self._descent.add(own, pulled)
+            pulled = torch.autograd.grad(outputs, parameters, cotangents, self._at_theta, allow_unused=True)
+            self._descent.add(parameters, pulled)
         if self._at_theta:
             gradient = self._branch(batch.primary, features, self._network, self._primary_losses)
             primary = [torch.zeros_like(o) if g is None else g for o, g in zip(outputs, gradient, strict=True)]
-            self._network.add(own, torch.autograd.grad(outputs, own, primary, allow_unused=True))
+            self._network.add(parameters, torch.autograd.grad(outputs, parameters, primary, allow_unused=True))
             cotangents = cotangents if self._virtual else primary
-        self._recorded.append(Recorded(batch.args, batch.kwargs, state, positions, projected, cotangents))
+        self._recorded.append(
+            Recorded(
+                args=batch.args,
+                kwargs=batch.kwargs,
+                state=state,
+                positions=positions,
+                projected=projected,
+                cotangents=cotangents,
+            )
+        )
         self._primaries.append(batch.primary)
 
     def finish(self, reduce: Reduce = list) -> MetaGradient:
@@ -249,21 +258,21 @@ class MetaStep:
             raise InputError("a meta step without a batch; give at least one with parallel labels")
         share = 1 / (len(self._recorded) * self.options.loss_scale)
         network, directions, alignment = self._descend(share, reduce)
-        (taken, gradients), *exact = [self._differentiate(*found, share, reduce) for found in directions]
+        (jvp, gradients), *exact = [self._differentiate(v, reverse, share, reduce) for v, reverse in directions]
         exactness = None
         for _, others in exact:
             pair = list(gradients.values()), list(others.values())
-            exactness = Overlap.of(*pair).cosine() if others else taken.stretch.new_zeros(())
+            exactness = Overlap.of(*pair).cosine() if others else jvp.stretch.new_zeros(())
         return MetaGradient(
             projections=gradients,
             network=network,
             auxiliary=self._auxiliary.reduced(share, reduce),
             primary_loss=torch.stack(self._primary_losses).mean(),
-            auxiliary_losses={name: torch.stack(found).mean() for name, found in self._auxiliary_losses.items()},
-            method=taken.method,
-            reason=taken.reason,
-            consistency=taken.consistency,
-            consistent=taken.consistent,
+            auxiliary_losses={name: torch.stack(losses).mean() for name, losses in self._auxiliary_losses.items()},
+            method=jvp.method,
+            reason=jvp.reason,
+            consistency=jvp.consistency,
+            consistent=jvp.consistent,
             finite=get_total_norm([*network.values(), *gradients.values()]).isfinite(),
             alignment=alignment,
             exactness=exactness,
@@ -272,26 +281,26 @@ class MetaStep:
     def _branch(
         self, branch: Branch, features: Features, onto: GradientSum, record: list[Tensor]
     ) -> list[Tensor | None]:
-        """The loss's gradient in each learnable map, on leaves of its own; the head's own go onto the sum."""
+        """The loss's gradient in each learnable map, cut off; those of the head's parameters go onto the sum."""
         severed, leaves = cut(features)
         loss = branch.loss(severed)
         record.append(loss.detach())
-        own = branch.parameters()
-        found = torch.autograd.grad(loss * self.options.loss_scale, [*leaves, *own], allow_unused=True)
-        onto.add(own, found[len(leaves) :])
-        return list(found[: len(leaves)])
+        head = branch.parameters()
+        gradients = torch.autograd.grad(loss * self.options.loss_scale, [*leaves, *head], allow_unused=True)
+        onto.add(head, gradients[len(leaves) :])
+        return list(gradients[: len(leaves)])
 
     def _project(self, gradients: Mapping[str, Sequence[Tensor | None]], outputs: list[Tensor]) -> list[Tensor]:
         """G = Σ φ_t(g_t) of each map, with the graph of φ."""
         sums = [torch.zeros_like(output) for output in outputs]
         factor = 1 / len(self.projections) if self.options.combine == "mean" else 1.0
-        for name, found in gradients.items():
-            chosen = self.projections.get(name, ())
-            if len(chosen) != len(outputs):
+        for name, of_task in gradients.items():
+            projections = self.projections.get(name, ())
+            if len(projections) != len(outputs):
                 raise InputError(
-                    f"{len(chosen)} projections of task {name!r} for {len(outputs)} feature maps; make one per map"
+                    f"{len(projections)} projections of task {name!r} for {len(outputs)} feature maps; make one per map"
                 )
-            for index, (projection, gradient) in enumerate(zip(chosen, found, strict=True)):
+            for index, (projection, gradient) in enumerate(zip(projections, of_task, strict=True)):
                 if gradient is not None:
                     sums[index] = sums[index] + factor * projection(gradient.detach())
         return sums
@@ -301,22 +310,22 @@ class MetaStep:
     ) -> tuple[Gradients, list[tuple[Gradients, Overlap]], Tensor | None]:  # fmt: skip
         """The network's primary gradient, each direction v with what its product must agree with, and the alignment.
 
-        The virtual step's gradient d is held no longer than this takes.
+        The virtual step's gradient d is kept no longer than this takes.
         """
-        own = list(self._parameters.values())
+        parameters = list(self._parameters.values())
         network = self._network.reduced(share, reduce) if self._at_theta else {}
-        pulled = (self._descent if self._virtual else self._network).values(own, 1.0)
+        pulled = (self._descent if self._virtual else self._network).values(parameters, 1.0)
         self._descent = GradientSum()
         if not self._virtual:
-            return network, [(network, Overlap.of(_values(network, own), pulled))], None
+            return network, [(network, Overlap.of(_values(network, parameters), pulled))], None
         descent = reduce(pulled)
         ahead = self._virtual_pass(descent, share).reduced(share, reduce)
         network = network or ahead
-        aligned = Overlap.of(_values(network, own), descent)
+        aligned = Overlap.of(_values(network, parameters), descent)
         alone = all(a is b for a, b in zip(descent, pulled, strict=True))
         directions = [network, ahead] if self.options.approximate else [ahead]
         checks = [
-            aligned if alone and direction is network else Overlap.of(_values(direction, own), pulled)
+            aligned if alone and direction is network else Overlap.of(_values(direction, parameters), pulled)
             for direction in directions
         ]
         return network, list(zip(directions, checks, strict=True)), aligned.cosine()
@@ -336,10 +345,10 @@ class MetaStep:
             heads = [] if self._at_theta else branch.parameters()
             with spare_buffers(branch.module if self._at_theta else None):
                 loss = branch.loss(features)
-            found = torch.autograd.grad(
+            gradients = torch.autograd.grad(
                 loss * self.options.loss_scale, [*leaves.values(), *heads], allow_unused=True
             )  # fmt: skip
-            total.add([*self._parameters.values(), *heads], found)
+            total.add([*self._parameters.values(), *heads], gradients)
             if not self._at_theta:
                 self._primary_losses.append(loss.detach())
         return total
@@ -348,22 +357,21 @@ class MetaStep:
         self, direction: Gradients, reverse: Overlap, share: float, reduce: Reduce
     ) -> tuple[Product, Gradients]:
         """∂L_P/∂φ along the primary gradient v: -α·J·v contracted with φ."""
-        known = dict(zip(self._parameters, _values(direction, list(self._parameters.values())), strict=True))
-        taken = product(
-            self.backbone, self._recorded, known, reverse, self.options.method, self.options.inspect, self.options.wait
-        )
-        learned = [p for chosen in self.projections.values() for projection in chosen for p in projection.parameters()]
-        learned = [p for p in learned if p.requires_grad]
+        by_name = dict(zip(self._parameters, _values(direction, list(self._parameters.values())), strict=True))
+        method, inspect, wait = self.options.method, self.options.inspect, self.options.wait
+        jvp = product(self.backbone, self._recorded, by_name, reverse, method, inspect, wait)
+        modules = [projection for projections in self.projections.values() for projection in projections]
+        phi = [p for projection in modules for p in projection.parameters() if p.requires_grad]
         outputs = [entry for recorded in self._recorded for entry in recorded.projected]
-        pairs = [(o, t) for o, t in zip(outputs, taken.tangents, strict=True) if o.requires_grad]
-        if not learned or not pairs:
-            return taken, {}
-        found = torch.autograd.grad(
-            [o for o, _ in pairs], learned, [t.to(o.dtype) for o, t in pairs], self.options.compare,
+        pairs = [(o, t) for o, t in zip(outputs, jvp.tangents, strict=True) if o.requires_grad]
+        if not phi or not pairs:
+            return jvp, {}
+        gradients = torch.autograd.grad(
+            [o for o, _ in pairs], phi, [t.to(o.dtype) for o, t in pairs], self.options.compare,
             materialize_grads=True,
         )  # fmt: skip
-        factor = -self.alpha * share / taken.stretch
-        return taken, dict(zip(learned, reduce([factor.to(g) * g for g in found]), strict=True))
+        factor = -self.alpha * share / jvp.stretch
+        return jvp, dict(zip(phi, reduce([factor.to(g) * g for g in gradients]), strict=True))
 
 
 def _values(gradients: Gradients, parameters: list[nn.Parameter]) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""What processes that train together agree upon by their hosts, so that no device has to be waited for."""
+"""What processes that train together agree upon by their hosts, without waiting for a device."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -11,7 +11,7 @@ __all__ = ["any_process"]
 
 
 def any_process(flags: Sequence[bool]) -> list[bool]:
-    """Each flag, true where it is on any process; every process must ask at the same place.
+    """Each flag, true where it is on any process; all processes must ask at the same place.
 
     Args:
         flags: As many on each process.

@@ -32,7 +32,7 @@ class Projection(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         if channels < 1:
-            raise InputError(f"a projection of {channels} channels; a feature map has at least 1")
+            raise InputError(f"a projection has {channels} channels; a feature map has at least 1")
         self.channels = channels
 
     def forward(self, gradient: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ class PassState:
     """Random generators and buffers as they were before a pass.
 
     Attributes:
-        generators: State of the generator of every device involved, the CPU's included.
+        generators: State of the generator of each device involved, the CPU included.
         buffers: Copies of the network's buffers, running statistics above all.
     """
 
@@ -45,7 +45,7 @@ class PassState:
             _set_generators(before)
 
     def fresh_buffers(self) -> dict[str, Tensor]:
-        """Copies of the buffers for a pass whose updates of running statistics shall be lost."""
+        """Copies of the buffers for a pass whose updates of running statistics are to be lost."""
         return {name: buffer.clone() for name, buffer in self.buffers.items()}
 
 

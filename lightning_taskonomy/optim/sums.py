@@ -20,38 +20,38 @@ class GradientSum:
         self._sums: dict[nn.Parameter, Tensor | None] = {}
 
     def add(self, parameters: Iterable[nn.Parameter], gradients: Sequence[Tensor | None]) -> None:
-        """Adds.
+        """Adds gradients to the sums.
 
         Args:
             parameters: What the gradients belong to.
             gradients: One each, None where the parameter played no part.
         """
         for parameter, gradient in zip(parameters, gradients, strict=True):
-            held = self._sums.get(parameter)
-            if held is not None and gradient is not None:
-                self._sums[parameter] = held + gradient
+            total = self._sums.get(parameter)
+            if total is not None and gradient is not None:
+                self._sums[parameter] = total + gradient
             else:
-                self._sums[parameter] = gradient if held is None else held
+                self._sums[parameter] = gradient if total is None else total
 
     def values(self, parameters: Iterable[nn.Parameter], factor: float) -> list[Tensor]:
         """The sums of these parameters times the factor, zeros where there is none."""
-        held = [(parameter, self._sums.get(parameter)) for parameter in parameters]
-        return [torch.zeros_like(p) if total is None else _times(total, factor) for p, total in held]
+        totals = [(parameter, self._sums.get(parameter)) for parameter in parameters]
+        return [torch.zeros_like(p) if total is None else _times(total, factor) for p, total in totals]
 
     def reduced(self, factor: float, reduce: Reduce) -> Gradients:
         """All sums times the factor, their mean over processes; without those that have no gradient on any.
 
         Args:
-            factor: What to multiply with.
+            factor: What to multiply by.
             reduce: The mean over processes of a list of tensors.
         """
         if not self._sums:
             return {}
-        known = self.values(self._sums, factor)
+        gradients = self.values(self._sums, factor)
         present = any_process([total is not None for total in self._sums.values()])
         return {
             parameter: gradient
-            for parameter, gradient, there in zip(self._sums, reduce(known), present, strict=True)
+            for parameter, gradient, there in zip(self._sums, reduce(gradients), present, strict=True)
             if there
         }
 

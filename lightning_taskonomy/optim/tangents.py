@@ -42,7 +42,7 @@ class Recorded:
         state: Taken before the pass.
         positions: The learnable maps among the entries of the output.
         projected: Per map the projected gradient G with the graph of φ alone.
-        cotangents: Per map a cotangent whose pull-back to the parameters is known.
+        cotangents: Per map a cotangent whose pull-back to the parameters has been taken.
     """
 
     args: tuple[Any, ...]
@@ -67,7 +67,7 @@ class Overlap:
 
     @classmethod
     def of(cls, left: Sequence[Tensor], right: Sequence[Tensor]) -> Self:
-        """Measures.
+        """Measures two lists.
 
         Args:
             left: Any tensors.
@@ -127,8 +127,8 @@ def product(
             disagrees with the reverse mode.
         inspect: With ``auto``: looks for operations with a wrong forward mode also where the check passes, as it does
             where their share is small. Costs one more pass over the first of ``passes``.
-        wait: With ``auto``: whether the check decides here and now, for which the device is waited for; else the
-            product is taken as it comes, and ``consistent`` says what is to be said of it.
+        wait: With ``auto``: whether the check decides here and now, for which it waits for the device; else the
+            product is taken as it comes, and ``consistent`` is the caller's to read.
 
     Raises:
         InputError: Neither can differentiate the network.
@@ -145,9 +145,9 @@ def product(
 
     order: list[Method] = ["forward", "double_vjp"] if method == "auto" else [method]
     reason = ""
-    for last, chosen in ((name == order[-1], name) for name in order):
+    for last, way in ((name == order[-1], name) for name in order):
         try:
-            tangents = [tangent for recorded in passes for tangent in _JVPS[chosen](module, recorded, direction)]
+            tangents = [tangent for recorded in passes for tangent in _JVPS[way](module, recorded, direction)]
             consistency = _inconsistency(Overlap.of(tangents, cotangents), reverse, stretch)
             consistent = ~(consistency > _TOLERANCE.get(dtype, 3e-2))  # NaN is an overflow, no fault of the method
             search = not last and (inspect or (wait and not consistent))
@@ -167,11 +167,18 @@ def product(
             continue
         if last and reason and not consistent:
             reason += (
-                f"; {chosen} disagrees too, by {float(consistency):.1e}: take method 'finite_difference', which is not "
+                f"; {way} disagrees too, by {float(consistency):.1e}: take method 'finite_difference', which is not "
                 "exact"
             )
         if last or (culprit is None and (not wait or consistent)):
-            return Product(tangents, stretch, chosen, reason, consistency, consistent)
+            return Product(
+                tangents=tangents,
+                stretch=stretch,
+                method=way,
+                reason=reason,
+                consistency=consistency,
+                consistent=consistent,
+            )
         fault = "is wrong" if consistent else f"disagrees with reverse mode by {float(consistency):.1e}"
         reason = f"forward mode {fault} in {culprit or 'some operation'}"
     raise AssertionError("unreachable: the last method returns or raises")
@@ -208,21 +215,21 @@ def forward_mode(module: nn.Module, recorded: Recorded, direction: Direction) ->
         NotImplementedError: An operation has no forward mode; RuntimeError, as some say it.
     """
     with torch.no_grad(), forward_ad.dual_level():
-        found = entries(rerun(module, recorded, _duals(module, direction)))
-        return [_tangent(found[position]) for position in recorded.positions]
+        leaves = entries(rerun(module, recorded, _duals(module, direction)))
+        return [_tangent(leaves[position]) for position in recorded.positions]
 
 
 def double_vjp(module: nn.Module, recorded: Recorded, direction: Direction) -> list[Tensor]:
     """J·v by differentiating Jᵀu, which is linear in u, in u; arguments and result as :func:`forward_mode`."""
-    own = dict(module.named_parameters())
+    parameters = dict(module.named_parameters())
     with torch.enable_grad():
-        points = {name: own[name].detach().requires_grad_() for name in direction}
-        found = entries(rerun(module, recorded, points))
-        maps = [found[position] for position in recorded.positions]
+        points = {name: parameters[name].detach().requires_grad_() for name in direction}
+        leaves = entries(rerun(module, recorded, points))
+        maps = [leaves[position] for position in recorded.positions]
         dummies = [torch.zeros_like(entry, requires_grad=True) for entry in maps]
         pulled = torch.autograd.grad(maps, list(points.values()), dummies, create_graph=True, allow_unused=True)
-        known: list[tuple[Tensor | None, Tensor]] = list(zip(pulled, direction.values(), strict=True))
-        pairs = [(p, v) for p, v in known if p is not None]
+        candidates: list[tuple[Tensor | None, Tensor]] = list(zip(pulled, direction.values(), strict=True))
+        pairs = [(p, v) for p, v in candidates if p is not None]
     return list(
         torch.autograd.grad([p for p, _ in pairs], dummies, [v for _, v in pairs], materialize_grads=True)
     )  # fmt: skip
@@ -236,13 +243,14 @@ def finite_difference(module: nn.Module, recorded: Recorded, direction: Directio
         recorded: The pass.
         direction: v, by the parameters' names.
     """
-    own = dict(module.named_parameters())
+    parameters = dict(module.named_parameters())
     sides = []
     with torch.no_grad():
         step = float(torch.finfo(recorded.cotangents[0].dtype).eps ** (1 / 3) * _stretch(module, direction))
         for signed in (step, -step):
-            found = entries(rerun(module, recorded, {name: own[name] + signed * v for name, v in direction.items()}))
-            sides.append([found[position] for position in recorded.positions])
+            moved = {name: parameters[name] + signed * v for name, v in direction.items()}
+            leaves = entries(rerun(module, recorded, moved))
+            sides.append([leaves[position] for position in recorded.positions])
         return [(ahead - behind) / (2 * step) for ahead, behind in zip(*sides, strict=True)]
 
 
@@ -266,9 +274,9 @@ def _row(tensor: Tensor) -> Tensor:
 
 def _stretch(module: nn.Module, direction: Direction) -> Tensor:
     """Length of the parameters over that of v."""
-    own = dict(module.named_parameters())
+    parameters = dict(module.named_parameters())
     length = get_total_norm(list(direction.values()))
-    return torch.where(length > 0, get_total_norm([own[name].detach() for name in direction]) / length, 1.0)
+    return torch.where(length > 0, get_total_norm([parameters[name].detach() for name in direction]) / length, 1.0)
 
 
 def _dtype(passes: Sequence[Recorded]) -> torch.dtype:
@@ -279,8 +287,8 @@ def _dtype(passes: Sequence[Recorded]) -> torch.dtype:
 
 
 def _duals(module: nn.Module, direction: Direction) -> dict[str, Tensor]:
-    own = dict(module.named_parameters())
-    return {name: forward_ad.make_dual(own[name].detach(), tangent) for name, tangent in direction.items()}
+    parameters = dict(module.named_parameters())
+    return {name: forward_ad.make_dual(parameters[name].detach(), tangent) for name, tangent in direction.items()}
 
 
 def _tangent(entry: Tensor) -> Tensor:

@@ -21,16 +21,16 @@ class UncertaintyWeighting(nn.Module):
         regressions: Which of them are regressions.
 
     Raises:
-        InputError: No task, or a regression that is none of the tasks.
+        InputError: No task, or a regression that is not one of them.
     """
 
     def __init__(self, tasks: Sequence[str], regressions: Collection[str] = ()) -> None:
         super().__init__()
         if not tasks:
-            raise InputError("uncertainty weighting of no task; name at least one")
+            raise InputError("uncertainty weighting has no tasks; name at least one")
         for name in regressions:
             if name not in tasks:
-                raise InputError(f"regression {name!r} is none of the tasks{hint(name, tasks)}")
+                raise InputError(f"regression {name!r} is not one of the tasks{hint(name, tasks)}")
         self.tasks = list(tasks)
         self.factors = {name: 0.5 if name in regressions else 1.0 for name in tasks}
         self.log_variances = nn.Parameter(torch.zeros(len(self.tasks)))
@@ -45,11 +45,11 @@ class UncertaintyWeighting(nn.Module):
             InputError: A loss of an unknown task, or none.
         """
         if not losses:
-            raise InputError("uncertainty weighting of no loss; leave out a batch without labels")
+            raise InputError("uncertainty weighting has no losses; leave out a batch without labels")
         terms = []
         for name, loss in losses.items():
             if name not in self.factors:
-                raise InputError(f"a loss of task {name!r}, which has no weight{hint(name, self.factors)}")
+                raise InputError(f"the loss of task {name!r} has no weight{hint(name, self.factors)}")
             log_variance = self.log_variances[self.tasks.index(name)]
             terms.append(self.factors[name] * torch.exp(-log_variance) * loss + log_variance / 2)
         return torch.stack(terms).sum()
@@ -111,8 +111,9 @@ def meta_weight_gradients(
     Returns:
         One scalar per task.
     """
-    found = {}
+    weight_gradients = {}
     for name, gradients in auxiliary.items():
         pairs = [(a, b) for a, b in zip(primary, gradients, strict=True) if a is not None and b is not None]
-        found[name] = -alpha * torch.stack([(a * b).sum() for a, b in pairs]).sum() if pairs else torch.zeros(())
-    return found
+        products = [(a * b).sum() for a, b in pairs]
+        weight_gradients[name] = -alpha * torch.stack(products).sum() if products else torch.zeros(())
+    return weight_gradients

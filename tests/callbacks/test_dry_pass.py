@@ -51,7 +51,7 @@ def test_a_run_is_the_same_with_it(tiny_fit, tmp_path, monkeypatch):
 
     config = tiny_fit("depth_z", "jigsaw")
     one = execute(config, tmp_path / "with")
-    monkeypatch.setattr(training.DryPass, "on_train_start", lambda *given: None)
+    monkeypatch.setattr(training.DryPass, "on_train_start", lambda *ignored: None)
     other = execute(config, tmp_path / "without")
     assert {**one, "seconds": 0} == {**other, "seconds": 0}
     assert (tmp_path / "with/weights.safetensors").read_bytes() == (

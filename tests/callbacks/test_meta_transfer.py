@@ -52,35 +52,35 @@ def by_hand(module, projections, batch, state, alpha=ALPHA, mean=False):
     (gradient,) = torch.autograd.grad(module.task_loss("many", module.heads["many"](leaf), batch), leaf)
     matrix = torch.diag(phi.diagonal) + phi.factor @ phi.factor.T
     projected = torch.einsum("cd,bdhw->bchw", matrix.to(gradient), gradient)
-    own = dict(module.backbone.named_parameters())
-    pulled = torch.autograd.grad((features * projected).sum(), list(own.values()), create_graph=True)
-    ahead = {name: p - alpha * d for (name, p), d in zip(own.items(), pulled, strict=True)}
+    parameters = dict(module.backbone.named_parameters())
+    pulled = torch.autograd.grad((features * projected).sum(), list(parameters.values()), create_graph=True)
+    ahead = {name: p - alpha * d for (name, p), d in zip(parameters.items(), pulled, strict=True)}
     torch.set_rng_state(state)
     there = functional_call(module.backbone, ahead, (batch["image"],))
     loss = module.task_loss("few", module.heads["few"](there), batch)
     heads = {f"heads.few.{name}": p for name, p in module.heads["few"].named_parameters()}
-    found = torch.autograd.grad(loss, [*ahead.values(), *heads.values(), *phi.parameters()])
-    names = [*(f"backbone.{name}" for name in own), *heads]
-    return dict(zip(names, found, strict=False)), found[len(names) :]
+    gradients = torch.autograd.grad(loss, [*ahead.values(), *heads.values(), *phi.parameters()])
+    names = [*(f"backbone.{name}" for name in parameters), *heads]
+    return dict(zip(names, gradients, strict=False)), gradients[len(names) :]
 
 
-def close(found, expected, **tolerance):
-    assert found.keys() == expected.keys()
+def close(actual, expected, **tolerance):
+    assert actual.keys() == expected.keys()
     for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, **tolerance)
+        torch.testing.assert_close(actual[name], value, **tolerance)
 
 
 def test_a_meta_step_is_the_papers(two_headed, batches_of, fit):
     module, record = two_headed(dropout=0.3), Recorder()
     batches = batches_of("m", dtype=torch.float64)
     before = copy.deepcopy(module).double()
-    own = callback(optimizer=record)
-    trainer = fit(module, [own], batches, precision="64-true")
+    transfer = callback(optimizer=record)
+    trainer = fit(module, [transfer], batches, precision="64-true")
     (batch,) = batches
-    network, projections = by_hand(before.train(), own.projections, batch, module.states[0])
+    network, projections = by_hand(before.train(), transfer.projections, batch, module.states[0])
     close(module.seen[0], network, rtol=1e-8, atol=1e-12)
-    for found, expected in zip(record.gradients[0], projections, strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+    for actual, expected in zip(record.gradients[0], projections, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-12)
     assert module.steps == 1 == trainer.global_step
     close(dict(module.heads["many"].named_parameters()), dict(before.heads["many"].named_parameters()))
 
@@ -113,12 +113,12 @@ def test_auxiliary_steps_with_the_identity_are_plain_multi_task_learning(two_hea
 
 def test_an_auxiliary_step_projects_the_gradient_of_the_backbone_alone(two_headed, batches_of, fit):
     module, before = two_headed(), two_headed()
-    own, (batch,) = callback(), batches_of("a")
-    fit(module, [own], [batch])
+    transfer, (batch,) = callback(), batches_of("a")
+    fit(module, [transfer], [batch])
     features = before.backbone(batch["image"])
     leaf = features.detach().requires_grad_()
     before.task_loss("many", before.heads["many"](leaf), batch).backward()
-    (phi,) = own.projections["many"]
+    (phi,) = transfer.projections["many"]
     matrix = torch.diag(phi.diagonal) + phi.factor @ phi.factor.T
     features.backward(torch.einsum("cd,bdhw->bchw", matrix, leaf.grad).detach())
     close(module.seen[0], {name: p.grad for name, p in before.named_parameters() if p.grad is not None})
@@ -136,8 +136,8 @@ def test_accumulated_micro_batches_are_one_batch(two_headed, batches_of, fit, pa
     fit(many, [callback(optimizer=records[1])], halves, accumulate_grad_batches=parts)
     assert len(many.seen) == 1 == len(records[1].gradients)
     close(many.seen[0], {name: 2 / parts * value for name, value in one.seen[0].items()}, rtol=1e-4, atol=1e-6)
-    for found, expected in zip(records[1].gradients[0], records[0].gradients[0], strict=True):
-        torch.testing.assert_close(found, 2 / parts * expected, rtol=1e-4, atol=1e-6)
+    for actual, expected in zip(records[1].gradients[0], records[0].gradients[0], strict=True):
+        torch.testing.assert_close(actual, 2 / parts * expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:`training_step` returned `None`:UserWarning")
@@ -149,8 +149,8 @@ def test_a_micro_batch_without_a_loss_counts_as_none(two_headed, batches_of, fit
     fit(modules[0], [callback(optimizer=records[0], inner_lr=ALPHA / 2)], batches_of("m"))
     fit(modules[1], [callback(optimizer=records[1])], batches_of("mm"), accumulate_grad_batches=2)
     close(modules[1].seen[0], {name: value / 2 for name, value in modules[0].seen[0].items()})
-    for found, expected in zip(records[1].gradients[0], records[0].gradients[0], strict=True):
-        torch.testing.assert_close(found, expected / 2)
+    for actual, expected in zip(records[1].gradients[0], records[0].gradients[0], strict=True):
+        torch.testing.assert_close(actual, expected / 2)
 
 
 def test_bf16_within_its_rounding(two_headed, batches_of, fit):
@@ -162,15 +162,15 @@ def test_bf16_within_its_rounding(two_headed, batches_of, fit):
     for ours, exact in zip(*(steps for steps, _ in seen.values()), strict=True):
         for name, value in exact.items():
             torch.testing.assert_close(ours[name], value, rtol=0.05, atol=0.02 * float(value.abs().max() + 0.1))
-    for ours, exact in zip(*(found[0] for _, found in seen.values()), strict=True):
+    for ours, exact in zip(*(gradients[0] for _, gradients in seen.values()), strict=True):
         assert torch.cosine_similarity(ours.flatten(), exact.flatten(), dim=0) > 0.98
 
 
 def scaled(two_headed, batches_of, fit, scale, pattern="ma", **options):
     module, record = two_headed(norm=False), Recorder(0.1)
     scaler = torch.amp.GradScaler("cpu", init_scale=scale)
-    own = callback(optimizer=record)
-    fit(module, [own], batches_of(pattern), plugins=[MixedPrecision("16-mixed", "cpu", scaler)], **options)
+    transfer = callback(optimizer=record)
+    fit(module, [transfer], batches_of(pattern), plugins=[MixedPrecision("16-mixed", "cpu", scaler)], **options)
     return module, record, scaler
 
 
@@ -211,7 +211,7 @@ def test_an_overflow_in_fp16_skips_both_optimizers(two_headed, batches_of, fit):
 
 
 class Overflowing(nn.Module):
-    """A scalar whose gradient is no number."""
+    """A scalar whose gradient is not a number."""
 
     def __init__(self, channels):
         super().__init__()
@@ -226,10 +226,13 @@ def test_an_overflow_of_the_projections_alone_skips_their_step_alone(two_headed,
     seen = []
     for projection in (Overflowing, "scalar"):
         module, record = two_headed(norm=False), Recorder(0.1 if projection is Overflowing else 0.0)
-        own, scaler = callback(projection=projection, optimizer=record), torch.amp.GradScaler("cpu", init_scale=256.0)
+        transfer, scaler = (
+            callback(projection=projection, optimizer=record),
+            torch.amp.GradScaler("cpu", init_scale=256.0),
+        )
         with caplog.at_level(logging.WARNING):
-            fit(module, [own], batches_of("mam"), plugins=[MixedPrecision("16-mixed", "cpu", scaler)])
-        seen.append((module.state_dict(), own.projections["many"][0].weight.detach(), scaler.get_scale()))
+            fit(module, [transfer], batches_of("mam"), plugins=[MixedPrecision("16-mixed", "cpu", scaler)])
+        seen.append((module.state_dict(), transfer.projections["many"][0].weight.detach(), scaler.get_scale()))
         assert len(record.gradients) == (0 if projection is Overflowing else 2)
     assert caplog.text.count("overflowed in fp16") == 1
     torch.testing.assert_close(*seen, rtol=0, atol=0)
@@ -245,9 +248,9 @@ def test_clipping_bounds_the_networks_step(two_headed, batches_of, fit):
 
 def test_the_virtual_step_is_as_long_as_the_networks_learning_rate(two_headed, batches_of, fit):
     seen = []
-    for chosen in (None, 0.05):
+    for inner_lr in (None, 0.05):
         module = two_headed(lr=0.05)
-        fit(module, [callback(inner_lr=chosen)], batches_of("m"))
+        fit(module, [callback(inner_lr=inner_lr)], batches_of("m"))
         seen.append(module.seen[0])
     close(*seen)
 
@@ -257,8 +260,8 @@ def test_a_resumed_fit_ends_as_the_unbroken_one(two_headed, batches_of, fit, tmp
     def pieces():
         module = two_headed(dropout=0.3, momentum=0.9)
         resume = ResumeCheckpoint(tmp_path, seconds=0)
-        own = callback(optimizer=lambda parameters: torch.optim.Adam(parameters, lr=0.1))
-        return module, own, [resume, own]
+        transfer = callback(optimizer=lambda parameters: torch.optim.Adam(parameters, lr=0.1))
+        return module, transfer, [resume, transfer]
 
     batches = batches_of("maam")
     unbroken, first, callbacks = pieces()
@@ -291,17 +294,17 @@ def test_the_trainers_own_ways_stay(two_headed, batches_of, fit, tmp_path):
 def test_the_runs_seed_decides_how_projections_start(two_headed, batches_of, fit):
     drawn = []
     for seed in (1, 1, 2):
-        module, own = two_headed(), callback(optimizer=Recorder())
+        module, transfer = two_headed(), callback(optimizer=Recorder())
         torch.manual_seed(seed)
-        fit(module, [own], batches_of("m"))
-        drawn.append(own.projections["many"][0].factor)
+        fit(module, [transfer], batches_of("m"))
+        drawn.append(transfer.projections["many"][0].factor)
     assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
 
 
 def test_an_epoch_may_end_within_a_cycle(two_headed, batches_of, fit):
-    own = callback(auxiliary_steps=2)
-    fit(two_headed(), [own], batches_of("maama"), max_epochs=2)
-    assert own.taken == {"meta": 4, "auxiliary": 6}
+    transfer = callback(auxiliary_steps=2)
+    fit(two_headed(), [transfer], batches_of("maama"), max_epochs=2)
+    assert transfer.taken == {"meta": 4, "auxiliary": 6}
 
 
 def test_what_it_logs(two_headed, batches_of, fit):
@@ -337,15 +340,15 @@ class Wrapped(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("options", "weight", "told"), [({}, 1, 0), ({}, 3, 1), ({"accumulate_grad_batches": 2}, 1, 0)]
+    ("options", "weight", "count"), [({}, 1, 0), ({}, 3, 1), ({"accumulate_grad_batches": 2}, 1, 0)]
 )
-def test_weights_that_a_meta_step_would_miss_are_said_once(options, weight, told, two_headed, batches_of, fit, caplog):
+def test_weights_that_a_meta_step_would_miss_are_said_once(options, weight, count, two_headed, batches_of, fit, caplog):
     module = two_headed()
     plain = module.training_step
     module.training_step = lambda batch, batch_idx: weight * plain(batch, batch_idx)
     with caplog.at_level(logging.WARNING):
         fit(module, [TaskMetaTransfer("few", ["many"], rank=2)], batches_of("mmaamm"), **options)
-    assert caplog.text.count("put it into task_loss") == told
+    assert caplog.text.count("put them into task_loss") == count
 
 
 def test_heads_with_dropout_cannot_be_compared_and_are_not_warned_of(two_headed, batches_of, fit, caplog):
@@ -358,48 +361,48 @@ def test_heads_with_dropout_cannot_be_compared_and_are_not_warned_of(two_headed,
 
 
 @pytest.mark.parametrize(
-    ("pattern", "told"),
+    ("pattern", "message"),
     [("aaa", "no batch had labels of 'few'"), ("mmm", "every batch had parallel labels"), ("mam", None)],
 )
-def test_an_epoch_of_one_kind_of_batches_is_said_once(pattern, told, two_headed, batches_of, fit, caplog):
+def test_an_epoch_of_one_kind_of_batches_is_said_once(pattern, message, two_headed, batches_of, fit, caplog):
     with caplog.at_level(logging.WARNING):
         fit(two_headed(), [TaskMetaTransfer("few", ["many"], rank=2)], batches_of(pattern), max_epochs=2)
-    assert caplog.text.count("batch had") == (told is not None) == caplog.text.count(told or "batch had")
+    assert caplog.text.count("batch had") == (message is not None) == caplog.text.count(message or "batch had")
 
 
 @pytest.mark.parametrize(("asked", "taken"), [("auto", "double_vjp"), ("finite_difference", "finite_difference")])
 def test_a_method_that_was_asked_for_survives_a_resume(asked, taken):
     before = TaskMetaTransfer("few", ["many"])
     before.method = "double_vjp"  # what it had to fall back on
-    own = TaskMetaTransfer("few", ["many"], method=asked)
-    own.load_state_dict(before.state_dict())
-    assert own.method == taken
+    transfer = TaskMetaTransfer("few", ["many"], method=asked)
+    transfer.load_state_dict(before.state_dict())
+    assert transfer.method == taken
 
 
 def test_processes_that_disagree_on_a_batch_stop_together(monkeypatch):
-    own = TaskMetaTransfer("few", ["many"], is_meta=lambda batch: True)
+    transfer = TaskMetaTransfer("few", ["many"], is_meta=lambda batch: True)
     other = [False, True]  # another process says no: the flag, and its opposite
     either = lambda flags: [a or b for a, b in zip(flags, other, strict=True)]  # noqa: E731 (a stand-in)
-    monkeypatch.setattr("lightning_taskonomy.callbacks.bifurcation.callback.any_process", either)
+    monkeypatch.setattr("lightning_taskonomy.callbacks.bifurcation.base.any_process", either)
     with pytest.raises(InputError, match="one kind at a time"):
-        own.has_parallel(SimpleNamespace(), {})
+        transfer.has_parallel(SimpleNamespace(), {})
 
 
 def test_labels_of_negative_classes_are_none(two_headed):
     split = Bifurcation.of(two_headed())
-    found = [split.has_label("few", {"few": torch.tensor(label)}) for label in ([-100, -1], [-100, -100], [0, -1])]
-    assert found == [False, False, True]
+    flags = [split.has_label("few", {"few": torch.tensor(label)}) for label in ([-100, -1], [-100, -100], [0, -1])]
+    assert flags == [False, False, True]
     assert not split.has_label("few", {"few": torch.tensor([torch.inf, torch.nan])})
 
 
 def test_the_comparison_of_losses_leaves_no_trace(two_headed, batches_of, fit):
     ends = []
     for compared in (False, True):
-        module, own = two_headed(dropout=0.5), callback()
+        module, transfer = two_headed(dropout=0.5), callback()
         module.heads["few"].insert(1, nn.Dropout(0.5))
         if not compared:
-            own._compare = lambda *ignored: None
-        fit(module, [own], batches_of("mama"))
+            transfer._compare = lambda *ignored: None
+        fit(module, [transfer], batches_of("mama"))
         ends.append(module.state_dict())
     torch.testing.assert_close(*ends, rtol=0, atol=0)
 
@@ -419,7 +422,7 @@ class Talkative(nn.Module):
 @pytest.mark.parametrize("options", [{}, {"primary_at": "current"}, {"approximate": True}])
 def test_what_a_loss_logs_counts_and_moves_it_does_once(options, two_headed, batches_of, fit):
     ends = []
-    for own in ([callback(**options)], []):
+    for callbacks in ([callback(**options)], []):
         module = two_headed(norm=False, lr=0.0)
         module.criterion, module.mean, module.calls, module.lines = Talkative(), MeanMetric(), 0, []
         module.both = MetricCollection([MeanSquaredError(), MeanAbsoluteError()])
@@ -434,7 +437,7 @@ def test_what_a_loss_logs_counts_and_moves_it_does_once(options, two_headed, bat
             return loss
 
         module.task_loss = task_loss
-        metrics = fit(module, own, batches_of("mam")).callback_metrics
+        metrics = fit(module, callbacks, batches_of("mam")).callback_metrics
         counts = [module.calls, module.mean.update_count, float(module.criterion.moved)]
         ends.append(({key: value for key, value in metrics.items() if not key.startswith("meta/")}, counts,
                      module.both.compute()))  # fmt: skip
@@ -444,13 +447,13 @@ def test_what_a_loss_logs_counts_and_moves_it_does_once(options, two_headed, bat
 def test_a_backbone_without_forward_mode_falls_back_and_says_so_once(two_headed, batches_of, fit, caplog):
     module, plain = two_headed(), two_headed()
     module.backbone.append(Wrapped())
-    own = callback()
+    transfer = callback()
     with caplog.at_level(logging.WARNING):
-        fit(module, [own], batches_of("mam"))
+        fit(module, [transfer], batches_of("mam"))
     fit(plain, [callback()], batches_of("mam"))
-    assert own.method == "double_vjp" and caplog.text.count("meta-gradient by double_vjp") == 1
+    assert transfer.method == "double_vjp" and caplog.text.count("meta-gradient by double_vjp") == 1
     resumed = callback()
-    resumed.load_state_dict(own.state_dict())
+    resumed.load_state_dict(transfer.state_dict())
     assert resumed.method == "double_vjp"  # what failed is not tried again
     close(dict(module.named_parameters()), dict(plain.named_parameters()), rtol=1e-4, atol=1e-6)
 
@@ -458,9 +461,9 @@ def test_a_backbone_without_forward_mode_falls_back_and_says_so_once(two_headed,
 def test_the_first_meta_step_of_a_fit_inspects_the_backbone(two_headed, batches_of, fit, monkeypatch):
     asked, plain = [], OuterStep.__init__
     monkeypatch.setattr(OuterStep, "__init__", lambda *args: asked.append(args[-1].inspect) or plain(*args))
-    own = callback()
-    fit(two_headed(), [own], batches_of("mamm"))
-    fit(two_headed(), [own], batches_of("amm"))
+    transfer = callback()
+    fit(two_headed(), [transfer], batches_of("mamm"))
+    fit(two_headed(), [transfer], batches_of("amm"))
     assert asked == [True, False, False, True, False]
 
 
@@ -480,8 +483,8 @@ def test_the_mean_of_two_tasks_is_half_their_sum(two_headed, batches_of, fit):
         torch.manual_seed(2)
         module.heads["more"] = module.head(True)
         batches = [{**batch, "more": batch["many"].cos()} for batch in batches_of("ma")]
-        own = TaskMetaTransfer("few", ["many", "more"], rank=2, combine=combine, inner_lr=alpha, optimizer=record)
-        fit(module, [own], batches)
+        transfer = TaskMetaTransfer("few", ["many", "more"], rank=2, combine=combine, inner_lr=alpha, optimizer=record)
+        fit(module, [transfer], batches)
         seen.append([module.seen[0], dict(enumerate(record.gradients[0])), module.seen[1]])
     (meta, projections, auxiliary), expected = seen
     close(meta, expected[0])
@@ -502,10 +505,10 @@ def test_a_module_of_the_library_with_two_auxiliary_tasks_and_several_maps(fit, 
         few = torch.randint(0, 4, (2, 32, 32), generator=random)
         batches.append({**batch, "few": few if index == 0 else torch.full_like(few, -100)})
     module = MultiTaskModule(tasks, TimmBackbone("test_resnet"))
-    own = TaskMetaTransfer("few", ["one", "two"], rank=3, combine=combine, auxiliary_steps=1)
-    trainer = fit(module, [own], batches, max_epochs=2)
-    assert own.taken == {"meta": 2, "auxiliary": 2} and trainer.global_step == 4
-    assert {name: len(made) for name, made in own.projections.items()} == {"one": 5, "two": 5}
+    transfer = TaskMetaTransfer("few", ["one", "two"], rank=3, combine=combine, auxiliary_steps=1)
+    trainer = fit(module, [transfer], batches, max_epochs=2)
+    assert transfer.taken == {"meta": 2, "auxiliary": 2} and trainer.global_step == 4
+    assert {name: len(made) for name, made in transfer.projections.items()} == {"one": 5, "two": 5}
     assert trainer.callback_metrics["meta/consistency"] < 1e-4
     assert all(not p.data.isnan().any() for p in module.parameters())
     assert "training_step's loss" not in caplog.text  # head_loss has the tasks' weights too

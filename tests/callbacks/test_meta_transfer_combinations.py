@@ -20,10 +20,10 @@ def sgd(parameters):
     return torch.optim.SGD(parameters, 0.5)
 
 
-def close(found, expected, **tolerance):
-    assert found.keys() == expected.keys()
+def close(actual, expected, **tolerance):
+    assert actual.keys() == expected.keys()
     for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, **tolerance)
+        torch.testing.assert_close(actual[name], value, **tolerance)
 
 
 def validated(module):
@@ -55,46 +55,51 @@ def validated(module):
     ],
 )
 def test_whatever_the_trainer_is_asked_for(pattern, options, meta, auxiliary, two_headed, batches_of, fit):
-    module, own = two_headed(), callback()
+    module, transfer = two_headed(), callback()
     others = options.get("callbacks", list)()
-    trainer = fit(module, [own, *others], batches_of(pattern), **{k: v for k, v in options.items() if k != "callbacks"})
-    assert own.taken == {"meta": meta, "auxiliary": auxiliary} and trainer.global_step == meta + auxiliary
+    trainer = fit(
+        module, [transfer, *others], batches_of(pattern), **{k: v for k, v in options.items() if k != "callbacks"}
+    )
+    assert transfer.taken == {"meta": meta, "auxiliary": auxiliary} and trainer.global_step == meta + auxiliary
     assert len(module.seen) == meta + auxiliary and all(p.isfinite().all() for p in module.parameters())
-    assert (own.projections["many"][0].diagonal != 1).any()
+    assert (transfer.projections["many"][0].diagonal != 1).any()
     assert not module.backbone._forward_hooks
 
 
-@pytest.mark.parametrize("own", [callback, lambda: CosineWeighting("few", ["many"])])
-def test_the_last_epoch_of_averaged_weights_takes_no_step(own, two_headed, batches_of, fit):
+@pytest.mark.parametrize("make", [callback, lambda: CosineWeighting("few", ["many"])])
+def test_the_last_epoch_of_averaged_weights_takes_no_step(make, two_headed, batches_of, fit):
     """In it the BatchNorm statistics of the averaged weights are taken, all batches at once."""
-    module, plain, chosen = two_headed(), two_headed(), own()
+    module, plain, acting = two_headed(), two_headed(), make()
     trainers = [
         fit(one, [*callbacks, StochasticWeightAveraging(0.1, swa_epoch_start=1)], batches_of("maamaa"), max_epochs=3)
-        for one, callbacks in ((module, [chosen]), (plain, []))
+        for one, callbacks in ((module, [acting]), (plain, []))
     ]
     assert trainers[0].global_step == trainers[1].global_step
-    assert getattr(chosen, "taken", {"meta": 6, "auxiliary": 12}) == {"meta": 6, "auxiliary": 12}
+    assert getattr(acting, "taken", {"meta": 6, "auxiliary": 12}) == {"meta": 6, "auxiliary": 12}
 
 
 @pytest.mark.parametrize("groups", [False, True])
 def test_the_virtual_step_follows_the_backbones_schedule(groups, two_headed, batches_of, fit):
     """Half as long at every step; heads may have a rate of their own."""
-    module, owns = two_headed(), [callback(inner_lr=rate, projection="identity") for rate in (None, 0.4, 0.2)]
+    module, transfers = two_headed(), [callback(inner_lr=rate, projection="identity") for rate in (None, 0.4, 0.2)]
 
     def configure():
-        given = [{"params": module.backbone.parameters(), "lr": 0.4}, {"params": module.heads.parameters(), "lr": 0.1}]
-        optimizer = torch.optim.SGD(given) if groups else torch.optim.SGD(module.parameters(), 0.4)
+        param_groups = [
+            {"params": module.backbone.parameters(), "lr": 0.4},
+            {"params": module.heads.parameters(), "lr": 0.1},
+        ]
+        optimizer = torch.optim.SGD(param_groups) if groups else torch.optim.SGD(module.parameters(), 0.4)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5**step)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     first, starts = batches_of("mm"), []
     module.on_train_batch_start = lambda *ignored: starts.append(copy.deepcopy(module.state_dict()))
     module.configure_optimizers = configure
-    fit(module, [owns[0]], first)
-    for index, own in enumerate(owns[1:]):
+    fit(module, [transfers[0]], first)
+    for index, transfer in enumerate(transfers[1:]):
         apart = two_headed(lr=0.0)
         apart.load_state_dict(starts[index])
-        fit(apart, [own], first[index : index + 1])
+        fit(apart, [transfer], first[index : index + 1])
         close(apart.seen[0], module.seen[index])
 
 
@@ -103,9 +108,9 @@ def test_channels_last_changes_nothing(two_headed, batches_of, fit):
     for layout in (torch.contiguous_format, torch.channels_last):
         module = two_headed().to(memory_format=layout)
         batches = [{k: v.to(memory_format=layout) for k, v in batch.items()} for batch in batches_of("mama")]
-        own = callback(inner_lr=ALPHA)
-        fit(module, [own], batches)
-        ends.append({**module.state_dict(), **own.projections["many"][0].state_dict()})
+        transfer = callback(inner_lr=ALPHA)
+        fit(module, [transfer], batches)
+        ends.append({**module.state_dict(), **transfer.projections["many"][0].state_dict()})
     close(*ends, rtol=1e-4, atol=1e-6)
 
 
@@ -121,13 +126,13 @@ def test_batch_norm_in_eval_mode_is_a_fixed_layer(two_headed, batches_of, fit):
         parts[1] = _Folded(parts[1])
     module.on_train_batch_start = lambda *ignored: module.eval()
     before = {name: value.clone() for name, value in module.named_buffers()}
-    owns = [callback(inner_lr=ALPHA, optimizer=lambda p: torch.optim.SGD(p, 1.0)) for _ in range(2)]
-    fit(module, [owns[0]], batches_of("mam"))
-    fit(folded, [owns[1]], batches_of("mam"))
+    transfers = [callback(inner_lr=ALPHA, optimizer=lambda p: torch.optim.SGD(p, 1.0)) for _ in range(2)]
+    fit(module, [transfers[0]], batches_of("mam"))
+    fit(folded, [transfers[1]], batches_of("mam"))
     close(dict(module.named_buffers()), before)
     for ours, theirs in zip(module.seen, folded.seen, strict=True):
         close(ours, theirs, rtol=1e-4, atol=1e-6)
-    one, other = (own.projections["many"][0].state_dict() for own in owns)
+    one, other = (transfer.projections["many"][0].state_dict() for transfer in transfers)
     close(one, other, rtol=1e-4, atol=1e-6)
 
 
@@ -147,17 +152,17 @@ class _Folded(torch.nn.Module):
 
 
 def test_a_second_fit_of_the_same_callback_goes_on(two_headed, batches_of, fit):
-    module, own, once, single = two_headed(), callback(), two_headed(), callback()
-    fit(module, [own], batches_of("mama"))
-    fit(module, [own], batches_of("mama"))
+    module, transfer, once, single = two_headed(), callback(), two_headed(), callback()
+    fit(module, [transfer], batches_of("mama"))
+    fit(module, [transfer], batches_of("mama"))
     fit(once, [single], batches_of("mama"), max_epochs=2)
-    assert own.taken == single.taken == {"meta": 4, "auxiliary": 4}
+    assert transfer.taken == single.taken == {"meta": 4, "auxiliary": 4}
     close(module.state_dict(), once.state_dict(), rtol=0, atol=0)
-    close(own.projections["many"][0].state_dict(), single.projections["many"][0].state_dict(), rtol=0, atol=0)
+    close(transfer.projections["many"][0].state_dict(), single.projections["many"][0].state_dict(), rtol=0, atol=0)
 
 
 def test_a_fit_after_one_that_broke_off_works(two_headed, batches_of, fit):
-    module, own = two_headed(), callback()
+    module, transfer = two_headed(), callback()
     plain = module.training_step
 
     def step(batch, batch_idx):
@@ -167,9 +172,9 @@ def test_a_fit_after_one_that_broke_off_works(two_headed, batches_of, fit):
 
     module.training_step = step
     with pytest.raises(KeyError, match="broke off"):
-        fit(module, [own], batches_of("mma"), accumulate_grad_batches=2)
+        fit(module, [transfer], batches_of("mma"), accumulate_grad_batches=2)
     module.training_step = plain
-    fit(module, [own], batches_of("ma"))
+    fit(module, [transfer], batches_of("ma"))
     assert len(module.seen) == 2 and not module.backbone._forward_hooks
 
 
@@ -178,8 +183,8 @@ def test_validation_in_between_changes_nothing(interval, two_headed, batches_of,
     module, plain = validated(two_headed()), two_headed()
     loader = torch.utils.data.DataLoader(batches_of("mmaamm"), batch_size=None)
     module.val_dataloader = lambda: torch.utils.data.DataLoader(batches_of("mm"), batch_size=None)
-    for chosen in (module, plain):
-        fit(chosen, [callback()], loader, accumulate_grad_batches=2, val_check_interval=interval)
+    for one in (module, plain):
+        fit(one, [callback()], loader, accumulate_grad_batches=2, val_check_interval=interval)
     close(module.state_dict(), plain.state_dict(), rtol=0, atol=0)
 
 
@@ -193,13 +198,13 @@ class _Stream(torch.utils.data.IterableDataset):
         return iter(self.batches)
 
 
-@pytest.mark.parametrize("own", [callback, lambda: CosineWeighting("few", ["many"]),
+@pytest.mark.parametrize("make", [callback, lambda: CosineWeighting("few", ["many"]),
                                  lambda: KendallWeighting("few", ["many"])])  # fmt: skip
-def test_a_loader_without_a_length_ends_its_last_step_early(own, two_headed, batches_of, fit):
+def test_a_loader_without_a_length_ends_its_last_step_early(make, two_headed, batches_of, fit):
     ends = []
     for loader in (batches_of("mmaam"), torch.utils.data.DataLoader(_Stream(batches_of("mmaam")), batch_size=None)):
         module = two_headed()
-        fit(module, [own()], loader, accumulate_grad_batches=2)
+        fit(module, [make()], loader, accumulate_grad_batches=2)
         assert len(module.seen) == 3
         ends.append(module.state_dict())
     close(*ends, rtol=0, atol=0)

@@ -46,8 +46,8 @@ class Plain(Backbone):
     def features(self, image):
         return [self.layers(image).tanh()]
 
-def images(batch, chosen):
-    return {name: value[chosen] for name, value in batch.items()}
+def images(batch, rows):
+    return {name: value[rows] for name, value in batch.items()}
 
 def make(norm):
     torch.manual_seed(0)
@@ -93,7 +93,7 @@ def draw(missing):
 
 def sharded(module, phi, shards, alpha):
     """Double backward through all shards' losses, each with its own batch statistics; labels weigh the same."""
-    own, head = dict(module.backbone.named_parameters()), dict(module.heads["few"].named_parameters())
+    parameters, head = dict(module.backbone.named_parameters()), dict(module.heads["few"].named_parameters())
     matrix = torch.diag(phi.diagonal) + phi.factor @ phi.factor.T
 
     def loss(name, features, shard):
@@ -106,13 +106,13 @@ def sharded(module, phi, shards, alpha):
         leaf = features.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(loss("many", [leaf], shard), leaf)
         inner = inner + (features * torch.einsum("cd,bdhw->bchw", matrix, gradient)).sum()
-    pulled = torch.autograd.grad(inner, list(own.values()), create_graph=True)
-    ahead = {name: p - alpha * d for (name, p), d in zip(own.items(), pulled, strict=True)}
+    pulled = torch.autograd.grad(inner, list(parameters.values()), create_graph=True)
+    ahead = {name: p - alpha * d for (name, p), d in zip(parameters.items(), pulled, strict=True)}
     for shard in shards:
         outer = outer + loss("few", functional_call(module.backbone, ahead, (shard["image"],)), shard)
-    names = [*(f"backbone.{name}" for name in own), *(f"heads.few.{name}" for name in head), "phi.0", "phi.1"]
-    found = torch.autograd.grad(outer, [*ahead.values(), *head.values(), *phi.parameters()])
-    return dict(zip(names, found, strict=True))
+    names = [*(f"backbone.{name}" for name in parameters), *(f"heads.few.{name}" for name in head), "phi.0", "phi.1"]
+    gradients = torch.autograd.grad(outer, [*ahead.values(), *head.values(), *phi.parameters()])
+    return dict(zip(names, gradients, strict=True))
 
 
 @pytest.mark.slow
@@ -132,7 +132,7 @@ def test_two_processes_take_the_steps_of_one(tmp_path, monkeypatch, two_processe
     with torch.random.fork_rng():
         torch.manual_seed(SEED)
         projection = LowRank(4, 2)
-    halves = [images(batches["masked"][0], chosen) for chosen in ([0, 1], [2, 3])]
+    halves = [images(batches["masked"][0], rows) for rows in ([0, 1], [2, 3])]
     quarters = [images(batches["balanced"][0], [index]) for index in range(4)]
     expected = {
         "masked": fit(False, batches["masked"]),
@@ -148,6 +148,6 @@ def test_two_processes_take_the_steps_of_one(tmp_path, monkeypatch, two_processe
                 for name, value in theirs.items():
                     torch.testing.assert_close(
                         ours[name], value, rtol=0, atol=1e-8 + 1e-4 * float(value.abs().max()),
-                        msg=lambda told, at=(case, name): f"{at}: {told}",
+                        msg=lambda message, at=(case, name): f"{at}: {message}",
                     )  # fmt: skip
     sys.modules.pop("made_for_both", None)

@@ -19,7 +19,7 @@ from lightning_taskonomy.modules import MultiTaskModule
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"auxiliary": ["few"]}, "none of them the primary one"),
         ({"auxiliary": []}, "at least one auxiliary task"),
@@ -34,8 +34,8 @@ from lightning_taskonomy.modules import MultiTaskModule
         ({"method": "exact"}, "no method 'exact'"),
     ],
 )
-def test_arguments_are_checked_at_once(options, told):
-    with pytest.raises(InputError, match=told):
+def test_arguments_are_checked_at_once(options, message):
+    with pytest.raises(InputError, match=message):
         TaskMetaTransfer(**{"primary": "few", "auxiliary": ["many"], **options})
 
 
@@ -97,7 +97,7 @@ CASES = [
     (manual, {}, "needs automatic optimization"),
     (second_order, {}, "LBFGS"),
     (heads_alone, {}, "no parameter of the backbone"),
-    (synchronized, {}, "knows no SyncBatchNorm"),
+    (synchronized, {}, "does not work with SyncBatchNorm"),
     (without_gradient, {}, "torch.no_grad"),
     (twice, {}, "ran twice"),
     (something_between, {}, "does not read the backbone's features"),
@@ -110,21 +110,21 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("change", "options", "told"), CASES)
-def test_a_fit_that_cannot_work_stops_with_the_reason(change, options, told, two_headed, batches_of, fit):
+@pytest.mark.parametrize(("change", "options", "message"), CASES)
+def test_a_fit_that_cannot_work_stops_with_the_reason(change, options, message, two_headed, batches_of, fit):
     module = two_headed()
     if change is not None:
         change(module)
-    own = TaskMetaTransfer(**{"primary": "few", "auxiliary": ["many"], "rank": 2, **options})
-    with pytest.raises(InputError, match=told) as raised:
-        fit(module, [own], batches_of("amam"))
+    transfer = TaskMetaTransfer(**{"primary": "few", "auxiliary": ["many"], "rank": 2, **options})
+    with pytest.raises(InputError, match=message) as raised:
+        fit(module, [transfer], batches_of("amam"))
     assert "\n" not in str(raised.value)
     assert not module.backbone._forward_pre_hooks
 
 
 def test_a_term_on_the_features_is_refused(two_headed, batches_of, fit):
     module = two_headed()
-    own = TaskMetaTransfer("few", ["many"], rank=2)
+    transfer = TaskMetaTransfer("few", ["many"], rank=2)
     plain, kept = module.training_step, []
 
     def step(batch, batch_idx):
@@ -133,7 +133,7 @@ def test_a_term_on_the_features_is_refused(two_headed, batches_of, fit):
     module.training_step = step
     module.heads["few"].register_forward_pre_hook(lambda inner, args: kept.append(args[0]))
     with pytest.raises(InputError, match="past the heads"):
-        fit(module, [own], batches_of("m"))
+        fit(module, [transfer], batches_of("m"))
 
 
 def test_a_batch_that_is_no_dictionary_asks_for_the_users_word(two_headed, batches_of, fit):
@@ -183,23 +183,23 @@ def test_groups_of_several_learning_rates_ask_for_one(two_headed, batches_of, fi
     fit(module, [TaskMetaTransfer("few", ["many"], rank=2, inner_lr=0.1)], batches_of("m"))
 
 
-@pytest.mark.parametrize("own", [TaskMetaTransfer("few", ["many"]), GradientAggregation("mgda")])
+@pytest.mark.parametrize("callback", [TaskMetaTransfer("few", ["many"]), GradientAggregation("mgda")])
 @pytest.mark.parametrize("strategy", [FSDPStrategy, ModelParallelStrategy])
-def test_sharded_strategies_are_refused_on_one_device_too(own, strategy, two_headed):
+def test_sharded_strategies_are_refused_on_one_device_too(callback, strategy, two_headed):
     module = two_headed()
     optimizers = [module.configure_optimizers()]
-    trainer = SimpleNamespace(optimizers=optimizers, strategy=strategy(), world_size=1, callbacks=[own])
-    with pytest.raises(InputError, match=f"{type(own).__name__} knows no {strategy.__name__}"):
-        own.on_fit_start(trainer, module)
+    trainer = SimpleNamespace(optimizers=optimizers, strategy=strategy(), world_size=1, callbacks=[callback])
+    with pytest.raises(InputError, match=f"{type(callback).__name__} does not work with {strategy.__name__}"):
+        callback.on_fit_start(trainer, module)
 
 
 @pytest.mark.parametrize("options", [{"rank": 3}, {"projection": "diagonal"}])
 def test_a_resume_with_other_projections_says_so(options, two_headed, batches_of, fit, tmp_path):
     fit(two_headed(), [TaskMetaTransfer("few", ["many"], rank=2)], batches_of("m")).save_checkpoint(tmp_path / "a.ckpt")
-    own = TaskMetaTransfer(**{"primary": "few", "auxiliary": ["many"], "rank": 2, **options})
+    transfer = TaskMetaTransfer(**{"primary": "few", "auxiliary": ["many"], "rank": 2, **options})
     with pytest.raises(InputError, match="resume with the rank") as raised:
-        fit(two_headed(), [own], batches_of("m"), tmp_path / "a.ckpt", max_epochs=2)
-    assert "\n" not in str(raised.value) and own.learner.state_dict()["projections"]["many"]
+        fit(two_headed(), [transfer], batches_of("m"), tmp_path / "a.ckpt", max_epochs=2)
+    assert "\n" not in str(raised.value) and transfer.learner.state_dict()["projections"]["many"]
 
 
 class Numbered(TaskDataModule):
@@ -221,31 +221,31 @@ def parallel(auxiliary="depth_z", **options):
     return ParallelLabels(data, "semantic_segmentation", [auxiliary], parallel=0.5, **options)
 
 
-def fit_parallel(data, own):
+def fit_parallel(data, transfer):
     torch.manual_seed(0)
     module = MultiTaskModule(["semantic_segmentation", "depth_z"], TimmBackbone("test_resnet"))
     trainer = Trainer(
         accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, callbacks=[own], limit_val_batches=0,
+        enable_model_summary=False, callbacks=[transfer], limit_val_batches=0,
     )  # fmt: skip
     trainer.fit(module, datamodule=data)
-    return own
+    return transfer
 
 
 def test_the_loader_decides_on_the_auxiliary_steps():
-    own = TaskMetaTransfer("semantic_segmentation", ["depth_z"], rank=2)
-    assert fit_parallel(parallel(auxiliary_steps=2), own).taken == {"meta": 2, "auxiliary": 4}
+    transfer = TaskMetaTransfer("semantic_segmentation", ["depth_z"], rank=2)
+    assert fit_parallel(parallel(auxiliary_steps=2), transfer).taken == {"meta": 2, "auxiliary": 4}
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "message"),
     [
         ({"auxiliary_steps": 3}, "gives auxiliary_steps=3, and TaskMetaTransfer has auxiliary_steps=2"),
         ({"auxiliary": "normals"}, "give both the same tasks"),
         ({"streams": "parallel", "auxiliary_steps": 2}, "needs 'both'"),
     ],
 )
-def test_callback_and_loader_agree(data, told):
-    own = TaskMetaTransfer("semantic_segmentation", ["depth_z"], rank=2, auxiliary_steps=2)
-    with pytest.raises(InputError, match=told):
-        fit_parallel(parallel(**data), own)
+def test_callback_and_loader_agree(data, message):
+    transfer = TaskMetaTransfer("semantic_segmentation", ["depth_z"], rank=2, auxiliary_steps=2)
+    with pytest.raises(InputError, match=message):
+        fit_parallel(parallel(**data), transfer)

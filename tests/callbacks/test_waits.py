@@ -63,7 +63,7 @@ class Counting(Callback):
             self.steps.append(self.mode.asked)
 
 
-def batches(known=True, count=8):
+def batches(on_host=True, count=8):
     random = torch.Generator().manual_seed(0)
     made = []
     for number in range(count):
@@ -74,11 +74,11 @@ def batches(known=True, count=8):
         }  # fmt: skip
         if number % 2:
             del batch["few"]
-        made.append(Batch(batch, labelled_keys(batch)) if known else batch)
+        made.append(Batch(batch, labelled_keys(batch)) if on_host else batch)
     return made
 
 
-def waits(tmp_path, callbacks=(), known=True, warm=2):
+def waits(tmp_path, callbacks=(), on_host=True, warm=2):
     counting = Counting(warm)
     torch.manual_seed(0)
     module = MultiTaskModule(TASKS, TimmBackbone("test_resnet"), optimizer=lambda params: torch.optim.SGD(params, 1e-3))
@@ -87,7 +87,7 @@ def waits(tmp_path, callbacks=(), known=True, warm=2):
         enable_model_summary=False, log_every_n_steps=1000, limit_val_batches=0, default_root_dir=tmp_path,
         callbacks=[counting, *callbacks],
     )  # fmt: skip
-    loader = DataLoader(batches(known), batch_size=None)
+    loader = DataLoader(batches(on_host), batch_size=None)
     trainer.fit(module, loader, loader)
     assert len(counting.steps) == 8 - warm
     return counting.steps
@@ -99,7 +99,7 @@ def test_a_step_of_the_module_waits_for_nothing(tmp_path):
 
 def test_of_a_plain_dictionary_the_labels_are_looked_at(tmp_path):
     """So that the count is known to count."""
-    assert all({who for _, who in step} == {"lightning_taskonomy.batch"} for step in waits(tmp_path, known=False))
+    assert all({who for _, who in step} == {"lightning_taskonomy.batch"} for step in waits(tmp_path, on_host=False))
 
 
 @pytest.mark.parametrize(

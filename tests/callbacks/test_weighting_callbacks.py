@@ -43,10 +43,10 @@ def any_of(*names):
     return pytest.mark.parametrize("make", names, indirect=True)
 
 
-def close(found, expected, **options):
-    assert found.keys() == expected.keys()
+def close(actual, expected, **options):
+    assert actual.keys() == expected.keys()
     for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, msg=lambda told, name=name: f"{name}: {told}", **options)
+        torch.testing.assert_close(actual[name], value, msg=lambda message, name=name: f"{name}: {message}", **options)
 
 
 def losses_of(module, batch):
@@ -56,14 +56,14 @@ def losses_of(module, batch):
 
 def per_task(module, batch):
     """Each task's gradient in the backbone, flat, and the heads' own gradients by name."""
-    found, heads = {}, {}
+    in_backbone, heads = {}, {}
     for name, loss in losses_of(module, batch).items():
-        own = dict(module.heads[name].named_parameters())
-        wanted = [*module.backbone.parameters(), *own.values()]
+        head = dict(module.heads[name].named_parameters())
+        wanted = [*module.backbone.parameters(), *head.values()]
         gradients = torch.autograd.grad(loss, wanted, retain_graph=True)
-        found[name] = torch.cat([g.flatten() for g in gradients[: -len(own)]])
-        heads |= {f"heads.{name}.{n}": g for n, g in zip(own, gradients[-len(own) :], strict=True)}
-    return found["few"], found["many"], heads
+        in_backbone[name] = torch.cat([g.flatten() for g in gradients[: -len(head)]])
+        heads |= {f"heads.{name}.{n}": g for n, g in zip(head, gradients[-len(head) :], strict=True)}
+    return in_backbone["few"], in_backbone["many"], heads
 
 
 def shared(seen, module):
@@ -82,40 +82,40 @@ def kendall_by_hand(module, variances, factors, batch):
 
 def test_kendall_weights_parallel_batches_and_no_other(two_headed, batches_of, fit):
     module, plain = two_headed(norm=False, lr=0.0), two_headed(norm=False, lr=0.0)
-    own = KendallWeighting("few", ["many"], regressions=["few"], optimizer=lambda p: torch.optim.SGD(p, lr=0.1))
+    weighting = KendallWeighting("few", ["many"], regressions=["few"], optimizer=lambda p: torch.optim.SGD(p, lr=0.1))
     blank = torch.optim.SGD([nn.Parameter(torch.zeros(2))], lr=0.1).state_dict()
-    own.load_state_dict({"log_variances": torch.tensor([0.7, -0.4]), "optimizer": blank})
+    weighting.load_state_dict({"log_variances": torch.tensor([0.7, -0.4]), "optimizer": blank})
     batches = batches_of("ma")
     network, s = kendall_by_hand(plain, [0.7, -0.4], [0.5, 1.0], batches[0])
-    trainer = fit(module, [own], batches)
+    trainer = fit(module, [weighting], batches)
     fit(plain, [], batches)
     close(module.seen[0], network)
     close(module.seen[1], plain.seen[1])  # standard, and the log-variances do not move there
     moved = torch.tensor([0.7, -0.4]) - 0.1 * s
-    torch.testing.assert_close(own.state_dict()["log_variances"], moved)
-    assert own.weights == pytest.approx({"few": 0.5 * math.exp(-moved[0]), "many": math.exp(-moved[1])}, rel=1e-5)
-    assert trainer.callback_metrics["weighting/few/weight"] == pytest.approx(own.weights["few"], rel=1e-5)
+    torch.testing.assert_close(weighting.state_dict()["log_variances"], moved)
+    assert weighting.weights == pytest.approx({"few": 0.5 * math.exp(-moved[0]), "many": math.exp(-moved[1])}, rel=1e-5)
+    assert trainer.callback_metrics["weighting/few/weight"] == pytest.approx(weighting.weights["few"], rel=1e-5)
     assert module.steps == 2 == trainer.global_step and "task_loss" not in vars(module)
 
 
 def test_kendall_leaves_the_values_of_the_losses_as_they_are(two_headed, batches_of, fit):
     values = {}
     for name, callbacks in (("weighted", [MAKERS["kendall"]()]), ("plain", [])):
-        module, told = two_headed(norm=False, lr=0.0), []
+        module, losses = two_headed(norm=False, lr=0.0), []
         step = module.training_step
-        module.training_step = lambda batch, i, step=step, told=told: told.append(step(batch, i)) or told[-1]
+        module.training_step = lambda batch, i, step=step, losses=losses: losses.append(step(batch, i)) or losses[-1]
         fit(module, callbacks, batches_of("mam"))
-        values[name] = [float(value.detach()) for value in told]
+        values[name] = [float(value.detach()) for value in losses]
     assert values["weighted"] == values["plain"]
 
 
 def test_kendall_under_a_loss_scaler(two_headed, batches_of, fit):
-    found = []
+    variances = []
     for plugins in ([], [MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=1024.0))]):
-        own = KendallWeighting("few", ["many"], optimizer=lambda p: torch.optim.SGD(p, lr=0.1))
-        fit(two_headed(norm=False), [own], batches_of("mm"), plugins=plugins)
-        found.append(own.state_dict()["log_variances"])
-    torch.testing.assert_close(*found, rtol=0.02, atol=1e-3)
+        weighting = KendallWeighting("few", ["many"], optimizer=lambda p: torch.optim.SGD(p, lr=0.1))
+        fit(two_headed(norm=False), [weighting], batches_of("mm"), plugins=plugins)
+        variances.append(weighting.state_dict()["log_variances"])
+    torch.testing.assert_close(*variances, rtol=0.02, atol=1e-3)
 
 
 @pytest.mark.parametrize("hard", [False, True])
@@ -140,12 +140,12 @@ def test_cosine_is_the_formula_on_parallel_batches(two_headed, batches_of, fit, 
 def test_cosine_between_parallel_batches(two_headed, batches_of, fit, between):
     module, plain = two_headed(norm=False, lr=0.0), two_headed(norm=False, lr=0.0)
     batches = batches_of("mmmmma")
-    found = [torch.cosine_similarity(*per_task(plain, batch)[:2], dim=0) for batch in batches[:-1]]
-    batches = [batches[int(torch.stack(found).argmax())], batches[-1]]
+    cosines = [torch.cosine_similarity(*per_task(plain, batch)[:2], dim=0) for batch in batches[:-1]]
+    batches = [batches[int(torch.stack(cosines).argmax())], batches[-1]]
     fit(module, [CosineWeighting("few", ["many"], between=between)], batches)
     fit(plain, [], batches)
-    weight = {"plain": 1.0, "last": max(0.0, float(max(found))), "heads": 0.0}[between]
-    assert 0 < max(found) < 1
+    weight = {"plain": 1.0, "last": max(0.0, float(max(cosines))), "heads": 0.0}[between]
+    assert 0 < max(cosines) < 1
     expected = {n: weight * g if n.startswith("backbone") else g for n, g in plain.seen[1].items()}
     close(module.seen[1], expected)
 
@@ -228,10 +228,10 @@ def test_other_aggregations_train(two_headed, batches_of, fit, name):
     module, before = two_headed(norm=False), two_headed(norm=False)
     fit(module, [GradientAggregation(name)], batches_of("mam"))
     first, second, _ = per_task(before, batches_of("m")[0])
-    found = shared(module.seen[0], module)
+    combined = shared(module.seen[0], module)
     basis, _ = torch.linalg.qr(torch.stack([first, second], 1))
-    torch.testing.assert_close(basis @ (basis.T @ found), found, rtol=1e-3, atol=1e-5)  # of the two gradients
-    assert first @ found > 0 and second @ found > 0
+    torch.testing.assert_close(basis @ (basis.T @ combined), combined, rtol=1e-3, atol=1e-5)  # of the two gradients
+    assert first @ combined > 0 and second @ combined > 0
 
 
 def test_a_penalty_on_the_parameters_is_no_task(two_headed, batches_of, fit):
@@ -263,15 +263,15 @@ def test_clipping_comes_after(two_headed, batches_of, fit, make):
 def test_accumulated_halves_are_the_whole(two_headed, batches_of, fit, make):
     wholes = batches_of("ma", count=4)
     halves = [{name: value[at : at + 2] for name, value in batch.items()} for batch in wholes for at in (0, 2)]
-    found = []
+    ends = []
     for batches, options in ((wholes, {}), (halves, {"accumulate_grad_batches": 2})):
-        module, own = two_headed(norm=False), make()
-        fit(module, [own], batches, **options)
-        found.append((module.seen, own.state_dict()))
-    for ours, expected in zip(found[1][0], found[0][0], strict=True):
+        module, weighting = two_headed(norm=False), make()
+        fit(module, [weighting], batches, **options)
+        ends.append((module.seen, weighting.state_dict()))
+    for ours, expected in zip(ends[1][0], ends[0][0], strict=True):
         close(ours, expected, rtol=1e-3, atol=1e-5)
-    if "log_variances" in found[0][1]:
-        torch.testing.assert_close(found[1][1]["log_variances"], found[0][1]["log_variances"])
+    if "log_variances" in ends[0][1]:
+        torch.testing.assert_close(ends[1][1]["log_variances"], ends[0][1]["log_variances"])
 
 
 @any_of("kendall", "cosine", "mgda")
@@ -314,37 +314,37 @@ def test_they_train_the_librarys_own_module(batches_of, fit, make):
     labels = {"few": torch.randint(3, (2, 32, 32)), "many": torch.randn(2, 1, 32, 32)}
     parallel = {"image": image, **labels}
     other = {"image": image, "few": torch.full((2, 32, 32), -100), "many": labels["many"]}
-    own = make()
-    trainer = fit(module, [own], [parallel, other, parallel], limit_val_batches=0)
+    callback = make()
+    trainer = fit(module, [callback], [parallel, other, parallel], limit_val_batches=0)
     assert trainer.global_step == 3 and all(p.isfinite().all() for p in module.parameters())
     assert any(key.startswith(("weighting/", "meta/")) for key in trainer.callback_metrics)
-    if isinstance(own, KendallWeighting):  # classification 1, regression 1/2
-        variances = own.state_dict()["log_variances"]
-        assert own.weights["few"] == pytest.approx(math.exp(-variances[0]), rel=1e-5)
-        assert own.weights["many"] == pytest.approx(0.5 * math.exp(-variances[1]), rel=1e-5)
+    if isinstance(callback, KendallWeighting):  # classification 1, regression 1/2
+        variances = callback.state_dict()["log_variances"]
+        assert callback.weights["few"] == pytest.approx(math.exp(-variances[0]), rel=1e-5)
+        assert callback.weights["many"] == pytest.approx(0.5 * math.exp(-variances[1]), rel=1e-5)
 
 
 @any_of("kendall", "cosine")
 def test_primary_labels_elsewhere_are_ignored_and_said_once(two_headed, batches_of, fit, make, caplog):
     module, plain = two_headed(), two_headed()
-    own = make()
-    own.is_meta = lambda batch: False
+    callback = make()
+    callback.is_meta = lambda batch: False
     with caplog.at_level(logging.WARNING):
-        fit(module, [own], batches_of("mm"))
+        fit(module, [callback], batches_of("mm"))
     fit(plain, [], [{k: v for k, v in b.items() if k != "few"} for b in batches_of("mm")])
     close(dict(module.named_parameters()), dict(plain.named_parameters()))
     assert caplog.text.count("nothing learns from them") == 1
 
 
 def test_meta_weighting_is_the_scalar_projection(two_headed, batches_of, fit):
-    found = []
+    ends = []
     for kind, options in ((MetaWeighting, {}), (TaskMetaTransfer, {"projection": "scalar"})):
-        module, own = two_headed(), kind("few", ["many"], **options)
-        fit(module, [own], batches_of("mamaa"))
-        found.append((module.state_dict(), own.projections["many"][0].state_dict()))
-    close(found[0][0], found[1][0], rtol=0, atol=0)
-    close(found[0][1], found[1][1], rtol=0, atol=0)
-    assert found[0][1]["weight"] != 1
+        module, callback = two_headed(), kind("few", ["many"], **options)
+        fit(module, [callback], batches_of("mamaa"))
+        ends.append((module.state_dict(), callback.projections["many"][0].state_dict()))
+    close(ends[0][0], ends[1][0], rtol=0, atol=0)
+    close(ends[0][1], ends[1][1], rtol=0, atol=0)
+    assert ends[0][1]["weight"] != 1
 
 
 class TwoMaps(nn.Module):
@@ -353,8 +353,8 @@ class TwoMaps(nn.Module):
         self.first, self.second = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 1)
 
     def forward(self, image):
-        found = self.first(image).tanh()
-        return [found, self.second(found)]
+        first = self.first(image).tanh()
+        return [first, self.second(first)]
 
 
 class ReadsBoth(nn.Module):
@@ -370,14 +370,14 @@ def test_meta_weighting_has_one_weight_for_all_maps(two_headed, batches_of, fit)
     module = two_headed(norm=False)
     module.backbone, module.heads = TwoMaps(), nn.ModuleDict({name: ReadsBoth() for name in ("few", "many")})
     before = copy.deepcopy(module)
-    own = MetaWeighting("few", ["many"], inner_lr=0.3, optimizer=lambda params: torch.optim.SGD(params, lr=1.0))
+    weighting = MetaWeighting("few", ["many"], inner_lr=0.3, optimizer=lambda params: torch.optim.SGD(params, lr=1.0))
     (batch,) = batches_of("m")
-    fit(module, [own], [batch])
+    fit(module, [weighting], [batch])
     named, weight = dict(before.backbone.named_parameters()), torch.ones((), requires_grad=True)
     gradients = torch.autograd.grad(losses_of(before, batch)["many"], list(named.values()))
     ahead = {n: p - 0.3 * weight * g for (n, p), g in zip(named.items(), gradients, strict=True)}
     there = functional_call(before.backbone, ahead, (batch["image"],))
     primary = functional.mse_loss(before.heads["few"](there), batch["few"])
     (expected,) = torch.autograd.grad(primary, weight)
-    for projection in own.projections["many"]:
+    for projection in weighting.projections["many"]:
         torch.testing.assert_close(projection.weight, 1 - expected, rtol=1e-4, atol=1e-6)

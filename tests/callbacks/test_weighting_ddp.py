@@ -51,8 +51,8 @@ def batches():
     made[1]["few"][:] = torch.nan  # an auxiliary batch
     return made
 
-def images(batch, chosen):
-    return {name: value[chosen] for name, value in batch.items()}
+def images(batch, rows):
+    return {name: value[rows] for name, value in batch.items()}
 
 def unequal():
     made = batches()
@@ -72,17 +72,17 @@ def halves_of(rank):
 def quarters_of(rank):
     return [images(batch, [2 * rank + place]) for batch in balanced() for place in (0, 1)]
 
-def fit(name, given, **options):
+def fit(name, batches, **options):
     torch.manual_seed(0)
     tasks = [Task(task, TaskKind.VECTOR, task, 2) for task in ("few", "many")]
     module, seen = MultiTaskModule(tasks, Plain(), optimizer=lambda params: torch.optim.SGD(params, lr=0.1)), []
     module.on_before_optimizer_step = lambda optimizer: seen.append(
         {n: p.grad.clone() for n, p in module.named_parameters() if p.grad is not None})
-    own = NAMES[name]()
+    callback = NAMES[name]()
     trainer = Trainer(accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, limit_val_batches=0, callbacks=[own], **options)
-    trainer.fit(module, torch.utils.data.DataLoader(given, batch_size=None))
-    return seen, own.state_dict().get("log_variances", torch.zeros(0))
+        enable_progress_bar=False, enable_model_summary=False, limit_val_batches=0, callbacks=[callback], **options)
+    trainer.fit(module, torch.utils.data.DataLoader(batches, batch_size=None))
+    return seen, callback.state_dict().get("log_variances", torch.zeros(0))
 """
 
 
@@ -102,9 +102,9 @@ def test_two_processes_take_the_steps_of_one(tmp_path, monkeypatch, two_processe
         for case, (expected, variances) in alone.items():
             torch.testing.assert_close(seen[case][1], variances)
             assert [step.keys() for step in seen[case][0]] == [step.keys() for step in expected], case
-            for found, steps in zip(seen[case][0], expected, strict=True):
+            for actual, steps in zip(seen[case][0], expected, strict=True):
                 for key, value in steps.items():
                     torch.testing.assert_close(
-                        found[key], value, rtol=2e-3, atol=1e-5, msg=lambda told, at=(case, key): f"{at}: {told}"
+                        actual[key], value, rtol=2e-3, atol=1e-5, msg=lambda message, at=(case, key): f"{at}: {message}"
                     )
     sys.modules.pop("weighted", None)

@@ -19,7 +19,7 @@ KINDS = [KendallWeighting, CosineWeighting, MetaWeighting]
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    ("primary", "auxiliary", "told"),
+    ("primary", "auxiliary", "message"),
     [
         ("few", ["few"], "none of them the primary one"),
         ("few", [], "at least one"),
@@ -27,8 +27,8 @@ KINDS = [KendallWeighting, CosineWeighting, MetaWeighting]
         ("few", "b", "are a string"),
     ],
 )
-def test_tasks_are_checked_at_once(kind, primary, auxiliary, told):
-    with pytest.raises(InputError, match=told):
+def test_tasks_are_checked_at_once(kind, primary, auxiliary, message):
+    with pytest.raises(InputError, match=message):
         kind(primary, auxiliary)
 
 
@@ -89,31 +89,31 @@ CASES = [
 
 
 @pytest.mark.parametrize("kind", [KendallWeighting, CosineWeighting])
-@pytest.mark.parametrize(("change", "told"), CASES)
-def test_a_fit_that_cannot_work_stops_with_the_reason(kind, change, told, two_headed, batches_of, fit):
+@pytest.mark.parametrize(("change", "message"), CASES)
+def test_a_fit_that_cannot_work_stops_with_the_reason(kind, change, message, two_headed, batches_of, fit):
     module = two_headed()
     change(module)
-    with pytest.raises(InputError, match=told) as raised:
+    with pytest.raises(InputError, match=message) as raised:
         fit(module, [kind("few", ["many"])], batches_of("m"))
     assert "\n" not in str(raised.value)
     assert not module.backbone._forward_pre_hooks and "task_loss" not in vars(module)
 
 
 @pytest.mark.parametrize(
-    ("own", "change", "told"),
+    ("callback", "change", "message"),
     [
         (CosineWeighting("fwe", ["many"]), None, "did you mean 'few'"),
         (CosineWeighting("few", ["many"]), without_gradient, "torch.no_grad"),
         (CosineWeighting("few", ["many"]), diverged, "NaN or infinite at step 0"),
-        (KendallWeighting("few", ["many"]), past_task_loss, "called task_loss of no task"),
+        (KendallWeighting("few", ["many"]), past_task_loss, "took no task's loss"),
     ],
 )
-def test_other_refusals(own, change, told, two_headed, batches_of, fit):
+def test_other_refusals(callback, change, message, two_headed, batches_of, fit):
     module = two_headed()
     if change is not None:
         change(module)
-    with pytest.raises(InputError, match=told):
-        fit(module, [own], batches_of("m"))
+    with pytest.raises(InputError, match=message):
+        fit(module, [callback], batches_of("m"))
     assert not module.backbone._forward_pre_hooks and "task_loss" not in vars(module)
 
 
@@ -134,9 +134,9 @@ def test_gradients_are_not_combined_under_a_loss_scaler(two_headed, batches_of, 
         fit(two_headed(), [CosineWeighting("few", ["many"])], batches_of("m"), plugins=plugins)
 
 
-@pytest.mark.parametrize("own", [CosineWeighting("few", ["many"]), GradientAggregation("imtl_g")])
-def test_a_gradient_that_is_no_number(own, two_headed, batches_of, fit):
+@pytest.mark.parametrize("callback", [CosineWeighting("few", ["many"]), GradientAggregation("imtl_g")])
+def test_a_gradient_that_is_not_a_number(callback, two_headed, batches_of, fit):
     batches = batches_of("mmm")
     batches[1]["many"][0, 0, 0, 0] = torch.nan
     with pytest.raises(InputError, match="the gradient of 'many' is NaN or infinite at step 1; the last checkpoint"):
-        fit(two_headed(), [own], batches)
+        fit(two_headed(), [callback], batches)

@@ -106,9 +106,9 @@ def test_plain_ddp_is_told_of_heads_without_labels_where_there_are_several(strat
 def free_port():
     import socket
 
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 @pytest.mark.slow
@@ -149,10 +149,10 @@ def test_labels_that_only_one_process_has_count_as_in_one_batch(tmp_path, monkey
     torch.testing.assert_close((seen[0].pop("loss") + seen[1].pop("loss")) / 2, alone.combine(losses).detach())
     expected = {name: p.grad for name, p in alone.named_parameters() if p.grad is not None}
     logged = {"train/loss": alone.combine(losses)} | {f"train/{name}/loss": value for name, value in losses.items()}
-    for own in seen:  # not one process's share: the second has no label of "second"
-        torch.testing.assert_close(own.pop("logged"), {name: value.detach() for name, value in logged.items()})
-    for own in seen:
-        assert own.keys() == expected.keys()
+    for of_rank in seen:  # not one process's share: the second has no label of "second"
+        torch.testing.assert_close(of_rank.pop("logged"), {name: value.detach() for name, value in logged.items()})
+    for of_rank in seen:
+        assert of_rank.keys() == expected.keys()
         for name, gradient in expected.items():
-            torch.testing.assert_close(own[name], gradient, rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(of_rank[name], gradient, rtol=1e-4, atol=1e-6)
     sys.modules.pop("made_for_both", None)

@@ -1,4 +1,4 @@
-"""A loss that is no number stops the fit, late but before anything is saved."""
+"""A loss that is not a number stops the fit, late but before anything is saved."""
 
 import copy
 

@@ -29,14 +29,14 @@ def gradients(part):
 
 @pytest.mark.parametrize("task", DICTIONARY, ids=lambda task: task.name)
 def test_every_task_trains_scores_and_predicts(task, counting, batch_of):
-    own = module([task], counting())
+    model = module([task], counting())
     batch = batch_of([task], size=24)
-    (loss,) = own.losses(batch)[0].values()
+    (loss,) = model.losses(batch)[0].values()
     loss.backward()
-    assert loss.isfinite() and any(g is not None and g.abs().sum() > 0 for g in gradients(own.backbone))
-    scores = own.eval().test_step(batch, 0)
+    assert loss.isfinite() and any(g is not None and g.abs().sum() > 0 for g in gradients(model.backbone))
+    scores = model.eval().test_step(batch, 0)
     assert scores[task.name].shape == (4,) and scores[task.name].isfinite().all()
-    preds = own.predict_step({task.input: batch[task.input]}, 0)[task.name]
+    preds = model.predict_step({task.input: batch[task.input]}, 0)[task.name]
     shape = batch[task.target].shape if task.kind is TaskKind.SEGMENTATION else (4, task.channels)
     assert preds.shape[: len(shape)] == shape
 
@@ -45,50 +45,50 @@ def test_every_task_trains_scores_and_predicts(task, counting, batch_of):
 
 
 def test_a_task_without_a_label_leaves_its_head_without_gradient(counting, batch_of):
-    own, batch = module(ALL, counting()), batch_of(ALL)
+    model, batch = module(ALL, counting()), batch_of(ALL)
     batch["depth"][:] = torch.nan
     batch["scene"][:] = IGNORE_INDEX
-    losses, predictions = own.losses(batch)
+    losses, predictions = model.losses(batch)
     assert list(losses) == ["classes", "layout"] == list(predictions)
-    own.combine(losses).backward()
-    assert all(g is None for name in ("depth", "scene") for g in gradients(own.heads[name]))
-    assert all(g is not None for name in ("classes", "layout") for g in gradients(own.heads[name]))
+    model.combine(losses).backward()
+    assert all(g is None for name in ("depth", "scene") for g in gradients(model.heads[name]))
+    assert all(g is not None for name in ("classes", "layout") for g in gradients(model.heads[name]))
 
 
 def test_weight_decay_leaves_a_head_without_labels_alone(counting, batch_of):
-    own, batch = module(ALL, counting()), batch_of(ALL)
+    model, batch = module(ALL, counting()), batch_of(ALL)
     batch["depth"][:] = torch.nan
-    before = {name: value.clone() for name, value in own.heads["depth"].state_dict().items()}
-    optimizer = own.configure_optimizers()
-    own.combine(own.losses(batch)[0]).backward()
+    before = {name: value.clone() for name, value in model.heads["depth"].state_dict().items()}
+    optimizer = model.configure_optimizers()
+    model.combine(model.losses(batch)[0]).backward()
     optimizer.step()
-    assert all(torch.equal(value, before[name]) for name, value in own.heads["depth"].state_dict().items())
+    assert all(torch.equal(value, before[name]) for name, value in model.heads["depth"].state_dict().items())
 
 
 def test_a_label_that_the_batch_does_not_hold_is_no_error(counting, batch_of):
-    own, batch = module(ALL, counting()), batch_of(ALL)
+    model, batch = module(ALL, counting()), batch_of(ALL)
     del batch["depth"]
-    assert list(own.losses(batch)[0]) == ["classes", "layout", "scene"]
-    scores = own.scores(own(batch), batch) if "depth" in batch else own.eval().test_step(batch, 0)
+    assert list(model.losses(batch)[0]) == ["classes", "layout", "scene"]
+    scores = model.scores(model(batch), batch) if "depth" in batch else model.eval().test_step(batch, 0)
     assert scores["depth"].isnan().all() and scores["layout"].isfinite().all()
 
 
 def test_a_label_that_another_process_alone_holds_counts_as_missing(counting, batch_of, monkeypatch):
-    own, batch = module(ALL, counting()).eval(), batch_of(ALL)
+    model, batch = module(ALL, counting()).eval(), batch_of(ALL)
     del batch["depth"]
-    monkeypatch.setattr(own, "labelled", lambda batch: ["depth", "layout"])  # as all processes together have it
+    monkeypatch.setattr(model, "labelled", lambda batch: ["depth", "layout"])  # as all processes together have it
     with torch.no_grad():
-        losses, predictions = own.losses(batch)
-        again = own.head_loss("depth", own.encode(batch, own.tasks["depth"].input), batch)
-        scores = own.test_step(batch, 0)
+        losses, predictions = model.losses(batch)
+        again = model.head_loss("depth", model.encode(batch, model.tasks["depth"].input), batch)
+        scores = model.test_step(batch, 0)
     assert list(predictions) == ["depth", "layout"] and losses["depth"] == again == 0 < losses["layout"]
     assert scores["depth"].isnan().all() and scores["layout"].isfinite().all()
 
 
 def test_a_batch_without_any_label_trains_nothing(counting, batch_of):
-    own, batch = module([DEPTH], counting()), batch_of([DEPTH])
+    model, batch = module([DEPTH], counting()), batch_of([DEPTH])
     batch["depth"][:] = torch.nan
-    assert own.training_step(batch, 0) is None
+    assert model.training_step(batch, 0) is None
 
 
 def test_a_batch_of_other_keys_is_one_line(counting):
@@ -97,27 +97,27 @@ def test_a_batch_of_other_keys_is_one_line(counting):
 
 
 def test_the_loss_is_the_mean_over_what_is_labelled(counting, batch_of):
-    own, batch = module([DEPTH], counting()).eval(), batch_of([DEPTH])
+    model, batch = module([DEPTH], counting()).eval(), batch_of([DEPTH])
     batch["depth"][0] = torch.nan
     batch["depth"][1, :, :5] = torch.nan
-    loss = own.losses(batch)[0]["depth"]
-    error = (own(batch)["depth"] - batch["depth"]).abs() / DEPTH.scale
+    loss = model.losses(batch)[0]["depth"]
+    error = (model(batch)["depth"] - batch["depth"]).abs() / DEPTH.scale
     torch.testing.assert_close(loss, error[error.isfinite()].mean())
 
 
 def test_missing_labels_put_no_nan_into_any_gradient(counting, batch_of):
-    own, batch = module(ALL, counting()), batch_of(ALL)
+    model, batch = module(ALL, counting()), batch_of(ALL)
     batch["depth"][0] = torch.nan
     batch["layout"][:, 2] = torch.nan
-    own.combine(own.losses(batch)[0]).backward()
-    assert all(g.isfinite().all() for g in gradients(own) if g is not None)
+    model.combine(model.losses(batch)[0]).backward()
+    assert all(g.isfinite().all() for g in gradients(model) if g is not None)
 
 
 def test_scores_are_nan_where_unlabelled_and_means_elsewhere(counting, batch_of):
-    own, batch = module([DEPTH, SCENE], counting()).eval(), batch_of([DEPTH, SCENE])
+    model, batch = module([DEPTH, SCENE], counting()).eval(), batch_of([DEPTH, SCENE])
     batch["depth"][2] = torch.nan
     batch["scene"][1] = IGNORE_INDEX
-    scores, preds = own.test_step(batch, 0), own(batch)
+    scores, preds = model.test_step(batch, 0), model(batch)
     assert scores["id"].tolist() == [0, 1, 2, 3]
     assert scores["depth"].isnan().tolist() == [False, False, True, False]
     assert scores["scene"].isnan().tolist() == [False, True, False, False]
@@ -129,47 +129,47 @@ def test_scores_are_nan_where_unlabelled_and_means_elsewhere(counting, batch_of)
 
 
 def test_the_backbone_runs_once_for_all_tasks_of_one_input(counting, batch_of):
-    own = module(ALL, counting())
-    own.losses(batch_of(ALL))
-    assert own.backbone.seen == [4]
+    model = module(ALL, counting())
+    model.losses(batch_of(ALL))
+    assert model.backbone.seen == [4]
 
 
 def test_the_backbone_runs_once_per_distinct_input(counting, batch_of):
     tasks = [find(name) for name in ("normals", "denoising", "jigsaw", "inpainting", "depth_z", "pose_fixated")]
-    own = module(tasks, counting())
-    own.losses(batch_of(tasks, size=24))
-    assert sorted(own.backbone.seen) == [4, 4, 4, 2 * 4, 9 * 4]
+    model = module(tasks, counting())
+    model.losses(batch_of(tasks, size=24))
+    assert sorted(model.backbone.seen) == [4, 4, 4, 2 * 4, 9 * 4]
 
 
 def test_an_input_without_labels_is_not_encoded(counting, batch_of):
     tasks = [find("normals"), find("denoising")]
-    own, batch = module(tasks, counting()), batch_of(tasks)
+    model, batch = module(tasks, counting()), batch_of(tasks)
     batch["normals"][:] = torch.nan
     batch["image"][:] = torch.nan  # the target of denoising as well
     batch["image"][0] = 0.5
-    own.losses(batch)
-    assert own.backbone.seen == [4]
+    model.losses(batch)
+    assert model.backbone.seen == [4]
 
 
 def test_views_pass_through_one_backbone_and_reach_the_head_side_by_side(counting, batch_of):
     task = find("egomotion")
-    own, batch = module([task], counting()).eval(), batch_of([find("egomotion")])
-    (features,) = own.encode(batch, "triplet")
+    model, batch = module([task], counting()).eval(), batch_of([find("egomotion")])
+    (features,) = model.encode(batch, "triplet")
     assert features.shape == (4, 3 * 4, 8, 8)
     for view in range(3):
-        (alone,) = own.backbone(batch["triplet"][:, view])
+        (alone,) = model.backbone(batch["triplet"][:, view])
         torch.testing.assert_close(features[:, 4 * view : 4 * view + 4], alone)
 
 
 def test_batch_keys_are_inputs_and_targets(counting):
-    own = module(["normals", "jigsaw", "denoising"], counting())
-    assert own.batch_keys == ["image", "image_noisy", "image_tiles", "normals", "permutation"]
+    model = module(["normals", "jigsaw", "denoising"], counting())
+    assert model.batch_keys == ["image", "image_noisy", "image_tiles", "normals", "permutation"]
 
 
 def test_predictions_are_in_the_tasks_units(counting, batch_of):
-    own, batch = module([DEPTH], counting()).eval(), batch_of([DEPTH])
-    raw = own.heads["depth"](own.encode(batch, "image"), (16, 16))
-    torch.testing.assert_close(own(batch)["depth"], 3.0 + 2.0 * raw)
+    model, batch = module([DEPTH], counting()).eval(), batch_of([DEPTH])
+    raw = model.heads["depth"](model.encode(batch, "image"), (16, 16))
+    torch.testing.assert_close(model(batch)["depth"], 3.0 + 2.0 * raw)
 
 
 def test_a_stride_gives_smaller_predictions(counting, batch_of):
@@ -196,11 +196,11 @@ class Plain(Head):
 def test_heads_are_replaced_by_name_before_kind(counting):
     other = DEPTH.but(name="other")
     heads = {"dense": lambda c, r, t: DenseHead(c, r, t, layers=2), "other": Plain}
-    own = module([DEPTH, other, CLASSES], counting(), heads=heads)
-    assert isinstance(own.heads["other"], Plain) and not isinstance(own.heads["depth"], Plain)
+    model = module([DEPTH, other, CLASSES], counting(), heads=heads)
+    assert isinstance(model.heads["other"], Plain) and not isinstance(model.heads["depth"], Plain)
     default = module([DEPTH, CLASSES], counting())
-    assert len([*own.heads["depth"].modules()]) < len([*default.heads["depth"].modules()])
-    assert len([*own.heads["classes"].modules()]) == len([*default.heads["classes"].modules()])
+    assert len([*model.heads["depth"].modules()]) < len([*default.heads["depth"].modules()])
+    assert len([*model.heads["classes"].modules()]) == len([*default.heads["classes"].modules()])
 
 
 def test_a_head_for_nothing_is_refused_with_a_hint(counting):
@@ -243,8 +243,8 @@ def test_a_subclass_overrides_one_step(counting, batch_of):
     values = []
     for kind in (MultiTaskModule, Halved, Largest):
         torch.manual_seed(0)
-        own = kind(ALL, counting())
-        values.append((own.losses(batch)[0], own.combine(own.losses(batch)[0])))
+        model = kind(ALL, counting())
+        values.append((model.losses(batch)[0], model.combine(model.losses(batch)[0])))
     (plain, total), (halved, _), (_, largest) = values
     assert all(torch.isclose(halved[name], plain[name] / 2) for name in plain)
     torch.testing.assert_close(total, sum(plain.values()))
@@ -252,32 +252,32 @@ def test_a_subclass_overrides_one_step(counting, batch_of):
 
 
 def test_weights_of_tasks_weigh_their_losses(counting, batch_of):
-    own = module([DEPTH.but(weight=3.0), LAYOUT], counting())
-    losses, _ = own.losses(batch_of(ALL))
-    torch.testing.assert_close(own.combine(losses), 3 * losses["depth"] + losses["layout"])
+    model = module([DEPTH.but(weight=3.0), LAYOUT], counting())
+    losses, _ = model.losses(batch_of(ALL))
+    torch.testing.assert_close(model.combine(losses), 3 * losses["depth"] + losses["layout"])
 
 
 def test_optimizer_and_schedule_are_callables(counting):
-    own = module(
+    model = module(
         [DEPTH],
         counting(),
         optimizer=lambda params: torch.optim.SGD(params, lr=0.5),
         scheduler=lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 2),
         scheduler_interval="step",
     )
-    own.backbone.requires_grad_(False)
-    made = own.configure_optimizers()
+    model.backbone.requires_grad_(False)
+    made = model.configure_optimizers()
     assert made["optimizer"].defaults["lr"] == 0.5
     assert made["lr_scheduler"]["interval"] == "step"
-    held = {id(p) for group in made["optimizer"].param_groups for p in group["params"]}
-    assert held == {id(p) for p in own.heads.parameters()}
+    optimized = {id(p) for group in made["optimizer"].param_groups for p in group["params"]}
+    assert optimized == {id(p) for p in model.heads.parameters()}
 
 
 def test_a_plateau_schedule_monitors_what_it_names(counting):
     from lightning.pytorch.cli import ReduceLROnPlateau
 
-    own = module([DEPTH], counting(), scheduler=lambda optimizer: ReduceLROnPlateau(optimizer, monitor="val/loss"))
-    assert own.configure_optimizers()["lr_scheduler"]["monitor"] == "val/loss"
+    model = module([DEPTH], counting(), scheduler=lambda optimizer: ReduceLROnPlateau(optimizer, monitor="val/loss"))
+    assert model.configure_optimizers()["lr_scheduler"]["monitor"] == "val/loss"
     torchs = torch.optim.lr_scheduler.ReduceLROnPlateau
     with pytest.raises(InputError, match=r"does not say which metric .* lightning\.pytorch\.cli\.ReduceLROnPlateau"):
         module([DEPTH], counting(), scheduler=torchs).configure_optimizers()
@@ -303,25 +303,25 @@ def test_a_class_out_of_range_is_one_line(counting, batch_of, task, wrong):
 
 
 def test_sizes_are_checked_when_a_task_is_first_seen(counting, batch_of):
-    own, batch = module([DEPTH, LAYOUT], counting()), batch_of([DEPTH, LAYOUT])
+    model, batch = module([DEPTH, LAYOUT], counting()), batch_of([DEPTH, LAYOUT])
     depth = batch["depth"]
-    own.losses({**batch, "depth": torch.full_like(depth, torch.nan)})
+    model.losses({**batch, "depth": torch.full_like(depth, torch.nan)})
     with pytest.raises(InputError, match="give images and labels one size"):
-        own.losses({**batch, "depth": depth[..., :12]})
+        model.losses({**batch, "depth": depth[..., :12]})
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_loss_that_is_no_number_names_the_task(counting, batch_of, value):
-    own, batch = module([DEPTH, LAYOUT], counting()), batch_of([DEPTH, LAYOUT])
+    model, batch = module([DEPTH, LAYOUT], counting()), batch_of([DEPTH, LAYOUT])
     with torch.no_grad():
-        next(own.heads["layout"].parameters()).fill_(value)
-    own.require_finite(own.losses(batch)[0])  # what it finds is read a step late
+        next(model.heads["layout"].parameters()).fill_(value)
+    model.require_finite(model.losses(batch)[0])  # what it finds is read a step late
     with pytest.raises(InputError, match="the loss of layout is NaN or infinite at step 0"):
-        own.require_finite(own.losses(batch)[0])
+        model.require_finite(model.losses(batch)[0])
 
 
 def test_metrics_are_replaced_by_dotted_path(counting, batch_of):
     task = LAYOUT.but(metric="torchmetrics.MeanSquaredError")
-    own = module([task], counting())
-    assert [type(metric).__name__ for metric in own.val_metrics.metrics["layout"].values()] == ["MeanSquaredError"]
-    assert not isinstance(own.val_metrics.metrics["layout"], MeanAbsoluteError)
+    model = module([task], counting())
+    assert [type(metric).__name__ for metric in model.val_metrics.metrics["layout"].values()] == ["MeanSquaredError"]
+    assert not isinstance(model.val_metrics.metrics["layout"], MeanAbsoluteError)

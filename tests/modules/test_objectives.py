@@ -35,7 +35,7 @@ class Zero(Head):
 
 
 @pytest.fixture
-def own(tmp_path, monkeypatch):
+def user_module(tmp_path, monkeypatch):
     """The name of a user's module, gone afterwards."""
     import sys
 
@@ -53,17 +53,17 @@ def test_every_kind_has_an_objective_whose_head_fits(kind):
 
 def test_a_regressions_loss_is_in_multiples_of_its_scale_and_its_score_in_units():
     preds, target = torch.zeros(2, 3), torch.full((2, 3), 4.0)
-    found = objective(VALUES)
-    assert found.errors(preds, target)[0].unique().tolist() == [2.0]
-    assert found.score_errors(preds, target)[0].unique().tolist() == [4.0]
+    result = objective(VALUES)
+    assert result.errors(preds, target)[0].unique().tolist() == [2.0]
+    assert result.score_errors(preds, target)[0].unique().tolist() == [4.0]
 
 
 def test_normals_are_trained_on_cosines_and_scored_in_degrees():
-    found = objective(Task("normals", TaskKind.NORMALS, "normals", 3))
+    result = objective(Task("normals", TaskKind.NORMALS, "normals", 3))
     preds = torch.tensor([1.0, 0, 0]).view(1, 3, 1, 1)
     target = torch.tensor([0.0, 1, 0]).view(1, 3, 1, 1)
-    assert found.errors(preds, target)[0].item() == pytest.approx(1.0, abs=1e-6)
-    assert found.score_errors(preds, target)[0].item() == pytest.approx(90.0, abs=1e-4)
+    assert result.errors(preds, target)[0].item() == pytest.approx(1.0, abs=1e-6)
+    assert result.score_errors(preds, target)[0].item() == pytest.approx(90.0, abs=1e-4)
 
 
 def test_depth_in_metres_has_delta_accuracy_too():
@@ -80,9 +80,12 @@ def test_has_label(missing):
     assert has_label(target)
 
 
-def test_every_part_is_replaced_by_dotted_path(own, counting, batch_of):
+def test_every_part_is_replaced_by_dotted_path(user_module, counting, batch_of):
     task = VALUES.but(
-        loss=f"{own}.squared", score=f"{own}.worst", head=f"{own}.Zero", metric="torchmetrics.MeanSquaredError"
+        loss=f"{user_module}.squared",
+        score=f"{user_module}.worst",
+        head=f"{user_module}.Zero",
+        metric="torchmetrics.MeanSquaredError",
     )
     module, batch = MultiTaskModule([task], counting()), batch_of([VALUES])
     assert type(module.heads["sizes"]).__name__ == "Zero"
@@ -94,14 +97,14 @@ def test_every_part_is_replaced_by_dotted_path(own, counting, batch_of):
     torch.testing.assert_close(scores, (preds - batch["sizes"]).abs().amax(1))
 
 
-def test_a_users_score_is_nan_where_unlabelled(own, counting, batch_of):
-    module, batch = MultiTaskModule([VALUES.but(score=f"{own}.worst")], counting()).eval(), batch_of([VALUES])
+def test_a_users_score_is_nan_where_unlabelled(user_module, counting, batch_of):
+    module, batch = MultiTaskModule([VALUES.but(score=f"{user_module}.worst")], counting()).eval(), batch_of([VALUES])
     batch["sizes"][1] = torch.nan
     assert module.test_step(batch, 0)["sizes"].isnan().tolist() == [False, True, False, False]
 
 
-def test_a_users_loss_that_is_no_number_stops_the_run(own, counting, batch_of):
-    module, batch = MultiTaskModule([VALUES.but(loss=f"{own}.squared")], counting()), batch_of([VALUES])
+def test_a_users_loss_that_is_not_a_number_stops_the_run(user_module, counting, batch_of):
+    module, batch = MultiTaskModule([VALUES.but(loss=f"{user_module}.squared")], counting()), batch_of([VALUES])
     with torch.no_grad():
         next(module.heads.parameters()).fill_(torch.nan)
     module.require_finite(module.losses(batch)[0])

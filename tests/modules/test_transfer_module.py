@@ -39,26 +39,26 @@ def cached(folder, backbone, key, images):
 
 
 def test_sources_stay_in_eval_mode_and_unchanged_by_training(sources, batch_of):
-    own, batch = transfer(NORMALS, sources).train(), batch_of([NORMALS])
+    model, batch = transfer(NORMALS, sources).train(), batch_of([NORMALS])
     before = [{n: v.clone() for n, v in s.state_dict().items()} for s in sources]
-    optimizer = own.configure_optimizers()
-    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    assert held == {id(p) for p in own.heads.parameters()}
+    optimizer = model.configure_optimizers()
+    optimized = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    assert optimized == {id(p) for p in model.heads.parameters()}
     for _ in range(3):
-        loss = own.losses(batch)[0]["normals"]
+        loss = model.losses(batch)[0]["normals"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert own.training and not any(part.training for part in own.backbone.modules())
-    assert all(p.grad is None and not p.requires_grad for p in own.backbone.parameters())
-    assert all(p.grad is not None for p in own.heads.parameters())
+    assert model.training and not any(part.training for part in model.backbone.modules())
+    assert all(p.grad is None and not p.requires_grad for p in model.backbone.parameters())
+    assert all(p.grad is not None for p in model.heads.parameters())
     for source, old in zip(sources, before, strict=True):
         assert all(torch.equal(value, old[name]) for name, value in source.state_dict().items())
 
 
 def test_every_source_reads_the_targets_images_once(sources, batch_of):
-    own, batch = transfer(NORMALS, sources), batch_of([NORMALS, find("denoising")])
-    own.losses(batch)
+    model, batch = transfer(NORMALS, sources), batch_of([NORMALS, find("denoising")])
+    model.losses(batch)
     assert [source.seen for source in sources] == [[4], [4]]
     altered = transfer(find("denoising"), sources)
     altered.losses(batch)
@@ -67,10 +67,10 @@ def test_every_source_reads_the_targets_images_once(sources, batch_of):
 
 def test_a_pair_passes_both_views_through_every_source(sources, batch_of):
     task = find("pose_fixated")
-    own = transfer(task, sources)
-    own.losses(batch_of([task]))
+    model = transfer(task, sources)
+    model.losses(batch_of([task]))
     assert [source.seen for source in sources] == [[8], [8]]
-    first = next(own.heads["pose_fixated"].transfer.parameters())
+    first = next(model.heads["pose_fixated"].transfer.parameters())
     assert first.shape[1] == 2 * (4 + 6)
 
 
@@ -81,13 +81,13 @@ def test_cached_representations_give_the_predictions_of_live_sources(task, sourc
     live = transfer(task, sources)
     maps = [live.backbone.sources[i](images.flatten(0, -4)) for i in range(2)]
     if task.views > 1:
-        maps = [[m.unflatten(0, (-1, task.views)).flatten(1, 2) for m in own] for own in maps]
+        maps = [[m.unflatten(0, (-1, task.views)).flatten(1, 2) for m in of_source] for of_source in maps]
     for i, source in enumerate(sources):
         (tmp_path / f"{i}").mkdir()
         describe_representation(tmp_path / f"{i}", source, "run")
     stored = transfer(task, [str(tmp_path / "0"), str(tmp_path / "1")])
     stored.load_state_dict(live.state_dict())
-    representations = {representation_key(i): own[0] for i, own in enumerate(maps)}
+    representations = {representation_key(i): of_source[0] for i, of_source in enumerate(maps)}
     assert stored.batch_keys == [task.target]
     mine, theirs = stored.eval().losses({task.target: batch[task.target], **representations}), live.eval().losses(batch)
     assert torch.equal(mine[1][task.name], theirs[1][task.name])
@@ -106,8 +106,8 @@ class Pictures(TaskDataModule):
     keys_offered = ("image", "numbers")
 
     def build(self, split, keys):
-        held = {"image": self.images, "numbers": self.values}
-        return [{k: held[k][i] for k in keys} | {"id": torch.tensor(i)} for i in range(5)]
+        entries = {"image": self.images, "numbers": self.values}
+        return [{k: entries[k][i] for k in keys} | {"id": torch.tensor(i)} for i in range(5)]
 
 
 NUMBERS = Task("numbers", TaskKind.VECTOR, "numbers", 2)
@@ -172,33 +172,33 @@ def test_images_that_could_not_be_encoded_are_passed_over(sources, tmp_path):
 
 
 def test_its_state_leaves_the_sources_out_and_comes_back(sources, batch_of):
-    own = transfer(NORMALS, sources)
-    own.losses(batch_of([NORMALS]))  # running statistics move
-    state = own.state_dict()
+    model = transfer(NORMALS, sources)
+    model.losses(batch_of([NORMALS]))  # running statistics move
+    state = model.state_dict()
     assert state and all(name.startswith("heads.normals.") for name in state)
     torch.manual_seed(5)
     other = TransferModule(NORMALS, sources, width=8)
     other.load_state_dict(state)
-    assert torch.equal(other.eval()(batch_of([NORMALS]))["normals"], own.eval()(batch_of([NORMALS]))["normals"])
+    assert torch.equal(other.eval()(batch_of([NORMALS]))["normals"], model.eval()(batch_of([NORMALS]))["normals"])
 
 
 def test_a_state_that_lacks_a_weight_of_the_readout_is_refused(sources):
-    own = transfer(NORMALS, sources)
-    state = own.state_dict()
+    model = transfer(NORMALS, sources)
+    state = model.state_dict()
     del state[next(iter(state))]
     with pytest.raises((RuntimeError, InputError), match=r"Missing|absent"):
-        own.load_state_dict(state)
+        model.load_state_dict(state)
 
 
 def test_a_state_with_a_weight_too_many_is_refused(sources):
-    own = transfer(NORMALS, sources)
+    model = transfer(NORMALS, sources)
     with pytest.raises((RuntimeError, InputError), match=r"Unexpected|left"):
-        own.load_state_dict({**own.state_dict(), "heads.normals.more": torch.zeros(1)})
+        model.load_state_dict({**model.state_dict(), "heads.normals.more": torch.zeros(1)})
 
 
 def test_the_head_may_be_given(sources, batch_of):
-    own = transfer(NUMBERS, sources, head=lambda c, r, t: VectorHead(c, r, t, layers=1))
-    layers = own.heads["numbers"].head
+    model = transfer(NUMBERS, sources, head=lambda c, r, t: VectorHead(c, r, t, layers=1))
+    layers = model.heads["numbers"].head
     assert isinstance(layers, VectorHead)
     assert sum(p.numel() for p in layers.parameters()) < sum(
         p.numel() for p in transfer(NUMBERS, sources).heads["numbers"].head.parameters()

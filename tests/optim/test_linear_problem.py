@@ -20,7 +20,7 @@ def curves():
 @pytest.mark.parametrize("seed", [0, 1])
 def test_enough_rank_reaches_the_oracle_and_too_little_helps_in_part(curves, seed):
     ends = {name: curves(name, seed=seed) for name in ("mtl", "oracle", "primary", "rank 2", "rank 4")}
-    losses = {name: found[-1] for name, (found, _) in ends.items()}
+    losses = {name: curve[-1] for name, (curve, _) in ends.items()}
     assert losses["rank 4"] < 1.5 * losses["oracle"] < 0.1 * losses["primary"]
     assert losses["mtl"] > 1e6 * losses["rank 2"] > 1e6 * 10 * losses["rank 4"]
     assert abs(ends["mtl"][1]) < 0.01 < 0.2 < ends["rank 2"][1] < ends["rank 4"][1]

@@ -45,8 +45,8 @@ class EncoderDecoder(nn.Module):
     def forward(self, image):
         indices = []
         for block in self.down:
-            image, found = F.max_pool2d(block(image), 2, return_indices=True)
-            indices.append(found)
+            image, where = F.max_pool2d(block(image), 2, return_indices=True)
+            indices.append(where)
         if self.unpool:
             image = F.max_unpool2d(image, indices.pop(), 2)
         else:
@@ -212,7 +212,7 @@ class Setting:
             parameter.data += 0.2 * torch.randn_like(parameter)
 
     def phi(self):
-        return [p for chosen in self.projections.values() for projection in chosen for p in projection.parameters()]
+        return [p for of_task in self.projections.values() for projection in of_task for p in projection.parameters()]
 
     def learning(self):
         return {name: p for name, p in self.backbone.named_parameters() if p.requires_grad}
@@ -245,12 +245,12 @@ class Setting:
             copies = {name: value.clone() for name, value in buffers.items()}
             return functional_call(self.backbone, {**parameters, **copies}, (self.image,))
 
-        found = features(learning)
-        maps = tensors(found)
+        output = features(learning)
+        maps = tensors(output)
         projected = [torch.zeros_like(entry) for entry in maps]
         for index in range(len(self.heads)):
             leaves = [entry.detach().requires_grad_() for entry in maps]  # a later map may be made from an earlier one
-            loss = self.auxiliary_loss(index, replaced(found, leaves))
+            loss = self.auxiliary_loss(index, replaced(output, leaves))
             for position, (phi, gradient) in enumerate(
                 zip(self.projections[f"task{index}"], torch.autograd.grad(loss, leaves), strict=True)
             ):
@@ -269,9 +269,9 @@ class Setting:
         """Double backward through the virtual update: gradients of φ, of the backbone at Θ⁺, of the primary head."""
         ahead, loss = self.virtual(factor, create_graph=True)
         heads, count = list(self.primary_head.parameters()), len(self.phi())
-        found = torch.autograd.grad(loss, [*self.phi(), *ahead.values(), *heads], allow_unused=True)
-        network = zip([*self.learning().values(), *heads], found[count:], strict=True)
-        return found[:count], {p: g for p, g in network if g is not None}
+        gradients = torch.autograd.grad(loss, [*self.phi(), *ahead.values(), *heads], allow_unused=True)
+        network = zip([*self.learning().values(), *heads], gradients[count:], strict=True)
+        return gradients[:count], {p: g for p, g in network if g is not None}
 
 
 def relative_error(ours, reference) -> float:
@@ -323,7 +323,7 @@ def test_losses_alignment_and_the_auxiliary_heads_gradients(network):
     torch.manual_seed(1)
     features = setting.backbone(setting.image)
     losses = [setting.auxiliary_loss(index, features) for index in range(2)]
-    expected = [torch.autograd.grad(e, own, retain_graph=True) for e, own in zip(losses, heads, strict=True)]
+    expected = [torch.autograd.grad(e, head, retain_graph=True) for e, head in zip(losses, heads, strict=True)]
     setting = Setting(*NETWORKS[network], tasks=2)
     result = setting.ours()
     assert float(result.primary_loss) == pytest.approx(float(loss.detach()), rel=1e-12)

@@ -93,12 +93,12 @@ def step(network, dtype=torch.float64, phi=None, auxiliary=None, **options):
 )
 def test_what_forward_mode_cannot_do_falls_back_exactly(function, reason):
     expected = step(backbone())
-    found = step(backbone(function))
-    assert expected.method == "forward" and found.method == "double_vjp" and found.consistent
-    assert re.search(reason, found.reason)
-    for ours, theirs in zip(found.projections.values(), expected.projections.values(), strict=True):
+    result = step(backbone(function))
+    assert expected.method == "forward" and result.method == "double_vjp" and result.consistent
+    assert re.search(reason, result.reason)
+    for ours, theirs in zip(result.projections.values(), expected.projections.values(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
-    again = step(backbone(function), method=found.method)  # remembered: not tried again
+    again = step(backbone(function), method=result.method)  # remembered: not tried again
     assert again.method == "double_vjp" and again.reason == ""
 
 
@@ -119,9 +119,9 @@ class Attention(nn.Module):
 
 
 def test_fused_attention_has_its_forward_mode():
-    found, expected = step(among(Attention(True), torch.float64)), step(among(Attention(False), torch.float64))
-    assert found.method == "forward" and found.consistent
-    for ours, theirs in zip(found.projections.values(), expected.projections.values(), strict=True):
+    result, expected = step(among(Attention(True), torch.float64)), step(among(Attention(False), torch.float64))
+    assert result.method == "forward" and result.consistent
+    for ours, theirs in zip(result.projections.values(), expected.projections.values(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
 
 
@@ -160,11 +160,11 @@ def under_no_grad(entry):
 def test_a_forward_mode_that_is_wrong_in_a_small_branch_is_found_on_inspection(layer, same, culprit):
     blind = step(among(layer), torch.float32)
     assert blind.method == "forward" and blind.consistent  # too small a share
-    found = step(among(layer), torch.float32, inspect=True)
-    assert found.method == "double_vjp" and found.consistent
-    assert re.search("forward mode is wrong in " + culprit, found.reason)
-    found, expected = step(among(layer, torch.float64), inspect=True), step(among(same, torch.float64))
-    for ours, theirs in zip(found.projections.values(), expected.projections.values(), strict=True):
+    result = step(among(layer), torch.float32, inspect=True)
+    assert result.method == "double_vjp" and result.consistent
+    assert re.search("forward mode is wrong in " + culprit, result.reason)
+    result, expected = step(among(layer, torch.float64), inspect=True), step(among(same, torch.float64))
+    for ours, theirs in zip(result.projections.values(), expected.projections.values(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-13)
 
 
@@ -204,12 +204,12 @@ class Harmless(nn.Module):
 
 
 def test_what_rightly_has_no_tangent_is_not_accused():
-    found, expected = (
+    result, expected = (
         step(among(Harmless(), torch.float64), inspect=True),
         step(among(Harmless(), torch.float64), method="double_vjp"),
     )
-    assert found.method == "forward" and found.reason == "" and found.consistency < 1e-12
-    for ours, theirs in zip(found.projections.values(), expected.projections.values(), strict=True):
+    assert result.method == "forward" and result.reason == "" and result.consistency < 1e-12
+    for ours, theirs in zip(result.projections.values(), expected.projections.values(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-13)
 
 
@@ -238,9 +238,9 @@ def test_what_neither_can_do_is_refused_with_a_way_out():
         step(backbone(OnlyOnceAndSaysSo))
     silent = step(backbone(OnlyOnce))
     assert not silent.consistent and "double_vjp disagrees too" in silent.reason
-    expected, found = step(backbone()), step(backbone(OnlyOnce), method="finite_difference")
-    assert found.consistent or found.consistency < 1e-6
-    for ours, theirs in zip(found.projections.values(), expected.projections.values(), strict=True):
+    expected, result = step(backbone()), step(backbone(OnlyOnce), method="finite_difference")
+    assert result.consistent or result.consistency < 1e-6
+    for ours, theirs in zip(result.projections.values(), expected.projections.values(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-9)
 
 
@@ -249,10 +249,10 @@ def test_what_neither_can_do_is_refused_with_a_way_out():
 def test_half_precision_is_exact_within_its_rounding(dtype, scale):
     expected = step(backbone().float(), torch.float32)
     with torch.autocast("cpu", dtype):
-        found = step(backbone().float(), torch.float32, loss_scale=scale, inspect=True)
-    assert found.method == "forward" and found.consistent and found.finite
-    ours, theirs = (torch.cat([g.flatten() for g in r.projections.values()]) for r in (found, expected))
-    assert {g.dtype for g in found.projections.values()} == {torch.float32}
+        result = step(backbone().float(), torch.float32, loss_scale=scale, inspect=True)
+    assert result.method == "forward" and result.consistent and result.finite
+    ours, theirs = (torch.cat([g.flatten() for g in r.projections.values()]) for r in (result, expected))
+    assert {g.dtype for g in result.projections.values()} == {torch.float32}
     assert float((ours - theirs).norm() / theirs.norm()) < 4 * torch.finfo(dtype).eps  # a few operations
 
 
@@ -268,7 +268,7 @@ def test_an_overflow_is_said_and_no_reason_to_fall_back():
 
 def test_the_identity_gives_plain_multi_task_learning():
     """Auxiliary steps through a frozen φ = 1 move the weights as MTL does."""
-    found = []
+    ends = []
     for through in (lambda o: project(o, Identity(4)), lambda o: o):
         network = backbone()
         torch.manual_seed(2)
@@ -278,8 +278,8 @@ def test_the_identity_gives_plain_multi_task_learning():
             optimizer.zero_grad()
             head(through(network(torch.randn(2, 3, 8, 8, dtype=torch.float64)))).square().mean().backward()
             optimizer.step()
-        found.append([*network.parameters(), *head.parameters()])
-    torch.testing.assert_close(found[0], found[1], rtol=1e-6, atol=0)
+        ends.append([*network.parameters(), *head.parameters()])
+    torch.testing.assert_close(ends[0], ends[1], rtol=1e-6, atol=0)
 
 
 def test_the_identity_has_nothing_to_learn():

@@ -36,13 +36,13 @@ def test_every_projection_is_its_matrix(make, shape, last):
     if last and len(shape) > 2:
         gradient = gradient.movedim(1, -1).contiguous().movedim(-1, 1)
     expected = torch.einsum("cd,bd...->bc...", matrix(phi).double(), gradient)
-    found = phi(gradient)
-    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    projected = phi(gradient)
+    torch.testing.assert_close(projected, expected, rtol=1e-12, atol=1e-12)
     if len(shape) == 4:
-        assert found.stride() == gradient.stride()
+        assert projected.stride() == gradient.stride()
     learned = list(phi.parameters())
     if learned:
-        ours = torch.autograd.grad((found * weights).sum(), learned)
+        ours = torch.autograd.grad((projected * weights).sum(), learned)
         theirs = torch.autograd.grad((expected * weights).sum(), learned)
         torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
 
@@ -57,15 +57,15 @@ def test_parameters_stay_float32_and_the_output_has_the_gradients_dtype(make, dt
         torch.nn.init.normal_(parameter)
     gradient = torch.randn(2, 6, 3, 3).to(dtype).to(memory_format=memory_format)
     with torch.autocast("cpu", torch.bfloat16):
-        found = phi(gradient)
-    assert found.dtype == dtype and {p.dtype for p in phi.parameters()} <= {torch.float32}
+        projected = phi(gradient)
+    assert projected.dtype == dtype and {p.dtype for p in phi.parameters()} <= {torch.float32}
     exact = torch.einsum("cd,bdhw->bchw", matrix(phi).double(), gradient.double())
     rounding = max(torch.finfo(dtype).eps, torch.finfo(torch.float32).eps)  # at least float32 is what it computes in
-    torch.testing.assert_close(found.double(), exact, rtol=rounding, atol=40 * torch.finfo(torch.float32).eps)
+    torch.testing.assert_close(projected.double(), exact, rtol=rounding, atol=40 * torch.finfo(torch.float32).eps)
     learned = list(phi.parameters())
     if learned:
         weights = torch.randn(gradient.shape, dtype=torch.float64)
-        ours = torch.autograd.grad((found.double() * weights).sum(), learned)
+        ours = torch.autograd.grad((projected.double() * weights).sum(), learned)
         theirs = torch.autograd.grad((exact * weights).sum(), learned)
         torch.testing.assert_close(ours, theirs, rtol=40 * rounding, atol=40 * rounding)
 

@@ -11,7 +11,7 @@ from lightning_taskonomy.optim.sums import GradientSum
 def test_processes_agree_on_which_parameters_have_a_gradient(dtype, in_two_processes):
     """A gradient that is zero is one; that of no process is none; those that cancel over processes stay."""
     one, two = (torch.full((2,), value, dtype=dtype) for value in (1.0, 2.0))
-    given = {  # the gradient on either process, and their mean
+    gradients = {  # the gradient on either process, and their mean
         "zero, none": (0 * one, None, 0 * one),
         "none, zero": (None, 0 * one, 0 * one),
         "cancel": (two, -two, 0 * one),
@@ -19,18 +19,18 @@ def test_processes_agree_on_which_parameters_have_a_gradient(dtype, in_two_proce
         "both": (one, two, 1.5 * one),
         "neither": (None, None, None),
     }
-    parameters = {name: nn.Parameter(torch.ones(2, dtype=dtype)) for name in given}
+    parameters = {name: nn.Parameter(torch.ones(2, dtype=dtype)) for name in gradients}
     names = {parameter: name for name, parameter in parameters.items()}
 
     def work(rank, reduce):
         total = GradientSum()
-        total.add(parameters.values(), [pair[rank] for pair in given.values()])
+        total.add(parameters.values(), [pair[rank] for pair in gradients.values()])
         return {names[p]: gradient for p, gradient in total.reduced(1.0, reduce).items()}
 
-    expected = {name: mean for name, (_, _, mean) in given.items() if mean is not None}
-    for found in in_two_processes(work):
-        assert list(found) == list(expected)
-        for name, gradient in found.items():
+    expected = {name: mean for name, (_, _, mean) in gradients.items() if mean is not None}
+    for reduced in in_two_processes(work):
+        assert list(reduced) == list(expected)
+        for name, gradient in reduced.items():
             assert torch.equal(gradient, expected[name]) and gradient.dtype == dtype
 
 

@@ -66,9 +66,9 @@ def test_lins_weights_are_the_scalar_projections_meta_gradient():
     result = meta_gradient(backbone, [batch], projections, 0.1)
     learned = list(backbone.parameters())
     per_task = {name: torch.autograd.grad(loss(backbone(inputs)), learned) for name, loss in losses.items()}
-    found = meta_weight_gradients([result.network[p] for p in learned], per_task, 0.1)
+    weight_gradients = meta_weight_gradients([result.network[p] for p in learned], per_task, 0.1)
     for name, (phi,) in projections.items():
-        assert float(found[name]) == pytest.approx(float(result.projections[phi.weight]), rel=1e-10)
+        assert float(weight_gradients[name]) == pytest.approx(float(result.projections[phi.weight]), rel=1e-10)
 
 
 @pytest.fixture
@@ -96,8 +96,8 @@ def cagrad(first, second):
     """g0 + c·‖g0‖·g_w/‖g_w‖ where w minimises g_w·g0 + c·‖g0‖·‖g_w‖ (section 3.2), c = 0.4."""
     mean = (first + second) / 2
     reach, inner = 0.4 * mean.norm(), hull(first, second)
-    chosen = inner[(inner @ mean + reach * inner.norm(dim=1)).argmin()]
-    return mean + reach * chosen / chosen.norm()
+    farthest = inner[(inner @ mean + reach * inner.norm(dim=1)).argmin()]
+    return mean + reach * farthest / farthest.norm()
 
 
 def imtl_g(first, second):
@@ -137,9 +137,9 @@ def test_an_aggregation_is_its_formula_in_the_tensors_shapes(expected, bound, co
         pytest.importorskip("cvxpy")
     if name == "nash_mtl":
         pytest.importorskip("ecos")
-    found = Aggregation(name, 2)(conflicting)
-    assert [None if entry is None else entry.shape for entry in found] == [(2,), None, (1, 1)]
-    ours = torch.cat([found[0], found[2].flatten()]).double()
+    combined = Aggregation(name, 2)(conflicting)
+    assert [None if entry is None else entry.shape for entry in combined] == [(2,), None, (1, 1)]
+    ours = torch.cat([combined[0], combined[2].flatten()]).double()
     theirs = expected(*torch.tensor([[1.0, 0.0, 2.0], [-1.0, 1.0, 0.0]], dtype=torch.float64))
     assert float((ours - theirs).norm() / theirs.norm()) < bound, (ours, theirs)
     assert Aggregation(name, 2)([[None], [None]]) == [None]

@@ -1,19 +1,19 @@
 """Where a network splits into its tasks, and what every callback that acts there shares."""
 
-from lightning_taskonomy.callbacks.bifurcation.callback import BifurcationCallback
-from lightning_taskonomy.callbacks.bifurcation.cuts import Kind, Passed
-from lightning_taskonomy.callbacks.bifurcation.cutting import CuttingCallback
-from lightning_taskonomy.callbacks.bifurcation.parts import Bifurcation, named
-from lightning_taskonomy.callbacks.bifurcation.training import adam, loss_scale, mean_over_processes
+from lightning_taskonomy.callbacks.bifurcation.base import BifurcationCallback
+from lightning_taskonomy.callbacks.bifurcation.cutting_callback import CuttingCallback
+from lightning_taskonomy.callbacks.bifurcation.hooks import BatchKind, MetaPass
+from lightning_taskonomy.callbacks.bifurcation.split import Bifurcation, primary_and_auxiliary
+from lightning_taskonomy.callbacks.bifurcation.trainer import adam, loss_scale, mean_over_processes
 
 __all__ = [
+    "BatchKind",
     "Bifurcation",
     "BifurcationCallback",
     "CuttingCallback",
-    "Kind",
-    "Passed",
+    "MetaPass",
     "adam",
     "loss_scale",
     "mean_over_processes",
-    "named",
+    "primary_and_auxiliary",
 ]

@@ -15,10 +15,16 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
-from lightning_taskonomy.callbacks.bifurcation import CuttingCallback, Kind, Passed, adam, loss_scale, named
+from lightning_taskonomy.callbacks.bifurcation import (
+    BatchKind,
+    CuttingCallback,
+    MetaPass,
+    adam,
+    loss_scale,
+    primary_and_auxiliary,
+)
 from lightning_taskonomy.callbacks.meta_transfer.learner import Learner, ProjectionKind, projection_factory
 from lightning_taskonomy.callbacks.meta_transfer.outer import OuterStep, backbone_lr
-from lightning_taskonomy.data.parallel import ParallelLabels
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.optim import LateFlags, MetaGradient, MetaOptions, PassState, any_process
 
@@ -42,16 +48,16 @@ class TaskMetaTransfer(CuttingCallback):
         auxiliary: The tasks with many labels; the module has no other heads.
         rank: Rank r of a ``low_rank`` projection, 1 to the channels of the bifurcation.
         auxiliary_steps: k, the auxiliary steps after each meta step. The loader decides how many there are
-            (``ParallelLabels``); with a number given here, another one stops the run.
-        inner_lr: α of the virtual step; the learning rate that the backbone has at the time, if not given.
-        optimizer: Called with the projections' parameters; Adam at 1e-3 unless given.
+            (``ParallelLabels``); with a number here, another one stops the run.
+        inner_lr: α of the virtual step; None: the learning rate that the backbone has at the time.
+        optimizer: Called with the projections' parameters; Adam at 1e-3 by default.
         projection: φ, one per auxiliary task and feature map, or a callable that makes one from a map's channels.
         primary_at: Whether the network's primary gradient is taken at Θ⁺ (Eq. 2) or at Θ.
         combine: Whether projected gradients of several auxiliary tasks are summed (Eq. 6) or averaged (section 4.4).
         method: How the meta-gradient is taken; see :class:`~lightning_taskonomy.optim.MetaOptions`.
         approximate: Takes ∇L_P at Θ instead of Θ⁺ and saves a pass: not exact. ``meta/exactness`` in the log is the
             cosine to the exact meta-gradient, at every ``log_every_n_steps``-th meta step.
-        is_meta: Whether a batch is a meta batch, where neither ``ParallelLabels`` nor the labels that it has say so.
+        is_meta: Whether a batch is a meta batch, where neither its loader nor its labels say so.
         backbone: Path of the backbone in the module.
         heads: Path of the heads in the module.
 
@@ -79,7 +85,7 @@ class TaskMetaTransfer(CuttingCallback):
         backbone: str = "backbone",
         heads: str = "heads",
     ) -> None:
-        super().__init__(named(primary, auxiliary), backbone, heads, primary, is_meta)
+        super().__init__(primary_and_auxiliary(primary, auxiliary), backbone, heads, primary, is_meta)
         if auxiliary_steps is not None and auxiliary_steps < 1:
             raise InputError(f"auxiliary_steps is {auxiliary_steps}, must be at least 1")
         if inner_lr is not None and not inner_lr > 0:
@@ -88,11 +94,11 @@ class TaskMetaTransfer(CuttingCallback):
         self.options = MetaOptions(method, approximate, primary_at=primary_at, combine=combine)
         self.method: Literal["auto", "forward", "double_vjp", "finite_difference"] = method
         self.learner = Learner(self.auxiliary, projection_factory(projection, rank), optimizer, combine == "mean")
-        self.taken: dict[Kind, int] = {"meta": 0, "auxiliary": 0}
+        self.taken: dict[BatchKind, int] = {"meta": 0, "auxiliary": 0}
         self._batch: Any = None
         self._step: OuterStep | None = None
         self._first = True  # no meta step yet in this fit
-        self._taken: str = method  # how the last meta-gradient was taken
+        self._last_method: str = method  # how the last meta-gradient was taken
         self._since: int | None = None  # auxiliary steps since the last meta step of this epoch
 
     @property
@@ -104,7 +110,7 @@ class TaskMetaTransfer(CuttingCallback):
         """The maps, whose gradients are projected on their way back."""
         return self.learner.insert(name, maps)
 
-    def held(self) -> str:
+    def detached_task(self) -> str:
         """The primary task: it learns in the rest of a meta step, and from no auxiliary batch."""
         return self.primary
 
@@ -113,16 +119,15 @@ class TaskMetaTransfer(CuttingCallback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Finds the bifurcation and refuses what cannot work."""
         super().on_fit_start(trainer, pl_module)
-        data, trained = getattr(trainer, "datamodule", None), trainer.optimizers[0].param_groups
-        if isinstance(data, ParallelLabels) and self.auxiliary_steps not in (None, data.auxiliary_steps):
+        groups = trainer.optimizers[0].param_groups
+        if not {id(p) for group in groups for p in group["params"]} & set(map(id, self.split.backbone.parameters())):
             raise InputError(
-                f"ParallelLabels gives auxiliary_steps={data.auxiliary_steps}, and {type(self).__name__} has "
-                f"auxiliary_steps={self.auxiliary_steps}; change either, or leave it to the loader"
+                "the optimizer has no parameter of the backbone; give it those, which Task Meta-Transfer trains"
             )
-        if not {id(p) for group in trained for p in group["params"]} & set(map(id, self.split.backbone.parameters())):
-            raise InputError("the optimizer holds no parameter of the backbone; Task Meta-Transfer trains it")
         if any(isinstance(layer, nn.SyncBatchNorm) for layer in pl_module.modules()):
-            raise InputError("Task Meta-Transfer knows no SyncBatchNorm; use BatchNorm and sync_batchnorm=False")
+            raise InputError(
+                "Task Meta-Transfer does not work with SyncBatchNorm; use BatchNorm and sync_batchnorm=False"
+            )
         if self.inner_lr is None:
             backbone_lr(trainer, self.split)
         self.learner.seed = trainer.strategy.broadcast(torch.initial_seed())
@@ -140,21 +145,21 @@ class TaskMetaTransfer(CuttingCallback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Says once if an epoch had batches of one kind alone."""
         super().on_train_epoch_end(trainer, pl_module)
-        if self._seen == {True}:
-            self.tell(
+        if self._parallel_flags == {True}:
+            self.warn_once(
                 "auxiliary",
                 "every batch had parallel labels: auxiliary heads do not learn from those; ParallelLabels and InTurns "
                 "give others between them",
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Projections, their optimizer, the counters and the method: tensors, numbers and words."""
+        """Projections, their optimizer, the counters and the method: tensors, numbers and strings."""
         return {**self.learner.state_dict(), "taken": dict(self.taken), "method": self.method}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes them up again."""
         self.taken = dict(state_dict["taken"])
-        if self.options.method == "auto":  # what was found not to work is not tried again
+        if self.options.method == "auto":  # what did not work is not tried again
             self.method = state_dict["method"]
         self.learner.load_state_dict(
             {key: state_dict[key] for key in ("projections", "optimizer") if key in state_dict}
@@ -163,7 +168,7 @@ class TaskMetaTransfer(CuttingCallback):
     # a batch
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Makes the bifurcation ready and logs what the projections are."""
+        """Makes the bifurcation ready and logs what the projections have become."""
         if _due(trainer.global_step + 1, trainer):
             pl_module.log_dict({f"meta/{name}": value for name, value in self.learner.figures().items()})
         self._batch = batch
@@ -172,10 +177,10 @@ class TaskMetaTransfer(CuttingCallback):
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         """The end of ``training_step``, whose loss is compared with the tasks' once."""
         super().on_before_backward(trainer, pl_module, loss)
-        if self._passed is not None and self._first:
+        if self._meta_pass is not None and self._first:
             with trainer.precision_plugin.forward_context():
                 share = trainer.accumulate_grad_batches / (loss_scale(trainer) or 1.0)
-                self._compare(float(loss.detach()) * share, self._passed)
+                self._compare(float(loss.detach()) * share, self._meta_pass)
         if not loss.requires_grad:
             raise InputError(
                 f"the loss depends on no auxiliary head; a batch needs labels of {', '.join(self.auxiliary)}"
@@ -185,23 +190,23 @@ class TaskMetaTransfer(CuttingCallback):
         """The rest of a meta step; under accumulation most of it follows the last batch."""
         if self._kind == "auxiliary":
             return
-        split, passed, self._passed = self.split, self._passed, None
-        ran = passed is not None and passed.held_ran
-        if any_process([not ran])[0] or passed is None:  # all processes stop, or none
+        split, meta_pass, self._meta_pass = self.split, self._meta_pass, None
+        ran = meta_pass is not None and meta_pass.detached_ran
+        if any_process([not ran])[0] or meta_pass is None:  # all processes stop, or none
             raise InputError(
-                f"on a meta batch training_step ran the backbone or the head of {self.primary!r} not at all; does the "
+                f"on a meta batch training_step did not run the backbone or the head of {self.primary!r}; does the "
                 "batch have a valid primary label?"
             )
-        self.learner.build(passed.shared)
-        for size in {entry.shape[1] for entry in passed.shared if entry.ndim == 3}:
-            self.tell("tokens", f"features (B, N, C) or (B, C, L)? φ acts on dimension 1, of size {size}")
+        self.learner.build(meta_pass.shared)
+        for size in {entry.shape[1] for entry in meta_pass.shared if entry.ndim == 3}:
+            self.warn_once("tokens", f"features (B, N, C) or (B, C, L)? φ acts on dimension 1, of size {size}")
         if self._step is None:
             self._step = OuterStep(split, self.primary, self.learner.projections, self._options(trainer))
         with trainer.precision_plugin.forward_context():
-            self._step.add(passed, self._batch, trainer.accumulate_grad_batches)
+            self._step.add(meta_pass, self._batch, trainer.accumulate_grad_batches)
         for name in self.auxiliary:
             split.heads[name].zero_grad()  # a meta step leaves them as they are
-        if _closes(trainer):
+        if self.closes_step(trainer):
             self._finish(trainer, pl_module, self._step)
 
     def on_before_optimizer_step(
@@ -229,53 +234,57 @@ class TaskMetaTransfer(CuttingCallback):
         self._step = None
         with trainer.precision_plugin.forward_context():
             alpha = backbone_lr(trainer, self.split) if self.inner_lr is None else self.inner_lr
-            found = step.finish(alpha, trainer.accumulate_grad_batches, trainer)
-        broken = ~found.finite
+            result = step.finish(alpha, trainer.accumulate_grad_batches, trainer)
+        broken = ~result.finite
         if loss_scale(trainer) is not None and broken:  # the scaler skips the network's step too
-            self.tell("overflow", "a meta-gradient overflowed in fp16; the projections' step is left out, as any such")
+            self.warn_once(
+                "overflow", "a meta-gradient overflowed in fp16; the projections skip this step, as is usual in fp16"
+            )
             broken = torch.zeros_like(broken)
         else:
-            self.learner.step(found.projections)
-        self.late.add(torch.stack([broken, ~found.consistent]), trainer.global_step)
+            self.learner.step(result.projections)
+        self.late.add(torch.stack([broken, ~result.consistent]), trainer.global_step)
         self.answer(self.late.arrived())
-        self._tell(trainer, pl_module, found)
+        self._report(pl_module, result)
 
     def answer(self, raised: Mapping[str, int]) -> None:
-        """Stops the run where a meta-gradient was no number; leaves a way to differentiate that failed its check."""
+        """Stops the run where a meta-gradient was not finite; gives up a way to differentiate that failed its check."""
         if _BROKEN in raised:
             raise InputError(
                 f"the meta-gradient is NaN or infinite at step {raised[_BROKEN]}; the last checkpoint is kept; lower "
                 "inner_lr or the learning rate, or look at the labels"
             )
         if _INCONSISTENT in raised:
-            told = f"the meta-gradient by {self._taken} fails its consistency check at step {raised[_INCONSISTENT]}"
+            message = (
+                f"the meta-gradient by {self._last_method} fails its consistency check at step {raised[_INCONSISTENT]}"
+            )
             if self.method == "auto":
-                self.method, told = "double_vjp", f"{told}; from here on it is taken by double_vjp"
-            self.tell("consistency", told)
+                self.method, message = "double_vjp", f"{message}; from here on it is taken by double_vjp"
+            self.warn_once("consistency", message)
 
-    def _compare(self, loss: float, passed: Passed) -> None:
+    def _compare(self, loss: float, meta_pass: MetaPass) -> None:
         """Says so if ``training_step`` weights the tasks otherwise than the losses from which a meta step learns."""
-        tasks = [*passed.leaves, *[self.primary] * passed.held_ran]
+        tasks = [*meta_pass.leaves, *[self.primary] * meta_pass.detached_ran]
         with PassState.of(self.split.backbone).replayed():
             once, again = (
-                sum(float(self.split.loss(name, passed.features, self._batch).detach()) for name in tasks)
+                sum(float(self.split.loss(name, meta_pass.features, self._batch).detach()) for name in tasks)
                 for _ in range(2)  # heads with dropout differ from one time to the next, and cannot be compared
             )
         if once == again and not isclose(once, loss, rel_tol=_SAME_LOSS):
-            self.tell(
+            self.warn_once(
                 "loss",
-                f"training_step's loss is {loss:.4g}, the sum of the tasks' losses {once:.4g}: what training_step "
-                "weights them with plays no part in how the primary task learns; put it into task_loss",
+                f"training_step's loss is {loss:.4g}, the sum of the tasks' losses {once:.4g}: the weights "
+                "that training_step gives them play no part in how the primary task learns; put them into task_loss",
             )
 
-    def begin_step(self, kind: Kind) -> None:
+    def begin_step(self, kind: BatchKind) -> None:
         """Counts a step and compares the loader's k with what was asked for."""
         self._step = None
         steps, since = self.auxiliary_steps, self._since
         if steps is not None and since is not None and (since != steps if kind == "meta" else since == steps):
-            given = f"{since}" if kind == "meta" else f"more than {steps}"
+            count = f"{since}" if kind == "meta" else f"more than {steps}"
             raise InputError(
-                f"the loader gives {given} auxiliary steps after a meta step, and auxiliary_steps is {steps}; change "
+                f"the loader gives {count} auxiliary steps after a meta step, and auxiliary_steps is {steps}; change "
                 "either, or leave it to the loader"
             )
         self._since = 0 if kind == "meta" else None if since is None else since + 1
@@ -289,27 +298,20 @@ class TaskMetaTransfer(CuttingCallback):
             self.options, method=self.method, compare=compare, loss_scale=scale, inspect=inspect, wait=inspect
         )
 
-    def _tell(self, trainer: Trainer, pl_module: LightningModule, found: MetaGradient) -> None:
-        """Logs what a meta step found; says once where its gradient does not come from the forward mode."""
-        self._taken = found.method
+    def _report(self, pl_module: LightningModule, result: MetaGradient) -> None:
+        """Logs the figures of a meta step; says once where its gradient does not come from the forward mode."""
+        self._last_method = result.method
         figures: dict[str, Tensor | None] = {
-            "primary_loss": found.primary_loss, "consistency": found.consistency, "exactness": found.exactness,
-            "alignment": found.alignment,
+            "primary_loss": result.primary_loss, "consistency": result.consistency, "exactness": result.exactness,
+            "alignment": result.alignment,
         }  # fmt: skip
         pl_module.log_dict({f"meta/{name}": value for name, value in figures.items() if value is not None})
-        if found.reason:
-            self.method = found.method
-            self.tell(found.reason, f"meta-gradient by {found.method}: {found.reason}")
+        if result.reason:
+            self.method = result.method
+            self.warn_once(result.reason, f"meta-gradient by {result.method}: {result.reason}")
 
 
 def _due(count: int, trainer: Trainer) -> bool:
     """Whether this is one of every ``log_every_n_steps``."""
-    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by the trainer's own logger connector
-    return every > 0 and count % every == 0
-
-
-def _closes(trainer: Trainer) -> bool:
-    """Whether the optimizer steps after this batch."""
-    number = trainer.fit_loop.epoch_loop.batch_progress.current.ready
-    ends = trainer.is_last_batch or number == trainer.num_training_batches
-    return ends or number % trainer.accumulate_grad_batches == 0
+    interval: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by the trainer's logger connector
+    return interval > 0 and count % interval == 0

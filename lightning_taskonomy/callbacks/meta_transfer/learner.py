@@ -1,4 +1,4 @@
-"""The projections of a Task Meta-Transfer callback: made when features are first seen, learned, saved, told about."""
+"""The projections of a Task Meta-Transfer callback: made when features are first seen, learned, saved, reported."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
@@ -64,13 +64,13 @@ class Learner:
         self._restored: Mapping[str, Any] = {}
 
     def build(self, maps: Sequence[Tensor]) -> None:
-        """Makes the projections for these maps, if there are none yet; draws from the learner's own seed.
+        """Makes the projections for these maps, if there are none yet; draws from the learner's seed alone.
 
         Args:
             maps: The learnable feature maps (B, C, ...).
 
         Raises:
-            InputError: Those of the checkpoint are others.
+            InputError: Those of the checkpoint do not fit.
         """
         if self.projections:
             return
@@ -83,9 +83,9 @@ class Learner:
                 ]
                 for name in self.tasks
             }
-        every = [projection for made in projections.values() for projection in made]
-        learned = [p for projection in every for p in projection.parameters() if p.requires_grad]
-        optimizer = self.make_optimizer(learned) if learned else None
+        modules = [projection for made in projections.values() for projection in made]
+        parameters = [p for projection in modules for p in projection.parameters() if p.requires_grad]
+        optimizer = self.make_optimizer(parameters) if parameters else None
         if self._restored:
             try:
                 for name, made in projections.items():
@@ -108,13 +108,13 @@ class Learner:
             maps: The learnable feature maps.
         """
         self.build(maps)
-        chosen = self.projections[name]
+        projections = self.projections[name]
         if self.mean and len(self.tasks) > 1:
-            chosen = [_Share(projection, len(self.tasks)) for projection in chosen]
-        return [project(entry, projection) for entry, projection in zip(maps, chosen, strict=True)]
+            projections = [_Share(projection, len(self.tasks)) for projection in projections]
+        return [project(entry, projection) for entry, projection in zip(maps, projections, strict=True)]
 
     def step(self, gradients: Mapping[nn.Parameter, Tensor]) -> None:
-        """One step of the projections' own optimizer (Eq. 3).
+        """One step of the projections' optimizer (Eq. 3).
 
         Args:
             gradients: By parameter.
@@ -138,7 +138,7 @@ class Learner:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes effect when the features are next seen.
+        """Takes up a state, which takes effect when features are next seen.
 
         Args:
             state: What :meth:`state_dict` gave.
@@ -148,22 +148,22 @@ class Learner:
     @torch.no_grad()
     def figures(self) -> dict[str, Tensor]:
         """λ's mean and range and the largest eigenvalues of U·Uᵀ, by ``<task>/...``; several maps are numbered."""
-        found: dict[str, Tensor] = {}
+        figures: dict[str, Tensor] = {}
         for name, made in self.projections.items():
             for index, projection in enumerate(made):
                 prefix = name if len(made) == 1 else f"{name}/{index}"
                 if isinstance(projection, (LowRank, Diagonal)):
                     diagonal = projection.diagonal
-                    found |= {
+                    figures |= {
                         f"{prefix}/lambda_mean": diagonal.mean(), f"{prefix}/lambda_min": diagonal.min(),
                         f"{prefix}/lambda_max": diagonal.max(),
                     }  # fmt: skip
                 if isinstance(projection, LowRank):
                     largest = projection.spectrum()[:_SHOWN]
-                    found |= {f"{prefix}/eigenvalue_{place}": value for place, value in enumerate(largest, 1)}
+                    figures |= {f"{prefix}/eigenvalue_{place}": value for place, value in enumerate(largest, 1)}
                 if isinstance(projection, Scalar):
-                    found[f"{prefix}/weight"] = projection.weight.clone()
-        return found
+                    figures[f"{prefix}/weight"] = projection.weight.clone()
+        return figures
 
 
 class _Share(nn.Module):

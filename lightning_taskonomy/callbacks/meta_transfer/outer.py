@@ -8,7 +8,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
-from lightning_taskonomy.callbacks.bifurcation import Bifurcation, Passed, mean_over_processes
+from lightning_taskonomy.callbacks.bifurcation import Bifurcation, MetaPass, mean_over_processes
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.optim import Branch, MetaBatch, MetaGradient, MetaOptions, MetaStep
 from lightning_taskonomy.optim.features import Features
@@ -37,11 +37,11 @@ class OuterStep:
         self.count = 0
         self._step = MetaStep(split.backbone, projections, 0.0, options)
 
-    def add(self, passed: Passed, batch: Any, accumulated: int) -> None:
+    def add(self, meta_pass: MetaPass, batch: Any, accumulated: int) -> None:
         """One batch after its backward.
 
         Args:
-            passed: What its pass left behind.
+            meta_pass: The backbone's pass over it.
             batch: The batch.
             accumulated: Batches per optimizer step, by which Lightning has divided the loss.
         """
@@ -51,10 +51,10 @@ class OuterStep:
             return split.loss(primary, features, batch)
 
         self._step.add(
-            MetaBatch(passed.args, {}, Branch(loss, split.heads[primary]), passed.kwargs),
-            features=passed.features,
-            state=passed.state,
-            gradients=passed.gradients(accumulated),
+            MetaBatch(meta_pass.args, {}, Branch(loss, split.heads[primary]), meta_pass.kwargs),
+            features=meta_pass.features,
+            state=meta_pass.state,
+            gradients=meta_pass.gradients(accumulated),
         )
         self.count += 1
 
@@ -69,12 +69,12 @@ class OuterStep:
         """
         share = self.count / accumulated
         self._step.alpha = alpha * share
-        found = self._step.finish(partial(mean_over_processes, trainer))
+        result = self._step.finish(partial(mean_over_processes, trainer))
         factor = share * self.options.loss_scale
-        for parameter, gradient in found.network.items():
+        for parameter, gradient in result.network.items():
             gradient = gradient if factor == 1 else factor * gradient
             parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
-        return replace(found, projections={p: share * gradient for p, gradient in found.projections.items()})
+        return replace(result, projections={p: share * gradient for p, gradient in result.projections.items()})
 
 
 def backbone_lr(trainer: Trainer, split: Bifurcation) -> float:
@@ -83,9 +83,9 @@ def backbone_lr(trainer: Trainer, split: Bifurcation) -> float:
     Raises:
         InputError: It has several.
     """
-    own = {id(parameter) for parameter in split.backbone.parameters() if parameter.requires_grad}
+    shared = {id(parameter) for parameter in split.backbone.parameters() if parameter.requires_grad}
     groups = trainer.optimizers[0].param_groups
-    rates = {float(group["lr"]) for group in groups if any(id(parameter) in own for parameter in group["params"])}
+    rates = {float(group["lr"]) for group in groups if any(id(parameter) in shared for parameter in group["params"])}
     if len(rates) != 1:
         raise InputError(f"the backbone has the learning rates {sorted(rates)}; give the virtual step its inner_lr")
     return rates.pop()

@@ -5,10 +5,9 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
-from torch.nn.utils import get_total_norm
 
-from lightning_taskonomy.callbacks.bifurcation import Kind
-from lightning_taskonomy.callbacks.weighting.gradients import GradientWeighting, TaskGradients
+from lightning_taskonomy.callbacks.bifurcation import BatchKind
+from lightning_taskonomy.callbacks.weighting.gradients import GradientWeighting, TaskGradients, gradient_norms
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.optim import Aggregation, AggregatorName, gradient_cosine
 
@@ -23,8 +22,8 @@ class GradientAggregation(GradientWeighting):
     Args:
         aggregator: ``pcgrad``, ``cagrad``, ``mgda``, ``nash_mtl``, ``imtl_g`` or ``aligned_mtl``; see
             :class:`~lightning_taskonomy.optim.Aggregation`.
-        tasks: The tasks, by the names of their heads; all of the module's, if not given.
-        options: The aggregator's own, as torchjd names them.
+        tasks: The tasks, by the names of their heads; None: all of the module's.
+        options: Options of the aggregator, as torchjd names them.
         backbone: Path of the backbone in the module.
         heads: Path of the heads in the module.
 
@@ -42,12 +41,12 @@ class GradientAggregation(GradientWeighting):
         backbone: str = "backbone",
         heads: str = "heads",
     ) -> None:
-        given: Any = tasks  # a single name, for one, where the type is not heeded
-        if given is not None and (isinstance(given, str) or len(set(given)) < max(len(given), 2)):
-            raise InputError(f"GradientAggregation has tasks {given!r}; give a list of two names or more, each once")
+        names: Any = tasks  # may be a single name where the type is not checked
+        if names is not None and (isinstance(names, str) or len(set(names)) < max(len(names), 2)):
+            raise InputError(f"GradientAggregation has tasks {names!r}; give a list of two names or more, each once")
         super().__init__(tasks, backbone, heads)
         self.aggregator, self.options = aggregator, options or {}
-        self._aggregations: dict[tuple[str, ...], Aggregation] = {}  # one per set of tasks: some remember
+        self._aggregations: dict[tuple[str, ...], Aggregation] = {}  # one per set of tasks: some have a memory
         self._seed = 0
         Aggregation(aggregator, 2, **self.options)
 
@@ -56,15 +55,15 @@ class GradientAggregation(GradientWeighting):
         super().on_fit_start(trainer, pl_module)
         self._seed, self._aggregations = trainer.strategy.broadcast(torch.initial_seed()), {}
 
-    def kind_of(self, trainer: Trainer, batch: Any) -> Kind:
+    def kind_of(self, trainer: Trainer, batch: Any) -> BatchKind:
         """Every batch is cut; what has labels shows after its backward."""
         return "meta"
 
     def combine(self, trainer: Trainer, gradients: TaskGradients) -> tuple[list[Tensor | None], dict[str, Tensor]]:
-        """The aggregated gradient, and its cosine with every task's; torchjd decides on the host, so this waits."""
+        """The aggregated gradient, and its cosine with each task's; torchjd decides on the host, so this waits."""
         self.answer(self.late.all())  # torchjd takes no NaN
-        norms = {name: get_total_norm([g for g in own if g is not None]) for name, own in gradients.items()}
-        gradients = {name: own for name, own in gradients.items() if norms[name] != 0}  # one that vanishes has no say
+        norms = gradient_norms(gradients)
+        gradients = {name: of_task for name, of_task in gradients.items() if norms[name] != 0}  # zeros have no say
         names = tuple(gradients)
         if len(names) < 2:
             return list(next(iter(gradients.values()), [None] * len(self._shared()))), {}
@@ -73,4 +72,5 @@ class GradientAggregation(GradientWeighting):
         with torch.random.fork_rng(devices=[]):  # the same order of tasks on every process and after a resume
             torch.default_generator.manual_seed((self._seed + trainer.global_step) % 2**63)
             combined = self._aggregations[names](list(gradients.values()))
-        return combined, {f"{name}/cosine": gradient_cosine(combined, own) for name, own in gradients.items()}
+        cosines = {f"{name}/cosine": gradient_cosine(combined, of_task) for name, of_task in gradients.items()}
+        return combined, cosines

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from lightning_taskonomy.callbacks.bifurcation import named
+from lightning_taskonomy.callbacks.bifurcation import primary_and_auxiliary
 from lightning_taskonomy.callbacks.weighting.gradients import GradientWeighting, TaskGradients
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.optim import cosine_weight, gradient_cosine
@@ -28,8 +28,8 @@ class CosineWeighting(GradientWeighting):
         auxiliary: The tasks with many labels; the module has no other heads.
         hard: Weights 1 or 0 by the cosine's sign, not its value.
         between: On batches without primary labels the backbone gets the auxiliary gradient as it is (``plain``), with
-            the ``last`` weight found (0 before the first), or not at all (``heads`` alone learn).
-        is_meta: Whether a batch has parallel labels, where neither ``ParallelLabels`` nor its labels say so.
+            the ``last`` weight (0 before the first), or not at all (``heads`` alone learn).
+        is_meta: Whether a batch has parallel labels, where neither its loader nor its labels say so.
         backbone: Path of the backbone in the module.
         heads: Path of the heads in the module.
 
@@ -49,14 +49,14 @@ class CosineWeighting(GradientWeighting):
         backbone: str = "backbone",
         heads: str = "heads",
     ) -> None:
-        super().__init__(named(primary, auxiliary), backbone, heads, primary, is_meta)
+        super().__init__(primary_and_auxiliary(primary, auxiliary), backbone, heads, primary, is_meta)
         if between not in _BETWEEN:
             raise InputError(f"CosineWeighting has no between={between!r}{hint(between, _BETWEEN)}")
         self.auxiliary, self.hard, self.between = list(auxiliary), hard, between
         self.weights: dict[str, float | Tensor] = dict.fromkeys(auxiliary, 1.0 if between == "plain" else 0.0)
 
     def state_dict(self) -> dict[str, Any]:
-        """The weights last found."""
+        """The last weights."""
         return {"weights": {name: float(weight) for name, weight in self.weights.items()}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -81,10 +81,10 @@ class CosineWeighting(GradientWeighting):
         primary = gradients.get(self.primary, none)
         combined, figures = list(primary), dict[str, Tensor]()
         for name in self.auxiliary:
-            own = gradients.get(name, none)
-            weight = cosine_weight(primary, own, self.hard)
-            figures |= {f"{name}/cosine": gradient_cosine(primary, own), f"{name}/weight": weight}
-            combined = [_plus(a, b, weight) for a, b in zip(combined, own, strict=True)]
+            auxiliary = gradients.get(name, none)
+            weight = cosine_weight(primary, auxiliary, self.hard)
+            figures |= {f"{name}/cosine": gradient_cosine(primary, auxiliary), f"{name}/weight": weight}
+            combined = [_plus(a, b, weight) for a, b in zip(combined, auxiliary, strict=True)]
             if self.between == "last":
                 self.weights[name] = weight.detach()
         return combined, figures

@@ -18,7 +18,7 @@ from lightning_taskonomy.optim import LateFlags
 from lightning_taskonomy.optim.features import entries, learnable
 from lightning_taskonomy.optim.sums import GradientSum
 
-__all__ = ["GradientWeighting"]
+__all__ = ["GradientWeighting", "TaskGradients", "gradient_norms"]
 
 TaskGradients = Mapping[str, Sequence[Tensor | None]]
 
@@ -34,7 +34,7 @@ class GradientWeighting(CuttingCallback):
 
     _sums: dict[str, GradientSum]  # of this optimizer step
 
-    # a subclass's own
+    # what a subclass defines
 
     def combine(self, trainer: Trainer, gradients: TaskGradients) -> tuple[list[Tensor | None], dict[str, Tensor]]:
         """The backbone's gradient, and what to log.
@@ -62,23 +62,23 @@ class GradientWeighting(CuttingCallback):
 
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes each task's gradient through the backbone."""
-        passed, self._passed = self._passed, None
-        if passed is None:
+        meta_pass, self._meta_pass = self._meta_pass, None
+        if meta_pass is None:
             return
-        shared, found = self._shared(), passed.gradients(1.0)
-        maps = [entry for entry in entries(passed.features) if learnable(entry)]
+        shared, at_maps = self._shared(), meta_pass.gradients(1.0)
+        maps = [entry for entry in entries(meta_pass.features) if learnable(entry)]
         pairs = {
-            name: [(entry, gradient) for entry, gradient in zip(maps, own, strict=True) if gradient is not None]
-            for name, own in found.items()
+            name: [(entry, gradient) for entry, gradient in zip(maps, of_task, strict=True) if gradient is not None]
+            for name, of_task in at_maps.items()
         }
         left = sum(map(bool, pairs.values()))
         for name in self.split.heads:  # one order on all processes
-            taken: Sequence[Tensor | None] = [None] * len(shared)
+            in_shared: Sequence[Tensor | None] = [None] * len(shared)
             if pairs.get(name):
                 left -= 1
                 outputs, gradients = zip(*pairs[name], strict=True)
-                taken = torch.autograd.grad(outputs, shared, gradients, retain_graph=left > 0, allow_unused=True)
-            self._sums.setdefault(name, GradientSum()).add(shared, taken)
+                in_shared = torch.autograd.grad(outputs, shared, gradients, retain_graph=left > 0, allow_unused=True)
+            self._sums.setdefault(name, GradientSum()).add(shared, in_shared)
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
@@ -89,27 +89,27 @@ class GradientWeighting(CuttingCallback):
             return
         shared, gradients = self._shared(), dict[str, list[Tensor | None]]()
         for name, total in self._sums.items():
-            if held := total.reduced(1.0, partial(mean_over_processes, trainer)):
-                gradients[name] = [held.get(parameter) for parameter in shared]
+            if by_parameter := total.reduced(1.0, partial(mean_over_processes, trainer)):
+                gradients[name] = [by_parameter.get(parameter) for parameter in shared]
         self._sums = {}
         if not gradients:
             return
-        self._look(trainer, gradients)
+        self._flag(trainer, gradients)
         combined, figures = self.combine(trainer, gradients)
         for parameter, gradient in zip(shared, combined, strict=True):
             if gradient is not None:  # a term of the loss on the parameters themselves stays
                 parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
         pl_module.log_dict({f"weighting/{name}": value for name, value in figures.items()})
 
-    def _look(self, trainer: Trainer, gradients: TaskGradients) -> None:
-        """Looks for gradients that are no numbers."""
-        norms = {name: get_total_norm([g for g in own if g is not None]) for name, own in gradients.items()}
+    def _flag(self, trainer: Trainer, gradients: TaskGradients) -> None:
+        """Raises the flags of gradients that are not finite."""
+        norms = gradient_norms(gradients)
         fine = torch.zeros((), device=next(iter(norms.values())).device)
         norm = torch.stack([norms.get(name, fine) for name in self.late.names])
         self.late.add(~norm.isfinite(), trainer.global_step)
 
     def answer(self, raised: Mapping[str, int]) -> None:
-        """Stops the run where a task's gradient was no number."""
+        """Stops the run where a task's gradient was not finite."""
         if raised:
             name, step = min(raised.items(), key=lambda flag: flag[1])
             raise InputError(
@@ -119,3 +119,12 @@ class GradientWeighting(CuttingCallback):
 
     def _shared(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.split.backbone.parameters() if parameter.requires_grad]
+
+
+def gradient_norms(gradients: TaskGradients) -> dict[str, Tensor]:
+    """The length of each task's gradient, a scalar.
+
+    Args:
+        gradients: Per task, in the backbone's parameters; None counts as zero.
+    """
+    return {name: get_total_norm([g for g in of_task if g is not None]) for name, of_task in gradients.items()}

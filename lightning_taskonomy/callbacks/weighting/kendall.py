@@ -16,9 +16,10 @@ from lightning_taskonomy.callbacks.bifurcation import (
     adam,
     loss_scale,
     mean_over_processes,
-    named,
+    primary_and_auxiliary,
 )
 from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.modules.bifurcation import Bifurcated, LossHook
 from lightning_taskonomy.optim import UncertaintyWeighting
 from lightning_taskonomy.tasks import Task, TaskKind
 
@@ -28,16 +29,16 @@ __all__ = ["KendallWeighting"]
 class KendallWeighting(BifurcationCallback):
     """Weights each task's loss by its learnt uncertainty: Σ_t c_t·exp(-s_t)·L_t + s_t/2 on parallel labels.
 
-    What ``task_loss`` returns keeps its value, so that the log shows the losses themselves; its gradient is that of
-    the weighted term. A weight of the task's own, by which ``training_step`` multiplies it, applies to the whole term.
+    A loss keeps its value, so that the log shows the losses themselves; its gradient is that of the weighted term. A
+    task's fixed weight, by which ``training_step`` multiplies its loss, applies to the whole term.
 
     Args:
         primary: The task with few labels, by the name of its head.
         auxiliary: The tasks with many labels; the module has no other heads.
-        regressions: The tasks with c = 1/2 instead of 1; where not given, those that are neither segmentation nor
-            classification by the module's ``tasks``.
-        optimizer: Called with the log-variances s; Adam at 1e-3 unless given.
-        is_meta: Whether a batch has parallel labels, where neither ``ParallelLabels`` nor its labels say so.
+        regressions: The tasks with c = 1/2 instead of 1; None: those that are neither segmentation nor classification
+            by the module's ``tasks``.
+        optimizer: Called with the log-variances s; Adam at 1e-3 by default.
+        is_meta: Whether a batch has parallel labels, where neither its loader nor its labels say so.
         backbone: Path of the backbone in the module.
         heads: Path of the heads in the module.
 
@@ -56,13 +57,13 @@ class KendallWeighting(BifurcationCallback):
         backbone: str = "backbone",
         heads: str = "heads",
     ) -> None:
-        self.named = named(primary, auxiliary)
-        super().__init__(self.named, backbone, heads, primary, is_meta)
-        UncertaintyWeighting(self.named, regressions or ())
+        self.names = primary_and_auxiliary(primary, auxiliary)
+        super().__init__(self.names, backbone, heads, primary, is_meta)
+        UncertaintyWeighting(self.names, regressions or ())
         self.regressions, self.make_optimizer = regressions, optimizer
         self._learnt: tuple[UncertaintyWeighting, torch.optim.Optimizer] | None = None
         self._restored: Mapping[str, Any] = {}
-        self._restore: Callable[[], None] | None = None
+        self._remove_hook: Callable[[], None] | None = None
         self._parallel: bool | None = None  # while training_step runs: the batch has parallel labels
         self._weighed: set[str] = set()  # tasks since the last optimizer step
 
@@ -85,35 +86,35 @@ class KendallWeighting(BifurcationCallback):
     # a fit
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuses what cannot work, makes the log-variances, and stands before the module's ``task_loss``."""
+        """Refuses what cannot work, makes the log-variances, and hooks the tasks' losses."""
         super().on_fit_start(trainer, pl_module)
         regressions = _regressions(pl_module) if self.regressions is None else self.regressions
-        weighting = UncertaintyWeighting(self.named, [name for name in regressions if name in self.named])
+        weighting = UncertaintyWeighting(self.names, [name for name in regressions if name in self.names])
         optimizer = self.make_optimizer(weighting.to(pl_module.device).parameters())
         if state := self.state_dict():
             with torch.no_grad():
                 weighting.log_variances.copy_(state["log_variances"])
             optimizer.load_state_dict(state["optimizer"])
         self._learnt, self._weighed = (weighting, optimizer), set()
-        self._stand_before(pl_module, "task_loss" if hasattr(pl_module, "task_loss") else "head_loss")
+        self._remove_hook = self._hook(pl_module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leaves the module as it was."""
-        if self._restore is not None:
-            self._restore()
-        self._restore = self._parallel = None
+        if self._remove_hook is not None:
+            self._remove_hook()
+        self._remove_hook = self._parallel = None
         super().on_fit_end(trainer, pl_module)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Tells whether the losses of this batch are weighted."""
+        """Decides whether the losses of this batch are weighted."""
         self._parallel = self.has_parallel(trainer, batch)
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         """The end of ``training_step``."""
         if self._parallel and not self._weighed:
             raise InputError(
-                f"training_step called task_loss of no task; {type(self).__name__} weights what "
-                "self.task_loss(name, predictions, batch) returns"
+                f"training_step took no task's loss that {type(self).__name__} could weight; take it by "
+                "self.losses(batch) of MultiTaskModule, or by self.task_loss(name, predictions, batch) in your module"
             )
         self._parallel = None
 
@@ -123,14 +124,15 @@ class KendallWeighting(BifurcationCallback):
         """One step of the log-variances with the gradient of the whole batch."""
         if not self._weighed or self._learnt is None:
             return
-        (weighting, own), self._weighed = self._learnt, set()
-        held = weighting.log_variances.grad
-        gradient = torch.zeros_like(weighting.log_variances) if held is None else held
-        (found,) = mean_over_processes(trainer, [gradient / (loss_scale(trainer) or 1.0)])
-        if loss_scale(trainer) is None or bool(found.isfinite().all()):  # fp16: a step that overflowed is left out
-            weighting.log_variances.grad = found
-            own.step()
-        own.zero_grad()
+        (weighting, weighting_optimizer), self._weighed = self._learnt, set()
+        gradient = weighting.log_variances.grad
+        if gradient is None:
+            gradient = torch.zeros_like(weighting.log_variances)
+        (mean,) = mean_over_processes(trainer, [gradient / (loss_scale(trainer) or 1.0)])
+        if loss_scale(trainer) is None or bool(mean.isfinite().all()):  # fp16: a step that overflowed is left out
+            weighting.log_variances.grad = mean
+            weighting_optimizer.step()
+        weighting_optimizer.zero_grad()
         pl_module.log_dict({f"weighting/{name}/weight": value for name, value in weighting.weights().items()})
 
     def on_train_batch_end(
@@ -139,20 +141,15 @@ class KendallWeighting(BifurcationCallback):
         """A batch without a loss ends here."""
         self._parallel = None
 
-    def _stand_before(self, module: LightningModule, name: str) -> None:
-        """Puts the weighting in the place of a method."""
-        plain, own = getattr(module, name), vars(module)  # there it hides even a submodule of that name
-        before = {name: own[name]} if name in own else {}
+    def _hook(self, module: LightningModule) -> Callable[[], None]:
+        """Lets the tasks' losses pass through the weighting; returns what ends that."""
 
-        def weighed(task: Task | str, *args: Any, **kwargs: Any) -> Tensor:
-            loss: Tensor = plain(task, *args, **kwargs)
-            return self._weigh(task if isinstance(task, str) else task.name, loss)
+        def weigh(name: str, loss: Tensor) -> Tensor:  # a function, not a method: a copy of the module shares it
+            return self._weigh(name, loss)
 
-        def restore() -> None:
-            del own[name]
-            own.update(before)
-
-        own[name], self._restore = weighed, restore
+        if isinstance(module, Bifurcated):
+            return module.register_loss_hook(weigh).remove
+        return _patch(module, "task_loss" if hasattr(module, "task_loss") else "head_loss", weigh)
 
     def _weigh(self, name: str, loss: Tensor) -> Tensor:
         """The loss's value with the gradient that the batch asks for."""
@@ -166,8 +163,25 @@ class KendallWeighting(BifurcationCallback):
 
 
 def _regressions(module: LightningModule) -> list[str]:
-    """The module's tasks that are no classifications, where it has any."""
+    """The module's tasks that are not classifications, where it has any."""
     tasks = getattr(module, "tasks", None)
     classes = (TaskKind.SEGMENTATION, TaskKind.CLASSIFICATION)
     values = tasks.values() if isinstance(tasks, Mapping) else ()
     return [task.name for task in values if isinstance(task, Task) and task.kind not in classes]
+
+
+def _patch(module: LightningModule, method: str, hook: LossHook) -> Callable[[], None]:
+    """Lets a hook replace what a method returns of a module that registers none; returns what undoes it."""
+    unhooked, attributes = getattr(module, method), vars(module)  # there it hides even a submodule of that name
+    before = {method: attributes[method]} if method in attributes else {}
+
+    def hooked(task: Task | str, *args: Any, **kwargs: Any) -> Tensor:
+        loss: Tensor = unhooked(task, *args, **kwargs)
+        return hook(task if isinstance(task, str) else task.name, loss)
+
+    def undo() -> None:
+        del attributes[method]
+        attributes.update(before)
+
+    attributes[method] = hooked
+    return undo

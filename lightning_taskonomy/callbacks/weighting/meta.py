@@ -44,6 +44,6 @@ class _OneWeight(Learner):
         shared: dict[nn.Parameter, Tensor] = {}
         for made in self.projections.values():
             weights = [weight for projection in made for weight in projection.parameters()]
-            if found := [gradients[weight] for weight in weights if weight in gradients]:
-                shared |= {weight: sum(found[1:], found[0]) for weight in weights}
+            if of_task := [gradients[weight] for weight in weights if weight in gradients]:
+                shared |= {weight: sum(of_task[1:], of_task[0]) for weight in weights}
         super().step(shared)

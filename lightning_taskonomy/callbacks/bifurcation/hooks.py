@@ -5,17 +5,17 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from lightning_taskonomy.callbacks.bifurcation.parts import Bifurcation
+from lightning_taskonomy.callbacks.bifurcation.split import Bifurcation
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.optim import PassState
 from lightning_taskonomy.optim.features import Features, cut, entries, graft, learnable
 
-__all__ = ["Cuts", "Kind", "Passed"]
+__all__ = ["BatchKind", "Cuts", "MetaPass"]
 
-Kind = Literal["meta", "auxiliary"]
+BatchKind = Literal["meta", "auxiliary"]
 
 
-class Passed:
+class MetaPass:
     """One pass of the backbone over a meta batch.
 
     Args:
@@ -27,7 +27,7 @@ class Passed:
     def __init__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], state: PassState) -> None:
         self.args, self.kwargs, self.state = args, kwargs, state
         self.features: Features = None
-        self.held_ran = False
+        self.detached_ran = False
         self.shared: list[Tensor] = []
         self.leaves: dict[str, list[Tensor]] = {}
 
@@ -35,7 +35,7 @@ class Passed:
         """Each auxiliary task's gradient at the learnable maps, after the loss's backward.
 
         Args:
-            factor: What to multiply with.
+            factor: What to multiply by.
 
         Raises:
             InputError: The loss reached the features past the heads, or through no auxiliary head.
@@ -45,36 +45,36 @@ class Passed:
                 "the loss depends on the backbone's features past the heads; a term on the features, or a head that is "
                 "not called as a module, cannot be part of a meta step"
             )
-        found = {
+        gradients = {
             name: [None if leaf.grad is None else factor * leaf.grad for leaf in leaves]
             for name, leaves in self.leaves.items()
         }
-        if all(gradient is None for chosen in found.values() for gradient in chosen):
+        if all(gradient is None for maps in gradients.values() for gradient in maps):
             raise InputError("the loss of a meta batch depends on no auxiliary head; does it have auxiliary labels?")
-        return found
+        return gradients
 
 
 class Cuts:
     """Acts at the bifurcation during one ``training_step``; does nothing in any other pass.
 
     On a meta batch the loss's backward ends at the bifurcation, on leaves that belong to one task each. On an auxiliary
-    batch it goes on, through what is inserted there. The output of a head that is held is a constant on both.
+    batch it goes on, through what is inserted there. The output of a head that is detached is a constant on both.
 
     Args:
         split: The module's parts.
-        inserted: From a task and the learnable maps, the maps that its head reads on an auxiliary batch.
-        held: The task whose head is held, if any.
+        insert: From a task and the learnable maps, the maps that its head reads on an auxiliary batch.
+        detached: The task whose head is detached, if any.
     """
 
     def __init__(
         self,
         split: Bifurcation,
-        inserted: Callable[[str, Sequence[Tensor]], list[Tensor]],
-        held: str | None = None,
+        insert: Callable[[str, Sequence[Tensor]], list[Tensor]],
+        detached: str | None = None,
     ) -> None:
-        self._kind: Kind | None = None
-        self._inserted = inserted
-        self._passed: Passed | None = None
+        self._kind: BatchKind | None = None
+        self._insert = insert
+        self._pass: MetaPass | None = None
         self._maps: list[Tensor] = []
         self._handles = [
             split.backbone.register_forward_pre_hook(self._before_backbone, with_kwargs=True),
@@ -82,20 +82,20 @@ class Cuts:
         ]
         for name, head in split.heads.items():
             self._handles.append(
-                head.register_forward_hook(self._after_held)
-                if name == held
+                head.register_forward_hook(self._after_detached)
+                if name == detached
                 else head.register_forward_pre_hook(self._before_head(name), with_kwargs=True)
             )
 
-    def begin(self, kind: Kind) -> None:
+    def begin(self, kind: BatchKind) -> None:
         """Before a ``training_step`` on such a batch."""
-        self._kind, self._passed, self._maps = kind, None, []
+        self._kind, self._pass, self._maps = kind, None, []
 
-    def end(self) -> Passed | None:
+    def end(self) -> MetaPass | None:
         """After it: what a meta batch left behind."""
-        passed, self._passed = self._passed, None
+        meta_pass, self._pass = self._pass, None
         self._kind, self._maps = None, []
-        return passed
+        return meta_pass
 
     def remove(self) -> None:
         """Takes the hooks off."""
@@ -112,16 +112,16 @@ class Cuts:
                 "input and one pass"
             )
         if self._kind == "meta":
-            self._passed = Passed(args, kwargs, PassState.of(module))
+            self._pass = MetaPass(args, kwargs, PassState.of(module))
 
     def _after_backbone(self, module: nn.Module, args: tuple[Any, ...], output: Features) -> Features | None:
         if self._kind is None:
             return None
         severed, leaves = cut(output)
-        if self._passed is None:
+        if self._pass is None:
             self._maps = [entry for entry in entries(output) if learnable(entry)]
             return None
-        self._passed.features, self._passed.shared, self._maps = output, leaves, leaves
+        self._pass.features, self._pass.shared, self._maps = output, leaves, leaves
         return severed
 
     def _before_head(self, name: str) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Any]:
@@ -140,15 +140,15 @@ class Cuts:
         return hook
 
     def _maps_of(self, name: str) -> list[Tensor]:
-        if self._passed is None:
-            return self._inserted(name, self._maps)
-        if name not in self._passed.leaves:
-            self._passed.leaves[name] = [entry.detach().requires_grad_() for entry in self._maps]
-        return self._passed.leaves[name]
+        if self._pass is None:
+            return self._insert(name, self._maps)
+        if name not in self._pass.leaves:
+            self._pass.leaves[name] = [entry.detach().requires_grad_() for entry in self._maps]
+        return self._pass.leaves[name]
 
-    def _after_held(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+    def _after_detached(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         if self._kind is None:
             return None
-        if self._passed is not None:
-            self._passed.held_ran = True
+        if self._pass is not None:
+            self._pass.detached_ran = True
         return graft(output, lambda entry: entry.detach() if isinstance(entry, Tensor) else entry)

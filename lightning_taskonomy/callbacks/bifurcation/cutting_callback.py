@@ -6,8 +6,8 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from lightning_taskonomy.callbacks.bifurcation.callback import BifurcationCallback
-from lightning_taskonomy.callbacks.bifurcation.cuts import Cuts, Kind, Passed
+from lightning_taskonomy.callbacks.bifurcation.base import BifurcationCallback
+from lightning_taskonomy.callbacks.bifurcation.hooks import BatchKind, Cuts, MetaPass
 from lightning_taskonomy.errors import InputError
 
 __all__ = ["CuttingCallback"]
@@ -20,12 +20,14 @@ class CuttingCallback(BifurcationCallback):
     """
 
     _hooks: Cuts | None = None
-    _passed: Passed | None = None  # what training_step left of a meta batch
-    _kind: Kind = "auxiliary"
+    _meta_pass: MetaPass | None = None  # what training_step left of a meta batch
+    _kind: BatchKind = "auxiliary"  # of the batch
+    _step_kind: BatchKind | None = None  # of the batches of this optimizer step that had a loss; None before the first
+    _batch_number = 0  # of the epoch, from 1
 
-    # a subclass's own
+    # what a subclass may override
 
-    def kind_of(self, trainer: Trainer, batch: Any) -> Kind:
+    def kind_of(self, trainer: Trainer, batch: Any) -> BatchKind:
         """``meta``, with parallel labels, where the loss's backward ends at the bifurcation; else ``auxiliary``."""
         return "meta" if self.has_parallel(trainer, batch) else "auxiliary"
 
@@ -38,12 +40,12 @@ class CuttingCallback(BifurcationCallback):
         """
         return list(maps)
 
-    def held(self) -> str | None:
-        """The task whose head is held, if any."""
+    def detached_task(self) -> str | None:
+        """The task whose head's output is detached, if any."""
         return None
 
-    def begin_step(self, kind: Kind) -> None:
-        """Called before the first batch of each optimizer step.
+    def begin_step(self, kind: BatchKind) -> None:
+        """Called before the first backward of each optimizer step.
 
         Args:
             kind: That of all its batches.
@@ -54,44 +56,50 @@ class CuttingCallback(BifurcationCallback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuses what cannot work and puts hooks on backbone and heads."""
         super().on_fit_start(trainer, pl_module)
-        self._hooks = Cuts(self.split, self.insert, self.held())
+        self._hooks = Cuts(self.split, self.insert, self.detached_task())
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes the hooks off."""
         if self._hooks is not None:
             self._hooks.remove()
-        self._hooks = self._passed = None
+        self._hooks = self._meta_pass = self._step_kind = None
         super().on_fit_end(trainer, pl_module)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Makes the bifurcation ready.
+        """Makes the bifurcation ready."""
+        self._kind, self._batch_number = self.kind_of(trainer, batch), batch_idx + 1
+        if batch_idx % trainer.accumulate_grad_batches == 0:
+            self._step_kind = None
+        self._cuts.begin(self._kind)
+
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
+        """From here on the network's passes are no longer those of ``training_step``.
 
         Raises:
             InputError: The batches that one optimizer step accumulates are of both kinds.
         """
-        kind = self.kind_of(trainer, batch)
-        if not trainer.fit_loop._skip_backward:  # StochasticWeightAveraging's last epoch has statistics, but no step
-            accumulated = trainer.accumulate_grad_batches
-            if batch_idx % accumulated == 0:
-                self.begin_step(kind)
-            elif kind != self._kind:
-                raise InputError(
-                    f"accumulate_grad_batches={accumulated} puts batches with and without parallel labels into one "
-                    "optimizer step; let the loader give that many of a kind in a row"
-                )
-        self._kind = kind
-        self._cuts.begin(kind)
-
-    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
-        """From here on the network's passes are no longer those of ``training_step``."""
-        self._passed = self._cuts.end()
+        self._meta_pass = self._cuts.end()
+        if self._step_kind is None:
+            self._step_kind = self._kind
+            self.begin_step(self._kind)
+        elif self._step_kind != self._kind:
+            raise InputError(
+                f"accumulate_grad_batches={trainer.accumulate_grad_batches} puts batches with and without parallel "
+                "labels into one optimizer step; let the loader give that many of a kind in a row"
+            )
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """A batch without a loss ends here."""
-        self._passed = None
+        self._meta_pass = None
         self._cuts.end()
+
+    def closes_step(self, trainer: Trainer) -> bool:
+        """Whether the optimizer steps after this batch."""
+        number = self._batch_number
+        is_last = trainer.is_last_batch or number == trainer.num_training_batches
+        return is_last or number % trainer.accumulate_grad_batches == 0
 
     @property
     def _cuts(self) -> Cuts:

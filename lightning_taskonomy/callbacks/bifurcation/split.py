@@ -8,11 +8,12 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from lightning_taskonomy.batch import is_labelled
-from lightning_taskonomy.callbacks.bifurcation.unseen import unseen
+from lightning_taskonomy.callbacks.bifurcation.no_trace import leaving_no_trace
 from lightning_taskonomy.errors import InputError, hint
+from lightning_taskonomy.modules.bifurcation import Bifurcated
 from lightning_taskonomy.optim.features import Features
 
-__all__ = ["Bifurcation", "named"]
+__all__ = ["Bifurcation", "primary_and_auxiliary"]
 
 
 @dataclass(frozen=True)
@@ -22,14 +23,14 @@ class Bifurcation:
     Attributes:
         backbone: What all tasks share, run once per batch.
         heads: One head per task, which reads the backbone's features as they are.
-        targets: Each task's key in a batch.
+        label_keys: Each task's key in a batch.
         loss: A task's loss, weighted as in ``training_step``, from its name, the features and the batch. It is taken
             again, beside ``training_step``: what the module logs, counts or moves meanwhile is lost.
     """
 
     backbone: nn.Module
     heads: Mapping[str, nn.Module]
-    targets: Mapping[str, str]
+    label_keys: Mapping[str, str]
     loss: Callable[[str, Features, Any], Tensor]
 
     @classmethod
@@ -37,9 +38,7 @@ class Bifurcation:
         """Finds the parts in a module.
 
         Args:
-            module: Has a backbone, a ``torch.nn.ModuleDict`` of heads by task, and ``task_loss(name, predictions,
-                batch)`` for ``predictions = heads[name](features)``; or, where more lies between head and loss,
-                ``head_loss(name, features, batch)``.
+            module: A :class:`~lightning_taskonomy.modules.Bifurcated` module, or what may take its place there.
             backbone: Path of the backbone in the module.
             heads: Path of the heads.
 
@@ -47,35 +46,37 @@ class Bifurcation:
             InputError: The module lacks one of them, or the backbone has nothing to learn.
         """
         parts = dict(module.named_modules())
-        for name, role, kind in ((backbone, "backbone", nn.Module), (heads, "heads", nn.ModuleDict)):
-            if name not in parts or not name:
-                given = [child for child, found in module.named_children() if isinstance(found, kind)]
+        for path, role, kind in ((backbone, "backbone", nn.Module), (heads, "heads", nn.ModuleDict)):
+            if path not in parts or not path:
+                candidates = [name for name, child in module.named_children() if isinstance(child, kind)]
                 raise InputError(
-                    f"{type(module).__name__} has no {role} {name!r}{hint(name, given)}; name it by {role}=..."
+                    f"{type(module).__name__} has no {role} {path!r}{hint(path, candidates)}; name it by {role}=..."
                 )
-        if hasattr(parts[backbone], "_orig_mod"):
+        trunk, branches = parts[backbone], parts[heads]
+        if hasattr(trunk, "_orig_mod"):
             raise InputError(
                 f"the backbone {backbone!r} is wrapped by torch.compile, where hooks do not act; compile it in place: "
                 f"self.{backbone}.compile()"
             )
-        named = parts[heads]
-        if not isinstance(named, nn.ModuleDict):
+        if not isinstance(branches, nn.ModuleDict):
             raise InputError(
-                f"the heads {heads!r} of {type(module).__name__} are a {type(named).__name__} without names; keep them "
-                "in a torch.nn.ModuleDict by task"
+                f"the heads {heads!r} of {type(module).__name__} are a {type(branches).__name__} without names; keep "
+                "them in a torch.nn.ModuleDict by task"
             )
-        if not any(p.requires_grad for p in parts[backbone].parameters()):
+        if not any(p.requires_grad for p in trunk.parameters()):
             raise InputError(f"the backbone {backbone!r} has no parameter that learns; unfreeze it")
-        tasks = getattr(module, "tasks", None)
-        known: Mapping[str, Any] = tasks if isinstance(tasks, Mapping) else {}
-        targets = {name: getattr(known.get(name), "target", name) for name in named}
-        plain = _loss(module, named)
+        head_loss = _head_loss(module, branches)
 
         def loss(name: str, features: Features, batch: Any) -> Tensor:
-            with unseen(module, parts[backbone]):
-                return plain(name, features, batch)
+            with leaving_no_trace(module, trunk):
+                return head_loss(name, features, batch)
 
-        return cls(parts[backbone], dict(named.items()), targets, loss)
+        return cls(
+            backbone=trunk,
+            heads=dict(branches.items()),
+            label_keys={name: _label_key(module, name) for name in branches},
+            loss=loss,
+        )
 
     def has_label(self, name: str, batch: Any) -> bool:
         """Whether a batch, a mapping, has any valid label of a task; a ``Batch`` says so without a wait.
@@ -84,13 +85,10 @@ class Bifurcation:
             name: The task.
             batch: The batch.
         """
-        if not isinstance(batch, Mapping) or self.targets[name] not in batch:
-            return False
-        label = batch[self.targets[name]]
-        return is_labelled(batch, self.targets[name]) if isinstance(label, Tensor) else label is not None
+        return isinstance(batch, Mapping) and is_labelled(batch, self.label_keys[name])
 
 
-def named(primary: str, auxiliary: Sequence[str]) -> list[str]:
+def primary_and_auxiliary(primary: str, auxiliary: Sequence[str]) -> list[str]:
     """The primary task and the auxiliary ones.
 
     Args:
@@ -110,10 +108,11 @@ def named(primary: str, auxiliary: Sequence[str]) -> list[str]:
     return [primary, *auxiliary]
 
 
-def _loss(module: LightningModule, heads: nn.ModuleDict) -> Callable[[str, Features, Any], Tensor]:
-    own: Callable[[str, Features, Any], Tensor] | None = getattr(module, "head_loss", None)
-    if own is not None:
-        return own
+def _head_loss(module: LightningModule, heads: nn.ModuleDict) -> Callable[[str, Features, Any], Tensor]:
+    """The module's ``head_loss``, or one by its ``task_loss``."""
+    head_loss: Callable[[str, Features, Any], Tensor] | None = getattr(module, "head_loss", None)
+    if head_loss is not None:
+        return head_loss
     task_loss: Callable[[str, Any, Any], Tensor] | None = getattr(module, "task_loss", None)
     if task_loss is None:
         raise InputError(
@@ -121,3 +120,12 @@ def _loss(module: LightningModule, heads: nn.ModuleDict) -> Callable[[str, Featu
             "features, batch) where more lies between head and loss"
         )
     return lambda name, features, batch: task_loss(name, heads[name](features), batch)
+
+
+def _label_key(module: LightningModule, name: str) -> str:
+    """The module's word; else the ``target`` of its task, where it has tasks; else the task's name."""
+    if isinstance(module, Bifurcated):
+        return module.label_key(name)
+    tasks = getattr(module, "tasks", None)
+    key: str = getattr(tasks.get(name), "target", name) if isinstance(tasks, Mapping) else name
+    return key
