@@ -20,10 +20,20 @@ _OF_A_RUN = ("config.yaml", "metrics.json", WEIGHTS)
 _RESUMED = ("loops", "optimizer_states", "lr_schedulers")
 
 
-def save_weights(model: LightningModule, path: Path) -> None:
-    """Writes a module's state as safetensors, atomically."""
+def save_weights(model: LightningModule, path: Path, measured: Iterable[Path] = ()) -> None:
+    """Writes a module's state as safetensors, atomically.
+
+    Args:
+        model: The module.
+        path: The file.
+        measured: Files about the weights that are there; removed first if others replace those.
+    """
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    write_bytes(path, save({name: value.clone() for name, value in state.items()}))
+    content = save({name: value.clone() for name, value in state.items()})
+    if not path.is_file() or path.read_bytes() != content:
+        for file in measured:
+            file.unlink(missing_ok=True)
+    write_bytes(path, content)
 
 
 def load_weights(model: LightningModule, path: str | Path, part: str = "") -> None:

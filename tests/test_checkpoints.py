@@ -153,17 +153,19 @@ def test_a_fit_that_fails_over_a_finished_run_leaves_it_whole(runs, tmp_path, ca
     before = {name: (run / name).read_bytes() for name in ("config.yaml", "metrics.json", "weights.safetensors")}
     fit = ["fit", "--config", str(runs / "depth.yaml"), "--out", str(run)]
     rate = ["--model.init_args.optimizer=torch.optim.SGD", "--model.init_args.optimizer.init_args.lr=1e38"]
-    assert main([*fit, *rate, "--trainer.max_epochs", "4"]) == 1 and "is NaN or infinite" in capsys.readouterr().err
+    assert main([*fit, *rate, "--trainer.max_epochs", "4", "--overwrite"]) == 1
+    assert "is NaN or infinite" in capsys.readouterr().err
     assert {name: (run / name).read_bytes() for name in before} == before
-    assert main([*fit, "--seed_everything", "7"]) == 0
-    assert yaml.safe_load((run / "config.yaml").read_text())["seed_everything"] == 7
+    assert main([*fit, "--seed_everything", "7", "--overwrite"]) == 0
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["seed_everything"] == 7 and config["overwrite"] is False, "its recipe overwrites nothing"
 
 
 def test_metrics_of_earlier_weights_do_not_stay_beside_new_ones(runs, tmp_path):
     run = tmp_path / "depth"
     shutil.copytree(runs / "depth", run)
     metrics = json.loads((run / "metrics.json").read_text()) | {"test/loss": 0.25}
-    fit = ["fit", "--config", str(runs / "depth.yaml"), "--out", str(run)]
+    fit = ["fit", "--config", str(runs / "depth.yaml"), "--out", str(run), "--overwrite"]
     (run / "metrics.json").write_text(json.dumps(metrics))
     (run / "scores.npz").write_bytes(b"of a test")
     assert main(fit) == 0, "the same weights again"

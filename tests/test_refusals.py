@@ -193,7 +193,8 @@ def test_a_size_that_a_transformer_refuses_names_options_that_help_before_anythi
     assert "add {img_size: [32, 32]} or {dynamic_img_size: true} to the backbone's options" in lines[0]
     assert not (tmp_path / "out").exists()
     for options in ({"img_size": [32, 32]}, {"dynamic_img_size": True}):
-        assert fit(M + "backbone", {**VIT, "init_args": {**VIT["init_args"], "options": options}})[0] == 0
+        helped = {**VIT, "init_args": {**VIT["init_args"], "options": options}}
+        assert fit("--overwrite", M + "backbone", helped)[0] == 0
 
 
 @pytest.mark.parametrize("command", ["validate", "test", "predict"])

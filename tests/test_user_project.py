@@ -51,6 +51,7 @@ def test_a_head_that_does_not_fit_is_one_line(fitted, capsys):
     status = main(
         [
             "fit",
+            "--overwrite",
             "--config",
             "my_project.yaml",
             "--model.init_args.heads",

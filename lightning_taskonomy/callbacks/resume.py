@@ -26,7 +26,7 @@ class ResumeCheckpoint(Callback):
         self._saved = 0.0
 
     @property
-    def found(self) -> str | None:
+    def checkpoint(self) -> str | None:
         """The checkpoint to resume from, if there is one."""
         return str(self.path) if self.path.is_file() else None
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from lightning_taskonomy.callbacks import DryPass
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.modules import MultiTaskModule
 from lightning_taskonomy.training import execute
@@ -47,11 +48,9 @@ def test_training_images_of_another_size_do_too(tiny_fit, tmp_path, steps):
 
 
 def test_a_run_is_the_same_with_it(tiny_fit, tmp_path, monkeypatch):
-    from lightning_taskonomy import training
-
     config = tiny_fit("depth_z", "jigsaw")
     one = execute(config, tmp_path / "with")
-    monkeypatch.setattr(training.DryPass, "on_train_start", lambda *ignored: None)
+    monkeypatch.setattr(DryPass, "on_train_start", lambda *ignored: None)
     other = execute(config, tmp_path / "without")
     assert {**one, "seconds": 0} == {**other, "seconds": 0}
     assert (tmp_path / "with/weights.safetensors").read_bytes() == (

@@ -26,14 +26,14 @@ class Line(LightningModule):
         return [optimizer], [torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)]
 
 
-def fit(folder, callback, epochs, found=None):
+def fit(folder, callback, epochs, checkpoint=None):
     module = Line()
     loader = torch.utils.data.DataLoader(torch.ones(2, 1))
     trainer = Trainer(
         max_epochs=epochs, callbacks=[callback], default_root_dir=folder, logger=False, accelerator="cpu",
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
-    trainer.fit(module, loader, ckpt_path=found, weights_only=True)
+    trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True)
     return module
 
 
@@ -41,9 +41,9 @@ def test_rates_and_random_numbers_go_on_where_they_stopped(tmp_path):
     whole = fit(tmp_path, ResumeCheckpoint(tmp_path / "a", 0, seed=1), 4)
     assert whole.rates == [1.0, 1.0, 0.5, 0.5, 0.25, 0.25, 0.125, 0.125]
     callback = ResumeCheckpoint(tmp_path / "b", 0, seed=1)
-    assert callback.found is None
+    assert callback.checkpoint is None
     fit(tmp_path, callback, 2)
-    rest = fit(tmp_path, callback, 4, callback.found)
+    rest = fit(tmp_path, callback, 4, callback.checkpoint)
     assert rest.rates == whole.rates[4:] and rest.drawn == whole.drawn[2:]
 
 
@@ -56,7 +56,7 @@ def test_the_seed_decides_an_epochs_random_numbers(tmp_path):
 def test_nothing_is_saved_before_it_is_due(tmp_path):
     callback = ResumeCheckpoint(tmp_path, 1e9)
     fit(tmp_path, callback, 2)
-    assert callback.found is None and list(tmp_path.iterdir()) == []
+    assert callback.checkpoint is None and list(tmp_path.iterdir()) == []
 
 
 def test_a_save_that_breaks_off_leaves_the_one_before(tmp_path, monkeypatch):
@@ -73,8 +73,8 @@ def test_a_save_that_breaks_off_leaves_the_one_before(tmp_path, monkeypatch):
     with pytest.raises(KeyError, match="killed"):
         fit(tmp_path, callback, 3)
     monkeypatch.setattr(Trainer, "save_checkpoint", plain)
-    assert torch.load(callback.found, weights_only=True)["global_step"] == 2
-    rest = fit(tmp_path, callback, 3, callback.found)
+    assert torch.load(callback.checkpoint, weights_only=True)["global_step"] == 2
+    rest = fit(tmp_path, callback, 3, callback.checkpoint)
     assert rest.rates == [0.5, 0.5, 0.25, 0.25]
     callback.remove()
     assert list(tmp_path.iterdir()) == []

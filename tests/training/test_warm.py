@@ -10,7 +10,6 @@ import yaml
 from lightning.pytorch import Trainer
 from safetensors.torch import load_file, save_file
 
-from lightning_taskonomy import training
 from lightning_taskonomy.checkpoints import load_weights, save_weights
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.modules import MultiTaskModule
@@ -20,6 +19,7 @@ from lightning_taskonomy.training import (
     instantiate_model,
     is_finished,
     load_run,
+    warm,
 )
 
 SCHEDULE = {"class_path": "torch.optim.lr_scheduler.CosineAnnealingLR", "init_args": {"T_max": 4}}
@@ -77,7 +77,7 @@ def test_its_test_metric_is_the_mean_over_valid_pixels(run):
 def test_a_finished_run_is_never_repeated(run, monkeypatch):
     config, folder, metrics = run
     before = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
-    monkeypatch.setattr(training, "Trainer", None)
+    monkeypatch.setattr(warm, "Trainer", None)
     assert execute(config, folder) == metrics
     assert {file.name: file.stat().st_mtime_ns for file in folder.iterdir()} == before
 
