@@ -59,28 +59,29 @@ def test_the_command_of_a_recipe_is_understood(file, capsys):
 @pytest.mark.parametrize("file", TAXONOMIES, ids=named)
 def test_the_runs_of_a_taxonomy_recipe_are_understood(file, capsys, tmp_path):
     """Those of the study and of each variant: a network, one from scratch, a transfer, each way to fine-tune."""
-    from lightning_taskonomy.studies import TaxonomyStudy
-    from lightning_taskonomy.studies.taxonomy.extras import _fine_tuned_run
-    from lightning_taskonomy.studies.taxonomy.plan import Plan
+    from lightning_taskonomy.studies.taxonomy import TaxonomyStudy
+    from lightning_taskonomy.studies.taxonomy.fine_tune import fine_tune_jobs
     from lightning_taskonomy.training import check
 
     status(*words(file), "--print_config")
     study = TaxonomyStudy(**yaml.safe_load(capsys.readouterr().out)["study"]["init_args"])
-    given = yaml.safe_load(file.read_text())["study"]["init_args"].get("variants") or {}
-    assert {name: set(changes) for name, changes in study.variants.items() if not name.startswith("seed ")} == {
-        name: set(changes) for name, changes in given.items()
+    recipe = yaml.safe_load(file.read_text())["study"]["init_args"].get("variants") or {}
+    assert {name: set(changes) for name, changes in study.variants.items()} == {
+        name: set(changes) for name, changes in recipe.items()
     }
-    plan = Plan(study.settings, tmp_path)
-    specs = []
+    plan = study.plan(tmp_path)
+    runs = []
     for name in {task.kind: name for name, task in plan.tasks.items() if not task.source_only}.values():
-        specs += [plan.task_specific(name), plan.transfer(name, [name])]
-    for changes in ({}, *study.variants.values()):
-        changed = Plan(study.settings.but(changes), tmp_path)
+        runs += [plan.task_specific(name), plan.transfer(name, [name])]
+    for changed in (plan, *study.others(plan).values()):
         first = changed.targets[0]
-        specs += [changed.task_specific(first), changed.scratch(first), changed.transfer(first, [first])]
-    specs += [_fine_tuned_run(plan, plan.targets[0], other) for other in study.fine_tune or []]
-    specs += [fixed for fixed in [study._imagenet(plan)] if fixed is not None]
-    for config in {spec.folder: spec.config for spec in specs}.values():
+        runs += [changed.task_specific(first), changed.scratch(first), changed.transfer(first, [first])]
+    runs += [run for run in [study.fixed(plan)] if run is not None]
+    configs = {run.folder: run.config for run in runs}
+    configs |= {
+        job.done[0]: job.arguments["config"] for other in study.fine_tune for job in fine_tune_jobs(plan, other)[:1]
+    }
+    for config in configs.values():
         check(config)
         assert "weight_decay" in config["model"]["init_args"]["optimizer"]["init_args"]
 

@@ -157,9 +157,11 @@ class Study(ABC):
             out: The study's folder; what is done there is not counted, and what it took is known.
             execution: Where the jobs would run.
         """
-        folder = Path(out)
-        workers = (execution or LocalExecutor()).workers
-        return str(estimate(self._planned(folder), self.probes(folder), folder, workers))
+        from lightning_taskonomy.studies.probe import threads_of_a_worker
+
+        folder, execution = Path(out), execution or LocalExecutor()
+        with threads_of_a_worker(execution.threads):
+            return str(estimate(self._planned(folder), self.probes(folder), folder, execution.workers))
 
     def _planned(self, folder: Path) -> Sequence[Stage]:
         stages = self.stages(folder)

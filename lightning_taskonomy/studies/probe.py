@@ -3,11 +3,14 @@
 import json
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import mean
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lightning_taskonomy.files import write_json
@@ -15,7 +18,7 @@ from lightning_taskonomy.studies.estimate import Probe
 from lightning_taskonomy.studies.graph import Job
 from lightning_taskonomy.training import execute
 
-__all__ = ["Clock", "probe_fit"]
+__all__ = ["Clock", "probe_fit", "threads_of_a_worker"]
 
 _CYCLES = 4
 """Cycles of training steps that are timed, the first of which warms up."""
@@ -104,3 +107,14 @@ def probe_fit(job: Job, cycle: int = 1) -> Probe:
         if each:
             seconds += counts[loop] * noted["batches"][loop] * mean(each) - (times[-1] - times[0])
     return Probe(seconds=seconds, disk=disk)
+
+
+@contextmanager
+def threads_of_a_worker(count: int) -> Iterator[None]:
+    """Torch threads as a worker has them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -11,13 +11,7 @@ from typing import Any
 
 from lightning_taskonomy.manifest import RunEntry
 from lightning_taskonomy.studies.graph import Job, Named
-
-SCHEMA = 1
-
-
-def identity(x):
-    return x
-
+from lightning_taskonomy.training.identity import SCHEMA, identity
 
 __all__ = ["QUIET", "RunSpec", "content_hash", "named", "prepare_jobs"]
 
@@ -40,8 +34,15 @@ def content_hash(content: Any, root: Path) -> str:
         content: Configurations of runs, or parts of them.
         root: The study's folder.
     """
-    text = json.dumps([SCHEMA, identity(content)], sort_keys=True, separators=(",", ":"), default=str)
+    text = json.dumps([SCHEMA, _counting(content)], sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.replace(str(root), "$STUDY").encode()).hexdigest()[:10]
+
+
+def _counting(content: Any) -> Any:
+    """Configurations of runs, descriptions of data, and lists of them, without what cannot change a number."""
+    if isinstance(content, Mapping):
+        return identity({"data": content})["data"] if "class_path" in content else identity(content)
+    return [_counting(part) for part in content] if isinstance(content, list) else content
 
 
 def named(parent: Path, stem: str, content: Any, root: Path) -> Named:
@@ -136,13 +137,15 @@ class RunSpec:
 
 
 def prepare_jobs(data: Mapping[str, Any], keys: Mapping[str, Sequence[str]], root: Path) -> dict[str, Job]:
-    """What a data module prepares once, a job per split.
+    """What a data module prepares once, a job per split, whatever the seed of those who read it.
 
     Args:
         data: The data module's class and arguments.
         keys: The batch keys that are read, by split.
         root: The study's folder.
     """
+    init_args = {name: value for name, value in data.get("init_args", {}).items() if name != "seed"}
+    data = {**data, "init_args": init_args}
     jobs = {}
     for split, wanted in keys.items():
         place = named(root / "data", split, [data, list(wanted)], root)

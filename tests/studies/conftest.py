@@ -2,7 +2,8 @@
 
 import pytest
 
-from lightning_taskonomy.studies import TaxonomyStudy
+from lightning_taskonomy.studies.executors import LocalExecutor
+from lightning_taskonomy.studies.taxonomy import TaxonomyStudy
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +26,6 @@ def tiny_settings(rooms, tiny_backbone):
         "controls": [("depth_z", "normals")],
         "random_taxonomies": 10,
         "examples": 1,
-        "workers": 0,
         "checkpoint_seconds": 0,
     }
 
@@ -34,4 +34,4 @@ def tiny_settings(rooms, tiny_backbone):
 def finished(tiny_settings, tmp_path_factory):
     """The folder and the results of an unbroken study."""
     out = tmp_path_factory.mktemp("study") / "whole"
-    return out, TaxonomyStudy(**tiny_settings).run(out)
+    return out, TaxonomyStudy(**tiny_settings).run(out, execution=LocalExecutor(workers=0))

@@ -10,10 +10,11 @@ from scipy.stats import spearmanr
 
 from lightning_taskonomy.affinity import TransfersTable, win_rate
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.studies import TaxonomyStudy
-from lightning_taskonomy.studies.taxonomy.evidence import Evidence
-from lightning_taskonomy.studies.taxonomy.extras import RIVALS, novel_tasks
-from lightning_taskonomy.studies.taxonomy.plan import Plan
+from lightning_taskonomy.studies.executors import LocalExecutor
+from lightning_taskonomy.studies.scheduler import Scheduler
+from lightning_taskonomy.studies.taxonomy import TaxonomyStudy
+from lightning_taskonomy.studies.taxonomy.measurements import Measurements
+from lightning_taskonomy.studies.taxonomy.novel import RIVALS, novel_tasks
 from lightning_taskonomy.tasks import catalog
 
 ELSEWHERE = [
@@ -49,7 +50,7 @@ def extended(finished, tiny_settings, tiny_backbone, tmp_path_factory):
         "variants": {"wide": {"transfer_width": 16}},
     }  # fmt: skip
     before = {file: file.stat().st_mtime_ns for file in out.glob("runs/*/metrics.json")}
-    TaxonomyStudy(**settings).run(out)
+    TaxonomyStudy(**settings).run(out, execution=LocalExecutor(workers=0))
     return out, before
 
 
@@ -79,7 +80,7 @@ def test_novel_tasks_are_solved_without_themselves(extended):
 
 def test_novel_tasks_are_compared_with_win_rates_and_losses_of_each_rival(extended, tiny_settings):
     out, _ = extended
-    plan = Plan(TaxonomyStudy(**tiny_settings).settings, out)
+    plan = TaxonomyStudy(**tiny_settings).plan(out)
     fixed = plan.untrained("imagenet")  # the same backbone stands for ImageNet's
     for row in rows(out / "novel.csv"):
         target = row["target"]
@@ -99,7 +100,7 @@ def test_novel_tasks_are_compared_with_win_rates_and_losses_of_each_rival(extend
 
 def test_a_novel_targets_own_network_is_no_member_of_its_tournament(tiny_settings, tmp_path, monkeypatch):
     """Its scores alone turn the order of two sources round: without it the other one is the better."""
-    plan = Plan(TaxonomyStudy(**{**tiny_settings, "max_order": 1}).settings, tmp_path)
+    plan = TaxonomyStudy(**{**tiny_settings, "max_order": 1}).plan(tmp_path)
     sources = ("normals", "colorization")
     own, first, second = (np.full(100, 0.5, np.float32) for _ in range(3))
     first[:51], second[:51] = 0.6, 0.7  # the first beats the second on 51 images, the second it on 49
@@ -112,16 +113,16 @@ def test_a_novel_targets_own_network_is_no_member_of_its_tournament(tiny_setting
             **{("depth_z", "transfer", (s,)): v for s, v in zip(sources, (first, second), strict=True)},
         }
     }
-    monkeypatch.setattr(Evidence, "_scores", lambda *_, **__: (scores, np.arange(100)))
+    monkeypatch.setattr(Measurements, "_scores", lambda *_, **__: (scores, np.arange(100)))
     best = {}
     for novel in (False, True):
-        table, *_ = Evidence(plan, same_images=True, novel=novel).table()
+        table, *_ = Measurements(plan, same_images=True, novel=novel).table()
         affinity = {row.sources[0]: row.affinity for row in table.transfers}
         best[novel] = max(sources, key=affinity.__getitem__)
         assert ("depth_z" in affinity) != novel
         assert sum(affinity.values()) == pytest.approx(1)
     assert best == {False: "colorization", True: "normals"}
-    (row,) = novel_tasks(Evidence(plan, same_images=True, novel=True), None)[1]
+    (row,) = novel_tasks(Measurements(plan, same_images=True, novel=True), None)[1]
     assert row[:3] == ["depth_z", 1, "normals"] and row[3] == pytest.approx(0.51)  # of two, AHP gives the win rates
     quality, loss_of_own = row[5], row[8]
     assert quality == pytest.approx(win_rate(first, own)) and loss_of_own == pytest.approx(float(own.mean()))
@@ -170,20 +171,20 @@ def test_variants_are_compared_with_the_study(extended):
 
 
 def test_a_variant_of_first_order_has_no_stage_of_higher_orders(finished, tiny_settings, tmp_path, monkeypatch):
-    from lightning_taskonomy.studies.engine import Engine
-
     shutil.copytree(finished[0], tmp_path / "study")
     titles = []
-    plain = Engine.run
-    monkeypatch.setattr(Engine, "run", lambda self, title, jobs: titles.append(title) or plain(self, title, jobs))
+    plain = Scheduler.run
+    monkeypatch.setattr(
+        Scheduler, "run", lambda self, stage, later: titles.append(stage.title) or plain(self, stage, later)
+    )
     before = {file.parent.name for file in (tmp_path / "study").glob("runs/*/metrics.json")}
     variants = {"low": {"max_order": 1}, "other": {"max_order": 2, "transfer_epochs": 1}}
     study = TaxonomyStudy(**tiny_settings, variants=variants)
-    study.run(tmp_path / "study", stages=["transfers"])
+    study.run(tmp_path / "study", stages=["transfers"], execution=LocalExecutor(workers=0))
     assert [title for title in titles if "higher" in title] == [
         "transfers of higher order", "transfers of higher order (other)",
     ]  # fmt: skip
-    study.run(tmp_path / "study", stages=["taxonomy"])
+    study.run(tmp_path / "study", stages=["analysis"])
     assert {row["variant"] for row in rows(tmp_path / "study/stability.csv")} == set(variants)
     new = {file.parent.name for file in (tmp_path / "study").glob("runs/*/metrics.json")} - before
     assert new and all(name.startswith("transfer-") for name in new), "of the other variant, none of the low one"

@@ -21,9 +21,11 @@ from lightning_taskonomy.cli import main
 from lightning_taskonomy.data import RoomsDataModule
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.files import write_bytes, write_json
-from lightning_taskonomy.studies import MetaTransferStudy
+from lightning_taskonomy.studies.executors import LocalExecutor
+from lightning_taskonomy.studies.meta_transfer import MetaTransferStudy
 from lightning_taskonomy.studies.meta_transfer.methods import METHODS
-from lightning_taskonomy.studies.meta_transfer.study import STAGES
+
+HERE = LocalExecutor(workers=0)
 
 METRICS = {"depth_z": "mae", "normals": "mean_angle", "semantic_segmentation": "miou"}
 
@@ -46,7 +48,6 @@ def toy(rooms, tiny_backbone):
         "evaluations": 4,
         "parallel": 0.5,
         "trainer": {"accelerator": "cpu"},
-        "workers": 0,
         "checkpoint_seconds": 0,
     }
 
@@ -62,7 +63,7 @@ def measured(toy, tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RoomsDataModule, "dataset", dataset)
-        results = MetaTransferStudy(**toy).run(out)
+        results = MetaTransferStudy(**toy).run(out, execution=HERE)
     return out, results, seen
 
 
@@ -115,7 +116,7 @@ def test_every_run_has_the_same_images_and_steps(measured):
 def test_the_weights_are_those_of_the_best_validation(toy, tmp_path):
     """A run's validation metric is the best of its evaluations, which another callback notes."""
     study = MetaTransferStudy(**{**toy, "methods": {"mtl": {"auxiliary_steps": 1}}})
-    selection = study._selection(tmp_path)
+    selection = study.selection(tmp_path)
     (point, *_) = (selection.candidates(cell)[0] for cell in selection.cells())
     noted = []
 
@@ -139,7 +140,9 @@ def test_the_weights_are_those_of_the_best_validation(toy, tmp_path):
 def test_killed_within_a_run_it_ends_as_an_unbroken_one(measured, toy, tmp_path):
     whole, _, _ = measured
     out = tmp_path / "s"
-    child = multiprocessing.get_context("fork").Process(target=MetaTransferStudy(**toy).run, args=(out,))
+    child = multiprocessing.get_context("fork").Process(
+        target=MetaTransferStudy(**toy).run, args=(out,), kwargs={"execution": HERE}
+    )
     child.start()
     end = time.monotonic() + 120
     while not list(out.glob("runs/tmt-depth_z*/resume.ckpt")):
@@ -149,7 +152,7 @@ def test_killed_within_a_run_it_ends_as_an_unbroken_one(measured, toy, tmp_path)
     child.join()
     before = {file: file.stat().st_mtime_ns for file in out.glob("runs/*/metrics.json")}
     assert before
-    MetaTransferStudy(**toy).run(out)
+    MetaTransferStudy(**toy).run(out, execution=HERE)
     assert before.items() <= {file: file.stat().st_mtime_ns for file in out.glob("runs/*/metrics.json")}.items()
     cells = [[{**row, "seconds": ""} for row in rows(folder / "results.csv")] for folder in (out, whole)]
     assert cells[0] == cells[1]
@@ -175,6 +178,7 @@ def pretended(toy, monkeypatch, tmp_path):
             1.0 + 0.1 * abs(every - 3) + 0.01 * abs(arguments.get("rank", 0) - 4) + 0.001 * config["seed_everything"]
         )
         metrics = {f"val/{name}/{metric}": value for name, metric in METRICS.items()}
+        write_bytes(folder / "weights.safetensors", b"")
         write_json(folder / "metrics.json", {**metrics, "seconds": 1.0})
 
     def evaluate(folder):
@@ -194,7 +198,7 @@ def pretended(toy, monkeypatch, tmp_path):
 def test_grids_are_chosen_at_the_first_seed_and_kept_at_the_others(pretended):
     methods = {"tmt": {"auxiliary_steps": [1, 3, 10], "rank": [2, 4, 8]}, "primary_only": None}
     study, out, order, _ = pretended(methods=methods, seeds=[7, 8], tasks=["depth_z", "normals"])
-    study.run(out)
+    study.run(out, execution=HERE)
     found = rows(out / "results.csv")
     assert {row["settings"] for row in found if row["method"] == "tmt"} == {"auxiliary_steps=3 rank=4"}
     assert sorted(row["seed"] for row in found if row["primary"] == "depth_z" and row["method"] == "tmt") == list("078")
@@ -205,7 +209,7 @@ def test_grids_are_chosen_at_the_first_seed_and_kept_at_the_others(pretended):
 def test_a_method_without_auxiliary_labels_runs_once_per_primary_task(pretended):
     tasks = ["depth_z", "normals", "semantic_segmentation"]
     study, out, order, _ = pretended(tasks=tasks, methods={"primary_only": {}, "oracle": {}, "kendall": {}})
-    study.run(out)
+    study.run(out, execution=HERE)
     kinds = [name.split("-")[0] for name in order]
     assert {kind: kinds.count(kind) for kind in kinds} == {"primary_only": 3, "oracle": 3, "kendall": 6}
     table = rows(out / "report/one_auxiliary.csv")
@@ -220,7 +224,7 @@ def test_ranks_splits_and_amounts_take_the_chosen_settings(pretended, rooms):
         methods=methods, ranks=[2, 4], splits=[2, 4], amounts=[0.5, 2],
         networks={"SplitRes-3": {"backbone": backbone, "heads": {"dense": head, "normals": head}}},
     )  # fmt: skip
-    results = study.run(out)
+    results = study.run(out, execution=HERE)
     found = [(row["study"], row["at"], row["method"], row["settings"]) for row in rows(out / "results.csv")
              if row["study"] != "main" and row["primary"] == "normals"]  # fmt: skip
     assert [one for one in found if one[0] == "rank"] == [
@@ -237,7 +241,7 @@ def test_ranks_splits_and_amounts_take_the_chosen_settings(pretended, rooms):
 def test_a_failure_stops_only_what_needs_it(pretended):
     study, out, _, broken = pretended(methods={"transfer": {}, "mtl": {}, "tmt": {}})
     broken.update(["pretraining-depth_z", "tmt-normals"])
-    study.run(out)
+    study.run(out, execution=HERE)
     assert {(row["primary"], row["method"]) for row in rows(out / "results.csv")} == {
         ("depth_z", "mtl"), ("depth_z", "tmt"), ("normals", "transfer"), ("normals", "mtl"),
     }  # fmt: skip
@@ -247,7 +251,7 @@ def test_a_failure_stops_only_what_needs_it(pretended):
     assert [cells.count("–") for cells in shown.values()] == [1, 0, 1]
     broken.clear()
     before = {file: file.stat().st_mtime_ns for file in out.glob("runs/*/metrics.json")}
-    study.run(out)
+    study.run(out, execution=HERE)
     assert before.items() <= {file: file.stat().st_mtime_ns for file in out.glob("runs/*/metrics.json")}.items()
     assert len(rows(out / "results.csv")) == 6
 
@@ -279,14 +283,14 @@ def test_data_that_cannot_be_prepared_end_the_study_before_its_first_run(pretend
     monkeypatch.setattr("lightning_taskonomy.studies.jobs.prepare", prepare)
     study, out, _, _ = pretended()
     with pytest.raises(InputError, match="/nowhere has no image"):
-        study.run(out)
+        study.run(out, execution=HERE)
     assert not (out / "runs").exists()
 
 
 def test_a_method_of_the_users_own_is_told_by_its_callback(pretended, mine):
     methods = {"mine": {"callback": mine, "auxiliary_steps": 3, "strength": 2.0}}
     study, out, _, _ = pretended(methods=methods)
-    fit = study._selection(out).candidates(study._selection(out).cells()[0])[0].fit
+    fit = study.selection(out).candidates(study.selection(out).cells()[0])[0].fit
     mine, best = fit.run.config["trainer"]["callbacks"]
     assert mine == {
         "class_path": "my_project.Mine",
@@ -298,7 +302,7 @@ def test_a_method_of_the_users_own_is_told_by_its_callback(pretended, mine):
 
 def test_transfer_learning_shares_the_budget_between_its_two_runs(pretended):
     study, out, _, _ = pretended(methods={"transfer": {"pretrain": 0.75}}, steps=80, evaluations=4)
-    fit = study._selection(out).candidates(study._selection(out).cells()[0])[0].fit
+    fit = study.selection(out).candidates(study.selection(out).cells()[0])[0].fit
     first, second = fit.before.config, fit.run.config
     assert [config["data"]["init_args"]["steps"] for config in (first, second)] == [15, 5]
     assert [config["data"]["init_args"]["streams"] for config in (first, second)] == ["auxiliary", "parallel"]
@@ -358,28 +362,29 @@ def test_an_aggregator_that_cannot_be_is_refused_before_any_run(toy, monkeypatch
         MetaTransferStudy(**{**toy, "methods": {"cagrad": {"options": [{"c": 0.4}, {"cc": 0.4}]}}})
 
 
-def test_a_dry_run_reckons_with_a_workers_threads_and_the_length_of_a_cycle(toy, tmp_path, monkeypatch):
-    """Runs that take 3 s for each cycle of 1 + k steps but the first, and 12 s for that and all else."""
+def test_a_dry_run_times_whole_cycles_with_a_workers_threads_and_counts_validations(toy, tmp_path, monkeypatch):
+    """Runs of 1 s per training step, 0.5 s per validation step and 12 s for all else."""
     seen, now = [], [0.0]
 
-    def execute(config, folder, **given):
-        seen.append(torch.get_num_threads())
-        now[0] += 12.0
-        init_args = config["data"]["init_args"]
-        cycle = 1 + init_args["auxiliary_steps"]
-        times = [now[0] + 3.0 * step / cycle for step in range(1 - cycle, init_args["steps"] - cycle + 1)]
-        now[0] = times[-1]
-        write_json(Path(config["trainer"]["callbacks"][0]["init_args"]["file"]), times)
-        write_bytes(Path(folder) / "weights.safetensors", b"x")
+    def execute(config, folder, **options):
+        seen.append((torch.get_num_threads(), config["trainer"]["limit_train_batches"]))
+        clock = config["trainer"]["callbacks"][0]["init_args"]["file"]
+        steps = config["trainer"]["limit_train_batches"]
+        times = {"train": [float(step) for step in range(steps + 1)], "validation": [0.0, 0.5, 1.0]}
+        batches = {"train": config["data"]["init_args"]["steps"], "validation": 6}
+        write_json(Path(clock), {"times": times, "batches": batches})
+        now[0] += 12.0 + steps + 1.0
 
-    monkeypatch.setattr("lightning_taskonomy.studies.meta_transfer.estimate.execute", execute)
-    monkeypatch.setattr("lightning_taskonomy.studies.meta_transfer.estimate.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("lightning_taskonomy.studies.probe.execute", execute)
+    monkeypatch.setattr("lightning_taskonomy.studies.probe.time.monotonic", lambda: now[0])
     before = torch.get_num_threads()
-    text = MetaTransferStudy(**{**toy, "methods": {"mtl": {}, "primary_only": {}}, "threads": 3}).dry_run(tmp_path)
-    assert set(seen) == {3} and torch.get_num_threads() == before
+    study = MetaTransferStudy(**{**toy, "methods": {"mtl": {"auxiliary_steps": 3}, "primary_only": {}}})
+    text = study.dry_run(tmp_path, execution=LocalExecutor(workers=1, threads=3))
+    assert torch.get_num_threads() == before and {threads for threads, _ in seen} == {3}
+    assert all(steps % 4 == 0 and steps >= 8 for _, steps in seen), "whole cycles of 1 + k steps, k = 3 by default"
     rows = {line.split()[0]: line.split()[1:] for line in text.splitlines()}
-    assert rows["mtl"] == ["2", str(12.0 + 2 * 3.0)]  # k = 3: two cycles of four steps
-    assert rows["primary_only"] == ["2", str(12.0 + 4 * 3.0)]
+    each = 12.0 + 8 * 1.0 + 4 * 6 * 0.5  # 8 steps, 4 evaluations of 6 batches
+    assert rows["mtl"] == ["2", str(each)] and rows["primary_only"] == ["2", str(each)]
     assert "on 1 worker," in text
 
 
@@ -393,9 +398,11 @@ def test_a_dry_run_counts_and_keeps_nothing(toy, tmp_path, capsys):
     assert not (tmp_path / "out/runs").exists()
 
 
-def test_the_page_names_the_methods_and_stages_of_the_code():
+def test_the_page_names_the_methods_and_stages_of_the_code(toy):
     text = (Path(__file__).parents[2] / "docs/meta_transfer.md").read_text().split("## The study")[1]
     methods, stages = text.split("| method |")[1].split("\n\n")[0], text.split("| stage |")[1].split("\n\n")[0]
     named = [re.findall(r"`(\w+)`", line.split(" | ")[0]) for line in methods.splitlines()]
     assert [name for names in named for name in names] == list(METHODS)
-    assert tuple(re.findall(r"^\| `(\w+)`", stages, re.M)) == STAGES
+    study = MetaTransferStudy(**toy, ranks=[2], seeds=[1])
+    names = dict.fromkeys(stage.name for stage in study.stages(Path("x")))
+    assert re.findall(r"^\| `(\w+)`", stages, re.M) == [*names, "analysis", "report"]

@@ -5,20 +5,17 @@ from pathlib import Path
 import pytest
 
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.studies import TaxonomyStudy
 from lightning_taskonomy.studies.runs import RunSpec, content_hash
-from lightning_taskonomy.studies.specs import Variant
+from lightning_taskonomy.studies.taxonomy import TaxonomyStudy
 from lightning_taskonomy.studies.taxonomy.analysis import halves, shuffled
-from lightning_taskonomy.studies.taxonomy.plan import Plan, Settings
+from lightning_taskonomy.studies.taxonomy.plan import TaxonomyPlan
+from lightning_taskonomy.studies.taxonomy.settings import TaxonomySettings, Variant
 
 
 @pytest.fixture
 def plan(rooms, tiny_backbone):
-    return Plan(Settings(("depth_z", "normals", "colorization"), rooms, tiny_backbone, transfer_size=6), Path("out"))
-
-
-def changed(plan, **changes):
-    return Plan(plan.settings.but(changes), plan.root)
+    settings = TaxonomySettings(["depth_z", "normals", "colorization"], rooms, tiny_backbone, transfer_size=6)
+    return TaxonomyPlan(settings, Path("out"))
 
 
 def test_a_runs_name_is_the_hash_of_what_made_it():
@@ -71,7 +68,7 @@ def test_representations_are_shared_by_all_transfers_of_a_source(plan):
     ],
 )
 def test_a_setting_changes_the_runs_that_it_concerns(plan, changes, networks, transfers):
-    other = changed(plan, **changes)
+    other = plan.but(**changes)
     assert (plan.task_specific("normals").folder != other.task_specific("normals").folder) == networks
     pair = [p.transfer("normals", ["depth_z"]).folder for p in (plan, other)]
     assert (pair[0] != pair[1]) == transfers
@@ -84,15 +81,15 @@ def test_heads_behind_a_readout_are_found_by_task_then_kind_then_as_those_of_net
     def heads(plan):
         return [plan.transfer(t, ["colorization"]).config["model"]["init_args"].get("head") for t in plan.targets]
 
-    deep = changed(plan, heads={"dense": head(9), "normals": head(8)})
+    deep = plan.but(heads={"dense": head(9), "normals": head(8)})
     assert heads(plan) == [None, None] and heads(deep) == [head(9), head(8)]
-    shallow = changed(deep, transfer_heads={"dense": head(3), "depth_z": head(2)})
+    shallow = deep.but(transfer_heads={"dense": head(3), "depth_z": head(2)})
     assert heads(shallow) == [head(2), head(8)]
     assert [shallow.task_specific(t).folder for t in plan.tasks] == [deep.task_specific(t).folder for t in plan.tasks]
 
 
 def test_a_variant_may_change_every_setting():
-    assert set(Variant.__annotations__) == set(Settings.__dataclass_fields__)
+    assert set(Variant.__annotations__) == set(TaxonomySettings.__dataclass_fields__)
 
 
 def test_an_unknown_setting_of_a_variant_is_one_line(plan):
@@ -119,8 +116,8 @@ def test_a_study_is_checked_before_anything_runs(tiny_settings, changes, message
 
 
 def test_an_unknown_stage_is_one_line(tiny_settings, tmp_path):
-    with pytest.raises(InputError, match="no stage 'afinity'; did you mean 'affinity'"):
-        TaxonomyStudy(**tiny_settings).run(tmp_path, stages=["afinity"])
+    with pytest.raises(InputError, match="no stage 'analisis'; did you mean 'analysis'"):
+        TaxonomyStudy(**tiny_settings).run(tmp_path, stages=["analisis"])
     assert list(tmp_path.iterdir()) == []
 
 

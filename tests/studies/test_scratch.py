@@ -8,8 +8,9 @@ from safetensors.torch import load_file
 
 from lightning_taskonomy.callbacks import BestWeights, ResumeCheckpoint
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.studies import TaxonomyStudy
-from lightning_taskonomy.studies.taxonomy.plan import Plan, Settings
+from lightning_taskonomy.studies.taxonomy import TaxonomyStudy
+from lightning_taskonomy.studies.taxonomy.plan import TaxonomyPlan
+from lightning_taskonomy.studies.taxonomy.settings import TaxonomySettings
 from lightning_taskonomy.training import execute, instantiate_data
 
 SGD = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.5, "momentum": 0.9}}
@@ -21,26 +22,22 @@ def schedule(gamma):
 
 @pytest.fixture
 def plan(rooms, tiny_backbone):
-    settings = Settings(
-        ("depth_z", "normals"), rooms, tiny_backbone, transfer_size=8, optimizer=SGD, scheduler=schedule(0.1),
+    settings = TaxonomySettings(
+        ["depth_z", "normals"], rooms, tiny_backbone, transfer_size=8, optimizer=SGD, scheduler=schedule(0.1),
         transfer_scheduler=schedule(0.2), scratch_scheduler=schedule(1.0), scratch_epochs=6, scratch_validation=0.25,
         trainer={"accelerator": "cpu"},
         heads={"dense": {"class_path": "DenseHead", "init_args": {"layers": 2, "width": 8}}},
     )  # fmt: skip
-    return Plan(settings, Path("out"))
-
-
-def changed(plan, **changes):
-    return Plan(plan.settings.but(changes), plan.root)
+    return TaxonomyPlan(settings, Path("out"))
 
 
 def test_the_schedule_is_its_own_else_that_of_transfers_else_that_of_networks(plan):
     def gamma(plan):
         return plan.scratch("depth_z").config["model"]["init_args"]["scheduler"]["init_args"]["gamma"]
 
-    shared = changed(plan, scratch_scheduler=None)
-    assert [gamma(p) for p in (plan, shared, changed(shared, transfer_scheduler=None))] == [1.0, 0.2, 0.1]
-    other = changed(plan, scratch_scheduler=schedule(0.5))
+    shared = plan.but(scratch_scheduler=None)
+    assert [gamma(p) for p in (plan, shared, shared.but(transfer_scheduler=None))] == [1.0, 0.2, 0.1]
+    other = plan.but(scratch_scheduler=schedule(0.5))
     assert plan.scratch("depth_z").folder != other.scratch("depth_z").folder
     for same in ("transfer", "task_specific"):
         first, second = (

@@ -18,8 +18,10 @@ import yaml
 from lightning_taskonomy.affinity import TransfersTable
 from lightning_taskonomy.cli import main
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.studies import TaxonomyStudy
-from lightning_taskonomy.studies.base import locked
+from lightning_taskonomy.studies.executors import LocalExecutor
+from lightning_taskonomy.studies.taxonomy import TaxonomyStudy
+
+HERE = LocalExecutor(workers=0)
 
 
 def rows(file):
@@ -168,9 +170,9 @@ def test_a_finished_study_is_not_repeated_and_stages_run_alone(finished, tiny_se
     before = finished_runs(out)
     (out / "solutions.json").unlink()
     content = (out / "affinity.csv").read_bytes()
-    TaxonomyStudy(**tiny_settings).run(out, stages=["taxonomy"])
+    TaxonomyStudy(**tiny_settings).run(out, stages=["analysis"])
     assert (out / "solutions.json").is_file()
-    TaxonomyStudy(**tiny_settings).run(out, stages=["networks", "transfers", "affinity"])
+    TaxonomyStudy(**tiny_settings).run(out, execution=HERE, stages=["networks", "transfers", "analysis"])
     assert (out / "affinity.csv").read_bytes() == content
     assert finished_runs(out) == before
 
@@ -188,7 +190,7 @@ def test_a_run_that_failed_stops_only_what_needs_it(finished, tiny_settings, tmp
         MultiTaskModule, "task_loss",
         lambda self, task, *given: plain(self, task, *given) * (float("nan") if task.name == "colorization" else 1),
     )  # fmt: skip
-    TaxonomyStudy(**tiny_settings).run(tmp_path / "s", stages=["networks", "transfers", "affinity", "taxonomy"])
+    TaxonomyStudy(**tiny_settings).run(tmp_path / "s", execution=HERE, stages=["networks", "transfers", "analysis"])
     (failure,) = json.loads((tmp_path / "s/failures.json").read_text())
     assert failure["name"] == "task_specific colorization" and "NaN" in failure["error"]
     sources = {name for row in TransfersTable.read(tmp_path / "s/affinity.csv").transfers for name in row.sources}
@@ -204,16 +206,9 @@ def test_where_everything_failed_the_reasons_are_kept(tiny_settings, tmp_path, m
     monkeypatch.setattr(MultiTaskModule, "task_loss", broken)
     study = TaxonomyStudy(**{**tiny_settings, "max_order": 1})
     with pytest.raises(InputError, match=r"holds no finished network.*failures.json"):
-        study.run(tmp_path, stages=["networks", "transfers", "affinity"])
+        study.run(tmp_path, execution=HERE, stages=["networks", "transfers", "analysis"])
     failures = json.loads((tmp_path / "failures.json").read_text())
     assert len(failures) >= 5 and all("nothing works today" in failure["error"] for failure in failures)
-
-
-def test_two_processes_do_not_share_a_folder(tmp_path):
-    with locked(tmp_path), pytest.raises(InputError, match="another process runs a study"), locked(tmp_path):
-        pass
-    with locked(tmp_path):
-        pass
 
 
 def test_damaged_scores_are_one_line(finished, tiny_settings, tmp_path):
@@ -224,13 +219,15 @@ def test_damaged_scores_are_one_line(finished, tiny_settings, tmp_path):
     for damaged in (content[:40], content[:-9], b"", b"text"):
         file.write_bytes(damaged)
         with pytest.raises(InputError, match=r"scores.npz holds no scores of 'normals'.*remove its run folder"):
-            TaxonomyStudy(**tiny_settings).run(tmp_path / "s", stages=["affinity"])
+            TaxonomyStudy(**tiny_settings).run(tmp_path / "s", stages=["analysis"])
 
 
 @pytest.fixture
 def recipe(tiny_settings, tmp_path):
     held = {**tiny_settings, "controls": [list(pair) for pair in tiny_settings["controls"]]}
-    content = {"study": {"class_path": "TaxonomyStudy", "init_args": held}, "out": str(tmp_path / "out")}
+    execution = {"class_path": "LocalExecutor", "init_args": {"workers": 0}}
+    study = {"class_path": "TaxonomyStudy", "init_args": held}
+    content = {"study": study, "execution": execution, "out": str(tmp_path / "out")}
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(content))
     return tmp_path / "study.yaml"
 
@@ -246,7 +243,7 @@ def test_a_dry_run_counts_and_trains_nothing(recipe, tmp_path, capsys):
 
 def test_the_command_line_gives_the_same_study(recipe, finished, tmp_path):
     whole, _ = finished
-    assert main(["study", "--config", str(recipe), "--stages", "[networks, transfers, affinity]"]) == 0
+    assert main(["study", "--config", str(recipe), "--stages", "[networks, transfers, analysis]"]) == 0
     assert (tmp_path / "out/affinity.csv").read_bytes() == (whole / "affinity.csv").read_bytes()
     assert yaml.safe_load((tmp_path / "out/config.yaml").read_text())["study"]["init_args"]["epochs"] == 3
 
@@ -254,13 +251,13 @@ def test_the_command_line_gives_the_same_study(recipe, finished, tmp_path):
 # killed
 
 MOMENTS = {
-    "preparing": lambda out: list(out.glob("data/train-*.json")),
+    "preparing": lambda out: list(out.glob("data/train-*/prepared.json")),
     "inside a network": lambda out: list(out.glob("runs/task_specific-normals-*/resume.ckpt")),
     "encoding": lambda out: list(out.glob("representations/normals-*/validation-*.safetensors")),
     "inside a transfer": lambda out: list(out.glob("runs/transfer-*/resume.ckpt")),
     "second order": lambda out: list(out.glob("runs/transfer-*-from-*+*/metrics.json")),
     "affinity": lambda out: (out / "affinity.csv").is_file(),
-    "taxonomy": lambda out: (out / "solutions.json").is_file(),
+    "taxonomies": lambda out: (out / "solutions.json").is_file(),
 }
 
 
@@ -285,7 +282,7 @@ def test_killed_in_every_stage_it_ends_as_an_unbroken_one(finished, tiny_setting
     out, seen = tmp_path / "s", {}
     context = multiprocessing.get_context("fork")
     for moment in MOMENTS:
-        child = context.Process(target=TaxonomyStudy(**tiny_settings).run, args=(out,))
+        child = context.Process(target=TaxonomyStudy(**tiny_settings).run, args=(out,), kwargs={"execution": HERE})
         child.start()
         wait_and_kill(child, out, moment, patience=120)
         child.join()
@@ -293,7 +290,7 @@ def test_killed_in_every_stage_it_ends_as_an_unbroken_one(finished, tiny_setting
         now = finished_runs(out)
         assert seen.items() <= now.items(), "something was trained twice"
         seen = now
-    TaxonomyStudy(**tiny_settings).run(out)
+    TaxonomyStudy(**tiny_settings).run(out, execution=HERE)
     assert seen.items() <= finished_runs(out).items()
     assert set(map(str, finished_runs(out))) == set(map(str, finished_runs(whole)))
     for name in ("affinity.csv", "losses.csv", "sanity.csv", "control.json"):
@@ -306,7 +303,7 @@ def test_killed_in_every_stage_it_ends_as_an_unbroken_one(finished, tiny_setting
 @pytest.mark.parametrize("moment", ["inside a network", "encoding", "second order"])
 def test_the_command_with_workers_killed_and_started_again(recipe, finished, tmp_path, moment):
     whole, _ = finished
-    command = [sys.executable, "-m", "lightning_taskonomy", "study", "--config", str(recipe), "--study.workers=2"]
+    command = [sys.executable, "-m", "lightning_taskonomy", "study", "--config", str(recipe), "--execution.workers=2"]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     wait_and_kill(process, tmp_path / "out", moment, patience=300)
     process.wait()

@@ -53,6 +53,9 @@ class Executor(ABC):
         InputError: A setting is out of range, or what it needs is not installed.
     """
 
+    threads: int = 1
+    """Torch threads of each worker."""
+
     def __init__(self, retries: int = 2, time_limits: Mapping[str, float] | None = None) -> None:
         if retries < 0:
             raise InputError(f"execution: retries is {retries}, must be at least 0")
