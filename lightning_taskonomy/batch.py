@@ -28,7 +28,7 @@ class Batch(UserDict[str, Tensor]):
     """What a loader of this library gives: tensors by key, the batch as leading dimension.
 
     Any mapping serves as a batch; of this one it is known on the host which labels it has, so that a training step
-    never waits for the device to ask. Lightning moves it by :meth:`to`. It is no ``dict``, which
+    never waits for the device to ask. Lightning moves it by :meth:`to`. It is not a ``dict``, which
     ``DistributedDataParallel`` would rebuild from its entries.
 
     Args:

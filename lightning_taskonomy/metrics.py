@@ -71,7 +71,7 @@ def pair_agreement(preds: Tensor, target: Tensor, offsets: tuple[int, ...] = (1,
         offsets: Every pixel is compared with those so far to its right and so far below it.
 
     Returns:
-        (4,): pairs told right within segments, pairs within, pairs told right across, pairs across.
+        (4,): pairs judged rightly within segments, pairs within, pairs judged rightly across, pairs across.
     """
     _require(preds.shape[:1] + preds.shape[2:] == target.shape, preds, target)
     counts = torch.zeros(4, dtype=torch.long, device=preds.device)
@@ -82,11 +82,11 @@ def pair_agreement(preds: Tensor, target: Tensor, offsets: tuple[int, ...] = (1,
                 continue
             embedding = preds.float()
             gap = embedding.narrow(axis, offset, length) - embedding.narrow(axis, 0, length)
-            told_same = gap.square().sum(1) < torch.log(torch.tensor(3.0))
+            judged_same = gap.square().sum(1) < torch.log(torch.tensor(3.0))
             one, other = target.narrow(axis, offset, length), target.narrow(axis, 0, length)
             valid = (one != IGNORE_INDEX) & (other != IGNORE_INDEX)
             same, apart = valid & (one == other), valid & (one != other)
-            counts += torch.stack([(same & told_same).sum(), same.sum(), (apart & ~told_same).sum(), apart.sum()])
+            counts += torch.stack([(same & judged_same).sum(), same.sum(), (apart & ~judged_same).sum(), apart.sum()])
     return counts
 
 
@@ -214,7 +214,7 @@ class DeltaAccuracy(Metric):
 
 
 class PairAccuracy(Metric):
-    """How well an embedding tells pixels of one segment from pixels of two: mean of both kinds' shares told right.
+    """How well an embedding tells pixels of one segment from pixels of two: mean of both kinds' shares judged rightly.
 
     One half is chance. NaN if no pair was labelled; with one kind of pairs alone, its share.
 
@@ -278,14 +278,14 @@ class ObjectAveragePrecision(Metric):
 
     def update(self, preds: Sequence[Mapping[str, Tensor]], target: Mapping[str, Tensor]) -> None:
         """Adds a batch: decoded predictions per image, and labels by key as ``modules.objectives.target_of`` gives."""
-        known = target[presence(self.key)].tolist()
+        flags = target[presence(self.key)].tolist()
         pairs = [
             (self._entry(preds[image]), self._entry(self._objects(target, image)))
-            for image, labelled in enumerate(known)
+            for image, labelled in enumerate(flags)
             if labelled
         ]
         if pairs:
-            self.inner.update([found for found, _ in pairs], [truth for _, truth in pairs])
+            self.inner.update([preds for preds, _ in pairs], [truth for _, truth in pairs])
 
     def _objects(self, target: Mapping[str, Tensor], image: int) -> dict[str, Tensor]:
         """One image's objects, without the rows that fill up the batch."""

@@ -52,7 +52,7 @@ def colorize(
         label: Target or prediction of one sample, without a batch dimension: (C, H, W); (H, W) ids or (C, H, W) logits
             for classes per pixel; an id or (C,) logits for a class; (C,) for a vector; of a set, a mapping of its
             labels by key, with ``scores`` (n,) where predicted.
-        limits: The values at both ends of the map, for dense labels of one channel; found in the label if not given.
+        limits: The values at both ends of the map, for dense labels of one channel; taken from the label if not given.
         colors: Colours of the classes instead of the palette, shape (classes, 3), RGB of 0 to 255.
         size: Height and width of the panel of a label without pixels.
         image: (3, H, W) in [0, 1], what the objects of a set are drawn over; grey if not given.
@@ -173,14 +173,14 @@ def palette(count: int) -> Picture:
     for matrix in (_PROTANOPIA, _DEUTERANOPIA):
         simulated = np.clip(linear @ matrix.T, 0, 1)
         seen.append(_to_lab(np.where(simulated > 0.0031308, 1.055 * simulated ** (1 / 2.4) - 0.055, 12.92 * simulated)))
-    chosen = [int(np.abs(rgb - (0.0, 0.45, 0.70)).sum(1).argmin())]
+    picked = [int(np.abs(rgb - (0.0, 0.45, 0.70)).sum(1).argmin())]
     distance = np.full(len(rgb), np.inf)
-    while len(chosen) < count:
+    while len(picked) < count:
         for view in seen:
-            distance = np.minimum(distance, np.linalg.norm(view - view[chosen[-1]], axis=1))
-        distance[chosen] = -1
-        chosen.append(int(distance.argmax()))
-    return np.round(rgb[chosen] * 255).astype(np.uint8)
+            distance = np.minimum(distance, np.linalg.norm(view - view[picked[-1]], axis=1))
+        distance[picked] = -1
+        picked.append(int(distance.argmax()))
+    return np.round(rgb[picked] * 255).astype(np.uint8)
 
 
 def lab_colors(ab: ArrayLike, lightness: float = 65.0) -> Picture:
@@ -230,7 +230,7 @@ def _classes(task: Task, values: NDArray[Any], colors: ArrayLike | None) -> Pict
 
 
 def _rows(task: Task, labels: Any) -> NDArray[np.int64] | None:
-    """The objects of a set that are none of a batch's filling; None where the set is not labelled."""
+    """The objects of a set without what fills up a batch; None where the set is not labelled."""
     if not bool(labels.get(presence(task.target), True)):
         return None
     valid = np.ones(len(np.asarray(labels[task.target])), bool)
@@ -256,8 +256,8 @@ def _objects(task: Task, labels: Any, size: tuple[int, int], image: ArrayLike | 
     if image is not None:
         canvas = np.round(np.clip(np.moveaxis(np.asarray(image, np.float64), 0, -1), 0, 1) * 255).astype(np.uint8)
     kinds = {label.kind: np.asarray(labels[key])[there] for key, label in task.targets.items() if key in labels}
-    chosen = kinds.get(LabelKind.OBJECT_CLASSES, np.arange(len(there)))
-    colors = palette(max(1, int(chosen.max()) + 1 if len(chosen) else 1))[chosen]
+    classes = kinds.get(LabelKind.OBJECT_CLASSES, np.arange(len(there)))
+    colors = palette(max(1, int(classes.max()) + 1 if len(classes) else 1))[classes]
     for mask, color in zip(kinds.get(LabelKind.MASKS, ()), colors, strict=False):
         canvas[mask] = (canvas[mask] * 0.5 + color * 0.5).astype(np.uint8)
     picture = Image.fromarray(canvas)

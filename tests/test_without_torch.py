@@ -39,7 +39,7 @@ def test_from_scores_to_a_taxonomy_a_tree_and_a_report(tmp_path):
     code = """
 import numpy as np
 from lightning_taskonomy import TaxonomySolver, TransfersTable
-from lightning_taskonomy.affinity import Measured, measure_target
+from lightning_taskonomy.affinity import NetworkScores, measure_target
 from lightning_taskonomy.affinity.significance import p_value, random_taxonomies
 from lightning_taskonomy.affinity.stability import affinity_agreement
 from lightning_taskonomy.affinity.tree import similarity_tree
@@ -50,7 +50,7 @@ for target in names:
     kinds = {"own": ((target,), "task_specific"), "scratch": ((), "scratch")}
     kinds |= {name: ((name,), "transfer") for name in names if name != target}
     scores = {name: generator.random(50, dtype=np.float32) + 0.1 * place for place, name in enumerate(kinds)}
-    rows += measure_target(target, {name: Measured(*kinds[name], scores[name]) for name in kinds})
+    rows += measure_target(target, {name: NetworkScores(*kinds[name], scores[name]) for name in kinds})
 table = TransfersTable.of(rows)
 table.write("affinity.csv")
 for backend in ("mip", "scipy"):

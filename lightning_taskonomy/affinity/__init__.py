@@ -4,11 +4,11 @@ from lightning_taskonomy.affinity.ahp import affinity_to_distance, ahp
 from lightning_taskonomy.affinity.higher_order import candidates
 from lightning_taskonomy.affinity.pickles import read_pickles
 from lightning_taskonomy.affinity.table import Transfer, TransferKind, TransfersTable
-from lightning_taskonomy.affinity.tournament import Measured, measure_target
+from lightning_taskonomy.affinity.tournament import NetworkScores, measure_target
 from lightning_taskonomy.affinity.win_rates import tournament, win_rate
 
 __all__ = [
-    "Measured",
+    "NetworkScores",
     "Transfer",
     "TransferKind",
     "TransfersTable",

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lightning_taskonomy.affinity.table import Transfer
-from lightning_taskonomy.affinity.tournament import Measured
+from lightning_taskonomy.affinity.tournament import NetworkScores
 from lightning_taskonomy.affinity.win_rates import win_rate
 from lightning_taskonomy.errors import InputError
 
@@ -39,7 +39,7 @@ class Outcome:
         return _mean(self.quality)
 
 
-def policy_outcome(policy: Mapping[str, Transfer], measured: Mapping[str, Mapping[str, Measured]]) -> Outcome:
+def policy_outcome(policy: Mapping[str, Transfer], measured: Mapping[str, Mapping[str, NetworkScores]]) -> Outcome:
     """Gain and quality of every target's transfer.
 
     Args:
@@ -70,5 +70,5 @@ def policy_outcome(policy: Mapping[str, Transfer], measured: Mapping[str, Mappin
 
 
 def _mean(rates: Mapping[str, float | None]) -> float | None:
-    known = [rate for rate in rates.values() if rate is not None]
-    return math.fsum(known) / len(known) if known else None
+    measured = [rate for rate in rates.values() if rate is not None]
+    return math.fsum(measured) / len(measured) if measured else None

@@ -47,4 +47,4 @@ def candidates(first_order: Mapping[str, float], order: int, beam: int = 5) -> l
     ranked = best_sources(first_order)
     if order > 1:
         ranked = ranked[: max(order, beam)]
-    return [tuple(sorted(chosen)) for chosen in combinations(ranked, order)]
+    return [tuple(sorted(sources)) for sources in combinations(ranked, order)]

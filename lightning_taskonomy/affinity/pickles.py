@@ -37,7 +37,7 @@ def read_pickles(
     Raises:
         InputError: A file cannot be read or asks for more than numbers; or an entry is wrong and is named.
     """
-    known = None if tasks is None else set(tasks)
+    allowed = None if tasks is None else set(tasks)
     rows: dict[TransferKey, Transfer] = {}
     for column, path in enumerate((affinities, vs_task_specific, vs_scratch)):
         seen: set[TransferKey] = set()
@@ -52,8 +52,8 @@ def read_pickles(
             except InputError as error:
                 raise InputError(f"{named}: {error}") from error
             for name in (row.target, *row.sources):
-                if known is not None and name not in known:
-                    raise InputError(f"{named}: task {name!r} is unknown{hint(name, known)}")
+                if allowed is not None and name not in allowed:
+                    raise InputError(f"{named}: task {name!r} is unknown{hint(name, allowed)}")
             if row.key in seen:
                 raise InputError(f"{named}: duplicate of the same sources in another order: keep one of them")
             seen.add(row.key)
@@ -65,10 +65,10 @@ def read_pickles(
 
 def _entries(path: str | os.PathLike[str]) -> Iterator[tuple[str, float | None]]:
     """Names and numbers of a dictionary; NaN is None."""
-    held = load_plain(path)
-    if not isinstance(held, dict):
+    numbers = load_plain(path)
+    if not isinstance(numbers, dict):
         raise InputError(f"{path} holds no dictionary of numbers: give one of the repository's files of measurements")
-    for entry, value in held.items():
+    for entry, value in numbers.items():
         is_number = isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**53)
         if not isinstance(entry, str) or not is_number:
             raise InputError(f"{path}: entry {str(entry)[:80]!r} is not a transfer with a number")

@@ -69,8 +69,8 @@ def random_taxonomies(
             raise InputError(f"budget {budget:g}: random sources hardly ever reach every target; raise the budget")
         tries += count
         drawn = np.concatenate([drawn, _draw(generator, needs, targets, size, count)])
-    chosen = numbers[drawn[:count]]
-    return RandomTaxonomies(chosen[..., 0].sum(axis=1), chosen[..., 1].mean(axis=1), chosen[..., 2].mean(axis=1))
+    affinity, gain, quality = np.moveaxis(numbers[drawn[:count]], -1, 0)
+    return RandomTaxonomies(affinity.sum(axis=1), gain.mean(axis=1), quality.mean(axis=1))
 
 
 def _draw(
@@ -83,10 +83,9 @@ def _draw(
     picks = []
     feasible = np.ones(count, dtype=bool)
     for target in range(targets.max() + 1):
-        own = np.flatnonzero(targets == target)
-        best = keys[:, own].argmax(axis=1)
-        picks.append(own[best])
-        feasible &= keys[np.arange(count), own[best]] >= 0
+        transfers = np.flatnonzero(targets == target)
+        picks.append(transfers[keys[:, transfers].argmax(axis=1)])
+        feasible &= keys[np.arange(count), picks[-1]] >= 0
     return np.stack(picks, axis=1)[feasible]
 
 

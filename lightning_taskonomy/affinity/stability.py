@@ -43,8 +43,8 @@ class Agreement:
     @property
     def mean_spearman(self) -> float | None:
         """Mean over the targets for which it is defined; None if there is none."""
-        known = [value for value in self.spearman.values() if value is not None]
-        return math.fsum(known) / len(known) if known else None
+        defined = [value for value in self.spearman.values() if value is not None]
+        return math.fsum(defined) / len(defined) if defined else None
 
 
 def rank_correlation(ours: Mapping[str, float], theirs: Mapping[str, float]) -> float | None:

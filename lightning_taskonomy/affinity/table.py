@@ -154,9 +154,9 @@ class TransfersTable:
         Raises:
             InputError: A task is not in the table, or a target keeps no measured transfer.
         """
-        kept, known = set(tasks), {*self.targets, *self.sources}
-        for name in sorted(kept - known):
-            raise InputError(f"task {name!r} is not in the table{hint(name, known)}")
+        kept, names = set(tasks), {*self.targets, *self.sources}
+        for name in sorted(kept - names):
+            raise InputError(f"task {name!r} is not in the table{hint(name, names)}")
         inside = (row for row in (*self.transfers, *self.unmeasured) if kept.issuperset({row.target, *row.sources}))
         return TransfersTable.of(inside)
 
@@ -185,7 +185,7 @@ class TransfersTable:
             if name not in columns:
                 raise InputError(f"{path}: column {name!r} is missing; its first line must name {', '.join(COLUMNS)}")
         reader.fieldnames = columns
-        known = None if tasks is None else set(tasks)
+        allowed = None if tasks is None else set(tasks)
         rows: list[Transfer] = []
         lines: dict[TransferKey, int] = {}
         for cells in reader:
@@ -198,8 +198,8 @@ class TransfersTable:
             except InputError as error:
                 raise InputError(f"{named}: {error}") from error
             for name in (row.target, *row.sources):
-                if known is not None and name not in known:
-                    raise InputError(f"{named}: task {name!r} is unknown{hint(name, known)}")
+                if allowed is not None and name not in allowed:
+                    raise InputError(f"{named}: task {name!r} is unknown{hint(name, allowed)}")
             if row.key in lines:
                 raise InputError(f"{named}: duplicate of line {lines[row.key]}: keep one of them")
             lines[row.key] = reader.line_num

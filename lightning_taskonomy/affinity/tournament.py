@@ -15,11 +15,11 @@ from lightning_taskonomy.affinity.table import Transfer, TransferKind
 from lightning_taskonomy.affinity.win_rates import tournament, win_rate
 from lightning_taskonomy.errors import InputError
 
-__all__ = ["Measured", "measure_target"]
+__all__ = ["NetworkScores", "measure_target"]
 
 
 @dataclass(frozen=True)
-class Measured:
+class NetworkScores:
     """One network's scores on the test images of a target.
 
     Args:
@@ -34,7 +34,7 @@ class Measured:
     scores: NDArray[np.float32]
 
 
-def measure_target(target: str, measured: Mapping[str, Measured]) -> list[Transfer]:
+def measure_target(target: str, measured: Mapping[str, NetworkScores]) -> list[Transfer]:
     """The rows of one target.
 
     Networks without a single valid score come back unmeasured (no affinity). Two networks that share no valid image
@@ -64,9 +64,9 @@ def measure_target(target: str, measured: Mapping[str, Measured]) -> list[Transf
         rates = tournament(scores[rivals])
         affinity[rivals] = ahp(np.where(np.isnan(rates), 0.5, rates))
     rows = []
-    for network, own, share in zip(measured.values(), scores, affinity, strict=True):
+    for network, errors, share in zip(measured.values(), scores, affinity, strict=True):
         against = {
-            kind: None if reference is None else _known(win_rate(own, scores[reference]))
+            kind: None if reference is None else _or_none(win_rate(errors, scores[reference]))
             for kind, reference in references.items()
         }
         rows.append(
@@ -75,7 +75,7 @@ def measure_target(target: str, measured: Mapping[str, Measured]) -> list[Transf
                 len(network.sources),
                 network.sources,
                 network.kind,
-                _known(float(share)),
+                _or_none(share),
                 against["task_specific"],
                 against["scratch"],
             )
@@ -83,7 +83,7 @@ def measure_target(target: str, measured: Mapping[str, Measured]) -> list[Transf
     return rows
 
 
-def _stack(target: str, measured: Mapping[str, Measured]) -> NDArray[np.float32]:
+def _stack(target: str, measured: Mapping[str, NetworkScores]) -> NDArray[np.float32]:
     """(K, N) scores, one row per network."""
     shapes = {name: np.shape(network.scores) for name, network in measured.items()}
     first_name, first = next(iter(shapes.items()))
@@ -100,13 +100,13 @@ def _stack(target: str, measured: Mapping[str, Measured]) -> NDArray[np.float32]
     return scores
 
 
-def _reference(target: str, measured: Mapping[str, Measured], kind: str) -> int | None:
+def _reference(target: str, measured: Mapping[str, NetworkScores], kind: str) -> int | None:
     """The position of the one network of a kind."""
-    found = [index for index, network in enumerate(measured.values()) if network.kind == kind]
-    if len(found) > 1:
-        raise InputError(f"target {target!r} has {len(found)} networks of kind {kind}: keep one")
-    return found[0] if found else None
+    places = [index for index, network in enumerate(measured.values()) if network.kind == kind]
+    if len(places) > 1:
+        raise InputError(f"target {target!r} has {len(places)} networks of kind {kind}: keep one")
+    return places[0] if places else None
 
 
-def _known(number: float) -> float | None:
+def _or_none(number: float) -> float | None:
     return None if np.isnan(number) else float(number)

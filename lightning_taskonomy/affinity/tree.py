@@ -121,11 +121,11 @@ def similarity_tree(
     support = None
     if bootstrap:
         generator = np.random.default_rng(seed)
-        found: Counter[frozenset[int]] = Counter()
+        counts: Counter[frozenset[int]] = Counter()
         for _ in range(bootstrap):
             drawn = generator.integers(features.shape[1], size=features.shape[1])
-            found.update(_nodes(merge(pdist(features[:, drawn]), method=linkage)))
-        support = np.array([found[leaves] for leaves in _nodes(merges)]) / bootstrap
+            counts.update(_nodes(merge(pdist(features[:, drawn]), method=linkage)))
+        support = np.array([counts[leaves] for leaves in _nodes(merges)]) / bootstrap
     return Tree(names, merges, tuple(names[leaf] for leaf in leaves_list(merges)), correlation, support)
 
 
@@ -159,8 +159,8 @@ def linkage_agreement(table: TransfersTable) -> list[LinkageAgreement]:
     trees = [similarity_tree(table, linkage, logarithm) for linkage, logarithm in ways]
     default, *_ = distances = [cophenet(tree.linkage) for tree in trees]
     return [
-        LinkageAgreement(linkage, logarithm, tree.cophenetic, _correlation(default, own))
-        for (linkage, logarithm), tree, own in zip(ways, trees, distances, strict=True)
+        LinkageAgreement(linkage, logarithm, tree.cophenetic, _correlation(default, other))
+        for (linkage, logarithm), tree, other in zip(ways, trees, distances, strict=True)
     ]
 
 

@@ -111,7 +111,7 @@ def collate(samples: Sequence[Sample], labels: Mapping[str, Label] | None = None
     flags = {key: [key in one and bool(one.get(presence(key), True)) for one in samples] for key in sets}
     rows: dict[str, int] = dict.fromkeys(sets.values(), 0)
     for key, objects in sets.items():
-        counts = [len(sample[key]) for sample, known in zip(samples, flags[key], strict=True) if known]
+        counts = [len(sample[key]) for sample, labelled in zip(samples, flags[key], strict=True) if labelled]
         rows[objects] = max(rows[objects], *counts, 0)
     entries: dict[str, Tensor] = {}
     for key in dict.fromkeys(key for sample in samples for key in sample):
@@ -136,8 +136,8 @@ _UNDECLARED = "give the data a size, or say what it holds by a label of the task
 def _padded(column: Sequence[Tensor], flags: Sequence[bool], rows: int) -> list[Tensor]:
     """Each set with so many rows, those that are added missing."""
     padded = []
-    for entry, known in zip(column, flags, strict=True):
-        count = len(entry) if known else 0
+    for entry, labelled in zip(column, flags, strict=True):
+        count = len(entry) if labelled else 0
         filling = missing_like(entry.new_empty(rows - count, *entry.shape[1:]))
         padded.append(torch.cat([entry[:count], filling]))
     return padded

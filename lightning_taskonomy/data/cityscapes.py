@@ -31,7 +31,7 @@ _MTAN_FOLDERS = {SEMANTIC_7.target: "label_7", SEMANTIC_19.target: "label_19", I
 
 
 class CityscapesDataModule(TaskDataModule):
-    """Images, ``semantic_7``, ``semantic_19`` and ``inverse_depth``; what is no class or has no disparity is missing.
+    """Images, ``semantic_7``, ``semantic_19`` and ``inverse_depth``; missing where there is no class or disparity.
 
     Splits are ``train`` (2975 images), and ``validation`` and ``test`` (250 each): the official validation images, all
     of which are ``official_test``, taken in turns by city and name (or number), the first for validation.
@@ -63,9 +63,9 @@ class CityscapesDataModule(TaskDataModule):
         if mtan.is_mtan(self.root):
             arrays = {key: (_MTAN_FOLDERS[key], _array_reader(key), _TASKS[key]) for key in wanted}
             return mtan.samples(self.root, split, "cityscapes", arrays, size=self.size)
-        part, chosen = mtan.half_of(split, "cityscapes")
+        part, half = mtan.half_of(split, "cityscapes")
         cities = filter(Path.is_dir, visible(self.root / "leftImg8bit" / part))
-        images = [file for city in cities for file in visible(city) if file.name.lower().endswith(_IMAGE)][chosen]
+        images = [file for city in cities for file in visible(city) if file.name.lower().endswith(_IMAGE)][half]
         if not images:
             raise InputError(
                 f"{self.root} has no image of split {split!r}; root must hold leftImg8bit/{part}/CITY/*_leftImg8bit.png"

@@ -130,17 +130,17 @@ class Report:
         for name, split in self.splits.items():
             where = f" of {len(split.buildings)} buildings" if split.buildings else ""
             yield f"{name}: {split.read} of {split.images} images{where}"
-            for key, found in split.keys.items():
-                missing = 1 - found.valid / found.values if found.values else 1.0
-                line = f"  {key}: in {found.samples} images, {missing:.1%} missing"
-                if found.objects is not None:
-                    line = f"  {key}: labelled in {found.samples} images, {found.objects} objects"
-                if found.valid:
-                    line += f", {found.low:.4g} to {found.high:.4g}, mean {found.mean:.4g}"
-                if len(found.histogram) > 1:
-                    common = sorted(found.histogram.items(), key=lambda item: (-item[1], item[0]))[:6]
-                    shares = ", ".join(f"{number}: {count / found.valid:.1%}" for number, count in common)
-                    line += f"; {len(found.histogram)} classes ({shares}{', ...' if len(found.histogram) > 6 else ''})"
+            for key, counts in split.keys.items():
+                missing = 1 - counts.valid / counts.values if counts.values else 1.0
+                line = f"  {key}: in {counts.samples} images, {missing:.1%} missing"
+                if counts.objects is not None:
+                    line = f"  {key}: labelled in {counts.samples} images, {counts.objects} objects"
+                if counts.valid:
+                    line += f", {counts.low:.4g} to {counts.high:.4g}, mean {counts.mean:.4g}"
+                if (classes := len(counts.histogram)) > 1:
+                    common = sorted(counts.histogram.items(), key=lambda item: (-item[1], item[0]))[:6]
+                    shares = ", ".join(f"{number}: {count / counts.valid:.1%}" for number, count in common)
+                    line += f"; {classes} classes ({shares}{', ...' if classes > 6 else ''})"
                 yield line
             yield from (f"  {line}" for line in split.compared)
         yield from (f"note: {note}" for note in self.notes)
@@ -173,15 +173,15 @@ def check(
         Counts, ranges, class histograms, and everything that is wrong.
 
     Raises:
-        InputError: ``limit`` or ``compare`` is too small, the data set's folder is none, it does not offer a key of its
-            own ``keys``, or none of the splits can be read at all; says why.
+        InputError: ``limit`` or ``compare`` is too small, the data set's folder is not there, it does not offer one of
+            its ``keys``, or none of the splits can be read at all; says why.
     """
     root = getattr(data, "root", None)
     if isinstance(root, str | Path) and not Path(root).is_dir():
-        raise InputError(f"{root} is no folder; give the folder of the data set")
+        raise InputError(f"{root} is not a folder; give the folder of the data set")
     if (limit is not None and limit < 1) or compare < 0:
         raise InputError(f"limit is {limit} and compare {compare}; give at least 1 sample, and 0 or more to compare")
-    given = keys or (data.keys and [key for key in data.batch_keys() if key in data.keys_offered])
+    requested = keys or (data.keys and [key for key in data.batch_keys() if key in data.keys_offered])
     report = Report()
     pictures: dict[str, dict[bytes, str]] = {}
     reasons: list[str] = []
@@ -190,13 +190,13 @@ def check(
         try:
             data.build(split, ["image"])
             there = True
-            wanted = list(given or _usable(data, split, report))
+            wanted = list(requested or _usable(data, split, report))
             samples = data.build(split, wanted)
         except InputError as error:
             reasons.append(str(error))
-            _tell(report, split, error, asked=there)
+            _report(report, split, error, asked=there)
             continue
-        asked = {*(given or data.keys_asked)}
+        asked = {*(requested or data.keys_asked)}
         reading = _Reading(samples, split, report, data.targets, _groupings(data), asked)
         pictures[split] = reading.run(limit, wanted, compare, limits or Limits())
     if not report.splits:
@@ -206,7 +206,7 @@ def check(
 
 
 def _groupings(data: TaskDataModule) -> set[str]:
-    """The keys of segments, whose numbers are no classes."""
+    """The keys of segments, whose numbers are not classes."""
     tasks = [*catalog().values(), *getattr(data, "tasks", {}).values()]
     return {task.target for task in tasks if task.kind is TaskKind.GROUPING}
 
@@ -217,13 +217,13 @@ def _usable(data: TaskDataModule, split: str, report: Report) -> list[str]:
         try:
             data.build(split, [key])
         except InputError as error:
-            _tell(report, split, error, asked=key in asked)
+            _report(report, split, error, asked=key in asked)
         else:
             usable.append(key)
     return usable
 
 
-def _tell(report: Report, split: str, error: InputError, *, asked: bool = False) -> None:
+def _report(report: Report, split: str, error: InputError, *, asked: bool = False) -> None:
     """What is not there is worth a note; what is asked for, or is there but not as it must be, is a problem."""
     lines = report.problems if asked or isinstance(error, UnexpectedFiles) else report.notes
     lines.append(f"{split}: {error}")
@@ -251,14 +251,14 @@ class _Reading:
 
     def run(self, limit: int | None, wanted: Collection[str], compare: int, limits: Limits) -> dict[bytes, str]:
         """Reads, counts and compares; returns the pictures by digest."""
-        found = self.report.splits[self.split] = SplitReport(images=len(self.samples))
-        found.buildings = sorted({str(name) for name in getattr(self.samples, "buildings", None) or ()})
+        split_report = self.report.splits[self.split] = SplitReport(images=len(self.samples))
+        split_report.buildings = sorted({str(name) for name in getattr(self.samples, "buildings", None) or ()})
         pictures: dict[bytes, str] = {}
         keys = {key: KeyReport() for key in sorted(wanted)}
         count = len(self.samples) if limit is None else min(limit, len(self.samples))
         compared = comparisons(wanted, self.labels, limits, groupings=self.groupings) if compare else []
         compare = min(compare, count)
-        chosen = {position * count // compare for position in range(compare)}
+        places = {position * count // compare for position in range(compare)}
         for position in range(count):
             index = position * len(self.samples) // count
             try:
@@ -268,21 +268,21 @@ class _Reading:
             except InputError as error:
                 self.report.problems.append(f"{self.split}: {error}")
                 continue
-            found.read += 1
+            split_report.read += 1
             pictures[_digest(sample)] = f"{self.split} {index}"
             for key in self._entries(sample):
                 keys.setdefault(key, KeyReport()).add(
                     sample[key], is_set=key in self.labels and self.labels[key].is_set
                 )
                 self._examine(sample, key, index)
-            if compared and position in chosen:
+            if compared and position in places:
                 camera = self._camera(sample, index)
                 for comparison in compared:
                     comparison.add(sample, self._file(index), camera)
-        found.keys = keys
-        self._conclude(found)
+        split_report.keys = keys
+        self._conclude(split_report)
         for outcome in filter(None, (comparison.outcome() for comparison in compared)):
-            found.compared.append(outcome.measured)
+            split_report.compared.append(outcome.measured)
             if outcome.problem is not None:
                 self.report.problems.append(f"{self.split}: {outcome.problem}")
         return pictures
@@ -292,16 +292,16 @@ class _Reading:
         flags = {presence(key) for key, label in self.labels.items() if label.is_set}
         yield from (key for key in sorted(sample.keys() - {"id"} - flags) if is_given(sample, key))
 
-    def _conclude(self, found: SplitReport) -> None:
+    def _conclude(self, split_report: SplitReport) -> None:
         problems = getattr(self.samples, "problems", ())
         self.report.problems += [f"{self.split}: {problem.file}: {problem.reason}" for problem in problems]
         for what, fault in self.faults.items():
             times = f"{fault.times} times in {fault.images} images" if fault.images > 1 else f"{fault.times} times"
             self.report.problems.append(f"{self.split}: {what}: {times}, first in {fault.where}")
-        for key, entries in found.keys.items():
+        for key, entries in split_report.keys.items():
             if entries.samples > 1 and entries.valid and entries.low == entries.high:
                 self.report.notes.append(f"{self.split}: every value of {key} is {entries.low:g}")
-            elif not entries.samples and found.read:
+            elif not entries.samples and split_report.read:
                 reason = self._without(key)
                 lines = self.report.problems if key in self.asked else self.report.notes
                 lines.append(f"{self.split}: no image has a label {key}" + (f": {reason}" if reason else ""))
@@ -322,8 +322,8 @@ class _Reading:
         camera = getattr(self.samples, "camera", None)
         if camera is None:
             return None
-        known: Intrinsics | None = camera(index, size_of(sample["image"]))
-        return known
+        intrinsics: Intrinsics | None = camera(index, size_of(sample["image"]))
+        return intrinsics
 
     def _file(self, index: int, key: str = "image") -> str:
         """The file of a label, or of the image, where the samples have files."""

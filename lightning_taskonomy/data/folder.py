@@ -66,7 +66,7 @@ class FolderDataModule(TaskDataModule):
     ) -> None:
         super().__init__(**options)
         self.root = Path(root)
-        self.given_tasks = None if tasks is None else resolve(tasks)
+        self._tasks = None if tasks is None else resolve(tasks)
         self.size = None if size is None else (size[0], size[1])
         self.encodings: Mapping[str, Encoding] = encodings or {}
 
@@ -77,8 +77,8 @@ class FolderDataModule(TaskDataModule):
         Raises:
             InputError: None given and no module to ask.
         """
-        if self.given_tasks is not None:
-            return self.given_tasks
+        if self._tasks is not None:
+            return self._tasks
         if self.trainer is None:
             raise InputError("FolderDataModule: no tasks given and no module to ask; pass tasks=['normals', ...]")
         return cast(Mapping[str, Task], self.trainer.lightning_module.tasks)

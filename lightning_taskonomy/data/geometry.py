@@ -97,7 +97,7 @@ def normals_from_depth(
 
     Returns:
         (3, H, W), x right, y down, z forward. NaN at the border, where a depth in the window is missing, and where the
-        window is no plane (deviations above 2 % of the inverse depth).
+        window is not a plane (deviations above 2 % of the inverse depth).
     """
     return normals_of_planes(inverse_planes(depth, reach), focal, centre, reach)
 
@@ -105,7 +105,7 @@ def normals_from_depth(
 def inverse_planes(depth: Tensor, reach: int) -> Tensor:
     """The fits of ``normals_from_depth``, which need no camera: (3, H, W) inverse depth and its slopes along x and y.
 
-    The border of ``reach`` pixels is cut off; NaN where a depth in the window is missing or the window is no plane.
+    The border of ``reach`` pixels is cut off; NaN where a depth in the window is missing or the window is not a plane.
     """
     inverse = 1 / depth
     spread = reach * (reach + 1) / 3  # the mean square of the offsets -reach ... reach
@@ -129,12 +129,12 @@ def normals_of_planes(planes: Tensor, focal: tuple[float, float], centre: tuple[
 def _moments(maps: Tensor, axis: int, reach: int) -> Tensor:
     """Averages over windows along an axis, of the values and of offset times value: (2, ...), the axis shortened."""
     length = maps.shape[axis] - 2 * reach
-    found = torch.zeros(2, *(length if dim == axis % maps.dim() else side for dim, side in enumerate(maps.shape)))
+    sums = torch.zeros(2, *(length if dim == axis % maps.dim() else side for dim, side in enumerate(maps.shape)))
     for offset in range(-reach, reach + 1):
         part = maps.narrow(axis, reach + offset, length)
-        found[0] += part
-        found[1] += offset * part
-    return found / (2 * reach + 1)
+        sums[0] += part
+        sums[1] += offset * part
+    return sums / (2 * reach + 1)
 
 
 def unit_normals(vectors: Tensor) -> Tensor:

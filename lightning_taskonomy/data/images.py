@@ -60,7 +60,7 @@ class ImageFiles(LightningDataModule):
         self.frames: dict[int, Frame] = {}
 
     def predict_dataloader(self) -> DataLoader[Sample]:
-        """The pictures, one by one; ``frames`` tells where each ``id`` came from."""
+        """The pictures, one by one; ``frames`` says where each ``id`` came from."""
         wanted: list[str] = ["image"] if self.trainer is None else list(self.trainer.lightning_module.batch_keys)  # type: ignore[arg-type]  # any module of this library
         return DataLoader(_Stream(self, frozenset(wanted)), batch_size=1, collate_fn=collate)
 
@@ -89,10 +89,10 @@ class _Stream(IterableDataset[Sample]):
 
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
-        found = [file for file in visible(path) if has_suffix(file, _KNOWN)]
-        if not found:
+        files = [file for file in visible(path) if has_suffix(file, _KNOWN)]
+        if not files:
             raise InputError(f"{path} holds no image or video ({', '.join(_KNOWN)})")
-        return found
+        return files
     if not path.is_file():
         raise InputError(f"{path} does not exist; name an image, a video or a folder of them")
     if not has_suffix(path, _KNOWN):

@@ -123,7 +123,7 @@ def samples(
     Raises:
         InputError: No such split, no image, or no folder of a label.
     """
-    part, chosen = half_of(split, name)
+    part, half = half_of(split, name)
     for key, (folder, _, _) in labels.items():
         if not (root / part / folder).is_dir():
             raise InputError(
@@ -133,7 +133,7 @@ def samples(
     images = _by_number(root / part / "image")
     files = {key: _by_number(root / part / folder) for key, (folder, _, _) in labels.items()}
     numbers = sorted(images)
-    wanted = [n for n in numbers if n in range(*chosen.indices(numbers[-1] + 1))]
+    wanted = [n for n in numbers if n in range(*half.indices(numbers[-1] + 1))]
     if not wanted:
         raise InputError(f"{root / part}/image has no image NUMBER.npy of split {split!r}")
     return Labelled(

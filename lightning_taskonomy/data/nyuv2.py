@@ -97,12 +97,12 @@ class NYUv2DataModule(TaskDataModule):
                 "depth_z": ("depth", partial(mtan.read_values, 1), _TASKS["depth_z"]),
                 "normals": ("normal", partial(_read_normals, self.normal_axes), _TASKS["normals"]),
             }
-            chosen = {key: arrays[key] for key in wanted}
-            return mtan.samples(self.root, split, "nyuv2", chosen, size=self.size, lens=_camera)
+            arrays = {key: arrays[key] for key in wanted}
+            return mtan.samples(self.root, split, "nyuv2", arrays, size=self.size, lens=_camera)
         return self._official(split, wanted)
 
     def _official(self, split: str, keys: Collection[str]) -> Samples:
-        part, chosen = mtan.half_of(split, "nyuv2")
+        part, half = mtan.half_of(split, "nyuv2")
         for name, needed in ((_MAT, True), (_SPLITS, True), (_CLASSES, "semantic" in keys)):
             if needed and not (self.root / name).is_file():
                 raise InputError(
@@ -111,7 +111,7 @@ class NYUv2DataModule(TaskDataModule):
                 )
         _h5py()
         indices = _read_mat(self.root / _SPLITS, "trainNdxs" if part == "train" else "testNdxs")
-        numbers = [int(number) for number in indices.ravel()][chosen]
+        numbers = [int(number) for number in indices.ravel()][half]
         depths = "rawDepths" if self.raw_depth else "depths"
         read: dict[str, tuple[str, Any]] = {"depth_z": (depths, _read_depth), "normals": ("depths", _fit_normals)}
         if "semantic" in keys:

@@ -123,7 +123,7 @@ class Pipeline(Dataset[Sample]):
 
 
 class Draws(DistributedSampler[Any]):
-    """Draws of one epoch, told apart from those of the others: epoch * length + index.
+    """Draws of one epoch, distinct from those of the others: epoch * length + index.
 
     Lightning sets the epoch, also after a resume, and leaves a ``DistributedSampler`` as it is.
     """

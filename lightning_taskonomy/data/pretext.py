@@ -61,13 +61,13 @@ def derive(sample: dict[str, Tensor], keys: Collection[str], seed: int) -> None:
         sample["image_gray"] = _gray(image)
     if "image_tiles" in keys or "permutation" in keys:
         permutations = affine_permutations()
-        chosen = torch.randint(len(permutations), (), generator=_stream(seed, 2))
+        drawn = torch.randint(len(permutations), (), generator=_stream(seed, 2))
         if "permutation" in keys:
-            sample["permutation"] = chosen
+            sample["permutation"] = drawn
         if "image_tiles" in keys:
             height, width = image.shape[-2] // 3, image.shape[-1] // 3
             tiles = image[:, : 3 * height, : 3 * width].reshape(3, 3, height, 3, width).permute(1, 3, 0, 2, 4)
-            sample["image_tiles"] = tiles.reshape(9, 3, height, width)[permutations[chosen]]
+            sample["image_tiles"] = tiles.reshape(9, 3, height, width)[permutations[drawn]]
     if "color_bins" in keys:
         sample["color_bins"] = color_bins(image)
     if "random_projection" in keys:

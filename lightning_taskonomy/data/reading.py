@@ -45,16 +45,16 @@ class Problem:
 class Problems:
     """The files that could not be used, each once; the first few are logged one by one."""
 
-    found: dict[Path, Problem] = field(default_factory=dict)
+    by_file: dict[Path, Problem] = field(default_factory=dict)
 
     def add(self, file: Path, reason: str) -> None:
         """Counts and logs a file that is skipped."""
-        if file in self.found:
+        if file in self.by_file:
             return
-        self.found[file] = Problem(file, reason)
-        if len(self.found) <= _LISTED:
+        self.by_file[file] = Problem(file, reason)
+        if len(self.by_file) <= _LISTED:
             _LOG.warning("skipped %s: %s", file, reason)
-        if len(self.found) == _LISTED:
+        if len(self.by_file) == _LISTED:
             _LOG.warning("more skipped files are counted but not logged; list them by: lightning-taskonomy data check")
 
 
@@ -125,7 +125,7 @@ class Labelled:
     @property
     def problems(self) -> Collection[Problem]:
         """The files found missing or damaged so far, in this process."""
-        return self.log.found.values()
+        return self.log.by_file.values()
 
     def camera(self, index: int, size: tuple[int, int]) -> Intrinsics | None:
         """The camera that took an image of that height and width; None where it is not known."""
@@ -175,9 +175,9 @@ class Labelled:
             self.log.add(problem.file, problem.reason)
             return None
         if entry.dense and label.shape[-2:] != size:
-            given = f"{label.shape[-1]}x{label.shape[-2]}"
+            pixels = f"{label.shape[-1]}x{label.shape[-2]}"
             raise InputError(
-                f"{file} is {given} pixels but its image {image_file} is {size[1]}x{size[0]}; make them the same size"
+                f"{file} is {pixels} pixels but its image {image_file} is {size[1]}x{size[0]}; make them the same size"
             )
         if entry.check is not None:
             entry.check(file, label, size)

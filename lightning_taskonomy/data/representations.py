@@ -20,7 +20,7 @@ from lightning_taskonomy.tasks import Label
 __all__ = ["RepresentationDataModule", "representation_file"]
 
 _ROOM = 256 * 2**20
-"""Bytes of labels that are held in memory; the others are read again at each epoch."""
+"""Bytes of labels that are kept in memory; the others are read again at each epoch."""
 
 
 def representation_file(folder: str | Path, split: str, key: str) -> Path:
@@ -58,24 +58,24 @@ class _Table:
 
 
 class _Joined(Pipeline):
-    """Labels, as many as fit held in memory, beside their representations; gives whole batches."""
+    """Labels, as many as fit kept in memory, beside their representations; gives whole batches."""
 
     def __init__(self, labels: Pipeline, table: _Table) -> None:
         super().__init__(labels.samples, labels.indices, keys=labels.keys, seed=labels.seed, targets=labels.targets)
         self.labels, self.table = labels, table
-        self._held: dict[int, Sample] = {}
+        self._in_memory: dict[int, Sample] = {}
         self._room = _ROOM
 
     def __getitem__(self, draw: int) -> Sample:
         position = draw % len(self)
-        if position in self._held:
-            return self._held[position]
+        if position in self._in_memory:
+            return self._in_memory[position]
         sample = self.labels[position]
         if sample and int(sample["id"]) not in self.table.rows:
             sample = {}  # its image could not be read when it was encoded, and was listed then
         self._room -= sum(value.nbytes for value in sample.values())
         if self._room > 0:
-            self._held[position] = sample
+            self._in_memory[position] = sample
         return sample
 
     def batch(self, draws: Sequence[int]) -> Batch:

@@ -125,11 +125,11 @@ def read_text(file: Path) -> str:
 def read_numbers(file: Path) -> NDArray[np.float64]:
     """The numbers of a text file, (rows, columns), separated by blanks, tabs, commas or semicolons.
 
-    Between separators that are no blanks nothing at all is NaN. What follows ``#`` and empty lines are passed over; a
+    Between separators that are not blanks nothing at all is NaN. What follows ``#`` and empty lines are passed over; a
     file of nothing else is (0, 0).
 
     Raises:
-        FileProblem: It is missing, something in it is no number, or its rows differ in length.
+        FileProblem: It is missing, something in it is not a number, or its rows differ in length.
     """
     rows: list[list[float]] = []
     for number, line in enumerate(read_text(file).splitlines(), 1):
@@ -223,7 +223,7 @@ def read_pixels(file: Path) -> NDArray[np.generic]:
     heeded.
 
     Raises:
-        FileProblem: It is missing, truncated, no image, too large, or cannot be read with all its bits.
+        FileProblem: It is missing, truncated, not an image, too large, or cannot be read with all its bits.
     """
     with _opened(file) as image:
         stored = _stored_mode(image)
@@ -242,7 +242,7 @@ def read_image(file: Path) -> Tensor:
     Any number of bits up to 16, grey or with a palette or transparency; floating-point numbers must be in [0, 1].
 
     Raises:
-        FileProblem: It is missing, truncated, no image, too large, or it is not known which number is white.
+        FileProblem: It is missing, truncated, not an image, too large, or it is not known which number is white.
     """
     pixels: NDArray[np.floating[Any]]
     with _opened(file) as image:
@@ -337,8 +337,8 @@ def whole_numbers(numbers: NDArray[np.generic], file: Path) -> NDArray[np.int64]
     wrong &= ~np.isnan(numbers)
     if wrong.any():
         raise InputError(
-            f"{file} holds {numbers[wrong][0]:g}, which is no class number ({int(wrong.sum())} such of {wrong.size}); "
-            "classes are whole numbers"
+            f"{file} holds {numbers[wrong][0]:g}, which is not a class number ({int(wrong.sum())} such of "
+            f"{wrong.size}); classes are whole numbers"
         )
     return np.where(np.isnan(numbers), IGNORE_INDEX, np.nan_to_num(nearest)).astype(np.int64)
 

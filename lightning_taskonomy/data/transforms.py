@@ -113,7 +113,7 @@ class Joint(nn.Module):
 
     Args:
         transforms: Transforms of ``torchvision.transforms.v2``, in order.
-        targets: What further keys that are no pictures hold; of its own the catalog's tasks say it.
+        targets: What keys that are not pictures hold, besides those of the catalog's tasks.
     """
 
     def __init__(self, transforms: Sequence[nn.Module], targets: Mapping[str, Label] | None = None) -> None:

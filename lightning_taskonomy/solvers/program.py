@@ -28,9 +28,9 @@ class Row:
     upper: float = math.inf
 
     @classmethod
-    def excluding(cls, columns: NDArray[np.int64], chosen: NDArray[np.bool_]) -> "Row":
-        """All values of these columns but one: 1 where ``chosen``, else 0."""
-        return cls(columns, np.where(chosen, -1.0, 1.0), lower=1.0 - int(chosen.sum()))
+    def excluding(cls, columns: NDArray[np.int64], ones: NDArray[np.bool_]) -> "Row":
+        """All values of these columns but one: 1 where ``ones``, else 0."""
+        return cls(columns, np.where(ones, -1.0, 1.0), lower=1.0 - int(ones.sum()))
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Program:
         backend: Backend,
         gap: float = 0.0,
         deadline: float = math.inf,
-        accept: Callable[[NDArray[np.bool_]], bool] = lambda chosen: True,
+        accept: Callable[[NDArray[np.bool_]], bool] = lambda decisions: True,
     ) -> Answer:
         """Solves it with further rows.
 
@@ -93,10 +93,10 @@ class Program:
             answer = search(self, objective, rows, gap, seconds)
             if answer.x is None:
                 return answer
-            chosen = answer.x[self.size - self.decisions :] > 0.5
-            if accept(chosen):
+            decisions = answer.x[self.size - self.decisions :] > 0.5
+            if accept(decisions):
                 return answer
-            rows.append(Row.excluding(np.arange(self.size - self.decisions, self.size), chosen))
+            rows.append(Row.excluding(np.arange(self.size - self.decisions, self.size), decisions))
 
 
 def _mip() -> Any:
@@ -161,18 +161,18 @@ def _by_scipy(program: Program, objective: NDArray[np.float64], rows: list[Row],
     limits = LinearConstraint(matrix, np.array([row.lower for row in rows]), np.array([row.upper for row in rows]))
     options = {"mip_rel_gap": gap} | ({"time_limit": seconds} if seconds < math.inf else {})
     for presolve in (True, False):  # HiGHS's presolve fails once in thousands of problems ("Solve error")
-        found = milp(
+        result = milp(
             objective,
             constraints=limits,
             bounds=Bounds(0, 1),
             integrality=np.ones(program.size),
             options=options | {"presolve": presolve},
         )
-        if found.status != 4:
+        if result.status != 4:
             break
-    if found.status == 2:
+    if result.status == 2:
         return Answer(None, math.inf, "infeasible")
-    if found.status not in (0, 1):
-        raise RuntimeError(f"HiGHS failed: {found.message}")
-    bound = -math.inf if found.mip_dual_bound is None else float(found.mip_dual_bound)
-    return Answer(found.x, bound, "optimal" if found.status == 0 else "stopped")
+    if result.status not in (0, 1):
+        raise RuntimeError(f"HiGHS failed: {result.message}")
+    bound = -math.inf if result.mip_dual_bound is None else float(result.mip_dual_bound)
+    return Answer(result.x, bound, "optimal" if result.status == 0 else "stopped")

@@ -93,7 +93,7 @@ class Task:
         decode: Dotted path of what turns raw output into what a person wants; called as ``decode(preds, task)``.
 
     Raises:
-        InputError: The name is no identifier, or channels, stride or scale are not positive.
+        InputError: The name is not an identifier, or channels, stride or scale are not positive.
     """
 
     name: str

@@ -91,7 +91,7 @@ class Label:
         made_from: The keys of the labels that ``made_by`` reads; where one of them is not labelled, nor is this.
 
     Raises:
-        InputError: ``channels`` or ``stride`` is not positive, ``mirror`` is no permutation of the points, or one of
+        InputError: ``channels`` or ``stride`` is not positive, ``mirror`` is not a permutation of the points, or one of
             ``made_by`` and ``made_from`` is given without the other.
     """
 

@@ -152,7 +152,7 @@ def test_transfer_affinity_is_the_mean_of_both_directions():
     np.testing.assert_array_equal(found, [[nan, 2, nan], [2, nan, 5.5], [nan, 5.5, nan]])
     for tasks, names, message in (
         (("y", "z"), {"b": "x"}, "'b' is unknown"),
-        (("y", "zz"), {}, "'zz' is no target of the transfers; did you mean 'z'"),
+        (("y", "zz"), {}, "'zz' is not a target of the transfers; did you mean 'z'"),
         (("y", "z"), {"y": "z"}, "two tasks are called 'z'"),
     ):
         with pytest.raises(InputError, match=message):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lightning_taskonomy.affinity import Measured, Transfer, ahp, measure_target, tournament
+from lightning_taskonomy.affinity import NetworkScores, Transfer, ahp, measure_target, tournament
 from lightning_taskonomy.affinity.gains import policy_outcome
 from lightning_taskonomy.errors import InputError
 
@@ -15,11 +15,11 @@ def networks(seed=0, images=200):
         return (generator.random(images) + level).astype(np.float32)
 
     return {
-        "own": Measured(("depth",), "task_specific", scores(0.0)),
-        "a": Measured(("a",), "transfer", scores(0.1)),
-        "b": Measured(("b",), "transfer", scores(0.4)),
-        "a+b": Measured(("a", "b"), "transfer", scores(0.05)),
-        "zero": Measured((), "scratch", scores(0.3)),
+        "own": NetworkScores(("depth",), "task_specific", scores(0.0)),
+        "a": NetworkScores(("a",), "transfer", scores(0.1)),
+        "b": NetworkScores(("b",), "transfer", scores(0.4)),
+        "a+b": NetworkScores(("a", "b"), "transfer", scores(0.05)),
+        "zero": NetworkScores((), "scratch", scores(0.3)),
     }
 
 
@@ -47,7 +47,7 @@ def test_scratch_does_not_move_affinities():
 
 
 def test_a_network_without_a_valid_score_is_unmeasured():
-    measured = networks() | {"c": Measured(("c",), "transfer", np.full(200, np.nan, dtype=np.float32))}
+    measured = networks() | {"c": NetworkScores(("c",), "transfer", np.full(200, np.nan, dtype=np.float32))}
     rows = {row.sources: row for row in measure_target("depth", measured) if row.kind == "transfer"}
     assert rows["c",].affinity is rows["c",].win_rate_vs_scratch is None
     assert rows["a",].affinity is not None
@@ -56,24 +56,26 @@ def test_a_network_without_a_valid_score_is_unmeasured():
 def test_networks_without_a_common_image_count_as_equal():
     left, right = np.full(4, np.nan, dtype=np.float32), np.full(4, np.nan, dtype=np.float32)
     left[:2], right[2:] = 1, 2
-    rows = measure_target("t", {"a": Measured(("a",), "transfer", left), "b": Measured(("b",), "transfer", right)})
+    rows = measure_target(
+        "t", {"a": NetworkScores(("a",), "transfer", left), "b": NetworkScores(("b",), "transfer", right)}
+    )
     assert [row.affinity for row in rows] == pytest.approx([0.5, 0.5])
 
 
 def test_better_scores_never_lower_an_affinity():
     measured = networks(1)
     before = measure_target("depth", measured)[2].affinity
-    better = measured | {"b": Measured(("b",), "transfer", measured["b"].scores - 0.2)}
+    better = measured | {"b": NetworkScores(("b",), "transfer", measured["b"].scores - 0.2)}
     assert measure_target("depth", better)[2].affinity > before
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"b": Measured(("b",), "transfer", np.zeros(3, dtype=np.float32))}, r"'b' has scores of shape \(3,\)"),
-        ({"b": Measured(("b",), "transfer", np.full(200, np.inf, dtype=np.float32))}, "'b' has infinite scores"),
-        ({"b": Measured((), "scratch", np.zeros(200, dtype=np.float32))}, "2 networks of kind scratch"),
-        ({"b": Measured((), "transfer", np.zeros(200, dtype=np.float32))}, "without sources"),
+        ({"b": NetworkScores(("b",), "transfer", np.zeros(3, dtype=np.float32))}, r"'b' has scores of shape \(3,\)"),
+        ({"b": NetworkScores(("b",), "transfer", np.full(200, np.inf, dtype=np.float32))}, "'b' has infinite scores"),
+        ({"b": NetworkScores((), "scratch", np.zeros(200, dtype=np.float32))}, "2 networks of kind scratch"),
+        ({"b": NetworkScores((), "transfer", np.zeros(200, dtype=np.float32))}, "without sources"),
     ],
 )
 def test_wrong_scores_are_refused(change, message):

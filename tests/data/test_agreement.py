@@ -332,7 +332,7 @@ def test_boxes_and_masks_in_files(tmp_path: Path, shift: int, named: str | None)
 
 
 def test_what_is_not_there() -> None:
-    with pytest.raises(InputError, match=r"nowhere is no folder; give the folder of the data set"):
+    with pytest.raises(InputError, match=r"nowhere is not a folder; give the folder of the data set"):
         check(FolderDataModule("nowhere", tasks=["depth_z"]))
 
 

@@ -186,7 +186,7 @@ def test_arrays_in_capitals_and_with_fractions(arrays: Path) -> None:
     with pytest.raises(InputError, match=r"label_7/0\.NPY and .*label_7/0\.npy would both be '0'"):
         CityscapesDataModule(str(arrays)).build("train", ["image", "semantic_7"])
     file.with_suffix(".NPY").unlink()
-    with pytest.raises(InputError, match=r"0\.npy holds 2\.5, which is no class number"):
+    with pytest.raises(InputError, match=r"0\.npy holds 2\.5, which is not a class number"):
         CityscapesDataModule(str(arrays)).build("train", ["image", "semantic_7"])[0]
 
 

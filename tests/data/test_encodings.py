@@ -120,9 +120,9 @@ def test_300_segments_are_kept_apart(tmp_path: Path) -> None:
 def test_nan_is_a_missing_class_and_fractions_are_refused(tmp_path: Path, dtype: Any) -> None:
     classes = read(tmp_path, classes_of(5), tiled(np.nan, 0, 4, dtype=dtype), suffix=".npy")
     assert classes.dtype == torch.int64 and classes.tolist() == tiled(-100, 0, 4, dtype=int).tolist()
-    with pytest.raises(InputError, match=r"a\.npy holds 2\.\d+, which is no class number \(24 such of 48\)"):
+    with pytest.raises(InputError, match=r"a\.npy holds 2\.\d+, which is not a class number \(24 such of 48\)"):
         read(tmp_path, classes_of(5), tiled(2.7, 1, dtype=dtype), suffix=".npy")
-    with pytest.raises(InputError, match=r"a\.txt holds 2\.5, which is no class number"):
+    with pytest.raises(InputError, match=r"a\.txt holds 2\.5, which is not a class number"):
         read(tmp_path, WEATHER, "2.5", suffix=".txt")
 
 
@@ -134,7 +134,7 @@ def test_nan_is_a_missing_class_and_fractions_are_refused(tmp_path: Path, dtype:
         (classes_of(3), tiled(0, 1), Encoding(offset=-1), r"holds class -1 at 24 of 48 pixels"),
         (classes_of(3), tiled(0, 5), Encoding(classes={0: 0}), r"holds 5 at 24 of 48 places, which is in neither"),
         (classes_of(3), tiled(0, 1), Encoding(classes={0: 0, 1: 3}), r"holds class 3 at 24 of 48 pixels"),
-        (classes_of(3), tiled(0, 5), Encoding(scale=0.5), r"holds 2\.5, which is no class number"),
+        (classes_of(3), tiled(0, 5), Encoding(scale=0.5), r"holds 2\.5, which is not a class number"),
     ],
 )  # fmt: skip
 def test_classes_that_do_not_fit(tmp_path: Path, task: Task, content: Any, encoding: Any, message: str) -> None:

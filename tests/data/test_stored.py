@@ -209,7 +209,7 @@ def test_a_mark_outside_the_files_type_is_none_of_its_numbers() -> None:
 def test_fractions_are_no_classes(tmp_path: Path) -> None:
     assert whole_numbers(np.array([2.0, np.nan, 3.00001]), tmp_path).tolist() == [2, -100, 3]
     for wrong in (2.7, np.inf, -np.inf, 1e20):
-        with pytest.raises(InputError, match=r"which is no class number \(1 such of 3\)"):
+        with pytest.raises(InputError, match=r"which is not a class number \(1 such of 3\)"):
             whole_numbers(np.array([0, wrong, np.nan]), tmp_path)
 
 

@@ -55,7 +55,7 @@ def _predict(group: Network, pairs: dict[tuple[str, ...], list[Network]]) -> Net
         pair = min(pairs[tasks], key=lambda network: (abs(network.cost - group.cost), network.cost))
         for task in tasks:
             losses[task].append(pair.loss(task))
-    return Network(group.tasks, group.cost, tuple(sum(found) / len(found) for found in losses.values()))
+    return Network(group.tasks, group.cost, tuple(sum(values) / len(values) for values in losses.values()))
 
 
 def max_ratio_error(approximation: GroupingsTable, table: GroupingsTable) -> float:

@@ -1,4 +1,4 @@
-"""Which pairs of tasks help each other in one network, and whether transfers would have told.
+"""Which pairs of tasks help each other in one network, and whether transfers would have shown it.
 
 "Which Tasks Should Be Learned Together in Multi-task Learning?" (Standley et al., ICML 2020), section 5, Tables 1 to
 3, Fig. 3.
@@ -52,10 +52,10 @@ def _symmetric(square: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _means(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Means over the known entries of each row, NaN if there is none."""
-    known = ~np.isnan(rows)
-    counts = known.sum(axis=1)
-    return np.where(counts > 0, np.where(known, rows, 0).sum(axis=1) / np.maximum(counts, 1), np.nan)
+    """Means over the entries of each row that are not NaN, NaN if there is none."""
+    valid = ~np.isnan(rows)
+    counts = valid.sum(axis=1)
+    return np.where(counts > 0, np.where(valid, rows, 0).sum(axis=1) / np.maximum(counts, 1), np.nan)
 
 
 def relationships(table: GroupingsTable, *, pair_cost: float = 1.0, single_cost: float = 0.5) -> Relationships:
@@ -106,7 +106,7 @@ def transfer_affinity(
         (T, T), symmetric, NaN on the diagonal and for pairs with a direction unmeasured.
 
     Raises:
-        InputError: A task is no target of the transfers, is unknown, or shares its name with another.
+        InputError: A task is not a target of the transfers, is unknown, or shares its name with another.
     """
     for task in names:
         if task not in tasks:
@@ -114,9 +114,9 @@ def transfer_affinity(
     called = [names.get(task, task) for task in tasks]
     for name in called:
         if name not in transfers.targets:
-            raise InputError(f"task {name!r} is no target of the transfers{hint(name, transfers.targets)}")
+            raise InputError(f"task {name!r} is not a target of the transfers{hint(name, transfers.targets)}")
         if called.count(name) > 1:
-            raise InputError(f"two tasks are called {name!r}: give each its own name")
+            raise InputError(f"two tasks are called {name!r}: rename one of them")
     forward = np.full((len(called), len(called)), np.nan)
     for row in transfers.candidates:
         if row.kind == "transfer" and row.order == 1 and {*row.sources, row.target} <= set(called):

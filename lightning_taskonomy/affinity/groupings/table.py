@@ -148,15 +148,17 @@ class GroupingsTable:
                     f"tables of different tasks: {', '.join(tasks)} against {', '.join(other.tasks)}; "
                     "give tables of the same tasks"
                 )
-        turned = [cls(tasks, tuple(_ordered(network, tasks) for network in table.networks)).by_key for table in tables]
-        common = {key: None for key in turned[0] if all(key in known for known in turned)}
+        networks = [
+            cls(tasks, tuple(_ordered(network, tasks) for network in table.networks)).by_key for table in tables
+        ]
+        common = {key: None for key in networks[0] if all(key in by_key for by_key in networks)}
         for task in tasks:
             if not any(task in served for served, _ in common):
                 raise InputError(
                     f"the tables have no network of task {task!r} in common; networks match by tasks and cost"
                 )
-        lone = {key: str(network) for known in turned for key, network in known.items() if key not in common}
-        return [cls(tasks, tuple(known[key] for key in common)) for known in turned], tuple(lone.values())
+        lone = {key: str(network) for by_key in networks for key, network in by_key.items() if key not in common}
+        return [cls(tasks, tuple(by_key[key] for key in common)) for by_key in networks], tuple(lone.values())
 
     @classmethod
     def read(cls, path: str | os.PathLike[str], tasks: Sequence[str] | None = None) -> "GroupingsTable":
@@ -262,8 +264,8 @@ def _unnamed(width: int, names: Sequence[str] | None) -> tuple[str, ...]:
 
 def _halves(cells: list[str], tasks: Sequence[str]) -> tuple[Network, ...]:
     """The first line of a file without a header: one half-size network per task."""
-    found = zip(tasks, cells, strict=True)
-    networks = tuple(Network((task,), HALF, (_number(task, cell),)) for task, cell in found if cell)
+    row = zip(tasks, cells, strict=True)
+    networks = tuple(Network((task,), HALF, (_number(task, cell),)) for task, cell in row if cell)
     if not networks:
         raise InputError("no half-size network has a loss: give one, or a header")
     return networks

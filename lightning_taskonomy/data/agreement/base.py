@@ -43,7 +43,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a comparison has found.
+    """What a comparison shows.
 
     Args:
         measured: In one line, by how much the labels differ.
@@ -67,7 +67,7 @@ class Comparison(Protocol):
         """
 
     def outcome(self) -> Outcome | None:
-        """What has been found; None where no image had all the labels."""
+        """What it shows; None where no image had all the labels."""
 
 
 def image_count(count: int) -> str:

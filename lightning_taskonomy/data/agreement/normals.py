@@ -73,22 +73,22 @@ class NormalsAndDepth:
         if not self.tables:
             return None
         count = min(len(table) for table in self.tables)  # with some cameras known, only those images
-        chosen = [index for index, table in enumerate(self.tables) if len(table) == count]
-        tables = torch.stack([self.tables[index] for index in chosen])  # image, field of view, axes, median and mean
+        indices = [index for index, table in enumerate(self.tables) if len(table) == count]
+        tables = torch.stack([self.tables[index] for index in indices])  # image, field of view, axes, median and mean
         medians, means = tables.mean(0).unbind(-1)
         view = int(means[:, 0].argmin())
         median, mean = float(medians[view, 0]), float(means[view, 0])
         which = int(tables[:, view, 0, 0].argmax())
         worst = float(tables[which, view, 0, 0])
         measured = (
-            f"{self.normals} and {self.depth} differ by {median:.1f} deg on average over {image_count(len(chosen))}, "
-            f"{worst:.1f} deg in the worst ({self.names[chosen[which]]})"
+            f"{self.normals} and {self.depth} differ by {median:.1f} deg on average over {image_count(len(indices))}, "
+            f"{worst:.1f} deg in the worst ({self.names[indices[which]]})"
         )
         if count > 1:
             measured += f", with a fitted field of view of {round(_FIELDS[view] * 180 / torch.pi)} deg"
         fitting = int(means.argmin())
         best, axes = float(means.min()), AXES[fitting % len(AXES)]
-        other = float(torch.stack([self.distances[index] for index in chosen]).mean())
+        other = float(torch.stack([self.distances[index] for index in indices]).mean())
         if other < best and _clearly(other, mean):
             meant = "distances from the camera" if self.depth == "depth_z" else "depths along its axis"
             advice = f"{self.depth} looks like {meant}: so it fits at {other:.1f} deg, as read {mean:.1f}"

@@ -75,14 +75,14 @@ def _jumps(pixels: Table) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """
     n = _square(pixels)
     points, normal, depth = pixels[:, 2:5].reshape(n, n, 3), pixels[:, 5:8].reshape(n, n, 3), pixels[:, 0].reshape(n, n)
-    found = []
+    jumps = []
     for axis in (1, 0):
         a = (slice(None), slice(None, -1)) if axis else (slice(None, -1), slice(None))
         b = (slice(None), slice(1, None)) if axis else (slice(1, None), slice(None))
         step = points[b] - points[a]
         off_a, off_b = np.abs((step * normal[a]).sum(-1)), np.abs((step * normal[b]).sum(-1))
-        found.append(np.minimum(off_a, off_b) > 0.02 * np.minimum(depth[a], depth[b]) + 0.01)
-    return found[0], found[1]
+        jumps.append(np.minimum(off_a, off_b) > 0.02 * np.minimum(depth[a], depth[b]) + 0.01)
+    return jumps[0], jumps[1]
 
 
 def _boundary(pixels: Table) -> Table:

@@ -87,10 +87,10 @@ def pair(
     where, visible = correspondences(places, pixels[0], pixels[1], camera)
     visible &= (where >= margin).all(1) & (where < size - margin).all(1)
     texture = _texture(images[0], places)
-    chosen = int(np.argmax(np.where(visible, texture, -1))) if visible.any() else int(np.argmax(texture))
+    place = int(np.argmax(np.where(visible, texture, -1))) if visible.any() else int(np.argmax(texture))
     if same and visible.any():
-        return np.stack([_patch(images[0], places[chosen]), _patch(images[1], where[chosen])]), 1
-    row, column = places[chosen, 1], places[chosen, 0]
+        return np.stack([_patch(images[0], places[place]), _patch(images[1], where[place])]), 1
+    row, column = places[place, 1], places[place, 0]
     point = pixels[0][int(row) * size + int(column), 2:5]
     there = pixels[1][others[:, 1].astype(int) * size + others[:, 0].astype(int), 2:5]
     apart = np.linalg.norm(there - point, axis=1)
@@ -98,4 +98,4 @@ def pair(
     # of the textured ones, any: the most textured alone would be the same place again and again
     best = np.argsort(-score, kind="stable")[: _CANDIDATES // 8]
     other = int(rng.choice(best[score[best] >= 0])) if (score[best] >= 0).any() else int(np.argmax(apart))
-    return np.stack([_patch(images[0], places[chosen]), _patch(images[1], others[other])]), 0
+    return np.stack([_patch(images[0], places[place]), _patch(images[1], others[other])]), 0

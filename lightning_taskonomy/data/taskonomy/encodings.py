@@ -58,9 +58,9 @@ class Domain:
 
 def _pixels(file: Path, channels: int) -> NDArray[np.generic]:
     pixels = read_pixels(file)
-    found = 1 if pixels.ndim == 2 else pixels.shape[2]
-    if found < channels:
-        raise FileProblem(file, f"damaged ({found} channels instead of {channels})")
+    stored = 1 if pixels.ndim == 2 else pixels.shape[2]
+    if stored < channels:
+        raise FileProblem(file, f"damaged ({stored} channels instead of {channels})")
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
@@ -115,7 +115,7 @@ def _read_class(count: int, among: Sequence[int] | None, file: Path) -> Tensor:
     if len(outputs) != (count if among is None else len(among)):
         raise FileProblem(file, f"damaged ({len(outputs)} class probabilities instead of {count})")
     if not outputs.isfinite().all():
-        raise FileProblem(file, "damaged (class probabilities that are no numbers)")
+        raise FileProblem(file, "damaged (class probabilities that are not numbers)")
     return outputs.argmax()
 
 

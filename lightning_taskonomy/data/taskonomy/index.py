@@ -42,7 +42,7 @@ def buildings_of(split_file: Path, split: str) -> list[str]:
     rows = list(csv.DictReader(read_text(split_file).splitlines()))
     column = _COLUMNS[split]
     if not rows or not {"id", *_COLUMNS.values()} <= rows[0].keys():
-        raise InputError(f"{split_file} is no split file; its first line must be: id,train,val,test")
+        raise InputError(f"{split_file} is not a split file; its first line must be: id,train,val,test")
     return sorted(row["id"] for row in rows if row[column] == "1")
 
 
@@ -59,12 +59,12 @@ class Index:
         self.buildings = list(buildings)
         rgb = find_domain(root, "rgb")
         self.absent = [name for name in self.buildings if not (rgb / name).is_dir()]
-        found = []
+        views: list[tuple[int, int, int]] = []
         for number, name in enumerate(self.buildings):
             if name not in self.absent:
                 matches = filter(None, map(_NAME.fullmatch, (file.name for file in (rgb / name).iterdir())))
-                found += sorted((number, int(match[1]), int(match[2])) for match in matches)
-        self.views: NDArray[np.int32] = np.array(found, dtype=np.int32).reshape(-1, 3)
+                views += sorted((number, int(match[1]), int(match[2])) for match in matches)
+        self.views: NDArray[np.int32] = np.array(views, dtype=np.int32).reshape(-1, 3)
         self._folders: dict[str, Path] = {}
 
     def file(self, row: int, domain: str, suffix: str = ".png", names: Sequence[str] = ()) -> Path:

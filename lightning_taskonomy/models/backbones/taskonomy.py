@@ -27,7 +27,7 @@ class TaskonomyResNet(Backbone):
         weights: A local file instead: of timm's ResNet, or of a run of this library.
 
     Raises:
-        InputError: The name is no ResNet, a size is not allowed, or the weights do not fit.
+        InputError: The name is not that of a ResNet, a size is not allowed, or the weights do not fit.
 
     Example:
         >>> backbone = TaskonomyResNet("test_resnet")

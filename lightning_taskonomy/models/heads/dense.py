@@ -24,7 +24,7 @@ class DenseHead(Head):
     Args:
         in_channels: Channels of each feature map.
         reductions: Image pixels per pixel of each feature map.
-        task: What is read out; its ``stride`` tells the size of the output.
+        task: What is read out; its ``stride`` gives the size of the output.
         layers: Layers in all, at least 2.
         width: Channels at the features' resolution; halved by each up-convolution, down to ``min_width``.
         min_width: The least channels.

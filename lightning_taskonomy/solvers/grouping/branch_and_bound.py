@@ -4,12 +4,12 @@ import math
 import time
 from collections.abc import Sequence
 
-from lightning_taskonomy.solvers.grouping.problem import Choice, Found, GroupingProblem
+from lightning_taskonomy.solvers.grouping.problem import BoundedChoice, Choice, GroupingProblem
 
 __all__ = ["branch_and_bound"]
 
 
-def branch_and_bound(problem: GroupingProblem, most: int, start: Choice, gap: float, deadline: float) -> Found:
+def branch_and_bound(problem: GroupingProblem, most: int, start: Choice, gap: float, deadline: float) -> BoundedChoice:
     """Searches choices network by network, the most promising ones first.
 
     As printed: networks beyond the remaining budget, and those that would lower no task's loss, are filtered out; the
@@ -27,7 +27,7 @@ def branch_and_bound(problem: GroupingProblem, most: int, start: Choice, gap: fl
     """
     search = _Search(problem, start, gap, deadline)
     search.descend(range(len(problem.costs)), (), (problem.unserved,) * len(problem.tasks), most)
-    return Found(search.best, min(search.rank[0][0], problem.floor(most) if search.stopped else search.bound))
+    return BoundedChoice(search.best, min(search.rank[0][0], problem.floor(most) if search.stopped else search.bound))
 
 
 class _Search:
@@ -37,12 +37,12 @@ class _Search:
         self.bound = math.inf
         self.stopped = False
 
-    def descend(self, candidates: Sequence[int], chosen: Choice, row: tuple[int, ...], left: int) -> None:
+    def descend(self, candidates: Sequence[int], networks: Choice, row: tuple[int, ...], left: int) -> None:
         """Searches the choices that add some candidates to the chosen networks.
 
         Args:
             candidates: Networks that may be added.
-            chosen: Those added so far.
+            networks: Those added so far.
             row: (T,) the losses that they give.
             left: What may still be spent.
         """
@@ -62,14 +62,14 @@ class _Search:
             if self.stopped or self.hopeless(floors[len(useful) - place]):
                 return
             then = tuple(map(min, row, problem.losses[n]))
-            self.consider((*chosen, n), then)
+            self.consider((*networks, n), then)
             rest = [other for _, other in useful[place + 1 :]]
-            self.descend(rest, (*chosen, n), then, left - problem.costs[n])
+            self.descend(rest, (*networks, n), then, left - problem.costs[n])
 
-    def consider(self, chosen: Choice, row: tuple[int, ...]) -> None:
+    def consider(self, networks: Choice, row: tuple[int, ...]) -> None:
         """Keeps a choice if it is the best so far."""
         if max(row) < self.problem.unserved and self.problem.measure(row) <= self.rank[0]:
-            choice = tuple(sorted(chosen))
+            choice = tuple(sorted(networks))
             rank = self.problem.rank(choice)
             if rank < self.rank:
                 self.best, self.rank = choice, rank

@@ -62,7 +62,7 @@ def front(problem: GroupingProblem, most: int, deadline: float) -> list[tuple[in
 
 def _serving(problem: GroupingProblem, most: int) -> dict[int, list[Point]]:
     """For each set of tasks the front of the single networks that serve all of it."""
-    found: dict[int, list[Point]] = {}
+    points: dict[int, list[Point]] = {}
     top = len(problem.networks) - 1
     for n, (cost, row, serves) in enumerate(zip(problem.costs, problem.losses, problem.serves, strict=True)):
         if cost > most:
@@ -72,8 +72,8 @@ def _serving(problem: GroupingProblem, most: int) -> dict[int, list[Point]]:
             if serves >> t & 1:
                 sums |= {tasks | 1 << t: total + loss for tasks, total in sums.items()}
         for tasks, total in sums.items():
-            found.setdefault(tasks, []).append((cost, total, 1, -(1 << (top - n))))
-    return {tasks: _undominated(points, most) for tasks, points in found.items()}
+            points.setdefault(tasks, []).append((cost, total, 1, -(1 << (top - n))))
+    return {tasks: _undominated(some, most) for tasks, some in points.items()}
 
 
 def _undominated(points: list[Point], most: int) -> list[Point]:
@@ -99,13 +99,13 @@ def cheapest_cover(problem: GroupingProblem) -> Choice | None:
 
     def cover(tasks: int) -> tuple[int, Choice] | None:
         if tasks not in best:
-            found = []
+            covers = []
             for n in useful:
                 if problem.serves[n] & tasks & -tasks:
                     rest = cover(tasks & ~problem.serves[n])
                     if rest is not None:
-                        found.append((problem.costs[n] + rest[0], (n, *rest[1])))
-            best[tasks] = min(found, default=None)
+                        covers.append((problem.costs[n] + rest[0], (n, *rest[1])))
+            best[tasks] = min(covers, default=None)
         return best[tasks]
 
     covered = cover(problem.everything)

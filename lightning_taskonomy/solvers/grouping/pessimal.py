@@ -55,13 +55,13 @@ class _Search:
         self.worst = -1
         self.stopped = False
 
-    def descend(self, candidates: Sequence[int], chosen: Choice, row: tuple[int, ...], left: int) -> None:
+    def descend(self, candidates: Sequence[int], networks: Choice, row: tuple[int, ...], left: int) -> None:
         """Searches the choices that add some candidates to the chosen networks, which give the losses ``row``."""
         problem, cheapest = self.problem, min(self.problem.costs)
         self.stopped = self.stopped or time.perf_counter() > self.deadline
         if left < cheapest:
-            if sum(row) > self.worst and max(problem.row(chosen)) < problem.unserved:
-                self.best, self.worst = tuple(sorted(chosen)), sum(row)
+            if sum(row) > self.worst and max(problem.row(networks)) < problem.unserved:
+                self.best, self.worst = tuple(sorted(networks)), sum(row)
             return
         fitting = [n for n in candidates if problem.costs[n] <= left]
         ranked = sorted((-sum(map(min, row, problem.losses[n])), n) for n in fitting)
@@ -73,4 +73,4 @@ class _Search:
                 return
             n = ranked[place][1]
             rest = [other for _, other in ranked[place + 1 :]]
-            self.descend(rest, (*chosen, n), tuple(map(min, row, problem.losses[n])), left - problem.costs[n])
+            self.descend(rest, (*networks, n), tuple(map(min, row, problem.losses[n])), left - problem.costs[n])

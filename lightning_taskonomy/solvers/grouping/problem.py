@@ -10,7 +10,7 @@ from typing import Literal
 from lightning_taskonomy.affinity.groupings import GroupingsTable, Network
 from lightning_taskonomy.errors import InputError, hint
 
-__all__ = ["Choice", "Found", "GroupingProblem", "Objective", "Stopped", "checked_budget"]
+__all__ = ["BoundedChoice", "Choice", "GroupingProblem", "Objective", "Stopped", "checked_budget"]
 
 Objective = Literal["total", "max"]
 """``total``: the weighted losses of all tasks summed; ``max``: the largest weighted loss, then their sum."""
@@ -24,7 +24,7 @@ class Stopped(Exception):
 
 
 @dataclass(frozen=True)
-class Found:
+class BoundedChoice:
     """What a search ended with.
 
     Args:
@@ -83,8 +83,8 @@ class GroupingProblem:
         Raises:
             InputError: A name is not a task, or no network serves a task within its limit.
         """
-        for option, given in (("importance", importance), ("limits", limits)):
-            for name in given:
+        for option, numbers in (("importance", importance), ("limits", limits)):
+            for name in numbers:
                 if name not in table.tasks:
                     raise InputError(f"{option}: {name!r} is not a task of the table{hint(name, table.tasks)}")
         for task, limit in limits.items():

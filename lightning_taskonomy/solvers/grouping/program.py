@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_taskonomy.solvers.grouping.problem import Choice, Found, GroupingProblem, Stopped
+from lightning_taskonomy.solvers.grouping.problem import BoundedChoice, Choice, GroupingProblem, Stopped
 from lightning_taskonomy.solvers.program import Answer, Backend, Program, Row
 
 __all__ = ["GroupingProgram"]
@@ -70,9 +70,9 @@ class GroupingProgram:
         answer = self._minimise(self.cost, [], deadline)
         if answer.status == "stopped":
             raise Stopped
-        return None if answer.x is None else self._chosen(answer)
+        return None if answer.x is None else self._choice(answer)
 
-    def best(self, most: int, deadline: float) -> Found:
+    def best(self, most: int, deadline: float) -> BoundedChoice:
         """The choice of lowest loss within a cost.
 
         Raises:
@@ -81,14 +81,14 @@ class GroupingProgram:
         answer = self._minimise(self.loss, [(self.cost, most)], deadline, self.gap)
         if answer.x is None:
             raise Stopped
-        choice = self._chosen(answer)
+        choice = self._choice(answer)
         lowest = self.loss.exact(choice)
         bound = min(lowest, max(answer.bound / self.loss.unit, self.problem.floor(most)))
         if self.gap == 0 and answer.status == "optimal" and lowest - bound <= 1e-6 * lowest:
             bound = lowest  # the library proves to a finer tolerance than it reports
         if bound == lowest and self.gap == 0:
             choice = self._first(choice, [(self.cost, most), (self.loss, lowest)], deadline)
-        return Found(choice, bound)
+        return BoundedChoice(choice, bound)
 
     def _first(self, choice: Choice, limits: list[tuple[_Measure, int]], deadline: float) -> Choice:
         """Of the choices within limits the one of lowest cost, then the fewest, then the first by name.
@@ -99,7 +99,7 @@ class GroupingProgram:
             answer = self._minimise(measure, limits, deadline)
             if answer.x is None:
                 return choice
-            choice = self._chosen(answer)
+            choice = self._choice(answer)
             limits = [*limits, (measure, measure.exact(choice))]
         if self._minimise(self.cost, limits, deadline, but=choice).x is None:
             return choice
@@ -109,7 +109,7 @@ class GroupingProgram:
             answer = self._minimise(measure, limits, deadline)
             if answer.x is None:
                 return choice
-            choice = self._chosen(answer)
+            choice = self._choice(answer)
             limits = [*limits, (measure, measure.exact(choice))]
         return choice
 
@@ -133,7 +133,7 @@ class GroupingProgram:
             measure.values, *rows, backend=self.backend, gap=gap, deadline=deadline, accept=accept
         )
 
-    def _chosen(self, answer: Answer) -> Choice:
+    def _choice(self, answer: Answer) -> Choice:
         assert answer.x is not None
         return tuple(np.flatnonzero(answer.x[-self.count :] > 0.5).tolist())
 

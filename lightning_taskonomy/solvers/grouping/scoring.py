@@ -71,9 +71,9 @@ def select_again(
 
 def _measured(networks: Sequence[Network], table: GroupingsTable) -> list[Network]:
     """Networks with their losses in another table."""
-    found = []
+    measured = []
     for network in networks:
         if network.key not in table.by_key:
             raise InputError(f"network {network} is not in the table; networks match by tasks and cost")
-        found.append(table.by_key[network.key])
-    return found
+        measured.append(table.by_key[network.key])
+    return measured

@@ -16,8 +16,8 @@ from lightning_taskonomy.solvers.base import Solver
 from lightning_taskonomy.solvers.grouping import dynamic
 from lightning_taskonomy.solvers.grouping.branch_and_bound import branch_and_bound
 from lightning_taskonomy.solvers.grouping.problem import (
+    BoundedChoice,
     Choice,
-    Found,
     GroupingProblem,
     Objective,
     Stopped,
@@ -86,13 +86,13 @@ class GroupingSolver(Solver):
         for task, limit in self.limits.items():
             if math.isnan(limit):
                 raise InputError(f"limits: {task!r} has {limit}; give the highest loss it may have")
-        for option, given, allowed in (
+        for option, value, allowed in (
             ("objective", objective, get_args(Objective)),
             ("method", method, get_args(Method)),
             ("backend", backend, get_args(Backend)),
         ):
-            if given not in allowed:
-                raise InputError(f"{option} {given!r} is unknown{hint(given, allowed)}")
+            if value not in allowed:
+                raise InputError(f"{option} {value!r} is unknown{hint(value, allowed)}")
         if not 0 <= gap < math.inf:
             raise InputError(f"gap {gap} must be a number of at least 0")
         if time_limit is not None and not time_limit > 0:
@@ -129,24 +129,26 @@ class GroupingSolver(Solver):
         Raises:
             InputError: As ``solve``, for the smallest budget, or for the largest if smaller ones may be left out.
         """
-        given = [checked_budget(budget) for budget in budgets]
-        if not given:
+        numbers = [checked_budget(budget) for budget in budgets]
+        if not numbers:
             return []
         start = time.perf_counter()
         problem = GroupingProblem.of(table, self.importance, self.limits, self.objective)
         search = _Search(self, problem)
-        search.check(max(given) if skip_infeasible else min(given))
-        given = [budget for budget in given if budget >= search.least]
-        found: dict[float, GroupingSolution] = {}
-        last = Found((), -math.inf)
-        for budget in sorted(set(given), reverse=True):
+        search.check(max(numbers) if skip_infeasible else min(numbers))
+        numbers = [budget for budget in numbers if budget >= search.least]
+        solutions: dict[float, GroupingSolution] = {}
+        last = BoundedChoice((), -math.inf)
+        for budget in sorted(set(numbers), reverse=True):
             most = problem.most(budget)
             exact = self.gap == 0 and problem.measure(problem.row(last.choice))[0] <= last.bound
             if not exact or problem.cost(last.choice) > most:
                 last = search.best(most, start)
-            found[budget] = GroupingSolution.of(problem, last.choice, budget, last.bound, time.perf_counter() - start)
+            solutions[budget] = GroupingSolution.of(
+                problem, last.choice, budget, last.bound, time.perf_counter() - start
+            )
             start = time.perf_counter()
-        return [found[budget] for budget in given]
+        return [solutions[budget] for budget in numbers]
 
 
 class _Search:
@@ -186,32 +188,32 @@ class _Search:
                 f"cost {_shown(self.least)} ({names}); raise the budget to that"
             )
 
-    def best(self, most: int, start: float) -> Found:
+    def best(self, most: int, start: float) -> BoundedChoice:
         """The best choice within a cost, by a search that began at a time."""
         problem, deadline = self.problem, self._deadline(start)
         if self.method == "branch_and_bound":
             quick = problem.extended(self.cheapest, most)
             return branch_and_bound(problem, most, quick, self.solver.gap, deadline)
-        found = Found(self.cheapest, problem.floor(most))
+        best = BoundedChoice(self.cheapest, problem.floor(most))
         try:
             if problem.objective == "total":
-                found = self._lowest_total(problem.unserved, most, deadline)
+                best = self._lowest_total(problem.unserved, most, deadline)
             else:
                 levels = sorted({loss for row in problem.losses for loss in row} - {problem.unserved})
                 level = levels[bisect_left(levels, True, key=lambda level: self._fits(level, most, deadline))]
-                found = Found(self.covers[level] or (), level)
-                found = replace(self._lowest_total(level, most, deadline), bound=level)
+                best = BoundedChoice(self.covers[level] or (), level)
+                best = replace(self._lowest_total(level, most, deadline), bound=level)
         except Stopped:
-            found = replace(found, choice=problem.extended(found.choice, most))
-        if problem.measure(problem.row(found.choice))[0] > found.bound:
+            best = replace(best, choice=problem.extended(best.choice, most))
+        if problem.measure(problem.row(best.choice))[0] > best.bound:
             quick = problem.extended(self.cheapest, most)
-            found = replace(found, choice=min(found.choice, quick, key=problem.rank))
-        return found
+            best = replace(best, choice=min(best.choice, quick, key=problem.rank))
+        return best
 
     def _deadline(self, start: float) -> float:
         return math.inf if self.solver.time_limit is None else start + self.solver.time_limit
 
-    def _lowest_total(self, level: int, most: int, deadline: float) -> Found:
+    def _lowest_total(self, level: int, most: int, deadline: float) -> BoundedChoice:
         """The choice of lowest total in which no task loses more than a level."""
         problem = self.problem.within(level)
         if self.method == "program":
@@ -219,7 +221,7 @@ class _Search:
         if level not in self.fronts:  # budgets come from the highest down, and levels from the lowest up
             self.fronts[level] = dynamic.front(problem, most, deadline)
         choice = [choice for cost, choice in self.fronts[level] if cost <= most][-1]
-        return Found(choice, sum(problem.row(choice)))
+        return BoundedChoice(choice, sum(problem.row(choice)))
 
     def _fits(self, level: int, most: int, deadline: float) -> bool:
         """Whether networks within a cost serve every task without losing more than a level."""
@@ -240,5 +242,5 @@ class _Search:
 
 
 def _shown(number: float) -> str:
-    """All its digits: it may be what a user is told to give."""
+    """All its digits: it may be what a user is asked to give."""
     return repr(number).removesuffix(".0")

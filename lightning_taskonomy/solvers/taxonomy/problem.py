@@ -96,11 +96,11 @@ class TaxonomyProblem:
             -1.0 - math.fsum(map(self.best_value, self.edges)),
         )
 
-    def policy(self, chosen: NDArray[np.bool_]) -> dict[str, Transfer] | None:
+    def policy(self, sources: NDArray[np.bool_]) -> dict[str, Transfer] | None:
         """The best transfer of every target from chosen sources (S,), ties as documented; None if one has none."""
         best = {}
         for target, needs in self.needs.items():
-            open_edges = np.flatnonzero(~(needs & ~chosen).any(axis=1))
+            open_edges = np.flatnonzero(~(needs & ~sources).any(axis=1))
             if not len(open_edges):
                 return None
             best[target] = self.edges[target][open_edges[0]]
@@ -114,20 +114,20 @@ class TaxonomyProblem:
         """The most that a target can contribute, whatever the budget."""
         return self.value(target, self.edges[target][0])
 
-    def objective(self, chosen: NDArray[np.bool_]) -> float:
+    def objective(self, sources: NDArray[np.bool_]) -> float:
         """The collective performance of the best policy from chosen sources (S,); -inf if a target has none."""
-        policy = self.policy(chosen)
+        policy = self.policy(sources)
         if policy is None:
             return -math.inf
         return math.fsum(self.value(target, transfer) for target, transfer in policy.items())
 
-    def cost(self, chosen: NDArray[np.bool_]) -> float:
+    def cost(self, sources: NDArray[np.bool_]) -> float:
         """Label cost of chosen sources (S,)."""
-        return math.fsum(self.costs[chosen])
+        return math.fsum(self.costs[sources])
 
-    def pruned(self, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def pruned(self, sources: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """The chosen sources (S,) that are required or used by the best policy."""
-        used = {name for transfer in (self.policy(chosen) or {}).values() for name in transfer.sources}
+        used = {name for transfer in (self.policy(sources) or {}).values() for name in transfer.sources}
         kept: NDArray[np.bool_] = self.required | np.array([name in used for name in self.sources], dtype=bool)
         return kept
 

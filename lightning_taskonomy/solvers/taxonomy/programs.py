@@ -62,33 +62,33 @@ class ProgramSearch:
             left = min(-answer.bound / self.scale, math.fsum(map(problem.best_value, problem.edges)))
             if answer.x is None:
                 return ranking.listed, left
-            chosen = problem.pruned(answer.x[self.columns] > 0.5)
-            if gap == 0 and answer.status == "optimal" and left <= problem.objective(chosen) * (1 + 1e-6):
+            sources = problem.pruned(answer.x[self.columns] > 0.5)
+            if gap == 0 and answer.status == "optimal" and left <= problem.objective(sources) * (1 + 1e-6):
                 left = -math.inf
-                chosen = self._cheapest(chosen, rows, affordable, deadline)
-            ranking.offer(chosen)
+                sources = self._cheapest(sources, rows, affordable, deadline)
+            ranking.offer(sources)
             if answer.status == "stopped" or ranking.last is not None:
                 return ranking.listed, left
-            rows.append(Row.excluding(self.columns, chosen))
+            rows.append(Row.excluding(self.columns, sources))
 
-    def first_of_equals(self, chosen: Sources, budget: float, deadline: float) -> Sources:
+    def first_of_equals(self, sources: Sources, budget: float, deadline: float) -> Sources:
         """What comes first by the order of ties among all sources (S,) that are as good as the chosen ones."""
-        return self._cheapest(chosen, *self._affordable(budget), deadline)
+        return self._cheapest(sources, *self._affordable(budget), deadline)
 
     def _affordable(self, budget: float) -> tuple[list[Row], Callable[[Sources], bool]]:
         """The budget as a row, a little wider, and as the exact test."""
 
-        def affordable(chosen: Sources) -> bool:
-            return self.problem.cost(chosen) <= budget * (1 + SAME) and self.problem.policy(chosen) is not None
+        def affordable(sources: Sources) -> bool:
+            return self.problem.cost(sources) <= budget * (1 + SAME) and self.problem.policy(sources) is not None
 
         return [Row(self.columns, self.problem.costs, upper=budget * (1 + ROUGHLY_SAME))], affordable
 
     def _cheapest(
-        self, chosen: Sources, rows: list[Row], accept: Callable[[Sources], bool], deadline: float
+        self, sources: Sources, rows: list[Row], accept: Callable[[Sources], bool], deadline: float
     ) -> Sources:
-        """The first by the order of ties among the sources that are as good as ``chosen`` and meet rows and test."""
+        """The first by the order of ties among the sources that are as good as ``sources`` and meet rows and test."""
         problem = self.problem
-        best = problem.objective(chosen)
+        best = problem.objective(sources)
         rows = [
             *rows,
             Row(np.arange(len(self.values)), self.scale * self.values, lower=self.scale * best * (1 - ROUGHLY_SAME)),
@@ -113,10 +113,10 @@ class ProgramSearch:
             )
             if answer.x is None:  # out of time: the objective is the same
                 break
-            chosen = problem.pruned(answer.x[self.columns] > 0.5)
-            limits.append((weights, math.fsum(weights[chosen])))
+            sources = problem.pruned(answer.x[self.columns] > 0.5)
+            limits.append((weights, math.fsum(weights[sources])))
             rows.append(Row(self.columns, weights, upper=limits[-1][1] * (1 + ROUGHLY_SAME)))
-        return chosen
+        return sources
 
     def _canonical(self) -> list[Row]:
         """Rows that only sets meet of which every source is used or required, with the edges that are best for them.
@@ -129,7 +129,7 @@ class ProgramSearch:
             for place, edge_needs in enumerate(needs[:-1]):
                 columns = np.concatenate([edges[place + 1 :], self.columns[edge_needs]])
                 rows.append(Row(columns, np.ones(len(columns)), upper=float(edge_needs.sum())))
-            users = [np.append(known, edges[needs[:, source]]) for source, known in enumerate(users)]
+            users = [np.append(columns, edges[needs[:, source]]) for source, columns in enumerate(users)]
         for source in np.flatnonzero(~self.problem.required):
             columns = np.append(users[source], self.columns[source])
             rows.append(Row(columns, np.append(np.ones(len(columns) - 1), -1.0), lower=0.0))
@@ -147,5 +147,5 @@ class ProgramSearch:
 def cheapest(problem: TaxonomyProblem, deadline: float = math.inf) -> tuple[Sources, bool]:
     """The cheapest sources (S,) that reach all targets, ties by the order of ties; whether that is proven."""
     everything = np.ones(len(problem.sources), dtype=bool)
-    chosen = ProgramSearch(problem.cover(), "scipy").first_of_equals(everything, math.fsum(problem.costs), deadline)
-    return chosen, time.perf_counter() < deadline
+    sources = ProgramSearch(problem.cover(), "scipy").first_of_equals(everything, math.fsum(problem.costs), deadline)
+    return sources, time.perf_counter() < deadline

@@ -20,22 +20,22 @@ class Candidate:
     """Chosen sources without those that nobody uses.
 
     Args:
-        chosen: (S,) the sources.
+        sources: (S,) the sources.
         objective: Their collective performance.
         cost: Their label cost.
         tie: The sum of their tie weights.
     """
 
-    chosen: NDArray[np.bool_]
+    sources: NDArray[np.bool_]
     objective: float
     cost: float
     tie: float
 
     @classmethod
-    def of(cls, problem: TaxonomyProblem, chosen: NDArray[np.bool_]) -> "Candidate":
+    def of(cls, problem: TaxonomyProblem, sources: NDArray[np.bool_]) -> "Candidate":
         """What chosen sources (S,), all of them used or required, are worth."""
-        cost, tie = problem.cost(chosen), math.fsum(problem.tie_weights[chosen])
-        return cls(chosen, problem.objective(chosen), cost, tie)
+        cost, tie = problem.cost(sources), math.fsum(problem.tie_weights[sources])
+        return cls(sources, problem.objective(sources), cost, tie)
 
 
 class Ranking:
@@ -67,22 +67,22 @@ class Ranking:
         """By how much a bound must lie below ``low`` to be surely worse: what counts as a tie, and rounding."""
         return SAME * self.low + self.noise
 
-    def loses(self, chosen: NDArray[np.bool_]) -> bool:
+    def loses(self, sources: NDArray[np.bool_]) -> bool:
         """Whether all sets that contain these sources (S,) come after ``last``, objectives being equal."""
         last = self.last
         if last is None:
             return False
-        cost = self.problem.cost(chosen)
+        cost = self.problem.cost(sources)
         if cost >= last.cost * (1 - SAME):
-            return cost > last.cost * (1 + SAME) or math.fsum(self.problem.tie_weights[chosen]) >= last.tie
+            return cost > last.cost * (1 + SAME) or math.fsum(self.problem.tie_weights[sources]) >= last.tie
         return False
 
-    def offer(self, chosen: NDArray[np.bool_]) -> None:
+    def offer(self, sources: NDArray[np.bool_]) -> None:
         """Takes chosen sources (S,) without the unused ones, if they reach all targets and are good enough."""
-        chosen = self.problem.pruned(chosen)
-        if any((chosen == other.chosen).all() for other in self.listed):
+        sources = self.problem.pruned(sources)
+        if any((sources == other.sources).all() for other in self.listed):
             return
-        candidate = Candidate.of(self.problem, chosen)
+        candidate = Candidate.of(self.problem, sources)
         if candidate.cost <= self.budget * (1 + SAME) and candidate.objective >= self.low * (1 - SAME):
             self.listed = _first([*self.listed, candidate], self.wanted)
 

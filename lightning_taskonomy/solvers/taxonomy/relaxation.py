@@ -35,7 +35,7 @@ def _compiled(function: Function) -> Function:
 
 
 @_compiled
-def best_edges(edges: Edges, chosen: Flags, picks: Indices) -> float:
+def best_edges(edges: Edges, subset: Flags, picks: Indices) -> float:
     """Collective performance of chosen sources (S,); ``picks`` (T,) gets the edge of each target, -1 if none."""
     total = 0.0
     for t in range(len(picks)):
@@ -43,7 +43,7 @@ def best_edges(edges: Edges, chosen: Flags, picks: Indices) -> float:
         for e in range(edges.first[t], edges.first[t + 1]):
             reached = True
             for j in range(edges.starts[e], edges.starts[e + 1]):
-                if not chosen[edges.needs[j]]:
+                if not subset[edges.needs[j]]:
                     reached = False
                     break
             if reached:
@@ -117,17 +117,17 @@ def _knapsack(costs: Floats, worth: Floats, order: Indices, count: int, capacity
 
 @_compiled
 def _fill(
-    state: States, costs: Floats, order: Indices, count: int, capacity: float, share: Floats, chosen: Flags
+    state: States, costs: Floats, order: Indices, count: int, capacity: float, share: Floats, subset: Flags
 ) -> None:
-    """Fills the knapsack: ``share`` (S,) as the relaxation does, ``chosen`` (S,) with whole sources, as many as fit."""
+    """Fills the knapsack: ``share`` (S,) as the relaxation does, ``subset`` (S,) with whole sources, as many as fit."""
     for s in range(len(state)):
-        share[s], chosen[s] = 0.0, state[s] > 0
+        share[s], subset[s] = 0.0, state[s] > 0
     full = False
     for place in range(count):
         s = order[place]
         if costs[s] <= capacity:
             capacity -= costs[s]
-            chosen[s] = True
+            subset[s] = True
             if not full:
                 share[s] = 1.0
         elif not full:
@@ -162,7 +162,7 @@ def ascend(
     margin: float,
     rounds: int,
     multipliers: Floats,
-    chosen: Flags,
+    subset: Flags,
     pace: Floats,
 ) -> tuple[float, float]:
     """Lowers the bound by a projected subgradient method with Polyak's steps.
@@ -178,11 +178,11 @@ def ascend(
             best objective found on the way, if higher.
         rounds: How many steps at most.
         multipliers: (T, S) where to start; gets those of the best bound.
-        chosen: (S,) gets the best of the tried sets of sources.
+        subset: (S,) gets the best of the tried sets of sources.
         pace: (2,) the length of steps and for how many rounds the bound has stood still; 0 when no step helps more.
 
     Returns:
-        The bound, and the objective of ``chosen``.
+        The bound, and the objective of ``subset``.
     """
     targets, sources = multipliers.shape
     prices, direction = np.empty((targets, sources)), np.zeros((targets, sources))
@@ -191,7 +191,7 @@ def ascend(
     for t in range(targets):
         for s in range(sources):
             prices[t, s] = multipliers[t, s]
-    bound, found = np.inf, -np.inf
+    bound, objective = np.inf, -np.inf
     for _ in range(rounds):
         total = 0.0
         for s in range(sources):
@@ -205,11 +205,11 @@ def ascend(
         total += _knapsack(costs, worth, order, count, capacity, -1)
         _fill(state, costs, order, count, capacity, share, tried)
         value = best_edges(edges, tried, others)
-        if value > found:
-            found = value
+        if value > objective:
+            objective = value
             for s in range(sources):
-                chosen[s] = tried[s]
-        aim = max(found, low - margin)
+                subset[s] = tried[s]
+        aim = max(objective, low - margin)
         pace[1] += 1.0
         if total < bound:
             if total < bound - 1e-3 * (bound - aim):
@@ -238,7 +238,7 @@ def ascend(
         for t in range(targets):
             for s in range(sources):
                 prices[t, s] = max(0.0, prices[t, s] - step * direction[t, s])
-    return bound, found
+    return bound, objective
 
 
 @_compiled
@@ -279,7 +279,7 @@ def probe(
 
 
 @_compiled
-def improve(edges: Edges, state: States, costs: Floats, capacity: float, chosen: Flags, tries: int) -> float:
+def improve(edges: Edges, state: States, costs: Floats, capacity: float, subset: Flags, tries: int) -> float:
     """Adds, and swaps a chosen source for another, as long as that raises the objective.
 
     Args:
@@ -287,7 +287,7 @@ def improve(edges: Edges, state: States, costs: Floats, capacity: float, chosen:
         state: (S,) what is settled.
         costs: (S,) label costs.
         capacity: What the open sources may cost.
-        chosen: (S,) where to start, changed in place.
+        subset: (S,) where to start, changed in place.
         tries: How many sets of sources to look at, at most.
 
     Returns:
@@ -295,30 +295,30 @@ def improve(edges: Edges, state: States, costs: Floats, capacity: float, chosen:
     """
     sources = len(state)
     picks = np.empty(len(edges.first) - 1, np.int64)
-    best = best_edges(edges, chosen, picks)
+    best = best_edges(edges, subset, picks)
     spent = 0.0
     for s in range(sources):
-        if chosen[s] and state[s] == 0:
+        if subset[s] and state[s] == 0:
             spent += costs[s]
     since, place = 0, 0
     while since < sources * (sources + 1) and tries > 0:
         out, into = place // sources - 1, place % sources  # out = -1: only add
         place = (place + 1) % (sources * (sources + 1))
         since += 1
-        if chosen[into] or state[into] != 0 or (out >= 0 and (not chosen[out] or state[out] != 0)):
+        if subset[into] or state[into] != 0 or (out >= 0 and (not subset[out] or state[out] != 0)):
             continue
         change = costs[into] - (costs[out] if out >= 0 else 0.0)
         if spent + change > capacity:
             continue
         if out >= 0:
-            chosen[out] = False
-        chosen[into] = True
+            subset[out] = False
+        subset[into] = True
         tries -= 1
-        value = best_edges(edges, chosen, picks)
+        value = best_edges(edges, subset, picks)
         if value > best:
             best, spent, since = value, spent + change, 0
         else:
-            chosen[into] = False
+            subset[into] = False
             if out >= 0:
-                chosen[out] = True
+                subset[out] = True
     return best

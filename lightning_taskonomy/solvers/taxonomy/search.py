@@ -107,8 +107,8 @@ class Search:
             ties += self._only_ties(node.bound)
             if wanted == 1 and ties > MOST_TIES:  # nothing but ties is left
                 program = ProgramSearch(self.problem, "scipy")
-                chosen = program.first_of_equals(self.ranking.listed[0].chosen, budget, deadline)
-                return [Candidate.of(self.problem, chosen)], -math.inf
+                sources = program.first_of_equals(self.ranking.listed[0].sources, budget, deadline)
+                return [Candidate.of(self.problem, sources)], -math.inf
             nodes = self._children(node, NODE_EFFORT)
         return self.ranking.listed, left
 
@@ -226,11 +226,11 @@ class Search:
             return -math.inf
         from lightning_taskonomy.solvers.taxonomy import relaxation
 
-        bound, chosen, pace = math.inf, np.empty(len(state), dtype=bool), np.array([length, 0.0])
+        bound, sources, pace = math.inf, np.empty(len(state), dtype=bool), np.array([length, 0.0])
         while rounds > 0 and pace[0] > 0:
             low, slack = self.ranking.low, self.ranking.slack
             margin = MARGIN * (low if low > 0 else -self.edges.unreached)
-            now, found = relaxation.ascend(
+            now, objective = relaxation.ascend(
                 self.edges,
                 state,
                 weights,
@@ -240,12 +240,12 @@ class Search:
                 margin,
                 min(rounds, self.rounds_at_once),
                 multipliers,
-                chosen,
+                sources,
                 pace,
             )
             bound = min(bound, now)
-            if found >= max(0.0, low - slack):
-                self.ranking.offer(chosen)
+            if objective >= max(0.0, low - slack):
+                self.ranking.offer(sources)
             if time.perf_counter() > self.deadline:
                 break
             rounds -= self.rounds_at_once
@@ -261,9 +261,9 @@ class Search:
         while listed and listed[0] is not self.improved and time.perf_counter() < self.deadline:
             self.improved = listed[0]
             if bound > listed[0].objective * (1 + SAME):
-                chosen = listed[0].chosen.copy()
-                relaxation.improve(self.edges, root, self.costs, self._room(root, "better"), chosen, tries)
-                self.ranking.offer(chosen)
+                sources = listed[0].sources.copy()
+                relaxation.improve(self.edges, root, self.costs, self._room(root, "better"), sources, tries)
+                self.ranking.offer(sources)
                 listed = self.ranking.listed
 
 
@@ -273,13 +273,13 @@ def prepare() -> None:
     from lightning_taskonomy.solvers.taxonomy import relaxation
 
     edges = Edges(np.array([0, 1]), np.ones(1), np.array([0, 1]), np.zeros(1, dtype=np.int64), -2.0)
-    state, chosen, picks = np.zeros(1, dtype=np.int8), np.zeros(1, dtype=bool), np.zeros(1, dtype=np.int64)
+    state, sources, picks = np.zeros(1, dtype=np.int8), np.zeros(1, dtype=bool), np.zeros(1, dtype=np.int64)
     one, prices = np.ones(1), np.zeros((1, 1))
-    relaxation.ascend(edges, state, one, 1.0, 0.0, 1e-9, 0.0, 1, prices, chosen, np.array([1.0, 0.0]))
+    relaxation.ascend(edges, state, one, 1.0, 0.0, 1e-9, 0.0, 1, prices, sources, np.array([1.0, 0.0]))
     relaxation.probe(edges, state, one, 1.0, prices, one.copy(), one.copy())
-    relaxation.improve(edges, state, one, 1.0, chosen, 1)
-    relaxation.best_edges(edges, chosen, picks)
-    relaxation.uses(edges, picks, chosen)
+    relaxation.improve(edges, state, one, 1.0, sources, 1)
+    relaxation.best_edges(edges, sources, picks)
+    relaxation.uses(edges, picks, sources)
 
 
 def _sparse(multipliers: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:

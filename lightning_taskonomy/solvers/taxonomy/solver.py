@@ -123,10 +123,10 @@ class TaxonomySolver(Solver):
         if count != int(count) or count < 1:
             raise InputError(f"count {count} must be a whole number of at least 1")
         search, start = self._start(table, self.max_order)
-        found = self._run(search, self.budget, self.max_order, start, count)
-        if not found:
+        solutions = self._run(search, self.budget, self.max_order, start, count)
+        if not solutions:
             raise _infeasible(search.problem, self.budget, self.time_limit)
-        return found
+        return solutions
 
     def sweep(
         self,
@@ -153,7 +153,7 @@ class TaxonomySolver(Solver):
             InputError: As ``solve``; a budget or order is out of range.
         """
         budgets, orders = [_budget(budget) for budget in budgets], [_order(order) for order in orders]
-        found: dict[tuple[int, float], TaxonomySolution] = {}
+        solutions: dict[tuple[int, float], TaxonomySolution] = {}
         for order in dict.fromkeys(orders):
             search, _ = self._start(table, order)
             last: TaxonomySolution | None = None
@@ -168,8 +168,9 @@ class TaxonomySolver(Solver):
                     if not answers:
                         break  # and so are all smaller ones
                     (last,) = answers
-                found[order, budget] = last
-        return [found[key] for key in ((order, budget) for order in orders for budget in budgets) if key in found]
+                solutions[order, budget] = last
+        keys = ((order, budget) for order in orders for budget in budgets)
+        return [solutions[key] for key in keys if key in solutions]
 
     def _problem(self, table: TransfersTable, max_order: int) -> TaxonomyProblem:
         """Checks every name against the table and takes the transfers that are allowed."""
@@ -223,29 +224,29 @@ class TaxonomySolver(Solver):
     ) -> list[TaxonomySolution]:
         problem = search.problem
         deadline = math.inf if self.time_limit is None else start + self.time_limit
-        found, left = search.run(budget, count, self.gap, deadline)
+        candidates, left = search.run(budget, count, self.gap, deadline)
         if left > -math.inf and isinstance(search, ProgramSearch):  # what our own finds at once may be better
             ranking = Ranking(problem, budget, count)
-            for one in (*found, *Search(problem).run(budget, count, deadline=-math.inf)[0]):
-                ranking.offer(one.chosen)
-            found = ranking.listed
-        if not found and left > -math.inf:
+            for one in (*candidates, *Search(problem).run(budget, count, deadline=-math.inf)[0]):
+                ranking.offer(one.sources)
+            candidates = ranking.listed
+        if not candidates and left > -math.inf:
             raise InputError(f"time_limit {self.time_limit} s ended before any taxonomy was found: allow more time")
         seconds = time.perf_counter() - start
         return [
-            TaxonomySolution.of(problem, one.chosen, budget, max_order, _gap(one.objective, left), seconds)
-            for one in found
+            TaxonomySolution.of(problem, one.sources, budget, max_order, _gap(one.objective, left), seconds)
+            for one in candidates
         ]
 
 
 def _infeasible(problem: TaxonomyProblem, budget: float, time_limit: float | None) -> InputError:
     """The error that names the budget that would do."""
-    chosen, proven = cheapest(problem, time.perf_counter() + min(COVER_SECONDS, time_limit or COVER_SECONDS))
-    cost = problem.cost(chosen)
-    names = ", ".join(name for name, taken in zip(problem.sources, chosen, strict=True) if taken)
-    known = "the cheapest sources" if proven else "the cheapest known sources"
+    sources, proven = cheapest(problem, time.perf_counter() + min(COVER_SECONDS, time_limit or COVER_SECONDS))
+    cost = problem.cost(sources)
+    names = ", ".join(name for name, taken in zip(problem.sources, sources, strict=True) if taken)
+    kind = "the cheapest sources" if proven else "the cheapest sources known"
     return InputError(
-        f"budget {budget:g} is below what any taxonomy costs: {known} that reach all {len(problem.edges)} targets "
+        f"budget {budget:g} is below what any taxonomy costs: {kind} that reach all {len(problem.edges)} targets "
         f"cost {cost:g} ({names}); raise the budget to that"
     )
 

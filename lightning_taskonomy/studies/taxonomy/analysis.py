@@ -9,7 +9,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_taskonomy.affinity import Measured, TransfersTable, measure_target
+from lightning_taskonomy.affinity import NetworkScores, TransfersTable, measure_target
 from lightning_taskonomy.affinity.significance import band, p_value, random_taxonomies
 from lightning_taskonomy.affinity.table import TransferKey
 from lightning_taskonomy.errors import InputError
@@ -66,7 +66,7 @@ def measure(scores: Scores, images: NDArray[np.bool_], held_out: NDArray[np.bool
     for target, networks in scores.items():
         on = [
             {
-                f"{kind}:{';'.join(sources)}": Measured(sources, kind, values[chosen])
+                f"{kind}:{';'.join(sources)}": NetworkScores(sources, kind, values[chosen])
                 for (_, kind, sources), values in networks.items()
             }
             for chosen in (images, held_out)

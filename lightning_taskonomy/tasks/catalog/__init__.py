@@ -56,12 +56,12 @@ def resolve(tasks: Iterable[str | Task]) -> dict[str, Task]:
     Raises:
         InputError: A name is unknown or stands twice, or there is none at all.
     """
-    found: dict[str, Task] = {}
+    by_name: dict[str, Task] = {}
     for entry in tasks:
         task = find(entry) if isinstance(entry, str) else entry
-        if task.name in found:
+        if task.name in by_name:
             raise InputError(f"task {task.name!r} is listed twice; name each once")
-        found[task.name] = task
-    if not found:
+        by_name[task.name] = task
+    if not by_name:
         raise InputError("no task given; name at least one, such as 'normals'")
-    return found
+    return by_name
