@@ -37,7 +37,7 @@ def save_weights(model: LightningModule, path: Path, measured: Iterable[Path] = 
 
 
 def load_weights(model: LightningModule, path: str | Path, part: str = "") -> None:
-    """Loads a run's weights into a module; every backbone and head that both have must fit.
+    """Loads a run's weights into a module; the backbones and heads that both have must fit.
 
     Args:
         model: The module.
@@ -52,15 +52,15 @@ def load_weights(model: LightningModule, path: str | Path, part: str = "") -> No
     if not file.is_file():
         raise InputError(f"no weights at {file}; name a finished run's folder, a safetensors file or a checkpoint")
     state = {name: value for name, value in read_weights(file).items() if name.startswith(part)}
-    own = model.state_dict()
-    wrong = [name for name, value in state.items() if name in own and own[name].shape != value.shape]
-    absent = [name for name in own if name.startswith(part) and name not in state]
-    if wrong or len(absent) == len(own):
-        name = (wrong or absent)[0]
+    entries = model.state_dict()
+    misshapen = [name for name, value in state.items() if name in entries and entries[name].shape != value.shape]
+    absent = [name for name in entries if name.startswith(part) and name not in state]
+    if misshapen or len(absent) == len(entries):
+        name = (misshapen or absent)[0]
         raise InputError(f"{file} does not fit the model: {name!r} is absent or has another shape; use its config.yaml")
     if absent:
         warnings.warn(
-            f"{len(absent)} of {len(own)} entries are not in {file} and start anew: {absent[0]} ...", stacklevel=2
+            f"{len(absent)} of {len(entries)} entries are not in {file} and start anew: {absent[0]} ...", stacklevel=2
         )
     model.load_state_dict(state, strict=False)
 
@@ -82,7 +82,7 @@ def check_checkpoint(path: str, out: Path, *, resumes: bool) -> None:
         return
     if path == "best":
         raise InputError(
-            f"--ckpt_path best: which checkpoint was best is known during its fit alone; name the file{_instead(out)}, "
+            f"--ckpt_path best: which checkpoint was best is known only during its fit; name the file{_instead(out)}, "
             f"or the run by --weights {out}, which keeps the best weights"
         )
     if path == "registry" or path.startswith("registry:"):
@@ -100,9 +100,8 @@ def check_checkpoint(path: str, out: Path, *, resumes: bool) -> None:
             f"--weights {path}"
         )
     if not file.is_file():
-        there = _instead(out)
         raise InputError(
-            f"--ckpt_path: no checkpoint at {path}; name one that is there{there}"
+            f"--ckpt_path: no checkpoint at {path}; name one that exists{_instead(out)}"
             + (", or leave --ckpt_path out to start anew" if resumes else f", or a run by --weights {out}")
         )
     _check_content(file, resumes)
@@ -120,18 +119,18 @@ def check_last(trainer: Trainer, *, resumes: bool) -> None:
     Raises:
         InputError: There is no last checkpoint, or it is damaged.
     """
-    kept = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
-    files = {Path(file) for callback in kept for file in callback._find_last_checkpoints(trainer)}
+    savers = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
+    files = {Path(file) for callback in savers for file in callback._find_last_checkpoints(trainer)}
     files |= {Path(c.ckpt_path) for c in trainer.callbacks if isinstance(c, OnExceptionCheckpoint)}  # type: ignore[attr-defined]  # a connector sets callbacks
-    there = [file for file in files if file.is_file()]
-    if there:
-        return _check_content(max(there, key=lambda file: file.stat().st_mtime), resumes)
+    checkpoints = [file for file in files if file.is_file()]
+    if checkpoints:
+        return _check_content(max(checkpoints, key=lambda file: file.stat().st_mtime), resumes)
     if any(file.exists() for file in files):
         return None
     root = Path(trainer.default_root_dir)
     if resumes and not any((root / name).exists() for name in _OF_A_RUN):
         return None
-    folders = ", ".join(dict.fromkeys(str(c.dirpath) for c in kept if c.dirpath)) or trainer.default_root_dir
+    folders = ", ".join(dict.fromkeys(str(c.dirpath) for c in savers if c.dirpath)) or trainer.default_root_dir
     raise InputError(
         f"--ckpt_path last: no last checkpoint in {folders} (a ModelCheckpoint with save_last: true writes it); leave "
         "--ckpt_path out to start anew, or name a file"
@@ -146,12 +145,14 @@ def _check_content(file: Path, resumes: bool) -> None:
         )
     content = read_tensors(file)
     if not isinstance(content, dict) or "state_dict" not in content or "pytorch-lightning_version" not in content:
-        raise InputError(f"--ckpt_path: {file} is no checkpoint of Lightning; start from weights by --weights {file}")
+        raise InputError(
+            f"--ckpt_path: {file} is not a checkpoint of Lightning; start from its weights by --weights {file}"
+        )
     absent = [name for name in _RESUMED if name not in content]
     if resumes and absent:
         raise InputError(
             f"--ckpt_path: {file} holds weights alone (no {', '.join(absent)}: save_weights_only) and no fit can be "
-            f"resumed from it; start from it by --weights {file}"
+            f"resumed from them; start from them by --weights {file}"
         )
 
 

@@ -1,10 +1,10 @@
 """One program: Trainer commands by LightningCLI, the others by typed functions, each imported when it runs."""
 
 import errno
-import importlib
 import inspect
 import json
 import os
+import pkgutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +35,7 @@ def main(args: list[str] | None = None) -> int:
     """Runs one command.
 
     Args:
-        args: The words after the program's name; those of the process where not given.
+        args: The words after the program's name; if None, those of the process.
 
     Returns:
         The exit status: 0, or 1 after one line on bad input. Unknown options exit with 2.
@@ -44,9 +44,9 @@ def main(args: list[str] | None = None) -> int:
     if args is None:
         show_log()
     tools = commands()
-    told = {**TRAINER_COMMANDS, **{name: _summary(command) for name, command in tools.items()}}
+    summaries = {**TRAINER_COMMANDS, **{name: _summary(command) for name, command in tools.items()}}
     if not words or words[0] in ("-h", "--help"):
-        _overview(told)
+        _overview(summaries)
         return 0 if words else 2
     name = words[0]
     try:
@@ -64,23 +64,23 @@ def main(args: list[str] | None = None) -> int:
 
             print(__version__)
         else:
-            given, longer = " ".join(words[:2]), [known for known in told if known.startswith(f"{name} ")]
-            raise InputError(f"no command {given!r}{hint(given, longer) or hint(name, told)}")
+            called, longer = " ".join(words[:2]), [command for command in summaries if command.startswith(f"{name} ")]
+            raise InputError(f"no command {called!r}{hint(called, longer) or hint(name, summaries)}")
     except Exception as error:
         if text := _writing_failed(error):
             print(f"error: {text}", file=sys.stderr)
             return 1
-        bad = refusal(error)
-        if bad is None:
+        refused = refusal(error)
+        if refused is None:
             raise
-        text = str(bad).rsplit("InputError: ", 1)[-1]  # torch puts a loader worker's traceback before it
+        text = str(refused).rsplit("InputError: ", 1)[-1]  # torch puts a loader worker's traceback before it
         print(f"error: {' '.join(text.split())}", file=sys.stderr)
         return 1
     return 0
 
 
 def _writing_failed(error: Exception) -> str | None:
-    """What to tell of a disk that is full or a place that cannot be written."""
+    """What to say of a disk that is full or a place that cannot be written."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full ({error.filename}); free some and run the same command again"
     if isinstance(error, UnwritableError):
@@ -100,10 +100,10 @@ def _check_recipes(words: list[str]) -> None:
             read_recipe(file)
 
 
-def _overview(commands: dict[str, str]) -> None:
-    width = max(map(len, commands))
-    print("usage: lightning-taskonomy COMMAND [options]      (COMMAND --help tells its options)\n")
-    for name, text in commands.items():
+def _overview(summaries: dict[str, str]) -> None:
+    width = max(map(len, summaries))
+    print("usage: lightning-taskonomy COMMAND [options]      (COMMAND --help lists its options)\n")
+    for name, text in summaries.items():
         print(f"  {name:<{width}}  {text}")
 
 
@@ -120,12 +120,12 @@ def _run_tool(name: str, command: Callable[..., Any], words: list[str]) -> None:
         words = [f"--{next(iter(inspect.signature(command).parameters))}", *words]
     words = _switches([_underscored(word) for word in words], command)
     parser = _tool_parser(name, command, logs=_wants_logger(words))
-    given = parser.parse_args(words)
-    settings: dict[str, Any] = json.loads(parser.dump(given, skip_unset=False, format="json"))
-    described = given.pop("study", None)
-    built = parser.instantiate(given)
-    if described is not None:  # a study takes descriptions of what its runs build
-        built["study"] = _imported(described.class_path)(**settings["study"]["init_args"])
+    parsed = parser.parse_args(words)
+    settings: dict[str, Any] = json.loads(parser.dump(parsed, skip_unset=False, format="json"))
+    study = parsed.pop("study", None)
+    built = parser.instantiate(parsed)
+    if study is not None:  # it takes descriptions of what its runs build
+        built["study"] = pkgutil.resolve_name(study.class_path)(**settings["study"]["init_args"])
     loggers = built.pop("logger", None)
     arguments = {key: value for key, value in built.items() if key != "config"}
     if "settings" in inspect.signature(command).parameters:
@@ -135,11 +135,6 @@ def _run_tool(name: str, command: Callable[..., Any], words: list[str]) -> None:
         from lightning_taskonomy.results import log_results
 
         log_results(results, loggers if isinstance(loggers, list) else [loggers], settings)
-
-
-def _imported(path: str) -> Any:
-    module, _, name = path.rpartition(".")
-    return getattr(importlib.import_module(module), name)
 
 
 def _tool_parser(name: str, command: Callable[..., Any], logs: bool) -> "ArgumentParser":
@@ -180,7 +175,8 @@ def _wants_logger(words: list[str]) -> bool:
 
 def _switches(words: list[str], command: Callable[..., Any]) -> list[str]:
     """A bare ``--json`` means ``--json=true``."""
-    flags = {f"--{name}" for name, given in inspect.signature(command).parameters.items() if given.default is False}
+    parameters = inspect.signature(command).parameters.values()
+    flags = {f"--{parameter.name}" for parameter in parameters if parameter.default is False}
     following = [*words, "--"][1:]
     return [
         f"{word}=true" if word in flags and after not in ("true", "false") else word

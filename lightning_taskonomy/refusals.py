@@ -2,7 +2,7 @@
 
 Libraries say what they do not accept by a ``raise`` of their own; such an error of those in ``_LIBRARIES`` is the
 recipe's. What happens to them otherwise (an index too large deep inside a loop) is a bug of somebody's and stays a
-traceback, as does anything else that is not known here.
+traceback, as does anything else that is not listed here.
 """
 
 import dis
@@ -41,11 +41,11 @@ def refusing() -> Iterator[None]:
     """Inside it, what another library refuses of a recipe is an :class:`InputError`."""
     try:
         yield
-    except Exception as error:  # what is not known is raised again
-        bad = refusal(error)
-        if bad is None or bad is error:
+    except Exception as error:  # what is not the recipe's is raised again
+        refused = refusal(error)
+        if refused is None or refused is error:
             raise
-        raise bad from error
+        raise refused from error
 
 
 def refusal(error: BaseException) -> InputError | None:
@@ -55,13 +55,13 @@ def refusal(error: BaseException) -> InputError | None:
         error: What was raised.
 
     Returns:
-        One line that a user can act on; None for what is not known to be the user's.
+        One line that a user can act on; None for what may not be the user's.
     """
-    bad = input_error(error) if isinstance(error, ValueError | ArgumentError) else None
-    if bad is None and isinstance(error, ArgumentError):
-        bad = InputError(error.message.removeprefix('Parser key "made": '))
-    if bad is not None:
-        return bad
+    refused = input_error(error) if isinstance(error, ValueError | ArgumentError) else None
+    if refused is None and isinstance(error, ArgumentError):
+        refused = InputError(error.message.removeprefix('Parser key "made": '))
+    if refused is not None:
+        return refused
     wrapped = error
     while _module(error).startswith("jsonargparse") and error.__cause__ is not None:
         error = error.__cause__  # a parser says so of what a constructor raised
@@ -87,9 +87,9 @@ def _of_library(error: BaseException, constructed: bool) -> InputError | None:
         return InputError(str(error).rsplit("errors.InputError: ", 1)[-1].strip())  # of another process
     if _within(module, "torch.optim") and isinstance(error, ZeroDivisionError):
         return InputError(f"{_who(error, 'scheduler')} divides by zero; give its lengths (T_max, ...) at least 1")
-    known = [called for name, called in _LIBRARIES.items() if _within(module, name)]
-    if (known or (constructed and not _within(module, "lightning_taskonomy"))) and _raised_on_purpose(error):
-        who = _who(error, known[0] if known else "")
+    parts = [part for name, part in _LIBRARIES.items() if _within(module, name)]
+    if (parts or (constructed and not _within(module, "lightning_taskonomy"))) and _raised_on_purpose(error):
+        who = _who(error, parts[0] if parts else "")
         if _within(module, "wandb"):
             who, text = "logger", f"{text.rstrip('.')}; or log offline: trainer.logger.init_args.offline: true"
         return InputError(text if not who or who in text else f"{who}: {text}")
@@ -105,8 +105,8 @@ def _of_size(error: BaseException) -> InputError | None:
     if not passes:
         return None
     inside = passes[-1].f_locals
-    bad: InputError | None = inside["self"].refused(inside["image"], error)
-    return bad
+    refused: InputError | None = inside["self"].refused(inside["image"], error)
+    return refused
 
 
 def _unlogged(monitor: re.Match[str]) -> InputError:
@@ -126,13 +126,13 @@ def _unfit(text: str) -> str:
         "not in the model": re.findall(r'"(.+?)"', left[1]) if left else [],
         "of another shape": re.findall(r"size mismatch for (\S+?):", text),
     }
-    said = [
+    counts = [
         f"{len(names)} {what} ({', '.join(names[:2])}{', ...' if len(names) > 2 else ''})"
         for what, names in problems.items()
         if names
     ]
     return (
-        f"the checkpoint does not fit the model: entries {', '.join(said)}; go on with its own run's config.yaml, or "
+        f"the checkpoint does not fit the model: entries {', '.join(counts)}; go on with its own run's config.yaml, or "
         "start from its weights by --weights, with --weights_of backbone. where the tasks differ"
     )
 

@@ -75,13 +75,15 @@ def test_words_without_a_checkpoint_are_refused(refused, runs, tmp_path, command
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_files_that_are_no_checkpoint_of_the_run_are_refused(refused, runs, tmp_path, state, command):
-    assert "no checkpoint at no_such.ckpt; name one that is there" in refused(command, "no_such.ckpt")
+    assert "no checkpoint at no_such.ckpt; name one that exists" in refused(command, "no_such.ckpt")
     assert "is a folder; name a checkpoint" in refused(command, runs / "depth")
     assert "holds weights, not the state of a fit; start from it by --weights" in refused(
         command, runs / "depth/weights.safetensors"
     )
     torch.save(state, tmp_path / "state.pt")
-    assert "is no checkpoint of Lightning; start from weights by --weights" in refused(command, tmp_path / "state.pt")
+    assert "is not a checkpoint of Lightning; start from its weights by --weights" in refused(
+        command, tmp_path / "state.pt"
+    )
     line = refused(command, runs / "normals/checkpoints/best.ckpt")
     assert "the checkpoint does not fit the model: entries" in line
     assert "missing (heads.depth_z." in line and "not in the model (heads.normals." in line and "--weights" in line
@@ -100,7 +102,7 @@ def test_weights_alone_resume_no_fit(refused, runs, tmp_path):
     content = torch.load(runs / "depth/checkpoints/best.ckpt", weights_only=True)
     del content["optimizer_states"], content["lr_schedulers"]  # as save_weights_only leaves it
     torch.save(content, tmp_path / "alone.ckpt")
-    assert "no fit can be resumed from it; start from it by --weights" in refused("fit", tmp_path / "alone.ckpt")
+    assert "no fit can be resumed from them; start from them by --weights" in refused("fit", tmp_path / "alone.ckpt")
     assert main(["validate", "--config", str(runs / "depth.yaml"), "--ckpt_path", str(tmp_path / "alone.ckpt")]) == 0
 
 

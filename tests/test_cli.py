@@ -113,13 +113,13 @@ def test_help_tells_every_option(words, capsys):
 def test_solve_prints_exactly_one_json_object(table, capsys):
     assert status("solve", "taxonomy", "--transfers", table, "--budget", "1", "--max-order", "1", "--json") == 0
     captured = capsys.readouterr()
-    found = json.loads(captured.out)
-    assert set(found) >= {
+    solution = json.loads(captured.out)
+    assert set(solution) >= {
         "objective", "proven", "gap", "sources", "policy", "mean_win_rate_vs_task_specific",
         "mean_win_rate_vs_scratch", "seconds",
     }  # fmt: skip
-    assert found["sources"] == ["normals"] and found["proven"]
-    assert found["objective"] == pytest.approx(0.3 + 0.6)
+    assert solution["sources"] == ["normals"] and solution["proven"]
+    assert solution["objective"] == pytest.approx(0.3 + 0.6)
     assert "unmeasured" in captured.err and "edges" in captured.err
 
 
@@ -128,11 +128,11 @@ def test_solve_by_recipe_gives_the_same(table, tmp_path, capsys):
     plain = {"transfers": table, "solver": solver["init_args"], "json": True}
     (tmp_path / "solve.yaml").write_text(yaml.safe_dump(plain))
     (tmp_path / "solve_class.yaml").write_text(yaml.safe_dump({**plain, "solver": solver}))
-    found = []
+    solutions = []
     for name in ("solve.yaml", "solve_class.yaml"):
         assert status("solve", "taxonomy", "--config", tmp_path / name) == 0
-        found.append(json.loads(capsys.readouterr().out))
-    assert all(entry["sources"] == ["normals"] for entry in found)
+        solutions.append(json.loads(capsys.readouterr().out))
+    assert all(entry["sources"] == ["normals"] for entry in solutions)
 
 
 def test_solve_takes_environment_variables_and_options_beat_recipes(table, tmp_path, monkeypatch, capsys):
@@ -166,11 +166,11 @@ def test_solve_logs_to_the_logger_it_is_given(table, tmp_path):
 def test_solve_gives_the_published_optimum(order, objective, capsys):
     words = ["--transfers", PUBLISHED, "--budget", 8, "--max-order", order, "--json"]
     assert status("solve", "taxonomy", *words) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["objective"] == pytest.approx(objective, abs=5e-7) and found["proven"] and found["gap"] == 0
+    solution = json.loads(capsys.readouterr().out)
+    assert solution["objective"] == pytest.approx(objective, abs=5e-7) and solution["proven"] and solution["gap"] == 0
     if order == 1:
-        assert found["mean_win_rate_vs_task_specific"] == pytest.approx(0.389474, abs=5e-7)
-        assert found["mean_win_rate_vs_scratch"] == pytest.approx(0.826205, abs=5e-7)
+        assert solution["mean_win_rate_vs_task_specific"] == pytest.approx(0.389474, abs=5e-7)
+        assert solution["mean_win_rate_vs_scratch"] == pytest.approx(0.826205, abs=5e-7)
 
 
 def test_a_budget_that_nothing_meets_is_one_line(table, capsys):
@@ -183,9 +183,9 @@ def test_a_budget_that_nothing_meets_is_one_line(table, capsys):
 @pytest.mark.parametrize("kind", ["taxonomy", "grouping"])
 def test_a_place_that_cannot_be_written_is_one_line_before_solving(table, tmp_path, capsys, option, kind):
     (tmp_path / "losses.tsv").write_text("cost\ta\tb\n1\t0.1\t0.2\n")
-    given = {"taxonomy": ["--transfers", table], "grouping": ["--validation", tmp_path / "losses.tsv"]}[kind]
+    table_words = {"taxonomy": ["--transfers", table], "grouping": ["--validation", tmp_path / "losses.tsv"]}[kind]
     place = {"--out": tmp_path, "--report": tmp_path / "losses.tsv"}[option]
-    assert status("solve", kind, *given, "--json", option, place) == 1
+    assert status("solve", kind, *table_words, "--json", option, place) == 1
     captured = capsys.readouterr()
     assert re.fullmatch(rf"error: {place}\S* cannot be written \(.*\); give another place\n", captured.err)
     assert not captured.out
@@ -278,12 +278,12 @@ def test_fit_then_test_leave_one_run(recipe, tmp_path, capsys):
 
 
 def test_csv_logs_by_one_override_on_the_shared_trainer(recipe, tmp_path):
-    own = recipe("depth_z")
-    held = yaml.safe_load(Path(own).read_text())
-    del held["trainer"]["logger"]
-    Path(own).write_text(yaml.safe_dump(held))
+    file = recipe("depth_z")
+    config = yaml.safe_load(Path(file).read_text())
+    del config["trainer"]["logger"]
+    Path(file).write_text(yaml.safe_dump(config))
     words = ["--trainer.logger", "CSVLogger", "--trainer.callbacks", "null", "--trainer.log_every_n_steps", "1"]
-    assert status("fit", "-c", RECIPES / "base/trainer.yaml", "-c", own, *words) == 0
+    assert status("fit", "-c", RECIPES / "base/trainer.yaml", "-c", file, *words) == 0
     (log,) = (tmp_path / "out").rglob("metrics.csv")
     assert "train/loss" in log.read_text().splitlines()[0]
 
@@ -332,9 +332,9 @@ def test_wandb_works_offline_without_an_account(recipe, tmp_path, monkeypatch):
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
     shared = yaml.safe_load((RECIPES / "base/trainer.yaml").read_text())["trainer"]
-    held = yaml.safe_load(Path(recipe("depth_z")).read_text())
-    held["trainer"] |= {"logger": shared["logger"], "log_every_n_steps": 1}
-    (tmp_path / "wandb.yaml").write_text(yaml.safe_dump(held))
+    content = yaml.safe_load(Path(recipe("depth_z")).read_text())
+    content["trainer"] |= {"logger": shared["logger"], "log_every_n_steps": 1}
+    (tmp_path / "wandb.yaml").write_text(yaml.safe_dump(content))
     try:
         assert status("fit", "--config", tmp_path / "wandb.yaml") == 0
     finally:
@@ -357,7 +357,7 @@ def test_a_fit_keeps_its_last_checkpoint_when_the_loss_is_no_number(recipe, tmp_
     monkeypatch.setattr(
         MultiTaskModule,
         "task_loss",
-        lambda self, *given: plain(self, *given) * (torch.nan if self.current_epoch == 1 else 1),
+        lambda self, *batch: plain(self, *batch) * (torch.nan if self.current_epoch == 1 else 1),
     )
     words = ["--trainer.enable_checkpointing", "true", "--trainer.limit_val_batches", "1", "--trainer.callbacks",
              "{class_path: ModelCheckpoint, init_args: {save_last: true}}"]  # fmt: skip
@@ -402,6 +402,27 @@ def test_bad_input_of_a_fit_is_one_line(recipe, capsys, words, expected):
     assert status("fit", "--config", recipe("depth_z"), *words) in (1, 2)
     line = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
     assert len(line) == 1 and expected in line[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--trainer.max_epochs", "two"], 'Parser key "trainer.max_epochs" must be a whole number, not two'),
+        (["--data.init_args.batch_size", "two"], 'Parser key "batch_size" must be a whole number, not two'),
+        (["--model.init_args.tasks", "depth"], 'Parser key "tasks" must be a list, not depth'),
+        (
+            ["--data.init_args.test_part", "third"],
+            "Parser key \"test_part\" must be one of 'all', 'first', 'second', not third",
+        ),
+        (["--model.init_args.backbone", "RoomsDataModule"], 'Parser key "backbone": RoomsDataModule does not fit'),
+        (["--trainer.callbacks", "Checkpont"], "no class 'Checkpont'; give its dotted path"),
+        (["--model.init_args.optimizer", "torch.optim.Adm"], "module 'torch.optim' has no attribute 'Adm'"),
+    ],
+)
+def test_a_value_that_does_not_fit_says_what_would(recipe, capsys, words, message):
+    assert status("fit", "--config", recipe("depth_z"), *words) == 2
+    line = one_line(capsys)
+    assert line.endswith(message) and line.startswith('error: Parser key "')
 
 
 def test_an_unknown_class_of_backbone_exits_with_2(recipe, capsys):

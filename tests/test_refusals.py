@@ -69,9 +69,9 @@ def fit(tmp_path, tiny_fit, capsys):
         config["trainer"] |= {"limit_val_batches": 1}
         (tmp_path / "fit.yaml").write_text(yaml.safe_dump(config))
         capsys.readouterr()
-        given = [json.dumps(word) if isinstance(word, dict | list) else str(word) for word in words]
+        options = [json.dumps(word) if isinstance(word, dict | list) else str(word) for word in words]
         try:
-            code = main([command, "--config", str(tmp_path / "fit.yaml"), *given])
+            code = main([command, "--config", str(tmp_path / "fit.yaml"), *options])
         except SystemExit as stop:
             code = stop.code
         return code, [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
@@ -84,7 +84,7 @@ def made(name, /, **init_args):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         ((M + "optimizer", made("torch.optim.AdamW", lr=-1)), "AdamW: Invalid learning rate: -1"),
         (
@@ -128,11 +128,11 @@ def made(name, /, **init_args):
         (("--seed_everything", "-5"), "seed_everything: -5 is not in bounds"),
     ],
 )
-def test_what_a_library_refuses_of_a_recipe_is_one_line_and_nothing_is_written(fit, tmp_path, words, told):
+def test_what_a_library_refuses_of_a_recipe_is_one_line_and_nothing_is_written(fit, tmp_path, words, message):
     code, lines = fit(*words)
-    assert code == 1 and len(lines) == 1 and told in lines[0], lines
+    assert code == 1 and len(lines) == 1 and message in lines[0], lines
     late = ("SparseAdam", "CosineAnnealingLR", "batch_size")  # of the first step
-    assert (tmp_path / "out").exists() == (told.startswith(late) or "batch_size" in told)
+    assert (tmp_path / "out").exists() == (message.startswith(late) or "batch_size" in message)
 
 
 def test_a_logger_that_wants_a_key_says_how_to_do_without(fit, tmp_path, monkeypatch):
@@ -173,11 +173,11 @@ def test_a_monitor_that_is_not_logged_is_answered_with_the_nearest(fit, words, w
     assert lines[0].endswith("train/loss, val/depth_z/delta1, val/depth_z/loss, val/depth_z/mae, val/loss")
 
 
-def test_a_recipe_that_is_no_text_is_one_line(tmp_path, capsys):
+def test_a_recipe_that_is_not_text_is_one_line(tmp_path, capsys):
     (tmp_path / "bad.yaml").write_bytes(b"\xff\xfe\x00")
     for command in ("fit", "solve taxonomy"):
         assert main([*command.split(), "--config", str(tmp_path / "bad.yaml")]) == 1
-        assert "bad.yaml is no text in UTF-8" in capsys.readouterr().err
+        assert "bad.yaml is not text in UTF-8" in capsys.readouterr().err
 
 
 # image sizes
@@ -224,4 +224,4 @@ def test_a_run_whose_configuration_is_damaged_is_named(fit, tmp_path):
     (tmp_path / "run/weights.safetensors").touch()
     model = {"class_path": "TransferModule", "init_args": {"target": "normals", "sources": [str(tmp_path / "run")]}}
     code, lines = fit("--model", model)
-    assert code == 1 and f"{tmp_path}/run/config.yaml is no YAML" in lines[0]
+    assert code == 1 and f"{tmp_path}/run/config.yaml is not valid YAML" in lines[0]

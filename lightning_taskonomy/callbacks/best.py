@@ -34,8 +34,8 @@ class BestWeights(Callback):
         if self.monitor not in trainer.callback_metrics:
             raise InputError(f"nothing logs {self.monitor!r}{hint(self.monitor, trainer.callback_metrics)}")
         score = float(trainer.callback_metrics[self.monitor])
-        best = self.score is None or (score < self.score if self.mode == "min" else score > self.score)
-        if best and not isnan(score):
+        improved = self.score is None or (score < self.score if self.mode == "min" else score > self.score)
+        if improved and not isnan(score):
             self.score = score
             self.weights = {name: value.detach().cpu().clone() for name, value in pl_module.state_dict().items()}
 
@@ -49,5 +49,5 @@ class BestWeights(Callback):
         return {"score": self.score, "weights": self.weights}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes them up again."""
+        """Restores both."""
         self.score, self.weights = state_dict["score"], dict(state_dict["weights"])

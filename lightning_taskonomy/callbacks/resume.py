@@ -11,7 +11,7 @@ __all__ = ["ResumeCheckpoint"]
 
 
 class ResumeCheckpoint(Callback):
-    """Saves ``resume.ckpt`` at the end of an epoch, at most every so many seconds, and seeds each epoch by its number.
+    """Saves ``resume.ckpt`` at the end of an epoch, not more often than asked, and seeds each epoch by its number.
 
     Epochs seeded by number draw the same random numbers whether or not the fit was interrupted before them.
 
@@ -43,10 +43,10 @@ class ResumeCheckpoint(Callback):
         """Saves when due."""
         due = trainer.strategy.broadcast(time.monotonic() - self._saved >= self.seconds)
         if due and not trainer.should_stop:
-            written = self.path.with_suffix(".tmp")  # Lightning's own transaction copies where /tmp is another disk
-            trainer.save_checkpoint(written)
+            temporary = self.path.with_suffix(".tmp")  # Lightning's transaction copies where /tmp is another disk
+            trainer.save_checkpoint(temporary)
             if trainer.is_global_zero:
-                written.replace(self.path)
+                temporary.replace(self.path)
             self._saved = time.monotonic()
 
     def remove(self) -> None:

@@ -1,4 +1,4 @@
-"""Per-image scores of a test, saved with the image ids: what every later comparison is made of."""
+"""Per-image scores of a test, saved with the image ids: what later comparisons are made of."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ class ScoreWriter(Callback):
     Images that a distributed sampler repeated are counted once; rows are ordered by id.
 
     Args:
-        folder: Where ``scores.npz`` is written; the trainer's ``default_root_dir`` where none is given.
+        folder: Where ``scores.npz`` is written; if None, the trainer's ``default_root_dir``.
     """
 
     def __init__(self, folder: str | Path | None = None) -> None:
@@ -59,8 +59,8 @@ class ScoreWriter(Callback):
             arrays = {name: value.cpu().numpy() for name, value in columns.items()}
             ids, first = np.unique(arrays.pop("id"), return_index=True)
             with atomic(self._file(trainer)) as path, path.open("wb") as file:
-                held: dict[str, Any] = {name: value[first].astype(np.float32) for name, value in arrays.items()}
-                np.savez(file, id=ids, **held)
+                scores: dict[str, Any] = {name: value[first].astype(np.float32) for name, value in arrays.items()}
+                np.savez(file, id=ids, **scores)
         self._outputs = []
 
 

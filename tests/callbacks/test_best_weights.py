@@ -9,11 +9,11 @@ from lightning_taskonomy.callbacks import BestWeights
 
 
 def test_nan_is_no_score():
-    own, module = BestWeights("loss"), nn.Linear(1, 1)
+    callback, module = BestWeights("loss"), nn.Linear(1, 1)
     trainer = SimpleNamespace(state=SimpleNamespace(fn="fit"), sanity_checking=False)
     for score in (float("nan"), 3.0, 2.0, float("nan"), 4.0):
         trainer.callback_metrics = {"loss": torch.tensor(score)}
         nn.init.constant_(module.weight, score)
-        own.on_validation_end(trainer, module)
-    own.on_fit_end(trainer, module)
-    assert own.score == module.weight.item() == 2.0
+        callback.on_validation_end(trainer, module)
+    callback.on_fit_end(trainer, module)
+    assert callback.score == module.weight.item() == 2.0

@@ -38,10 +38,10 @@ def test_scores_are_ordered_by_image_and_counted_once(tmp_path):
         {"id": torch.tensor([5, 1]), "depth": torch.tensor([0.5, 0.1], dtype=torch.float64)},
         {"id": torch.tensor([3, 5]), "depth": torch.tensor([float("nan"), 9.0])},
     )
-    with np.load(tmp_path / "scores.npz", allow_pickle=False) as found:
-        assert found["id"].tolist() == [1, 3, 5]
-        np.testing.assert_allclose(found["depth"], [0.1, np.nan, 0.5], rtol=1e-6)
-        assert found["depth"].dtype == np.float32
+    with np.load(tmp_path / "scores.npz", allow_pickle=False) as saved:
+        assert saved["id"].tolist() == [1, 3, 5]
+        np.testing.assert_allclose(saved["depth"], [0.1, np.nan, 0.5], rtol=1e-6)
+        assert saved["depth"].dtype == np.float32
 
 
 def test_nothing_is_written_where_nothing_was_scored(tmp_path):
@@ -55,8 +55,8 @@ def test_a_second_test_begins_anew(tmp_path):
     writer.on_test_start(trainer, None)
     writer.on_test_batch_end(trainer, None, {"id": torch.tensor([2]), "depth": torch.tensor([2.0])}, {}, 0)
     writer.on_test_end(trainer, None)
-    with np.load(tmp_path / "scores.npz") as found:
-        assert found["id"].tolist() == [2]
+    with np.load(tmp_path / "scores.npz") as saved:
+        assert saved["id"].tolist() == [2]
 
 
 def test_scores_go_to_the_folder_that_is_given(tmp_path):

@@ -108,7 +108,7 @@ def test_metrics_are_of_averaged_weights(recipe, tmp_path):
 
 
 def test_weights_that_were_just_validated_are_not_validated_again(recipe, tmp_path, monkeypatch):
-    monkeypatch.setattr(run.Run, "validate", lambda *given, **options: pytest.fail("validated again"))
+    monkeypatch.setattr(run.Run, "validate", lambda *_, **options: pytest.fail("validated again"))
     assert main(["fit", *recipe()]) == 0
     config = yaml.safe_load((tmp_path / "fit.yaml").read_text())
     assert "val/loss" in execute(config, tmp_path / "study", test=False)

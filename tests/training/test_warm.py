@@ -84,8 +84,10 @@ def test_a_finished_run_is_never_repeated(run, monkeypatch):
 
 def test_its_configuration_is_a_recipe_that_repeats_it(run, tmp_path):
     _, folder, metrics = run
-    held = yaml.safe_load((folder / "config.yaml").read_text())
-    again = execute({name: held[name] for name in ("seed_everything", "model", "data", "trainer")}, tmp_path / "again")
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    again = execute(
+        {name: config[name] for name in ("seed_everything", "model", "data", "trainer")}, tmp_path / "again"
+    )
     assert same(weights(tmp_path / "again"), weights(folder))
     assert {**again, "seconds": 0} == {**metrics, "seconds": 0}
 
@@ -194,8 +196,8 @@ def test_a_head_that_the_weights_lack_starts_anew_and_says_so(run, tiny_fit):
     with pytest.warns(UserWarning, match=r"are not in .*weights.safetensors and start anew: heads.normals"):
         load_weights(other, folder)
     assert same(other.heads["normals"].state_dict(), head)
-    held = weights(folder)
-    assert all(torch.equal(value, held[f"backbone.{name}"]) for name, value in other.backbone.state_dict().items())
+    state = weights(folder)
+    assert all(torch.equal(value, state[f"backbone.{name}"]) for name, value in other.backbone.state_dict().items())
 
 
 def test_damaged_weights_are_one_line(run, model, tmp_path):
@@ -247,8 +249,8 @@ def test_accumulated_batches_give_the_step_of_one_large_batch(tiny_fit, tmp_path
         for part in model.modules():
             if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):
                 part.momentum, part.eval = 0.0, part.train  # statistics of a batch depend on its size:
-                part.forward = lambda x, own=part: torch.nn.functional.batch_norm(
-                    x, own.running_mean, own.running_var, own.weight, own.bias, False
+                part.forward = lambda x, norm=part: torch.nn.functional.batch_norm(
+                    x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False
                 )
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(tmp_path)
