@@ -130,17 +130,19 @@ class Study(ABC):
         planned = self._planned(folder)
         asked = _asked(stages, [*dict.fromkeys(stage.name for stage in planned), ANALYSIS, REPORT])
         with driving(folder):
-            manifest = self._manifest(folder)
-            adoption = Adoption(folder) if not (folder / MANIFEST).is_file() else None
+            earlier = Manifest.read(folder) if (folder / MANIFEST).is_file() else None
+            manifest = self._manifest(folder, earlier)
             manifest.write(folder)
             if config is not None:
                 write_text(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
-            ledger = Ledger(folder, [stage.title or stage.name for stage in planned])
+            same = earlier is not None and earlier.settings == manifest.settings
+            ledger = Ledger(folder, [stage.title or stage.name for stage in planned], resumes=same)
+            adoption = Adoption(folder) if earlier is None else None
             try:
                 self._jobs(planned, asked, ledger, (execution or LocalExecutor()).at(folder), redo, adoption)
                 if ANALYSIS in asked:
                     self._analyse(folder, ledger)
-                    manifest.but(finished=stages is None and not ledger.failures).write(folder)
+                    manifest.but(finished=ledger.is_complete).write(folder)
             finally:
                 ledger.close()
             page = self._report(folder) if REPORT in asked else None
@@ -169,7 +171,7 @@ class Study(ABC):
             raise InputError(f"{type(self).__name__} plans no jobs; its 'stages' must return at least one Stage")
         return stages
 
-    def _manifest(self, folder: Path) -> Manifest:
+    def _manifest(self, folder: Path, earlier: Manifest | None) -> Manifest:
         """What the folder will say of itself.
 
         Raises:
@@ -180,15 +182,13 @@ class Study(ABC):
         manifest = Manifest(
             study=name, version=self.version, report=self.report, tables=dict(self.tables), settings=settings
         )
-        if (folder / MANIFEST).is_file():
-            earlier = Manifest.read(folder)
-            if earlier.study != name:
-                raise InputError(f"{folder} holds a {earlier.name}, not a {manifest.name}; give another --out")
-            if earlier.version > self.version:
-                raise InputError(
-                    f"{folder} was written by version {earlier.version} of {manifest.name}, this is version "
-                    f"{self.version}; install the newer release or give another --out"
-                )
+        if earlier is not None and earlier.study != name:
+            raise InputError(f"{folder} holds a {earlier.name}, not a {manifest.name}; give another --out")
+        if earlier is not None and earlier.version > self.version:
+            raise InputError(
+                f"{folder} was written by version {earlier.version} of {manifest.name}, this is version "
+                f"{self.version}; install the newer release or give another --out"
+            )
         return manifest
 
     def _jobs(
@@ -210,8 +210,8 @@ class Study(ABC):
                 if adoption is not None:
                     adoption.take_over(stage.jobs())
                 scheduler.run(stage, later)
-        if not any(ledger.planned(stage.title or stage.name) for stage in todo):
-            raise InputError(f"{type(self).__name__} plans no jobs in {', '.join(asked)}; give it some")
+        if not ledger.planned:
+            raise InputError(f"{type(self).__name__} plans no jobs; its stages {', '.join(asked)} must give some")
 
     def _analyse(self, folder: Path, ledger: Ledger) -> None:
         try:

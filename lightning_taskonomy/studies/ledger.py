@@ -50,10 +50,11 @@ class Ledger:
 
     Args:
         folder: The study's folder.
-        stages: Titles of all its stages; what the files say of others is dropped.
+        stages: Titles of all its stages.
+        resumes: Whether what was planned before holds; else the settings are others, and it is forgotten.
     """
 
-    def __init__(self, folder: Path, stages: Iterable[str]) -> None:
+    def __init__(self, folder: Path, stages: Iterable[str], resumes: bool = True) -> None:
         self.folder = folder
         self.costs = read_costs(folder)
         self.failures: list[Failure] = []
@@ -61,10 +62,9 @@ class Ledger:
         self.later: Counter[str] = Counter()
         self.running: dict[str, tuple[str, float]] = {}
         self.workers, self.stage, self._written = 1, "", 0.0
-        self._jobs: dict[str, list[dict[str, Any]]] = {}
         file = folder / JOBS
-        earlier = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        self._jobs = {title: earlier.get(title, []) for title in stages}
+        earlier = json.loads(file.read_text(encoding="utf-8")) if resumes and file.is_file() else {}
+        self._jobs: dict[str, list[dict[str, Any]] | None] = {title: earlier.get(title) for title in stages}
 
     def plan(self, title: str, jobs: Sequence[Job]) -> None:
         """Notes the jobs of a stage, and their runs."""
@@ -77,13 +77,23 @@ class Ledger:
             }
             for job in jobs
         ]
-        write_json(self.folder / JOBS, self._jobs)
-        runs = {run["folder"]: run for rows in self._jobs.values() for row in rows for run in row["runs"]}
+        planned = {name: rows for name, rows in self._jobs.items() if rows is not None}
+        write_json(self.folder / JOBS, planned)
+        runs = {run["folder"]: run for rows in planned.values() for row in rows for run in row["runs"]}
         write_runs(self.folder, [RunEntry(**{**run, "tasks": tuple(run["tasks"])}) for run in runs.values()])
 
-    def planned(self, title: str) -> int:
-        """How many jobs a stage has."""
-        return len(self._jobs[title])
+    @property
+    def planned(self) -> int:
+        """How many jobs are planned so far, in this start or an earlier one."""
+        return sum(len(rows) for rows in self._jobs.values() if rows is not None)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all stages are planned and all their jobs are done."""
+        return all(
+            rows is not None and all((self.folder / file).is_file() for row in rows for file in row["done"])
+            for rows in self._jobs.values()
+        )
 
     def start(self, stage: str, left: Mapping[str, int], later: Mapping[str, int], workers: int) -> None:
         """Notes what a stage has to do, and what is known to follow it."""
