@@ -10,18 +10,18 @@ class InputError(ValueError):
     """Bad input. The command line prints its message on one line and exits non-zero, without a traceback."""
 
 
-def hint(given: str, allowed: Iterable[str]) -> str:
+def hint(word: str, allowed: Iterable[str]) -> str:
     """The allowed names nearest to a misspelt one, as the end of an error message.
 
     Args:
-        given: What the user wrote.
+        word: What the user wrote.
         allowed: What could have been written.
 
     Returns:
         ``"; did you mean 'x'?"``, or every allowed name if none is near, or nothing if none is allowed.
     """
     names = sorted(set(allowed))
-    near = get_close_matches(given, names, 3, 0.5)
+    near = get_close_matches(word, names, 3, 0.5)
     if near:
         return f"; did you mean {' or '.join(map(repr, near))}?"
     return f"; allowed: {', '.join(names)}" if names else ""
@@ -32,10 +32,10 @@ def input_error(error: BaseException) -> InputError | None:
     seen: list[BaseException] = []
     todo: list[BaseException | None] = [error]
     while todo:
-        found = todo.pop()
-        if isinstance(found, InputError):
-            return found
-        if found is not None and found not in seen:
-            seen.append(found)
-            todo += [found.__context__, found.__cause__]
+        cause = todo.pop()
+        if isinstance(cause, InputError):
+            return cause
+        if cause is not None and cause not in seen:
+            seen.append(cause)
+            todo += [cause.__context__, cause.__cause__]
     return None

@@ -14,9 +14,9 @@ __all__ = ["commands"]
 
 
 def commands() -> dict[str, Callable[..., Any]]:
-    """Every command by its words."""
-    found: dict[str, Callable[..., Any]] = {}
+    """All commands by their words."""
+    named: dict[str, Callable[..., Any]] = {}
     for info in pkgutil.iter_modules(__path__):
         module = importlib.import_module(f"{__name__}.{info.name}")
-        found |= {name.replace("_", " "): getattr(module, name) for name in module.__all__}
-    return found
+        named |= {name.replace("_", " "): getattr(module, name) for name in module.__all__}
+    return named

@@ -42,9 +42,9 @@ def data_check(
     from lightning_taskonomy.data.agreement import Limits
     from lightning_taskonomy.data.doctor import check
 
-    found = check(data, limit=limit, compare=compare, limits=Limits(angle, ratio, overlap))
-    print(dumps(found.to_dict(), indent=1) if json else found)
-    if not found.ok:
+    findings = check(data, limit=limit, compare=compare, limits=Limits(angle, ratio, overlap))
+    print(dumps(findings.to_dict(), indent=1) if json else findings)
+    if not findings.ok:
         raise InputError("the data has problems, named above; mend or remove those files")
 
 

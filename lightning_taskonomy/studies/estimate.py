@@ -108,5 +108,4 @@ def estimate(stages: Sequence[Stage], probes: Mapping[str, Probe], folder: Path,
             costs[kind] = probe_fit(job)
     for kind, seconds in recorded.items():
         costs[kind] = Probe(seconds=seconds, disk=costs[kind].disk if kind in costs else 0)
-    known = frozenset(kind for kind in jobs if kind in recorded)
-    return Estimate(jobs=+jobs, costs=costs, workers=workers, recorded=known, done=done)
+    return Estimate(jobs=+jobs, costs=costs, workers=workers, recorded=frozenset(recorded), done=done)

@@ -1,4 +1,4 @@
-"""Jobs that are no fits: representations of a source, the average guess, example pictures. Run in worker processes."""
+"""Jobs other than fits: representations of a source, the average guess, example pictures. Run in worker processes."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -75,17 +75,17 @@ def average_guess(task: str, data: dict[str, Any], folder: str) -> None:
         data: The data module's spec.
         folder: Where ``scores.npz`` is written.
     """
-    found, module = find(task), instantiate_data(data)
-    guess = _average(found, module)
+    solved, module = find(task), instantiate_data(data)
+    guess = _average(solved, module)
     ids, scores = [], []
-    for batch in module.loader(module.dataset(module.test_split, keys=[found.target])):
-        target = batch[found.target]
-        error, valid = objective(found).score_errors(guess.expand(len(target), *guess.shape), target)
+    for batch in module.loader(module.dataset(module.test_split, keys=[solved.target])):
+        target = batch[solved.target]
+        error, valid = objective(solved).score_errors(guess.expand(len(target), *guess.shape), target)
         ids.append(batch["id"])
         scores.append(losses.per_image(error, valid))
     order = torch.cat(ids).argsort()
     with atomic(Path(folder) / "scores.npz") as path, path.open("wb") as file:
-        arrays: dict[str, Any] = {found.name: torch.cat(scores)[order].float().numpy()}
+        arrays: dict[str, Any] = {solved.name: torch.cat(scores)[order].float().numpy()}
         np.savez(file, id=torch.cat(ids)[order].numpy(), **arrays)
 
 
@@ -123,7 +123,7 @@ def examples(task: str, runs: Mapping[str, str], count: int, file: str) -> None:
         count: How many images.
         file: The ``.npz`` that is written: arrays (count, ...) by column.
     """
-    found = find(task)
+    solved = find(task)
     columns: dict[str, Any] = {}
     for column, folder in runs.items():
         model, module = load_run(folder)
@@ -131,9 +131,9 @@ def examples(task: str, runs: Mapping[str, str], count: int, file: str) -> None:
         samples = module.dataset(module.test_split, keys=model.batch_keys)  # type: ignore[arg-type]  # our modules
         positions = np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int).tolist()
         batch = samples.batch(positions)
-        columns[column] = model.decode(found.name, model.eval()(batch)[found.name]).numpy()  # type: ignore[operator]  # our modules
-        columns["target"] = batch[found.target].numpy()
-        if found.input in batch and batch[found.input].dim() == 4:
-            columns["input"] = batch[found.input].numpy()
+        columns[column] = model.decode(solved.name, model.eval()(batch)[solved.name]).numpy()  # type: ignore[operator]  # our modules
+        columns["target"] = batch[solved.target].numpy()
+        if solved.input in batch and batch[solved.input].dim() == 4:
+            columns["input"] = batch[solved.input].numpy()
     with atomic(file) as path, path.open("wb") as opened:
         np.savez_compressed(opened, **columns)

@@ -1,4 +1,4 @@
-"""The methods that are compared (section 4.3 of the paper), each told by what its run is given beside the network.
+"""The methods that are compared (section 4.3 of the paper), each described by what its run has beside the network.
 
 All methods have one network, one choice of the images X with primary labels, one order of batches and one number of
 network steps. What differs is which batches they see, which tasks their module has and which callback acts on it.
@@ -32,8 +32,8 @@ class Method:
     Args:
         name: Its key in the settings.
         callback: Dotted path of the callback that makes it more than plain training on its batches.
-        arguments: What the callback is always given.
-        directed: Whether the callback is told ``primary`` and ``auxiliary`` too.
+        arguments: Arguments that the callback always has.
+        directed: Whether the callback takes ``primary`` and ``auxiliary`` too.
         streams: The batches it sees; see ``ParallelLabels``.
         knobs: Settings that do not go to the callback, and their values where none are given.
     """
@@ -52,8 +52,8 @@ class Method:
 
 
 METHODS: Mapping[str, Method] = {
-    found.name: found
-    for found in (
+    one.name: one
+    for one in (
         Method("primary_only", streams="parallel", knobs={}),
         Method("transfer", streams="parallel", knobs=_TRANSFER),
         Method("mtl"),
@@ -78,19 +78,19 @@ def method(name: str, knobs: Knobs) -> Method:
     Raises:
         InputError: It is unknown and has no callback, or has settings but takes none.
     """
-    own = knobs.get("callback")
-    if own is None and name not in METHODS:
+    callback = knobs.get("callback")
+    if callback is None and name not in METHODS:
         raise InputError(
             f"no method {name!r}, and one of your own needs callback=..., its dotted path{hint(name, METHODS)}"
         )
-    found = METHODS[name] if own is None else Method(name, str(own))
-    if found.callback is None:
-        for given in knobs:
-            if given not in found.knobs:
+    named = METHODS[name] if callback is None else Method(name, str(callback))
+    if named.callback is None:
+        for setting in knobs:
+            if setting not in named.knobs:
                 raise InputError(
-                    f"method {name!r} has no setting {given!r}{hint(given, found.knobs) or '; leave it out'}"
+                    f"method {name!r} has no setting {setting!r}{hint(setting, named.knobs) or '; leave it out'}"
                 )
-    return found
+    return named
 
 
 def candidates(knobs: Knobs) -> list[dict[str, Any]]:
@@ -114,5 +114,5 @@ def in_words(knobs: Knobs) -> str:
 def _word(value: Any) -> str:
     if not isinstance(value, Mapping) or "class_path" not in value:
         return str(value)
-    given = ", ".join(f"{name}={_word(entry)}" for name, entry in (value.get("init_args") or {}).items())
-    return f"{value['class_path'].rsplit('.', 1)[-1]}({given})"
+    arguments = ", ".join(f"{name}={_word(entry)}" for name, entry in (value.get("init_args") or {}).items())
+    return f"{value['class_path'].rsplit('.', 1)[-1]}({arguments})"

@@ -72,8 +72,8 @@ class MetaTransferPlan:
             reference: The task as a recipe names it.
         """
         task = next(iter(resolve([reference]).values()))
-        name, found = next(iter(objective(task).metrics(task).items()))
-        return name, bool(found.higher_is_better)
+        name, metric = next(iter(objective(task).metrics(task).items()))
+        return name, bool(metric.higher_is_better)
 
     def fit(self, network: str, case: Case, name: str, knobs: Knobs) -> Fit:
         """One method on one case.
@@ -87,34 +87,34 @@ class MetaTransferPlan:
         Raises:
             InputError: No such method, or a share that leaves nothing to train.
         """
-        found, own = method(name, knobs), self.settings
-        if found.alone:
-            case = next(other for other in own.cases if other.primary == case.primary)
+        tried, settings = method(name, knobs), self.settings
+        if tried.alone:
+            case = next(other for other in settings.cases if other.primary == case.primary)
         metric, higher = self.metric(case.primary)
         task = next(iter(resolve([case.primary])))
         kept = {"monitor": f"val/{task}/{metric}", "mode": "max" if higher else "min"}
-        case_name = case.primary if found.alone else f"{case.primary}<-{'+'.join(case.auxiliary)}"
+        case_name = case.primary if tried.alone else f"{case.primary}<-{'+'.join(case.auxiliary)}"
         label = f"{case_name} {network} {in_words(knobs)}".strip()
-        knobs = {**found.knobs, **knobs}
+        knobs = {**tried.knobs, **knobs}
         if "pretrain" in knobs:
             share = knobs["pretrain"]
-            rounds = round(own.steps * share / own.evaluations) if isinstance(share, float) else 0
-            if not 0 < rounds < own.steps // own.evaluations:
+            rounds = round(settings.steps * share / settings.evaluations) if isinstance(share, float) else 0
+            if not 0 < rounds < settings.steps // settings.evaluations:
                 raise InputError(f"method {name!r}: pretrain is {share!r}, must be a share of the steps within 0 and 1")
             first = self._config(
                 network, case.auxiliary, case, "auxiliary", rounds, {"monitor": "val/loss", "mode": "min"}
             )
             before = RunSpec("pretraining", label, first, self.root)
             config = self._config(
-                network, [case.primary], case, found.streams, own.steps // own.evaluations - rounds, kept
+                network, [case.primary], case, tried.streams, settings.steps // settings.evaluations - rounds, kept
             )
             config |= {"weights": str(before.folder), "weights_of": "backbone."}
             return Fit(RunSpec(name, label, config, self.root), before)
-        tasks = [case.primary] if found.alone else [case.primary, *case.auxiliary]
+        tasks = [case.primary] if tried.alone else [case.primary, *case.auxiliary]
         steps = knobs.get("auxiliary_steps", 1)
         if type(steps) is not int or steps < 1:
             raise InputError(f"method {name!r}: auxiliary_steps is {steps!r}, must be a whole number from 1 on")
-        config = self._config(network, tasks, case, found.streams, own.steps // own.evaluations, kept, steps)
+        config = self._config(network, tasks, case, tried.streams, settings.steps // settings.evaluations, kept, steps)
         config["trainer"]["callbacks"] = [*self.callbacks(name, case, knobs), *config["trainer"]["callbacks"]]
         return Fit(RunSpec(name, label, config, self.root))
 
@@ -126,47 +126,58 @@ class MetaTransferPlan:
             case: The case.
             knobs: Its settings, none of them a grid.
         """
-        found = method(name, knobs)
-        if found.callback is None:
+        tried = method(name, knobs)
+        if tried.callback is None:
             return []
         primary, *auxiliary = resolve([case.primary, *case.auxiliary])
-        told = {"primary": primary, "auxiliary": auxiliary} if found.directed else {}
-        given = {key: value for key, value in knobs.items() if key not in (*found.knobs, "callback")}
-        init_args = {**told, **found.arguments, **given}
-        return [{"class_path": found.callback, "init_args": init_args}]
+        tasks = {"primary": primary, "auxiliary": auxiliary} if tried.directed else {}
+        further = {key: value for key, value in knobs.items() if key not in (*tried.knobs, "callback")}
+        init_args = {**tasks, **tried.arguments, **further}
+        return [{"class_path": tried.callback, "init_args": init_args}]
 
     def _config(
-        self, network: str, tasks: Sequence[str], case: Case, streams: str, steps: int, kept: Spec, every: int = 1
+        self,
+        network: str,
+        tasks: Sequence[str],
+        case: Case,
+        streams: str,
+        steps: int,
+        kept: Spec,
+        auxiliary_steps: int = 1,
     ) -> dict[str, Any]:
         """A run of ``evaluations`` epochs of so many steps, each of them followed by a validation."""
-        own, net = self.settings, self.settings.networks[network]
+        settings, net = self.settings, self.settings.networks[network]
         model: Spec = {"tasks": list(tasks), "backbone": net.backbone}
         model |= {
             name: value
-            for name, value in {"heads": net.heads, "optimizer": own.optimizer, "scheduler": own.scheduler}.items()
+            for name, value in {
+                "heads": net.heads,
+                "optimizer": settings.optimizer,
+                "scheduler": settings.scheduler,
+            }.items()
             if value is not None
         }
         data = {
-            "data": self._data(), "primary": case.primary, "auxiliary": list(case.auxiliary), "parallel": own.parallel,
-            "streams": streams, "auxiliary_steps": every, "steps": steps, "seed": own.seed,
+            "data": self._data(), "primary": case.primary, "auxiliary": list(case.auxiliary), "parallel": settings.parallel,
+            "streams": streams, "auxiliary_steps": auxiliary_steps, "steps": steps, "seed": settings.seed,
         }  # fmt: skip
         best = {"class_path": "lightning_taskonomy.callbacks.best.BestWeights", "init_args": kept}
         return {
-            "seed_everything": own.seed,
+            "seed_everything": settings.seed,
             "model": {"class_path": "lightning_taskonomy.modules.MultiTaskModule", "init_args": model},
             "data": {"class_path": "lightning_taskonomy.data.ParallelLabels", "init_args": data},
             "trainer": {
                 **QUIET,
-                "max_epochs": own.evaluations,
-                **own.trainer,
-                "callbacks": [*own.trainer.get("callbacks", []), best],
+                "max_epochs": settings.evaluations,
+                **settings.trainer,
+                "callbacks": [*settings.trainer.get("callbacks", []), best],
             },
         }
 
     def _data(self) -> Spec:
         """The data set; the seed decides the order of its batches and their augmentation."""
-        given = self.settings.data
-        return {**given, "init_args": {**given.get("init_args", {}), "seed": self.settings.seed}}
+        data = self.settings.data
+        return {**data, "init_args": {**data.get("init_args", {}), "seed": self.settings.seed}}
 
     def prepared(self) -> list[Job]:
         """What the data module prepares once, a job per split."""

@@ -94,18 +94,18 @@ class TaxonomyPlan:
         return self._data("validation", self.settings.transfer_size)
 
     def _config(self, model: str, init_args: Spec, data: Spec, epochs: int, scheduler: Spec | None) -> dict[str, Any]:
-        own = self.settings
+        settings = self.settings
         shared = {
-            "optimizer": own.optimizer,
+            "optimizer": settings.optimizer,
             "scheduler": scheduler,
-            "scheduler_interval": own.scheduler_interval if scheduler else None,
+            "scheduler_interval": settings.scheduler_interval if scheduler else None,
         }
         init_args = {**init_args, **{name: value for name, value in shared.items() if value is not None}}
         return {
-            "seed_everything": own.seed,
+            "seed_everything": settings.seed,
             "model": {"class_path": model, "init_args": init_args},
             "data": data,
-            "trainer": {**QUIET, "limit_val_batches": 0, "max_epochs": epochs, **own.trainer},
+            "trainer": {**QUIET, "limit_val_batches": 0, "max_epochs": epochs, **settings.trainer},
         }
 
     def _head(self, task: str, heads: Spec | None) -> Spec | None:
@@ -122,23 +122,23 @@ class TaxonomyPlan:
 
     def task_specific(self, task: str) -> RunSpec:
         """(I) The fully supervised network on the training buildings: the gold standard."""
-        own = self.settings
-        return self._network("task_specific", task, self.training_data, own.epochs, own.scheduler)
+        settings = self.settings
+        return self._network("task_specific", task, self.training_data, settings.epochs, settings.scheduler)
 
     def scratch(self, task: str) -> RunSpec:
         """The same network from scratch on the data of the transfers: the best that can be done without them.
 
         With a validation share it keeps the weights of its best epoch on images that it is not trained on.
         """
-        own = self.settings
-        epochs = own.scratch_epochs or own.transfer_epochs
-        scheduler = own.scratch_scheduler or own.transfer_scheduler or own.scheduler
+        settings = self.settings
+        epochs = settings.scratch_epochs or settings.transfer_epochs
+        scheduler = settings.scratch_scheduler or settings.transfer_scheduler or settings.scheduler
         spec = self._network("scratch", task, self.transfer_data, epochs, scheduler)
-        if not own.scratch_validation:
+        if not settings.scratch_validation:
             return spec
         data, trainer = spec.config["data"], dict(spec.config["trainer"])
-        share = {"validation_share": own.scratch_validation}
-        if "limit_val_batches" not in own.trainer:
+        share = {"validation_share": settings.scratch_validation}
+        if "limit_val_batches" not in settings.trainer:
             trainer.pop("limit_val_batches")
         best = {"class_path": "lightning_taskonomy.callbacks.best.BestWeights"}
         trainer["callbacks"] = [*trainer.get("callbacks", []), best]
@@ -216,18 +216,18 @@ class TaxonomyPlan:
 
     def transfer_from(self, target: str, runs: Sequence[RunSpec], label: str) -> RunSpec:
         """The readout of a target from the cached representations of some runs' encoders."""
-        own = self.settings
+        settings = self.settings
         folders = [str(self.representation(run).folder) for run in runs]
-        init_args: Spec = {"target": self.references[target], "sources": folders, "width": own.transfer_width}
-        head = self._head(target, own.transfer_heads) or self._head(target, own.heads)
+        init_args: Spec = {"target": self.references[target], "sources": folders, "width": settings.transfer_width}
+        head = self._head(target, settings.transfer_heads) or self._head(target, settings.heads)
         if head is not None:
             init_args["head"] = head
         data = {
             "class_path": _REPRESENTATIONS,
             "init_args": {"labels": self.transfer_data, "sources": folders, "input": self.tasks[target].input},
         }
-        scheduler = own.transfer_scheduler or own.scheduler
-        config = self._config(_TRANSFER, init_args, data, own.transfer_epochs, scheduler)
+        scheduler = settings.transfer_scheduler or settings.scheduler
+        config = self._config(_TRANSFER, init_args, data, settings.transfer_epochs, scheduler)
         return RunSpec("transfer", f"{target}<-{label}", config, self.root)
 
     def average(self, task: str) -> Job:
