@@ -38,7 +38,7 @@ class Detour:
 
     @property
     def is_equal(self) -> bool:
-        """Whether these images tell no difference: one half lies within the interval."""
+        """Whether these images show no difference: one half lies within the interval."""
         return self.interval[0] <= 0.5 <= self.interval[1]
 
 

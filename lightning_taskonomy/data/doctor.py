@@ -288,7 +288,7 @@ class _Reading:
         return pictures
 
     def _entries(self, sample: Sample) -> Iterator[str]:
-        """The keys that the sample has a label of; a set that is not labelled is none."""
+        """The keys that the sample has a label of; not that of a set that is not labelled."""
         flags = {presence(key) for key, label in self.labels.items() if label.is_set}
         yield from (key for key in sorted(sample.keys() - {"id"} - flags) if is_given(sample, key))
 

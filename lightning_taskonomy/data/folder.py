@@ -45,7 +45,7 @@ class FolderDataModule(TaskDataModule):
     ``.txt``, ``.csv`` or ``.npy``. Objects are such files too, with a row for each: left, top, right, bottom of a box,
     or x and y of each point (nothing or NaN where one is not marked), in pixels from the image's upper left corner, or
     a class; an empty file says that there is no object, no file that it is not known. Masks of objects are ``.npy``
-    (objects, H, W), or pictures of numbers: 0 is none, objects come in the order of their numbers. Splits are
+    (objects, H, W), or pictures of numbers: 0 is no object, objects come in the order of their numbers. Splits are
     ``train``, ``validation`` (or ``val``) and ``test``.
 
     Args:

@@ -158,7 +158,7 @@ def angles_between(normals: Tensor, reference: Tensor, axes: Tensor = AXES, leas
         normals: Unit vectors (3, H, W), NaN where missing.
         reference: Those to compare with, likewise.
         axes: (N, 3, 3) exchanges.
-        least: Fewer pixels that have both tell nothing.
+        least: Fewer pixels that have both say nothing.
 
     Returns:
         (N, 2) degrees, NaN where too few pixels have both.

@@ -303,7 +303,7 @@ def read_array(file: Path) -> NDArray[np.generic]:
 
 
 def is_missing(numbers: NDArray[np.generic], missing: Collection[float]) -> NDArray[np.bool_]:
-    """Where an array holds one of some numbers, as near to them as its own type comes; NaN is none of them.
+    """Where an array holds one of some numbers, as near to them as its own type comes; NaN never is.
 
     Args:
         numbers: As stored: in float32, -9999.9 is the float32 nearest to it.

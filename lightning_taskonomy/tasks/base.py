@@ -80,7 +80,7 @@ class Task:
         stride: Image pixels per pixel of a dense target, along each axis.
         weight: Its weight in the summed loss of several tasks.
         class_names: Names of the classes, in order.
-        labels: What its targets hold, where its kind does not tell: of a vector, what a mirror does to it; of a set,
+        labels: What its targets hold, where its kind does not say it: of a vector, what a mirror does to it; of a set,
             every label that it reads, the one at ``target`` among them.
         head: Dotted path of another head than the kind's; called as ``head(in_channels, reductions, task)``.
         loss: Dotted path of another loss; called as ``loss(preds, target)``, a mean over what is valid, or element

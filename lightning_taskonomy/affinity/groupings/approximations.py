@@ -112,7 +112,7 @@ def _higher_losses(
 
 
 def early_correlation(early: GroupingsTable, final: GroupingsTable) -> float:
-    """How well losses early in training tell the final ones (section 3.3.1).
+    """How well losses early in training predict the final ones (section 3.3.1).
 
     Args:
         early: Validation losses after a part of the data.

@@ -14,7 +14,7 @@ from lightning_taskonomy.solvers.taxonomy.ranking import SAME, Candidate, Rankin
 __all__ = ["ProgramSearch", "cheapest"]
 
 ROUGHLY_SAME = 1e-7
-"""What the solvers are told instead of ``SAME``, whose own tolerances are about 1e-9; the exact test follows."""
+"""What the solvers get instead of ``SAME``, as their tolerances are about 1e-9; the exact test follows."""
 
 Sources = NDArray[np.bool_]
 

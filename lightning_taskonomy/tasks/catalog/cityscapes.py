@@ -1,6 +1,6 @@
 """Cityscapes' 19 classes, the 7 groups they belong to (Cordts et al., CVPR 2016, Table 2), and inverse depth.
 
-Both segmentations know the same pixels: what is none of the 19 classes is missing in both. Inverse depth is the
+Both segmentations know the same pixels: what is not one of the 19 classes is missing in both. Inverse depth is the
 disparity in the unit of the MTAN folder, the stored 16-bit number over 65535, so that errors compare with published
 ones; times 0.54 it is 1/m with the usual camera (baseline 0.209 m, focal length 2262 px, 256 numbers per pixel).
 """
