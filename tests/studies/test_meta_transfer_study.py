@@ -323,7 +323,7 @@ WRONG = {
     "method 'mtl': auxiliary_steps is 0": {"methods": {"mtl": {"auxiliary_steps": [1, 0]}}},
     "method 'tmt':.*'rnak'.*did you mean rank": {"methods": {"tmt": {"rnak": 2}}},
     "method 'tmt': rank 0": {"methods": {"tmt": {"rank": [2, 0]}}},
-    "method 'tmt':.*rank.*int": {"methods": {"tmt": {"rank": "two"}}},
+    "method 'tmt':.*rank.*whole number": {"methods": {"tmt": {"rank": "two"}}},
     "splits of network 'tiny':.*'split'": {"splits": [2]},
     "amounts: .*1.5": {"amounts": [0.2, 1.5]},
     "parallel=2.5": {"parallel": 2.5},
