@@ -15,16 +15,15 @@ from lightning_taskonomy.files import atomic, write_csv, write_json
 from lightning_taskonomy.reports import report
 from lightning_taskonomy.results import Results
 from lightning_taskonomy.solvers import TaxonomySolver
+from lightning_taskonomy.solvers.taxonomy import as_entry, measure_chance
 from lightning_taskonomy.studies.base import Study, at_work, wanted
 from lightning_taskonomy.studies.engine import Engine, Job
 from lightning_taskonomy.studies.runs import RunSpec, content_hash
 from lightning_taskonomy.studies.specs import BackboneSpec, DataSpec, HeadSpec, OptimizerSpec, SchedulerSpec, Variant
 from lightning_taskonomy.studies.taxonomy.analysis import (
-    as_report,
     mean_scores,
     read_scores,
     shuffled,
-    significance,
 )
 from lightning_taskonomy.studies.taxonomy.evidence import Evidence
 from lightning_taskonomy.studies.taxonomy.extras import (
@@ -300,7 +299,7 @@ class TaxonomyStudy(Study):
         write_json(
             plan.root / "solutions.json",
             [
-                as_report(s, significance(s, table, count=self.random_taxonomies, seed=plan.settings.seed))
+                as_entry(s, measure_chance(s, table, count=self.random_taxonomies, seed=plan.settings.seed))
                 for s in solutions
             ],
         )
