@@ -75,11 +75,11 @@ def solve_grouping(
         print(f"below what any choice costs, left out: budget {', '.join(map(str, unmet))}", file=sys.stderr)
     if remove_idle:
         solutions = [_without_idle(solver.replace(budget=one.budget), approximated, trained) for one in solutions]
-    found = [_plain(solution, trained, tested) for solution in solutions]
-    result = {"approximation": approximation, "solutions": found}
+    plain = [_plain(solution, trained, tested) for solution in solutions]
+    result = {"approximation": approximation, "solutions": plain}
     if out is not None:
         write_json(out, result)
-    print(dumps(result, allow_nan=False) if json else "\n".join(map(_words, found)))
+    print(dumps(result, allow_nan=False) if json else "\n".join(map(_words, plain)))
 
     def page(folder: Path) -> Path:
         from lightning_taskonomy.reports.grouping import write_solved_groupings
@@ -99,7 +99,7 @@ def solve_grouping(
     if written is not None:
         print(f"report: {written}", file=sys.stderr)
     columns = ["budget", "cost", "networks", "validation_loss", "test_loss", "proven", "seconds"]
-    rows = [[_names(row["networks"]) if name == "networks" else row[name] for name in columns] for row in found]
+    rows = [[_names(row["networks"]) if name == "networks" else row[name] for name in columns] for row in plain]
     return Results(
         {"seconds": math.fsum(solution.seconds for solution in solutions)},
         {"solutions": (columns, rows)},
@@ -117,36 +117,27 @@ def _without_idle(solver: GroupingSolver, selected: GroupingsTable, trained: Gro
 
 
 def _plain(solution: GroupingSolution, trained: GroupingsTable, tested: GroupingsTable | None) -> dict[str, Any]:
-    """A solution as plain values: what is kept, and its losses in the tables."""
-    networks = [
-        {"tasks": list(network.tasks), "cost": network.cost, "serves": list(serves)}
-        for network, serves in zip(solution.networks, served(solution.networks, trained), strict=True)
-    ]
+    """A solution's own form, and beside it what each network serves and the losses in the tables."""
     losses = score(solution.networks, trained, trained)
     test_losses = None if tested is None else score(solution.networks, tested, trained)
     return {
-        "budget": solution.budget,
-        "networks": networks,
-        "cost": solution.cost,
-        "objective": solution.objective,
+        **solution.as_dict(),
+        "serves": [list(tasks) for tasks in served(solution.networks, trained)],
         "validation_loss": math.fsum(losses.values()),
         "validation_losses": losses,
         "test_loss": None if test_losses is None else math.fsum(test_losses.values()),
         "test_losses": test_losses,
-        "proven": solution.proven,
-        "gap": solution.gap,
-        "seconds": solution.seconds,
     }
 
 
-def _words(found: dict[str, Any]) -> str:
+def _words(plain: dict[str, Any]) -> str:
     """A solution as lines of a table."""
-    test = "" if found["test_loss"] is None else f", test loss {found['test_loss']:.5f}"
-    ended = "proven optimal" if found["proven"] else f"gap {found['gap']:.2%}"
-    lines = [f"budget {found['budget']:g}: validation loss {found['validation_loss']:.5f}{test}, {ended}"]
+    test = "" if plain["test_loss"] is None else f", test loss {plain['test_loss']:.5f}"
+    ended = "proven optimal" if plain["proven"] else f"gap {plain['gap']:.2%}"
+    lines = [f"budget {plain['budget']:g}: validation loss {plain['validation_loss']:.5f}{test}, {ended}"]
     lines += [
-        f"  {'+'.join(network['tasks']):45} cost {network['cost']:g}, serves {', '.join(network['serves']) or 'none'}"
-        for network in found["networks"]
+        f"  {'+'.join(network['tasks']):45} cost {network['cost']:g}, serves {', '.join(serves) or 'none'}"
+        for network, serves in zip(plain["networks"], plain["serves"], strict=True)
     ]
     return "\n".join(lines)
 

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from lightning_taskonomy.reports import figures
 from lightning_taskonomy.reports.html import Page
-from lightning_taskonomy.reports.study import StudyResults, Taxonomy
+from lightning_taskonomy.reports.study import StudyResults
 from lightning_taskonomy.reports.words import join, label_share, labels_line, percent, policy_line, readable, whole
+from lightning_taskonomy.solvers.taxonomy import TaxonomySolution
 
 __all__ = ["answer", "gain_quality", "headline", "labels", "taxonomies", "telling"]
 
@@ -26,7 +27,7 @@ _GRAPH = (
 )
 
 
-def headline(taxonomies: Sequence[Taxonomy]) -> Taxonomy:
+def headline(taxonomies: Sequence[TaxonomySolution]) -> TaxonomySolution:
     """The taxonomy to recommend: of the highest order, the budget where more budget begins to pay less.
 
     That is the bend of mean quality (the objective where it is unknown) against the budget: the greatest height above
@@ -34,8 +35,8 @@ def headline(taxonomies: Sequence[Taxonomy]) -> Taxonomy:
     """
     order = max(t.max_order for t in taxonomies)
     ranked = sorted((t for t in taxonomies if t.max_order == order), key=lambda t: t.budget)
-    known = all(t.mean_quality is not None for t in ranked)
-    values = np.array([(t.mean_quality if known else t.objective) or 0.0 for t in ranked])
+    qualities = [t.mean_quality for t in ranked if t.mean_quality is not None]
+    values = np.array(qualities if len(qualities) == len(ranked) else [t.objective for t in ranked])
     budgets = np.array([t.budget for t in ranked])
     line = np.interp(budgets, budgets[[0, -1]], values[[0, -1]])
     return ranked[int(np.argmax(np.round(values - line, 9)))]
@@ -46,38 +47,37 @@ def answer(page: Page, results: StudyResults) -> None:
     if not results.taxonomies:
         page.text("The study solved no taxonomy: solutions.json is empty.")
         return
-    chosen = results.chosen or headline(results.taxonomies)
-    share = label_share(chosen, results.costs)
-    lines = [
-        f"With a budget of {chosen.budget:g}, train {join([readable(s) for s in chosen.sources])} with all labels."
-    ]
-    lines.append(policy_line(chosen))
-    facts = [("tasks trained fully", str(len(chosen.sources))), ("solved by transfer", str(len(chosen.transfers)))]
-    if chosen.mean_gain is not None:
-        facts.append(("mean gain", percent(chosen.mean_gain)))
-    if chosen.mean_quality is not None:
-        facts.append(("mean quality", percent(chosen.mean_quality)))
+    best = results.requested or headline(results.taxonomies)
+    share = label_share(best, results.costs)
+    lines = [f"With a budget of {best.budget:g}, train {join([readable(s) for s in best.sources])} with all labels."]
+    lines.append(policy_line(best))
+    facts = [("tasks trained fully", str(len(best.sources))), ("solved by transfer", str(len(best.transfers)))]
+    if best.mean_gain is not None:
+        facts.append(("mean gain", percent(best.mean_gain)))
+    if best.mean_quality is not None:
+        facts.append(("mean quality", percent(best.mean_quality)))
     if share is not None:
         facts.append(("labels used", percent(share)))
-        lines.append(labels_line(chosen, share))
+        lines.append(labels_line(best, share))
     page.answer(lines)
     page.facts(facts)
     page.text(
         "Gain: the share of test images on which a policy beats a network trained from scratch on the same data as the "
         "transfers. Quality: the same against the task's own fully supervised network; 50 % is on a par."
     )
-    if chosen.random_gain is not None and chosen.mean_gain is not None:
-        odds = "" if chosen.p_value is None else f"; by the objective, p = {chosen.p_value:.2g}"
+    chance = results.chance.get((best.max_order, best.budget))
+    if chance is not None and chance.gain is not None:
         page.text(
-            f"Random taxonomies of the same budget reach a mean gain of {percent(chosen.random_gain.middle)} "
-            f"({percent(chosen.random_gain.low)} to {percent(chosen.random_gain.high)} for nine in ten{odds})."
+            f"Random taxonomies of the same budget reach a mean gain of {percent(chance.gain.middle)} "
+            f"({percent(chance.gain.low)} to {percent(chance.gain.high)} for nine in ten; by the objective, "
+            f"p = {chance.p_value:.2g})."
         )
-    if results.chosen is None:
+    if results.requested is None:
         page.text(
-            f"This is the budget from which on more budget pays less, at order {chosen.max_order} or below; every "
+            f"This is the budget from which on more budget pays less, at order {best.max_order} or below; every "
             "other budget follows."
         )
-    page.figure(_graph(chosen, results), "answer-graph", alt=_in_words(chosen), caption=_GRAPH)
+    page.figure(_graph(best, results), "answer-graph", alt=_in_words(best), caption=_GRAPH)
 
 
 def taxonomies(page: Page, results: StudyResults) -> None:
@@ -85,7 +85,7 @@ def taxonomies(page: Page, results: StudyResults) -> None:
     if not results.taxonomies:
         page.text("None: solutions.json is empty.")
         return
-    drawn = telling(results.taxonomies, results.chosen)
+    drawn = telling(results.taxonomies, results.requested)
     some = len(drawn) < len(results.taxonomies)
     page.figure(
         figures.taxonomy_grid(
@@ -111,18 +111,19 @@ def taxonomies(page: Page, results: StudyResults) -> None:
             "policies",
             ("order ≤", "budget", "target", "solved by", "sources", "affinity", "gain", "quality"),
             [
-                (t.max_order, whole(t.budget), c.target, c.kind, ";".join(c.sources), c.affinity, c.gain, c.quality)
+                (t.max_order, whole(t.budget), row.target, row.kind, ";".join(row.sources), row.affinity, *rates)
                 for t in ordered
-                for c in t.policy
+                for row in t.policy.values()
+                for rates in [(row.win_rate_vs_scratch, row.win_rate_vs_task_specific)]
             ],
             caption="How every target is solved.",
         )
-    chosen = results.chosen or headline(results.taxonomies)
-    alike: dict[object, list[Taxonomy]] = {}
-    for taxonomy in sorted((t for t in drawn if t.max_order == chosen.max_order), key=lambda t: t.budget):
-        alike.setdefault((taxonomy.sources, taxonomy.policy), []).append(taxonomy)
-    alike.pop((chosen.sources, chosen.policy), None)  # stands above
-    title = f"Other budgets in full, order ≤ {chosen.max_order} ({len(alike)})"
+    best = results.requested or headline(results.taxonomies)
+    alike: dict[object, list[TaxonomySolution]] = {}
+    for taxonomy in sorted((t for t in drawn if t.max_order == best.max_order), key=lambda t: t.budget):
+        alike.setdefault((taxonomy.sources, *taxonomy.policy.values()), []).append(taxonomy)
+    alike.pop((best.sources, *best.policy.values()), None)  # stands above
+    title = f"Other budgets in full, order ≤ {best.max_order} ({len(alike)})"
     with page.details(title) if alike else nullcontext():
         for same in alike.values():
             with page.details(f"Budget {join([f'{t.budget:g}' for t in same])}"):
@@ -130,18 +131,18 @@ def taxonomies(page: Page, results: StudyResults) -> None:
                 page.figure(_graph(same[0], results), name, alt=_in_words(same[0]), caption=_GRAPH)
 
 
-def telling(solved: Sequence[Taxonomy], chosen: Taxonomy | None = None) -> list[Taxonomy]:
+def telling(solved: Sequence[TaxonomySolution], requested: TaxonomySolution | None = None) -> list[TaxonomySolution]:
     """The taxonomies to draw where there are too many: six budgets at most, evenly, and the least and greatest order.
 
-    The budget of the chosen one is among them; the headline's if none was chosen.
+    The budget of the requested one is among them; the headline's if none was requested.
     """
     budgets = sorted({t.budget for t in solved})
     if len(budgets) > _BUDGETS:
         even = np.linspace(0, len(budgets) - 1, _BUDGETS).round().astype(int)
         drawn = [budgets[place] for place in even]
-        wanted = (chosen or headline(solved)).budget
-        nearest = min(range(_BUDGETS), key=lambda place: abs(drawn[place] - wanted))
-        drawn[nearest] = wanted
+        budget = (requested or headline(solved)).budget
+        nearest = min(range(_BUDGETS), key=lambda place: abs(drawn[place] - budget))
+        drawn[nearest] = budget
         budgets = drawn
     orders = sorted({t.max_order for t in solved})
     orders = orders if len(orders) <= 3 else [orders[0], orders[1], orders[-1]]
@@ -153,7 +154,7 @@ def gain_quality(page: Page, results: StudyResults) -> None:
     if not results.taxonomies:
         page.text("None: solutions.json is empty.")
         return
-    drawn = telling(results.taxonomies, results.chosen)
+    drawn = telling(results.taxonomies, results.requested)
     orders = {min(t.max_order for t in drawn), max(t.max_order for t in drawn)}
     budgets = sorted({t.budget for t in drawn})
     targets = results.targets
@@ -161,13 +162,13 @@ def gain_quality(page: Page, results: StudyResults) -> None:
     gain: dict[int, NDArray[np.float64]] = {order: np.full(shape, np.nan) for order in orders}
     quality = {order: np.full(shape, np.nan) for order in orders}
     for taxonomy in drawn:
-        for choice in taxonomy.policy:
-            if taxonomy.max_order in orders and choice.target in targets:
-                place = targets.index(choice.target), budgets.index(taxonomy.budget)
-                gain[taxonomy.max_order][place] = np.nan if choice.gain is None else choice.gain
-                quality[taxonomy.max_order][place] = np.nan if choice.quality is None else choice.quality
+        for target, row in taxonomy.policy.items():
+            if taxonomy.max_order in orders and target in targets:
+                place = targets.index(target), budgets.index(taxonomy.budget)
+                for rates, rate in ((gain, row.win_rate_vs_scratch), (quality, row.win_rate_vs_task_specific)):
+                    rates[taxonomy.max_order][place] = np.nan if rate is None else rate
     page.figure(
-        figures.budget_curves(results.taxonomies),
+        figures.budget_curves(results.taxonomies, results.chance),
         "budget-curves",
         alt="Mean gain and mean quality against the budget; " + "; ".join(map(_in_numbers, drawn)),
         caption="The dotted line is on a par with the reference.",
@@ -210,25 +211,25 @@ def labels(page: Page, results: StudyResults) -> None:
         )
 
 
-def _graph(taxonomy: Taxonomy, results: StudyResults) -> Figure:
+def _graph(taxonomy: TaxonomySolution, results: StudyResults) -> Figure:
     return figures.taxonomy_graph(
         taxonomy, families=results.families, source_only=results.source_only, tasks=list(results.tasks)
     )
 
 
-def _trained(taxonomy: Taxonomy, results: StudyResults) -> str:
+def _trained(taxonomy: TaxonomySolution, results: StudyResults) -> str:
     """Names of the tasks that are trained fully, short where they are many."""
     if len(taxonomy.sources) > 3 and set(taxonomy.sources) == set(results.targets):
         return "every target"
     return ", ".join(map(readable, taxonomy.sources))
 
 
-def _in_words(taxonomy: Taxonomy) -> str:
+def _in_words(taxonomy: TaxonomySolution) -> str:
     """What a taxonomy's graph shows."""
     return f"Trained fully: {join([readable(s) for s in taxonomy.sources])}. {policy_line(taxonomy)}"
 
 
-def _in_numbers(taxonomy: Taxonomy) -> str:
+def _in_numbers(taxonomy: TaxonomySolution) -> str:
     """A taxonomy's means."""
     gain, quality = (("unknown" if v is None else f"{v:.2f}") for v in (taxonomy.mean_gain, taxonomy.mean_quality))
     return f"budget {taxonomy.budget:g}, order {taxonomy.max_order}: gain {gain}, quality {quality}"

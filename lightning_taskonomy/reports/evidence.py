@@ -47,7 +47,7 @@ def affinity(page: Page, results: StudyResults) -> None:
         caption="First-order transfers, dark is better. Affinities are rescaled to sum 1 over the sources shown; "
         "hatched: not measured.",
     )
-    if not has_losses and results.chosen is None:
+    if not has_losses and results.requested is None:
         page.text("The matrix before normalisation is not here: the study left no losses.csv with mean scores.")
     with page.details("First-order affinities in numbers"):
         page.table(
@@ -130,7 +130,7 @@ def predictions(page: Page, results: StudyResults) -> None:
     if not pictures:
         page.text("Not here: examples.npz holds no task of this study.")
         return
-    best = {c.target: c for c in headline(results.taxonomies).policy} if results.taxonomies else {}
+    best = headline(results.taxonomies).policy if results.taxonomies else {}
     notes = {
         name: "from " + "\n+ ".join(map(readable, best[name].sources))
         for name in pictures

@@ -20,9 +20,9 @@ from lightning_taskonomy.affinity.groupings import (
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.reports import figures
 from lightning_taskonomy.reports.html import Cell, Page
-from lightning_taskonomy.reports.study import Band
 from lightning_taskonomy.reports.words import join, readable, whole
 from lightning_taskonomy.solvers.grouping import GroupingSolution, GroupingSolver, pessimal, score, served
+from lightning_taskonomy.solvers.taxonomy import Band
 
 __all__ = ["write_solved_groupings"]
 

@@ -3,7 +3,7 @@
 import csv
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 from lightning_taskonomy.affinity.table import TransferKey, TransfersTable
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.reports.families import families
+from lightning_taskonomy.solvers.taxonomy import Chance, TaxonomySolution, read_solutions
 from lightning_taskonomy.tasks import Family, Task, TaskKind, catalog
 
-__all__ = [
-    "OPTIONAL", "REQUIRED", "STAGES", "Band", "Choice", "Ranking", "StudyResults", "TaskInfo", "Taxonomy", "read_study",
-]  # fmt: skip
+__all__ = ["OPTIONAL", "REQUIRED", "STAGES", "Ranking", "StudyResults", "TaskInfo", "read_study"]
 
 REQUIRED = ("affinity.csv",)
 """Without these a folder is no study."""
@@ -53,57 +52,7 @@ STAGES = {
 """Tables of stages that may be switched on (``NAME.csv``): title and what it holds."""
 
 
-@dataclass(frozen=True)
-class Choice:
-    """How a taxonomy solves one target: by which sources, and how well (None where unknown).
-
-    ``gain`` and ``quality`` are win rates of 0 to 1 against a network from scratch on the transfer data and against
-    the fully supervised one (Taskonomy, CVPR 2018, section 4.1).
-    """
-
-    target: str
-    sources: tuple[str, ...]
-    order: int
-    kind: str
-    affinity: float | None = None
-    gain: float | None = None
-    quality: float | None = None
-
-
-@dataclass(frozen=True)
-class Band:
-    """The 5th, 50th and 95th percentile of a mean over random taxonomies of the same budget."""
-
-    low: float
-    middle: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Taxonomy:
-    """One solution: the tasks to train fully under a budget, and how every target is solved."""
-
-    budget: float
-    max_order: int
-    sources: tuple[str, ...]
-    policy: tuple[Choice, ...]
-    objective: float | None = None
-    proven: bool | None = None
-    gap: float | None = None
-    seconds: float | None = None
-    mean_gain: float | None = None
-    mean_quality: float | None = None
-    random_gain: Band | None = None
-    random_quality: Band | None = None
-    p_value: float | None = None
-
-    @property
-    def transfers(self) -> tuple[Choice, ...]:
-        """The targets that are solved by transfer."""
-        return tuple(choice for choice in self.policy if choice.kind != "task_specific")
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Ranking:
     """How the sources of a target rank here, by affinity, and fine-tuned on another data set (section 5.1).
 
@@ -118,7 +67,7 @@ class Ranking:
     spearman: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TaskInfo:
     """A task as the study used it."""
 
@@ -139,17 +88,19 @@ class TaskInfo:
         return Task(self.name, TaskKind(self.kind), self.name, self.channels, units=self.units, class_names=names)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StudyResults:
     """Everything a study left; an optional file that is not there is empty here and named in ``absent``.
 
-    ``chosen`` is the taxonomy that was asked for; a study asks for none and its report recommends one.
+    ``chance`` is what random taxonomies reach, by maximum order and budget. ``requested`` is the taxonomy that was
+    asked for; a study asks for none, and its report recommends one.
     """
 
     folder: Path
     table: TransfersTable
     tasks: Mapping[str, TaskInfo]
-    taxonomies: tuple[Taxonomy, ...] = ()
+    taxonomies: tuple[TaxonomySolution, ...] = ()
+    chance: Mapping[tuple[int, float], Chance] = field(default_factory=dict)
     losses: Mapping[TransferKey, float] = field(default_factory=dict)
     sanity: tuple[tuple[str, float, float], ...] = ()
     control: tuple[Mapping[str, Any], ...] = ()
@@ -160,7 +111,7 @@ class StudyResults:
     absent: tuple[str, ...] = ()
     stages: Mapping[str, tuple[list[str], list[list[str | float]]]] = field(default_factory=dict)
     rankings: tuple[Ranking, ...] = ()
-    chosen: Taxonomy | None = None
+    requested: TaxonomySolution | None = None
 
     @property
     def families(self) -> dict[str, str]:
@@ -199,22 +150,23 @@ def read_study(folder: Path) -> StudyResults:
         )
     absent = tuple(name for name in OPTIONAL if not (folder / name).is_file())
     table = TransfersTable.read(folder / "affinity.csv")
-    solutions = _json(folder / "solutions.json", [], list)
+    solved = read_solutions(folder / "solutions.json") if "solutions.json" not in absent else []
     return StudyResults(
-        folder,
-        table,
-        _tasks(folder / "tasks.json", table),
-        tuple(_taxonomy(entry, folder / "solutions.json") for entry in solutions),
-        _losses(folder / "losses.csv"),
-        _sanity(folder / "sanity.csv"),
-        tuple(_json(folder / "control.json", [], list)),
-        _examples(folder / "examples.npz"),
-        _json(folder / "costs.json", {}, dict) | _labels(folder / "labels.json"),
-        (folder / "config.yaml").read_text(encoding="utf-8") if "config.yaml" not in absent else "",
-        tuple(_json(folder / "failures.json", [], list)),
-        absent,
-        {name: _table(folder / f"{name}.csv") for name in STAGES if (folder / f"{name}.csv").is_file()},
-        _rankings(folder),
+        folder=folder,
+        table=table,
+        tasks=_tasks(folder / "tasks.json", table),
+        taxonomies=tuple(taxonomy for taxonomy, _ in solved),
+        chance={(t.max_order, t.budget): chance for t, chance in solved if chance is not None},
+        losses=_losses(folder / "losses.csv"),
+        sanity=_sanity(folder / "sanity.csv"),
+        control=tuple(_json(folder / "control.json", [], list)),
+        examples=_examples(folder / "examples.npz"),
+        costs=_json(folder / "costs.json", {}, dict) | _labels(folder / "labels.json"),
+        config=(folder / "config.yaml").read_text(encoding="utf-8") if "config.yaml" not in absent else "",
+        failures=tuple(_json(folder / "failures.json", [], list)),
+        absent=absent,
+        stages={name: _table(folder / f"{name}.csv") for name in STAGES if (folder / f"{name}.csv").is_file()},
+        rankings=_rankings(folder),
     )
 
 
@@ -278,12 +230,6 @@ def _known(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else value
 
 
-def _band(values: Sequence[float | None] | None) -> Band | None:
-    """Three percentiles, None where they are not known."""
-    known = [number for number in map(_known, values or ()) if number is not None]
-    return Band(*known) if len(known) == 3 else None
-
-
 def _sanity(path: Path) -> tuple[tuple[str, float, float], ...]:
     """Task and its two win rates."""
     columns = ("win_rate_vs_average", "win_rate_vs_random_encoder")
@@ -304,8 +250,16 @@ def _rankings(folder: Path) -> tuple[Ranking, ...]:
             for cells in rows
             if cells["name"] == entry["name"]
         }
-        higher, rho = bool(entry.get("higher_is_better", True)), _known(entry.get("spearman"))
-        found.append(Ranking(entry["name"], entry["target"], entry["metric"], sources, higher, rho))
+        found.append(
+            Ranking(
+                name=entry["name"],
+                target=entry["target"],
+                metric=entry["metric"],
+                sources=sources,
+                higher_is_better=bool(entry.get("higher_is_better", True)),
+                spearman=_known(entry.get("spearman")),
+            )
+        )
     return tuple(found)
 
 
@@ -322,55 +276,21 @@ def _tasks(path: Path, table: TransfersTable) -> dict[str, TaskInfo]:
     """Tasks of the study by family; where ``tasks.json`` is absent, by the names in the table alone."""
     told = {
         name: TaskInfo(
-            name,
-            str(entry.get("family", "")),
-            str(entry.get("kind", "")),
-            int(entry.get("channels") or 1),
-            bool(entry.get("source_only", False)),
-            str(entry.get("units") or ""),
-            tuple(entry.get("class_names") or ()),
+            name=name,
+            family=str(entry.get("family", "")),
+            kind=str(entry.get("kind", "")),
+            channels=int(entry.get("channels") or 1),
+            source_only=bool(entry.get("source_only", False)),
+            units=str(entry.get("units") or ""),
+            class_names=tuple(entry.get("class_names") or ()),
         )
         for name, entry in _json(path, {}, dict).items()
     }
     names = dict.fromkeys((*told, *table.targets, *table.sources))
     order = {family.value: rank for rank, family in enumerate(Family)}
     known = families(names)
-    found = [told.get(name, TaskInfo(name, known.get(name, ""))) for name in names]
+    found = [told.get(name, TaskInfo(name=name, family=known.get(name, ""))) for name in names]
     return {task.name: task for task in sorted(found, key=lambda t: order.get(t.family, len(order)))}
-
-
-def _taxonomy(entry: Mapping[str, Any], path: Path) -> Taxonomy:
-    """One entry of ``solutions.json``."""
-    random = entry.get("random") or {}
-    try:
-        return Taxonomy(
-            float(entry["budget"]),
-            int(entry["max_order"]),
-            tuple(entry["sources"]),
-            tuple(
-                Choice(
-                    choice["target"],
-                    tuple(choice["sources"]),
-                    int(choice.get("order") or len(choice["sources"])),
-                    choice["kind"],
-                    _known(choice.get("affinity")),
-                    _known(choice.get("gain")),
-                    _known(choice.get("quality")),
-                )
-                for choice in entry["policy"]
-            ),
-            _known(entry.get("objective")),
-            entry.get("proven"),
-            _known(entry.get("gap")),
-            _known(entry.get("seconds")),
-            _known(entry.get("mean_gain")),
-            _known(entry.get("mean_quality")),
-            _band(random.get("gain")),
-            _band(random.get("quality")),
-            _known(random.get("p_value")),
-        )
-    except KeyError as error:
-        raise InputError(f"{path}: a solution without {error}; run the solve stage of the study again") from error
 
 
 def _examples(path: Path) -> dict[str, dict[str, NDArray[Any]]]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning_taskonomy.reports.figures.style import readable
-from lightning_taskonomy.reports.study import Taxonomy
+from lightning_taskonomy.solvers.taxonomy import TaxonomySolution
 
 __all__ = ["join", "label_share", "labels_line", "percent", "policy_line", "readable", "whole"]
 
@@ -26,18 +26,18 @@ def whole(number: float) -> float | int:
     return number if number % 1 else int(number)
 
 
-def policy_line(taxonomy: Taxonomy) -> str:
+def policy_line(taxonomy: TaxonomySolution) -> str:
     """Which targets are solved from which sources, in one sentence."""
     groups: dict[tuple[str, ...], list[str]] = {}
-    for choice in taxonomy.transfers:
-        groups.setdefault(choice.sources, []).append(readable(choice.target))
+    for transfer in taxonomy.transfers:
+        groups.setdefault(transfer.sources, []).append(readable(transfer.target))
     if not groups:
         return "Nothing is left to transfer."
     parts = [f"{join(targets)} from {' + '.join(map(readable, sources))}" for sources, targets in groups.items()]
     return f"Solve {len(taxonomy.transfers)} by transfer: {'; '.join(parts)}."
 
 
-def label_share(taxonomy: Taxonomy, costs: Mapping[str, Any]) -> float | None:
+def label_share(taxonomy: TaxonomySolution, costs: Mapping[str, Any]) -> float | None:
     """Labels that a taxonomy uses, as a share of those of training every target fully.
 
     Args:
@@ -54,7 +54,7 @@ def label_share(taxonomy: Taxonomy, costs: Mapping[str, Any]) -> float | None:
     return (len(taxonomy.sources) * full + len(taxonomy.transfers) * small) / (len(taxonomy.policy) * full)
 
 
-def labels_line(taxonomy: Taxonomy, share: float) -> str:
+def labels_line(taxonomy: TaxonomySolution, share: float) -> str:
     """What a taxonomy costs in labels, in one sentence."""
     return (
         f"{len(taxonomy.sources)} tasks trained fully and {len(taxonomy.transfers)} transfers use {percent(share)} of "

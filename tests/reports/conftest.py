@@ -75,33 +75,37 @@ def make_study(
                 by_family.setdefault(tasks[name].family.value, []).append(name)
             turns = [group[i] for i in range(len(targets)) for group in by_family.values() if i < len(group)]
             chosen = sorted(turns[:budget])
-            policy = []
+            policy = {}
             for target in targets:
                 usable = [r for r in rows if r[0] == target and len(r[1]) <= order and set(r[1]) <= set(chosen)]
                 best_row = min(usable, key=lambda r: r[3])
                 key = best_row[:3]
-                policy.append(
-                    {
-                        "target": target,
-                        "sources": list(best_row[1]),
-                        "order": len(best_row[1]),
-                        "kind": best_row[2],
-                        "affinity": affinity[key],
-                        "gain": gain[key],
-                        "quality": quality[key],
-                    }
-                )
-            means = {f"mean_{n}": float(np.mean([p[n] for p in policy])) for n in ("gain", "quality")}
-            random = {n: [means[f"mean_{n}"] * f for f in (0.5, 0.7, 0.85)] for n in ("gain", "quality")}
+                policy[target] = {
+                    "sources": list(best_row[1]),
+                    "order": len(best_row[1]),
+                    "kind": best_row[2],
+                    "affinity": affinity[key],
+                    "win_rate_vs_task_specific": quality[key],
+                    "win_rate_vs_scratch": gain[key],
+                }
+            rates = {"gain": "win_rate_vs_scratch", "quality": "win_rate_vs_task_specific"}
+            means = {f"mean_{n}": float(np.mean([p[rate] for p in policy.values()])) for n, rate in rates.items()}
+            shares = {"low": 0.5, "middle": 0.7, "high": 0.85}
+            random = {n: {name: means[f"mean_{n}"] * share for name, share in shares.items()} for n in rates}
+            values = {target: p["affinity"] for target, p in policy.items()}
             solutions.append(
                 {
+                    "schema": 1,
+                    "kind": "taxonomy",
                     "budget": budget,
                     "max_order": order,
-                    "objective": sum(p["affinity"] for p in policy),
+                    "objective": sum(values.values()),
+                    "values": values,
                     "proven": True,
                     "gap": 0.0,
                     "seconds": 0.01,
                     "sources": chosen,
+                    "label_cost": len(chosen),
                     "policy": policy,
                     **means,
                     "random": {**random, "p_value": 0.001},

@@ -7,23 +7,30 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import FancyArrowPatch, PathPatch
 from scipy.cluster.hierarchy import linkage
 
+from lightning_taskonomy.affinity.table import Transfer
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.reports import figures
 from lightning_taskonomy.reports.figures.style import FAMILY_COLORS, GREY, INK, text_on
-from lightning_taskonomy.reports.study import Band, Choice, Ranking, Taxonomy
+from lightning_taskonomy.reports.study import Ranking
+from lightning_taskonomy.solvers.taxonomy import Band, Chance, TaxonomySolution
 
 FAMILIES = {"depth": "3D", "normals": "3D", "edges": "2D", "jigsaw": "2D", "scene": "semantic"}
 
 
-def taxonomy(budget=2, order=2, **changes):
-    policy = (
-        Choice("depth", ("depth",), 1, "task_specific", 0.5, 0.9, 0.5),
-        Choice("edges", ("edges",), 1, "task_specific", 0.5, 0.8, 0.5),
-        Choice("normals", ("depth",), 1, "transfer", 0.3, 0.7, 0.4),
-        Choice("scene", ("depth", "edges"), 2, "transfer", 0.2, 0.6, 0.1),
-    )
-    values = {"mean_gain": 0.75, "mean_quality": 0.375, "objective": 1.5}
-    return Taxonomy(budget, order, ("depth", "edges"), policy, **{**values, **changes})
+POLICY = (
+    Transfer("depth", 1, ("depth",), "task_specific", 0.5, 0.5, 0.9),
+    Transfer("edges", 1, ("edges",), "task_specific", 0.5, 0.5, 0.8),
+    Transfer("normals", 1, ("depth",), "transfer", 0.3, 0.4, 0.7),
+    Transfer("scene", 2, ("depth", "edges"), "transfer", 0.2, 0.1, 0.6),
+)
+
+
+def taxonomy(budget=2, order=2, rows=POLICY, sources=("depth", "edges"), **changes):
+    policy = {row.target: row for row in rows}
+    shared = {"objective": 1.5, "values": {}, "proven": True, "gap": 0.0, "seconds": 0.0, "label_cost": 0.0}
+    means = {"mean_gain": 0.75, "mean_quality": 0.375}
+    values = {"budget": budget, "max_order": order, "sources": sources, "policy": policy, **shared, **means, **changes}
+    return TaxonomySolution(**values)
 
 
 def texts(figure):
@@ -91,13 +98,11 @@ def test_taxonomy_graph_draws_every_transfer_once_per_source():
 
 def test_taxonomy_graph_of_26_tasks_has_no_overlapping_labels():
     names = [f"some_task_{i}" for i in range(26)]
-    policy = [Choice(n, (n,), 1, "task_specific") for n in names[:5]]
+    policy = [Transfer(n, 1, (n,), "task_specific") for n in names[:5]]
     policy += [
-        Choice(n, tuple(names[i % 5 : i % 5 + 2]), 2, "transfer", 0.1, 0.5, 0.5) for i, n in enumerate(names[5:22])
+        Transfer(n, 2, tuple(names[i % 5 : i % 5 + 2]), "transfer", 0.1, 0.5, 0.5) for i, n in enumerate(names[5:22])
     ]
-    figure = figures.taxonomy_graph(
-        Taxonomy(5, 2, tuple(names[:5]), tuple(policy)), source_only=names[22:], tasks=names
-    )
+    figure = figures.taxonomy_graph(taxonomy(5, 2, policy, tuple(names[:5])), source_only=names[22:], tasks=names)
     figure.canvas.draw()
     labels = [t for t in figure.axes[0].texts if t.get_text().startswith("some task")]
     boxes = [t.get_window_extent() for t in labels]
@@ -109,9 +114,12 @@ def test_taxonomy_graph_of_26_tasks_has_no_overlapping_labels():
 
 def test_taxonomy_graph_has_room_for_long_names():
     long = "a_task_with_a_name_that_is_longer_than_any_other_one"
-    policy = (Choice("short", ("short",), 1, "task_specific", gain=0.9), Choice(long, ("short",), 1, "transfer"))
+    policy = (
+        Transfer("short", 1, ("short",), "task_specific", win_rate_vs_scratch=0.9),
+        Transfer(long, 1, ("short",), "transfer"),
+    )
     for sources in (("short",), (f"{long}_too",)):
-        figure = figures.taxonomy_graph(Taxonomy(1, 1, sources, policy))
+        figure = figures.taxonomy_graph(taxonomy(1, 1, policy, sources))
         figure.canvas.draw()
         boxes = [text.get_window_extent() for text in figure.axes[0].texts]
         assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
@@ -147,10 +155,10 @@ def test_taxonomy_grid_has_a_place_per_budget_and_order():
 
 
 def test_budget_curves_follow_the_budgets_and_show_the_random_band():
-    band = Band(0.2, 0.3, 0.4)
+    chance = Chance(gain=Band(0.2, 0.3, 0.4), quality=None, p_value=0.01)
     solved = [taxonomy(4, 1, mean_gain=0.9), taxonomy(2, 1, mean_gain=0.6)]
-    solved += [taxonomy(2, 2, random_gain=band), taxonomy(4, 2, random_gain=band)]
-    figure = figures.budget_curves(solved)
+    solved += [taxonomy(2, 2), taxonomy(4, 2)]
+    figure = figures.budget_curves(solved, {(2, 2): chance, (2, 4): chance})
     curve = next(line for line in figure.axes[0].lines if line.get_label() == "taxonomy, order ≤ 1")
     np.testing.assert_array_equal(curve.get_xydata(), [[2, 0.6], [4, 0.9]])
     filled = figure.axes[0].collections[0].get_paths()[0].vertices
@@ -240,7 +248,7 @@ def test_dendrogram_writes_support_at_its_node_but_not_at_the_root():
 
 def test_wheels_of_26_tasks_keep_rings_apart():
     names = [f"task{i}" for i in range(26)]
-    everything = Taxonomy(26, 1, tuple(names), tuple(Choice(n, (n,), 1, "task_specific") for n in names))
+    everything = taxonomy(26, 1, [Transfer(n, 1, (n,), "task_specific") for n in names], tuple(names))
     figure = figures.taxonomy_grid([everything], tasks=names)
     figure.canvas.draw()
     axis = figure.axes[0]
@@ -286,8 +294,8 @@ def test_novel_tasks_have_win_rates_in_colour_and_losses_below():
 
 def test_rankings_elsewhere_stand_in_the_order_of_the_affinities():
     sources = {"edges": (0.1, 0.4), "depth": (0.5, 0.3), "x": (0.3, 0.2)}
-    places = Ranking("Places", "scene", "accuracy", sources, spearman=-0.5)
-    depth = Ranking("NYU", "depth", "mae", {"normals": (0.5, 1.0)}, higher_is_better=False)
+    places = Ranking(name="Places", target="scene", metric="accuracy", sources=sources, spearman=-0.5)
+    depth = Ranking(name="NYU", target="depth", metric="mae", sources={"normals": (0.5, 1.0)}, higher_is_better=False)
     figure = figures.rankings_elsewhere([places, depth], families=FAMILIES)
     left, right = figure.axes
     assert [label.get_text() for label in left.get_xticklabels()] == ["depth", "x", "edges"]

@@ -21,7 +21,7 @@ def solution(sources, policy):
     }
     return TaxonomySolution(
         objective=1.0, values={}, proven=True, gap=0.0, seconds=0.0, budget=2, max_order=2, sources=sources,
-        label_cost=2, policy=rows, mean_win_rate_vs_task_specific=None, mean_win_rate_vs_scratch=None,
+        label_cost=2, policy=rows, mean_quality=None, mean_gain=None,
     )  # fmt: skip
 
 

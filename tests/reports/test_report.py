@@ -8,12 +8,14 @@ import matplotlib.image
 import numpy as np
 import pytest
 
+from lightning_taskonomy.affinity.table import Transfer
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.reports import report
 from lightning_taskonomy.reports.decisions import headline, telling
 from lightning_taskonomy.reports.html import Page
-from lightning_taskonomy.reports.study import OPTIONAL, Choice, Taxonomy, read_study
+from lightning_taskonomy.reports.study import OPTIONAL, read_study
 from lightning_taskonomy.reports.words import join, label_share, labels_line, policy_line
+from lightning_taskonomy.solvers import TaxonomySolution
 
 VOID = {"meta", "link", "img", "br", "input", "hr"}
 
@@ -50,6 +52,16 @@ class Reader(HTMLParser):
 
     def handle_data(self, data):
         self.words.append(data)
+
+
+def taxonomy(budget, order=2, rows=(), sources=None, **changes):
+    """A taxonomy of these transfers, with the sources that they read if no others are given."""
+    policy = {row.target: row for row in rows}
+    shared = {"objective": 0.0, "values": {}, "proven": True, "gap": 0.0, "seconds": 0.0, "label_cost": 0.0}
+    means = {"mean_gain": None, "mean_quality": None}
+    sources = tuple(sorted({name for row in rows for name in row.sources})) if sources is None else sources
+    values = {"budget": budget, "max_order": order, "sources": sources, "policy": policy, **shared, **means, **changes}
+    return TaxonomySolution(**values)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +118,9 @@ def test_tables_hold_what_the_study_measured(finished):
     policies = rows(finished, "policies")
     assert len(policies) == sum(len(s["policy"]) for s in solutions)
     assert {(r["target"], r["sources"], float(r["gain"])) for r in policies} == {
-        (p["target"], ";".join(p["sources"]), p["gain"]) for s in solutions for p in s["policy"]
+        (target, ";".join(p["sources"]), p["win_rate_vs_scratch"])
+        for s in solutions
+        for target, p in s["policy"].items()
     }
     first_order = {r["target"]: r for r in rows(finished, "affinity-first-order")}
     with (finished / "affinity.csv").open(newline="") as file:
@@ -166,8 +180,9 @@ def test_unknown_numbers_stand_as_dashes(study):
     folder = study(orders=1, budgets=(2,))
     (folder / "examples.npz").unlink()
     solutions = json.loads((folder / "solutions.json").read_text())
-    solutions[0]["policy"][-1].update(gain=None, quality=float("nan"))
-    solutions[0].update(mean_gain=None, random={"gain": [None, 0.5, 0.6]})
+    for row in solutions[0]["policy"].values():
+        row.update(win_rate_vs_scratch=None, win_rate_vs_task_specific=None)
+    solutions[0].update(mean_gain=None, random={"gain": None, "quality": None, "p_value": 0.5})
     (folder / "solutions.json").write_text(json.dumps(solutions))
     (folder / "control.json").write_text('[{"source": "a", "target": "b", "affinity_per_seed": [0.5, null]}]')
     words = " ".join(Reader(report(folder).read_text()).words)
@@ -186,7 +201,7 @@ def test_no_study_is_refused_in_one_line(tmp_path, study):
     with pytest.raises(InputError, match=r"solutions\.json cannot be read"):
         report(folder)
     (folder / "solutions.json").write_text('[{"budget": 1}]')
-    with pytest.raises(InputError, match="a solution without 'max_order'"):
+    with pytest.raises(InputError, match=r"solutions\.json: .*of an earlier release"):
         report(folder)
     (folder / "solutions.json").write_text("[]")
     (folder / "examples.npz").write_bytes(b"PK\x03\x04 cut off")
@@ -207,7 +222,7 @@ def test_the_study_s_tasks_colour_their_labels(study):
 
 def test_headline_is_where_budget_begins_to_pay_less():
     def solved(budget, quality, order=2):
-        return Taxonomy(budget, order, (), (), mean_quality=quality, objective=quality)
+        return taxonomy(budget, order, mean_quality=quality, objective=quality or 0.0)
 
     curve = [solved(b, q) for b, q in ((1, 0.1), (2, 0.25), (4, 0.4), (8, 0.45), (16, 0.5))]
     assert headline([*curve, solved(1, 0.9, order=1)]).budget == 4
@@ -217,7 +232,7 @@ def test_headline_is_where_budget_begins_to_pay_less():
 
 def test_words():
     assert join([]) == "none" and join(["a"]) == "a" and join(["a", "b", "c"]) == "a, b and c"
-    assert policy_line(Taxonomy(1, 1, ("a",), ())) == "Nothing is left to transfer."
+    assert policy_line(taxonomy(1, 1, sources=("a",))) == "Nothing is left to transfer."
 
 
 def test_label_share_counts_sources_and_transfers(study):
@@ -278,18 +293,21 @@ def test_ten_tasks_on_two_of_them_take_two_thirds_fewer_labels():
     """With the paper's sizes, 120k images per source and 16k per transfer: (2 x 120 + 8 x 16) / (10 x 120)."""
     names = [f"task_{i}" for i in range(10)]
     kinds = ["task_specific"] * 2 + ["transfer"] * 8
-    policy = tuple(Choice(name, (names[0],), 1, kind) for name, kind in zip(names, kinds, strict=True))
-    taxonomy = Taxonomy(2, 1, (names[0], names[1]), policy)
-    share = label_share(taxonomy, {"labels": {"labels_per_source": 120_000, "labels_per_transfer": 16_000}})
+    rows = [
+        Transfer(name, 1, (name if kind == "task_specific" else names[0],), kind)
+        for name, kind in zip(names, kinds, strict=True)
+    ]
+    of_two = taxonomy(2, 1, rows)
+    share = label_share(of_two, {"labels": {"labels_per_source": 120_000, "labels_per_transfer": 16_000}})
     assert share == pytest.approx(368 / 1200)
-    assert labels_line(taxonomy, share or 0.0).endswith(
+    assert labels_line(of_two, share or 0.0).endswith(
         "use 31 % of the labels that training all 10 targets fully takes, 69 % fewer."
     )
 
 
 def test_of_many_taxonomies_a_telling_few_are_drawn():
     def solved(budget, order):
-        return Taxonomy(budget, order, (), (), mean_quality=min(budget, 7) / 14)
+        return taxonomy(budget, order, mean_quality=min(budget, 7) / 14)
 
     many = [solved(b, o) for b in range(1, 27) for o in range(1, 6)]
     drawn = telling(many)

@@ -234,8 +234,8 @@ def test_scratch_is_never_chosen_and_missing_win_rates_give_none():
     )
     answer = TaxonomySolver(0 + 1).solve(TransfersTable(rows))
     assert answer.policy["a"].kind == "transfer"
-    assert answer.mean_win_rate_vs_task_specific is None
-    assert answer.mean_win_rate_vs_scratch == 0.6
+    assert answer.mean_quality is None
+    assert answer.mean_gain == 0.6
 
 
 def test_all_affinities_zero_is_solved():
@@ -295,7 +295,7 @@ def test_json_is_one_object_that_json_can_read():
     plain = json.loads(answer.to_json())
     assert plain["sources"] == list(answer.sources)
     keys = {"objective", "proven", "gap", "sources", "policy", "seconds"}
-    assert keys | {"mean_win_rate_vs_task_specific", "mean_win_rate_vs_scratch"} <= set(plain)
+    assert keys | {"mean_quality", "mean_gain"} <= set(plain)
     assert set(plain["policy"]) == set(answer.policy)
 
 
@@ -324,8 +324,8 @@ def test_published_measurements_give_the_known_taxonomies(backend, max_order, bu
     assert answer.objective == pytest.approx(objective, abs=5e-7)
     assert answer.proven
     if quality is not None:
-        assert answer.mean_win_rate_vs_task_specific == pytest.approx(quality, abs=5e-7)
-        assert answer.mean_win_rate_vs_scratch == pytest.approx(gain, abs=5e-7)
+        assert answer.mean_quality == pytest.approx(quality, abs=5e-7)
+        assert answer.mean_gain == pytest.approx(gain, abs=5e-7)
     assert len(table.unmeasured) == 4
     assert {row.target for row in table.unmeasured} == {"non_fixated_pose"}
 

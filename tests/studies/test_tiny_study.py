@@ -87,8 +87,8 @@ def test_larger_budgets_and_orders_are_never_worse(finished):
         assert len(own) == 3 and all(a <= b + 1e-9 for a, b in pairwise(own))
     for solution in solutions:
         assert len(solution["sources"]) <= solution["budget"] and solution["proven"]
-        assert sorted(edge["target"] for edge in solution["policy"]) == ["depth_z", "normals"]
-        assert all(set(edge["sources"]) <= set(solution["sources"]) for edge in solution["policy"])
+        assert sorted(solution["policy"]) == ["depth_z", "normals"]
+        assert all(set(edge["sources"]) <= set(solution["sources"]) for edge in solution["policy"].values())
 
 
 def test_a_random_encoders_weights_are_not_those_of_a_network(finished):

@@ -24,13 +24,16 @@ from lightning_taskonomy.reports.figures.style import (
     readable,
     styled,
 )
-from lightning_taskonomy.reports.study import Ranking, Taxonomy
+from lightning_taskonomy.reports.study import Ranking
+from lightning_taskonomy.solvers.taxonomy import Band, Chance, TaxonomySolution
 
 __all__ = ["budget_curves", "labels_saved", "rankings_elsewhere", "seed_spread"]
 
 
 @styled
-def budget_curves(taxonomies: Sequence[Taxonomy]) -> Figure:
+def budget_curves(
+    taxonomies: Sequence[TaxonomySolution], chance: Mapping[tuple[int, float], Chance] | None = None
+) -> Figure:
     """Mean gain and mean quality against the budget, one curve per maximum order, with the random taxonomies.
 
     The grey band spans the 5th to 95th percentile of random feasible taxonomies of the same budget (Fig. 11), of the
@@ -38,6 +41,7 @@ def budget_curves(taxonomies: Sequence[Taxonomy]) -> Figure:
 
     Args:
         taxonomies: Any number of budgets and maximum orders.
+        chance: What random taxonomies reach, by maximum order and budget.
     """
     if not taxonomies:
         raise InputError("no taxonomy to draw; give at least one")
@@ -45,7 +49,7 @@ def budget_curves(taxonomies: Sequence[Taxonomy]) -> Figure:
     axes = figure.subplots(1, 2, sharey=True)
     orders = sorted({t.max_order for t in taxonomies})
     for axis, name, title in zip(axes, ("gain", "quality"), ("Mean gain", "Mean quality"), strict=True):
-        _band(axis, taxonomies, name)
+        _band(axis, {key: band for key, one in (chance or {}).items() if (band := getattr(one, name)) is not None})
         for index, order in enumerate(orders):
             points = [(t.budget, getattr(t, f"mean_{name}")) for t in taxonomies if t.max_order == order]
             points = sorted(p for p in points if p[1] is not None)
@@ -203,22 +207,13 @@ def rankings_elsewhere(rankings: Sequence[Ranking], *, families: Mapping[str, st
     return figure
 
 
-def _band(axis: Axes, taxonomies: Sequence[Taxonomy], name: str) -> None:
-    """The random taxonomies of the highest order that has them."""
-    known = [t for t in taxonomies if getattr(t, f"random_{name}") is not None]
-    if not known:
+def _band(axis: Axes, bands: Mapping[tuple[int, float], Band]) -> None:
+    """The random taxonomies of the highest order that has them, by order and budget."""
+    if not bands:
         return
-    order = max(t.max_order for t in known)
-    known = sorted((t for t in known if t.max_order == order), key=lambda t: t.budget)
-    budgets = [t.budget for t in known]
-    bands = [getattr(t, f"random_{name}") for t in known]
-    axis.fill_between(
-        budgets,
-        [b.low for b in bands],
-        [b.high for b in bands],
-        color=MUTED,
-        alpha=0.3,
-        lw=0,
-        label=f"random taxonomies, order ≤ {order} (5–95 %)",
-    )
-    axis.plot(budgets, [b.middle for b in bands], color=MUTED, lw=1.4, marker="|", label="their median")
+    order = max(order for order, _ in bands)
+    line = sorted((budget, band.low, band.middle, band.high) for (at, budget), band in bands.items() if at == order)
+    budgets, low, middle, high = zip(*line, strict=True)
+    label = f"random taxonomies, order ≤ {order} (5–95 %)"
+    axis.fill_between(budgets, low, high, color=MUTED, alpha=0.3, lw=0, label=label)
+    axis.plot(budgets, middle, color=MUTED, lw=1.4, marker="|", label="their median")

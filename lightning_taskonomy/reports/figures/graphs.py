@@ -28,7 +28,7 @@ from lightning_taskonomy.reports.figures.style import (
     styled,
     text_on,
 )
-from lightning_taskonomy.reports.study import Taxonomy
+from lightning_taskonomy.solvers.taxonomy import TaxonomySolution
 
 __all__ = ["dendrogram", "taxonomy_graph", "taxonomy_grid", "untangled"]
 
@@ -55,7 +55,7 @@ def untangled(left: Sequence[str], reads: Mapping[str, Sequence[str]]) -> tuple[
 
 @styled
 def taxonomy_graph(
-    taxonomy: Taxonomy,
+    taxonomy: TaxonomySolution,
     *,
     families: Mapping[str, str] | None = None,
     source_only: Sequence[str] = (),
@@ -74,16 +74,13 @@ def taxonomy_graph(
         tasks: All tasks of the dictionary; those of the taxonomy if not given.
     """
     families = families or {}
-    chosen = set(taxonomy.sources)
-    transfers = [choice for choice in taxonomy.policy if choice.kind != "task_specific"]
-    alone = {choice.target: choice for choice in taxonomy.policy if choice.kind == "task_specific"}
-    policy = {choice.target: choice for choice in sorted(transfers, key=lambda c: c.target)}
     left, right = untangled(
-        sorted(chosen, key=lambda t: (_rank(families.get(t, "")), t)), {t: c.sources for t, c in policy.items()}
+        sorted(taxonomy.sources, key=lambda t: (_rank(families.get(t, "")), t)),
+        {row.target: row.sources for row in sorted(taxonomy.transfers, key=lambda row: row.target)},
     )
-    transfers = [policy[target] for target in right]
-    known = list(tasks) if tasks is not None else []
-    unused = [t for t in known if t not in chosen and t not in {c.target for c in taxonomy.policy}]
+    transfers = [taxonomy.policy[target] for target in right]
+    dictionary = list(tasks) if tasks is not None else []
+    unused = [task for task in dictionary if task not in taxonomy.sources and task not in taxonomy.policy]
 
     listed = unused if len(unused) <= 2 * max(len(left), len(transfers)) else []  # the graph is not about them
     below = len(listed) + 1.2 if unused else 0
@@ -98,42 +95,44 @@ def taxonomy_graph(
     axis.axis("off")
     left_rows = rows - below
     y_left = dict(zip(left, _spread(len(left), left_rows), strict=True))
-    y_right = {c.target: y for c, y in zip(transfers, _spread(len(transfers), rows), strict=True)}
+    y_right = dict(zip(right, _spread(len(right), rows), strict=True))
     axis.text(0, -1.0, f"trained with all labels ({len(left)})", ha="right", weight="bold")
     if transfers:
         axis.text(4, -1.0, f"solved by transfer ({len(transfers)})", ha="left", weight="bold")
     for x, title in ((order_at, "order"), (order_at + 0.8, "gain"), (order_at + 1.67, "quality")):
         axis.text(x, -1.0, title, ha="center", fontsize=8)
-    for choice in transfers:
-        for source in choice.sources:
+    for row in transfers:
+        for source in row.sources:
             if source in y_left:
-                ends = (0.3, y_left[source]), (3.75, y_right[choice.target])
+                ends = (0.3, y_left[source]), (3.75, y_right[row.target])
                 curve = Curve([ends[0], (2.0, ends[0][1]), (2.0, ends[1][1]), ends[1]], [1, 4, 4, 4])
                 axis.add_patch(
                     PathPatch(
                         curve,
                         fill=False,
-                        lw=order_width(choice.order),
+                        lw=order_width(row.order),
                         alpha=0.85,
                         zorder=1,
                         capstyle="butt",
                         edgecolor=FAMILY_COLORS.get(families.get(source, ""), MUTED),
-                        gid=f"edge:{source}:{choice.target}",
+                        gid=f"edge:{source}:{row.target}",
                     )
                 )
     for task, y in y_left.items():
         dim = task in source_only
         _node(axis, 0, y, families.get(task, ""), ring=True, dim=dim)
         axis.text(-0.4, y, readable(task), ha="right", va="center", alpha=0.65 if dim else 1.0)
-        if task in alone and alone[task].gain is not None:
-            axis.text(start + 0.05, y, f"gain {alone[task].gain:.2f}", ha="left", va="center", fontsize=7.5, alpha=0.75)
-    for choice in transfers:
-        y = y_right[choice.target]
-        _node(axis, 4, y, families.get(choice.target, ""), ring=False)
-        axis.text(4.3, y, readable(choice.target), ha="left", va="center")
-        axis.text(order_at, y, str(choice.order), ha="center", va="center", fontsize=8)
-        for x, value in ((order_at + 0.8, choice.gain), (order_at + 1.67, choice.quality)):
-            _cell(axis, x, y, value)
+        alone = taxonomy.policy.get(task)
+        if alone is not None and alone.kind == "task_specific" and alone.win_rate_vs_scratch is not None:
+            gain = f"gain {alone.win_rate_vs_scratch:.2f}"
+            axis.text(start + 0.05, y, gain, ha="left", va="center", fontsize=7.5, alpha=0.75)
+    for row in transfers:
+        y = y_right[row.target]
+        _node(axis, 4, y, families.get(row.target, ""), ring=False)
+        axis.text(4.3, y, readable(row.target), ha="left", va="center")
+        axis.text(order_at, y, str(row.order), ha="center", va="center", fontsize=8)
+        _cell(axis, order_at + 0.8, y, row.win_rate_vs_scratch)
+        _cell(axis, order_at + 1.67, y, row.win_rate_vs_task_specific)
     if unused:
         top = left_rows + 0.4
         axis.text(0, top, f"not used ({len(unused)})", ha="right", va="center", color=MUTED, fontsize=8)
@@ -141,14 +140,14 @@ def taxonomy_graph(
             _node(axis, 0, top + 0.9 + index, families.get(task, ""), ring=False, dim=True)
             axis.text(-0.4, top + 0.9 + index, readable(task), ha="right", va="center", alpha=0.55)
     _settle(axis)
-    orders = sorted({c.order for c in transfers})
-    figure.legend(handles=_legend(families, known or [*left, *y_right], orders), loc="outside lower center", ncols=4)
+    orders = sorted({row.order for row in transfers})
+    figure.legend(handles=_legend(families, dictionary or [*left, *right], orders), loc="outside lower center", ncols=4)
     return figure
 
 
 @styled
 def taxonomy_grid(
-    taxonomies: Sequence[Taxonomy],
+    taxonomies: Sequence[TaxonomySolution],
     *,
     tasks: Sequence[str],
     families: Mapping[str, str] | None = None,
@@ -208,39 +207,43 @@ def taxonomy_grid(
         for number, task in enumerate(ordered, 1)
     ]
     handles.append(_trained())
-    handles += _orders({c.order for taxonomy in taxonomies for c in taxonomy.transfers})
+    handles += _orders({row.order for taxonomy in taxonomies for row in taxonomy.transfers})
     figure.legend(handles=handles, loc="outside right upper", fontsize=7.5, labelspacing=0.3, handlelength=1.4)
     return figure
 
 
 def _wheel(
-    axis: Axes, centre: tuple[float, float], taxonomy: Taxonomy, ordered: Sequence[str], families: Mapping[str, str],
+    axis: Axes,
+    centre: tuple[float, float],
+    taxonomy: TaxonomySolution,
+    ordered: Sequence[str],
+    families: Mapping[str, str],
     source_only: Sequence[str],
-) -> None:  # fmt: skip
+) -> None:
     """One small taxonomy: the tasks on a unit circle about a centre."""
     angles = np.pi / 2 - 2 * np.pi * np.arange(len(ordered)) / max(len(ordered), 1)
     spot = {t: (centre[0] + np.cos(a), centre[1] + np.sin(a)) for t, a in zip(ordered, angles, strict=True)}
-    for choice in taxonomy.transfers:
-        for source in choice.sources:
-            if source in spot and choice.target in spot and source != choice.target:
+    for transfer in taxonomy.transfers:
+        for source in transfer.sources:
+            if source in spot and transfer.target in spot and source != transfer.target:
                 axis.add_patch(
                     FancyArrowPatch(
                         spot[source],
-                        spot[choice.target],
+                        spot[transfer.target],
                         arrowstyle="-|>",
                         mutation_scale=6,
                         zorder=1,
                         connectionstyle="arc3,rad=0.12",
                         shrinkA=7,
                         shrinkB=7,
-                        lw=order_width(choice.order) * 0.5,
+                        lw=order_width(transfer.order) * 0.5,
                         color=FAMILY_COLORS.get(families.get(source, ""), MUTED),
                     )
                 )
     for number, task in enumerate(ordered, 1):
-        chosen = task in taxonomy.sources
-        dim = task in source_only and not chosen
-        _node(axis, *spot[task], families.get(task, ""), ring=chosen, dim=dim, size=9)
+        trained = task in taxonomy.sources
+        dim = task in source_only and not trained
+        _node(axis, *spot[task], families.get(task, ""), ring=trained, dim=dim, size=9)
         axis.text(
             *spot[task],
             str(number),

@@ -23,7 +23,7 @@ from lightning_taskonomy.reports.figures.style import (
     styled,
     text_on,
 )
-from lightning_taskonomy.reports.study import Band
+from lightning_taskonomy.solvers.taxonomy import Band
 
 __all__ = ["Chosen", "approximation_scatter", "chosen_networks", "grouping_curves", "relationship_matrices"]
 

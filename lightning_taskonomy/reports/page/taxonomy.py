@@ -74,8 +74,8 @@ class TaxonomyTab(Tab[TransfersTable, TaxonomySettings, TaxonomySolution]):
     def curve(self, solutions: Sequence[TaxonomySolution], here: float) -> Any:
         """Gain and quality."""
         lines = {
-            "gain": [solution.mean_win_rate_vs_scratch for solution in solutions],
-            "quality": [solution.mean_win_rate_vs_task_specific for solution in solutions],
+            "gain": [solution.mean_gain for solution in solutions],
+            "quality": [solution.mean_quality for solution in solutions],
         }
         return views.chart("taxonomy-chart", [s.budget for s in solutions], lines, here, "mean win rate")
 

@@ -62,8 +62,8 @@ def taxonomy_cards(solution: TaxonomySolution) -> Component:
     return html.Dl(
         [
             card("Trained", str(len(solution.sources)), spent),
-            card("Gain", number(solution.mean_win_rate_vs_scratch), "mean win rate against training from scratch"),
-            card("Quality", number(solution.mean_win_rate_vs_task_specific), "mean win rate against full supervision"),
+            card("Gain", number(solution.mean_gain), "mean win rate against training from scratch"),
+            card("Quality", number(solution.mean_quality), "mean win rate against full supervision"),
             card("Objective", number(solution.objective, 4), "sum of importance × affinity"),
         ],
         className="cards",
@@ -82,8 +82,8 @@ def more_taxonomy(now: TaxonomySolution, then: TaxonomySolution) -> list[Any]:
         what += f", instead of {join(dropped)}" if added else f" of {join(dropped)}"
     changes = (
         ("objective", signed(then.objective - now.objective, 4)),
-        ("gain", signed(_less(then.mean_win_rate_vs_scratch, now.mean_win_rate_vs_scratch))),
-        ("quality", signed(_less(then.mean_win_rate_vs_task_specific, now.mean_win_rate_vs_task_specific))),
+        ("gain", signed(_less(then.mean_gain, now.mean_gain))),
+        ("quality", signed(_less(then.mean_quality, now.mean_quality))),
     )
     return [html.P([head, html.Strong(f"{what}.")]), html.P(", ".join(f"{name} {value}" for name, value in changes))]
 

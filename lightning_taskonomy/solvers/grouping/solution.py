@@ -1,6 +1,7 @@
 """A choice of networks in words."""
 
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from lightning_taskonomy.affinity.groupings import Network, serving
 from lightning_taskonomy.solvers.base import Solution
@@ -14,13 +15,13 @@ class GroupingSolution(Solution):
     """Kept networks. ``objective`` is what was minimised, ``values`` the loss of each task, without its importance.
 
     Args:
-        budget: The inference budget it was found under.
         networks: The kept networks, by name.
         cost: What they cost together, at most the budget.
         assignment: For each task the position in ``networks`` of the one that serves it.
     """
 
-    budget: float
+    kind: ClassVar[str] = "grouping"
+
     networks: tuple[Network, ...]
     cost: float
     assignment: dict[str, int]
@@ -54,3 +55,10 @@ class GroupingSolution(Solution):
             cost=problem.cost(choice) / problem.cost_unit,
             assignment=assignment,
         )
+
+    @classmethod
+    def _restored(cls, values: dict[str, Any]) -> dict[str, Any]:
+        networks = (
+            Network(tuple(plain["tasks"]), plain["cost"], tuple(plain["losses"])) for plain in values["networks"]
+        )
+        return {**values, "networks": tuple(networks)}

@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,22 +20,28 @@ class TaxonomySolution(Solution):
     """A taxonomy.
 
     Args:
-        budget: The budget it was found under.
         max_order: The highest order it was allowed.
         sources: The tasks to supervise, sorted.
         label_cost: What they cost together, at most the budget.
         policy: The transfer of every target.
-        mean_win_rate_vs_task_specific: Mean over targets (quality); None if a chosen transfer has none.
-        mean_win_rate_vs_scratch: Mean over targets (gain); None if a chosen transfer has none.
+        mean_gain: The mean over targets of the win rate against a network from scratch on the transfers' data (section
+            4.1); None if a transfer of the policy has none.
+        mean_quality: The same against the fully supervised network.
     """
 
-    budget: float
+    kind: ClassVar[str] = "taxonomy"
+
     max_order: int
     sources: tuple[str, ...]
     label_cost: float
     policy: dict[str, Transfer]
-    mean_win_rate_vs_task_specific: float | None
-    mean_win_rate_vs_scratch: float | None
+    mean_gain: float | None
+    mean_quality: float | None
+
+    @property
+    def transfers(self) -> tuple[Transfer, ...]:
+        """How those targets are solved that are not trained themselves."""
+        return tuple(row for row in self.policy.values() if row.kind != "task_specific")
 
     @classmethod
     def of(
@@ -61,19 +67,27 @@ class TaxonomySolution(Solution):
             sources=tuple(name for name, taken in zip(problem.sources, chosen, strict=True) if taken),
             label_cost=problem.cost(chosen),
             policy=policy,
-            mean_win_rate_vs_task_specific=_mean(row.win_rate_vs_task_specific for row in policy.values()),
-            mean_win_rate_vs_scratch=_mean(row.win_rate_vs_scratch for row in policy.values()),
+            mean_gain=_mean(row.win_rate_vs_scratch for row in policy.values()),
+            mean_quality=_mean(row.win_rate_vs_task_specific for row in policy.values()),
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain Python values; the policy is one object per target."""
-        plain = asdict(self)
+        """As of every solution; the policy is one object per target."""
+        plain = super().as_dict()
         for transfer in plain["policy"].values():
             del transfer["target"]
         return plain
 
+    @classmethod
+    def _restored(cls, values: dict[str, Any]) -> dict[str, Any]:
+        policy = {
+            target: Transfer(target=target, **{**plain, "sources": tuple(plain["sources"])})
+            for target, plain in values["policy"].items()
+        }
+        return {**values, "sources": tuple(values["sources"]), "policy": policy}
+
 
 def _mean(rates: Iterable[float | None]) -> float | None:
-    known = list(rates)
-    total = [rate for rate in known if rate is not None]
-    return math.fsum(total) / len(total) if total and len(total) == len(known) else None
+    listed = list(rates)
+    measured = [rate for rate in listed if rate is not None]
+    return math.fsum(measured) / len(measured) if measured and len(measured) == len(listed) else None

@@ -158,8 +158,8 @@ class MetaTransferPlan:
             if value is not None
         }
         data = {
-            "data": self._data(), "primary": case.primary, "auxiliary": list(case.auxiliary), "parallel": settings.parallel,
-            "streams": streams, "auxiliary_steps": auxiliary_steps, "steps": steps, "seed": settings.seed,
+            "data": self._data(), "primary": case.primary, "auxiliary": list(case.auxiliary),
+            "parallel": settings.parallel, "streams": streams, "auxiliary_steps": auxiliary_steps, "steps": steps, "seed": settings.seed,
         }  # fmt: skip
         best = {"class_path": "lightning_taskonomy.callbacks.best.BestWeights", "init_args": kept}
         return {

@@ -1,23 +1,17 @@
-"""From per-image scores to affinities, taxonomies, gain and quality. Files in, numbers out; nothing is trained here."""
+"""From per-image scores to affinities, gain and quality. Files in, numbers out; nothing is trained here."""
 
-import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lightning_taskonomy.affinity import NetworkScores, TransfersTable, measure_target
-from lightning_taskonomy.affinity.significance import band, p_value, random_taxonomies
 from lightning_taskonomy.affinity.table import TransferKey
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.solvers.taxonomy import TaxonomySolution
 
-__all__ = ["Scores", "as_report", "halves", "mean_scores", "measure", "read_scores", "shuffled", "significance"]
-
-_LOG = logging.getLogger(__name__)
+__all__ = ["Scores", "halves", "mean_scores", "measure", "read_scores", "shuffled"]
 
 Scores = dict[str, dict[TransferKey, NDArray[np.float32]]]
 """Per target and network one score per test image, all in the order of the same image ids."""
@@ -100,36 +94,3 @@ def shuffled(scores: Scores, seed: int) -> Scores:
         values = rng.permuted(np.stack(list(networks.values())), axis=0)
         mixed[target] = dict(zip(networks, values, strict=True))
     return mixed
-
-
-def significance(solution: TaxonomySolution, table: TransfersTable, *, count: int, seed: int) -> dict[str, Any] | None:
-    """A taxonomy's gain and quality against random feasible taxonomies of its budget; None where there is none."""
-    if count < 1 or solution.budget < 1:
-        return None
-    try:
-        drawn = random_taxonomies(table, solution.budget, max_order=solution.max_order, count=count, seed=seed)
-    except InputError as error:  # so few random sources hardly ever reach every target
-        _LOG.info("budget %g is not compared with random taxonomies: %s", solution.budget, error)
-        return None
-    return {
-        "gain": band(drawn.gain), "quality": band(drawn.quality),
-        "p_value": p_value(solution.objective, drawn.objective),
-    }  # fmt: skip
-
-
-def as_report(solution: TaxonomySolution, random: dict[str, Any] | None) -> dict[str, Any]:
-    """A solution as the report reads it: the policy with gain and quality of each transfer, and their means."""
-    return {
-        "budget": solution.budget, "max_order": solution.max_order, "objective": solution.objective,
-        "proven": solution.proven, "gap": solution.gap, "seconds": solution.seconds, "sources": list(solution.sources),
-        "policy": [
-            {
-                "target": target, "sources": list(transfer.sources), "order": transfer.order, "kind": transfer.kind,
-                "affinity": transfer.affinity, "gain": transfer.win_rate_vs_scratch,
-                "quality": transfer.win_rate_vs_task_specific,
-            }
-            for target, transfer in solution.policy.items()
-        ],
-        "mean_gain": solution.mean_win_rate_vs_scratch, "mean_quality": solution.mean_win_rate_vs_task_specific,
-        "random": random,
-    }  # fmt: skip

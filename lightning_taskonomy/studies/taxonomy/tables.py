@@ -10,10 +10,11 @@ import numpy as np
 from lightning_taskonomy.affinity import TransfersTable, win_rate
 from lightning_taskonomy.files import atomic
 from lightning_taskonomy.solvers import TaxonomySolver
+from lightning_taskonomy.solvers.taxonomy import as_entry, measure_chance
 from lightning_taskonomy.studies.base import Table
 from lightning_taskonomy.studies.graph import Job
 from lightning_taskonomy.studies.runs import content_hash
-from lightning_taskonomy.studies.taxonomy.analysis import as_report, mean_scores, read_scores, shuffled, significance
+from lightning_taskonomy.studies.taxonomy.analysis import mean_scores, read_scores, shuffled
 from lightning_taskonomy.studies.taxonomy.measurements import Measurements
 from lightning_taskonomy.studies.taxonomy.plan import RANDOM, TaxonomyPlan
 
@@ -99,7 +100,7 @@ def solutions(
         seed: Of the draws.
     """
     best = solver.sweep(table, budgets, range(1, max_order + 1))
-    return [as_report(solution, significance(solution, table, count=draws, seed=seed)) for solution in best]
+    return [as_entry(solution, measure_chance(solution, table, count=draws, seed=seed)) for solution in best]
 
 
 def example_jobs(plan: TaxonomyPlan, table: TransfersTable, count: int) -> list[Job]:
