@@ -92,7 +92,7 @@ def test_version(capsys):
 
 def test_an_unknown_command_is_one_line_with_a_hint(capsys):
     assert status("studi") == 1
-    assert one_line(capsys) == "error: no command 'studi'; did you mean 'study'?"
+    assert one_line(capsys) == "error: no command 'studi'; did you mean 'study' or 'status'?"
     assert status("solve", "taxonomi") == 1
     assert one_line(capsys).startswith("error: no command 'solve taxonomi'; did you mean 'solve taxonomy'")
 

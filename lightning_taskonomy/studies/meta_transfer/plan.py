@@ -159,7 +159,8 @@ class MetaTransferPlan:
         }
         data = {
             "data": self._data(), "primary": case.primary, "auxiliary": list(case.auxiliary),
-            "parallel": settings.parallel, "streams": streams, "auxiliary_steps": auxiliary_steps, "steps": steps, "seed": settings.seed,
+            "parallel": settings.parallel, "streams": streams, "auxiliary_steps": auxiliary_steps, "steps": steps,
+            "seed": settings.seed,
         }  # fmt: skip
         best = {"class_path": "lightning_taskonomy.callbacks.best.BestWeights", "init_args": kept}
         return {
