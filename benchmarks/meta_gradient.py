@@ -53,8 +53,8 @@ class EncoderDecoder(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) to (B, 128, H/8, W/8)."""
-        found: Tensor = self.network(image)[0]
-        return found
+        features: Tensor = self.network(image)[0]
+        return features
 
 
 class Decoder(nn.Module):
@@ -67,8 +67,8 @@ class Decoder(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(B, 128, H/8, W/8) to (B, outputs, H, W)."""
         height, width = features.shape[-2:]
-        found: Tensor = self.network([features], (8 * height, 8 * width))
-        return found
+        preds: Tensor = self.network([features], (8 * height, 8 * width))
+        return preds
 
 
 class SeparableBlocks(nn.Module):
@@ -152,13 +152,13 @@ class Case:
         loss = self.auxiliary_loss(features) + self.primary_loss(features)
         return torch.autograd.grad(loss, [*self.parameters, *self.auxiliary.parameters(), *self.primary.parameters()])
 
-    def ours(self, **chosen: Any) -> object:
+    def ours(self, **options: Any) -> object:
         """The meta step; the auxiliary head's gradients too where MTL has them."""
         batch = MetaBatch(
             (self.image,), {"auxiliary": Branch(self.auxiliary_loss)}, Branch(self.primary_loss, self.primary)
         )
         return meta_gradient(
-            self.backbone, [batch], {"auxiliary": [self.projection]}, ALPHA, MetaOptions(**chosen)
+            self.backbone, [batch], {"auxiliary": [self.projection]}, ALPHA, MetaOptions(**options)
         )  # fmt: skip
 
     def double_backward(self) -> object:
@@ -186,13 +186,13 @@ class Case:
         optimizer.step((features * self.projection(gradient)).sum())
         ahead = list(self.backbone.parameters())
         loss = self.primary_loss(self.backbone(self.image))
-        found = torch.autograd.grad(loss, [*self.projection.parameters(), *self.primary.parameters(), *ahead])
+        gradients = torch.autograd.grad(loss, [*self.projection.parameters(), *self.primary.parameters(), *ahead])
         torchopt.recover_state_dict(self.backbone, before)
-        return found
+        return gradients
 
     def sides(self) -> dict[str, Callable[[], object]]:
         """All sides by name."""
-        found: dict[str, Callable[[], object]] = {
+        sides: dict[str, Callable[[], object]] = {
             "mtl": self.mtl,
             "ours": self.ours,
             "approximate": lambda: self.ours(approximate=True),
@@ -200,8 +200,8 @@ class Case:
             "double_backward": self.double_backward,
         }
         if importlib.util.find_spec("torchopt"):
-            found["torchopt"] = self.torchopt
-        return found
+            sides["torchopt"] = self.torchopt
+        return sides
 
 
 def median_seconds(
@@ -226,9 +226,9 @@ def peak(network: str, side: str, threads: int, device: str) -> float:
     child = context.Process(target=_peak, args=(network, side, threads, device, sender))
     child.start()
     sender.close()  # so that a child that fails ends the wait
-    found = float(receiver.recv())
+    memory = float(receiver.recv())
     child.join()
-    return found
+    return memory
 
 
 def _peak(network: str, side: str, threads: int, device: str, sender: Any) -> None:
@@ -256,8 +256,8 @@ def projection_rows(rounds: int) -> list[dict[str, Any]]:
                 name: lambda phi=phi, step=step: step(phi) for name, phi in products.items()
             }
             taken = {name: 1e3 * value for name, value in median_seconds(sides, rounds).items()}
-            chosen = "dense" if LowRank(channels, rank).dense else "low_rank"
-            rows.append({"channels": channels, "rank": rank, **taken, "auto": chosen})
+            auto = "dense" if LowRank(channels, rank).dense else "low_rank"
+            rows.append({"channels": channels, "rank": rank, **taken, "auto": auto})
     return rows
 
 
@@ -281,8 +281,8 @@ def main() -> None:
         peaks = {(net, side): peak(net, side, args.threads, args.device) for net in args.networks for side in named}
         torch.set_num_threads(args.threads)
         for network in args.networks:
-            found = Case(network, args.device).sides()
-            taken = median_seconds({side: found[side] for side in named}, args.rounds, args.device)
+            sides = Case(network, args.device).sides()
+            taken = median_seconds({side: sides[side] for side in named}, args.rounds, args.device)
             for side in named:
                 rows.append({
                     "network": network, "side": side, "s": taken[side], "x mtl": taken[side] / taken["mtl"],

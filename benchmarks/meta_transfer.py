@@ -107,9 +107,9 @@ def peak(network: str, side: str, letter: str, threads: int, device: str) -> flo
     process = context.Process(target=_peak, args=(network, side, letter, threads, device, sender))
     process.start()
     sender.close()  # the child has its own; without it nothing can come any more
-    found: float = receiver.recv()
+    memory: float = receiver.recv()
     process.join()
-    return found
+    return memory
 
 
 def _peak(network: str, side: str, letter: str, threads: int, device: str, sender: Any) -> None:
@@ -130,33 +130,33 @@ def quiet() -> None:
 def step_rows(network: str, rounds: int, threads: int, device: str) -> list[dict[str, Any]]:
     """Both kinds of steps on all sides."""
     kinds = {"meta": "m", "auxiliary": "a"}
-    held = sides(network, device)
-    peaks = {(kind, side): peak(network, side, kinds[kind], threads, device) for kind in kinds for side in held}
+    by_side = sides(network, device)
+    peaks = {(kind, side): peak(network, side, kinds[kind], threads, device) for kind in kinds for side in by_side}
     taken: dict[tuple[str, str], list[float]] = {key: [] for key in peaks}
     for _ in range(rounds):
         for kind, side in peaks:
-            taken[kind, side] += fit(held[side][0], 5 * kinds[kind], 2, held[side][1])
+            taken[kind, side] += fit(by_side[side][0], 5 * kinds[kind], 2, by_side[side][1])
     return [
         {
-            "network": network, "step": kind, "side": side, "s": median(found),
-            "x mtl": median(found) / median(taken[kind, "mtl"]), "peak MB": peaks[kind, side] / 1e6,
+            "network": network, "step": kind, "side": side, "s": median(seconds),
+            "x mtl": median(seconds) / median(taken[kind, "mtl"]), "peak MB": peaks[kind, side] / 1e6,
             "memory x mtl": peaks[kind, side] / peaks[kind, "mtl"],
         }
-        for (kind, side), found in taken.items()
+        for (kind, side), seconds in taken.items()
     ]  # fmt: skip
 
 
 def cycle_rows(network: str, rounds: int, device: str) -> list[dict[str, Any]]:
     """One meta and k auxiliary steps against one multi-task and k auxiliary steps."""
-    held = sides(network, device)
-    taken: dict[tuple[int, str], list[float]] = {(k, side): [] for k in CYCLES for side in held}
+    by_side = sides(network, device)
+    taken: dict[tuple[int, str], list[float]] = {(k, side): [] for k in CYCLES for side in by_side}
     for _ in range(rounds):
         for k, side in taken:
-            taken[k, side].append(sum(fit(held[side][0], 2 * ("m" + k * "a"), 1 + k, held[side][1])))
+            taken[k, side].append(sum(fit(by_side[side][0], 2 * ("m" + k * "a"), 1 + k, by_side[side][1])))
     return [
-        {"network": network, "k": k, "side": side, "s": median(found),
-         "x mtl": median(found) / median(taken[k, "mtl"])}
-        for (k, side), found in taken.items()
+        {"network": network, "k": k, "side": side, "s": median(seconds),
+         "x mtl": median(seconds) / median(taken[k, "mtl"])}
+        for (k, side), seconds in taken.items()
     ]  # fmt: skip
 
 

@@ -69,18 +69,18 @@ class TakingTurns(IterableDataset[Batch]):
 
     def __iter__(self) -> Iterator[Batch]:
         for _ in range(self.rounds + 1):
-            held: list[float] = []
+            times: list[float] = []
             for _ in range(BLOCK):
                 start = time.perf_counter()
                 yield self.plain.batch
-                held.append(time.perf_counter() - start)
-            self.trainer_times += held[DROPPED:]
-            held = []
+                times.append(time.perf_counter() - start)
+            self.trainer_times += times[DROPPED:]
+            times = []
             for _ in range(BLOCK):
                 start = time.perf_counter()
                 self.plain.step()
-                held.append(time.perf_counter() - start)
-            self.plain_times += held[DROPPED:]
+                times.append(time.perf_counter() - start)
+            self.plain_times += times[DROPPED:]
 
 
 def compare(names: list[str], rounds: int, size: int, count: int) -> dict[str, object]:
@@ -103,10 +103,10 @@ def main() -> None:
     parser = options(__doc__, rounds=8)
     parser.add_argument("--size", type=int, default=128, help="pixels along each side; 128 by default")
     parser.add_argument("--batch", type=int, default=8, help="images per batch; 8 by default")
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    rows = [compare(TASKS[:count], given.rounds, given.size, given.batch) for count in (1, len(TASKS))]
-    show(rows, given.json, threads=given.threads, size=given.size, batch=given.batch, torch=torch.__version__)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    rows = [compare(TASKS[:count], args.rounds, args.size, args.batch) for count in (1, len(TASKS))]
+    show(rows, args.json, threads=args.threads, size=args.size, batch=args.batch, torch=torch.__version__)
 
 
 if __name__ == "__main__":

@@ -45,21 +45,21 @@ def curves(method: str, cycles: int = 500, seed: int = 0) -> tuple[list[float], 
     phi = (LowRank(CHANNELS, rank, scale=0.3) if rank else Identity(CHANNELS)).double()
     optimizer = torch.optim.Adam(phi.parameters(), lr=RATE) if rank else None
 
-    def primary(features: Tensor, chosen: Tensor) -> Tensor:
-        return 0.5 * (features - targets[chosen]).square().sum(1).mean()
+    def primary(features: Tensor, rows: Tensor) -> Tensor:
+        return 0.5 * (features - targets[rows]).square().sum(1).mean()
 
-    def auxiliary(features: Tensor, chosen: Tensor) -> Tensor:
-        error = features - targets[chosen]
+    def auxiliary(features: Tensor, rows: Tensor) -> Tensor:
+        error = features - targets[rows]
         return 0.5 * (error @ transform * error).sum(1).mean()
 
-    found = []
+    losses = []
     for cycle in range(cycles):
         rate = (1 + math.cos(math.pi * cycle / cycles)) / 2
-        chosen = torch.randperm(PARALLEL)[:BATCH]
+        rows = torch.randperm(PARALLEL)[:BATCH]
         batch = MetaBatch(
-            (inputs[chosen],),
-            {"auxiliary": Branch(lambda features, chosen=chosen: auxiliary(features, chosen))},
-            Branch(lambda features, chosen=chosen: primary(features, chosen)),
+            (inputs[rows],),
+            {"auxiliary": Branch(lambda features, rows=rows: auxiliary(features, rows))},
+            Branch(lambda features, rows=rows: primary(features, rows)),
         )
         step = meta_gradient(backbone, [batch], {"auxiliary": [phi]}, rate * ALPHA)
         if optimizer is not None:
@@ -69,17 +69,17 @@ def curves(method: str, cycles: int = 500, seed: int = 0) -> tuple[list[float], 
             optimizer.step()
         _descend(backbone, rate, step.network[backbone.weight])
         for _ in range(0 if method == "primary" else STEPS):
-            chosen = torch.randint(AUXILIARY, (BATCH,))
-            features = backbone(inputs[chosen])
+            rows = torch.randint(AUXILIARY, (BATCH,))
+            features = backbone(inputs[rows])
             loss = (
-                primary(features, chosen) if method == "oracle" else auxiliary(project(features, phi), chosen)
+                primary(features, rows) if method == "oracle" else auxiliary(project(features, phi), rows)
             )  # fmt: skip
             _descend(backbone, rate, torch.autograd.grad(loss, backbone.weight)[0])
         with torch.no_grad():
-            found.append(float(0.5 * (backbone(unseen) - unseen @ true.T).square().sum(1).mean()))
+            losses.append(float(0.5 * (backbone(unseen) - unseen @ true.T).square().sum(1).mean()))
     with torch.no_grad():
         eye = torch.eye(CHANNELS, dtype=torch.float64)
-        return found, float(torch.cosine_similarity(phi(transform).flatten(), eye.flatten(), 0))
+        return losses, float(torch.cosine_similarity(phi(transform).flatten(), eye.flatten(), 0))
 
 
 def _descend(backbone: nn.Linear, rate: float, gradient: Tensor) -> None:
@@ -106,11 +106,11 @@ def main() -> None:
     shades = iter(pyplot.get_cmap("viridis_r")([0.15, 0.4, 0.65, 0.9]))
     others = {"primary": "0.5", "mtl": "tab:red", "oracle": "black"}
     for method, style in styles.items():
-        found, cosine = curves(method, args.cycles)
-        print(f"{method:8} test loss {found[-1]:.3g}, cosine between φM and 1 {cosine:.3g}")
+        losses, cosine = curves(method, args.cycles)
+        print(f"{method:8} test loss {losses[-1]:.3g}, cosine between φM and 1 {cosine:.3g}")
         label = names.get(method, f"TMT, {method}")
         colour = others.get(method) or next(shades)
-        axes.semilogy(found, style, color=colour, label=label, lw=2.5 if method == "oracle" else 1.5)
+        axes.semilogy(losses, style, color=colour, label=label, lw=2.5 if method == "oracle" else 1.5)
     axes.set(xlabel="cycles", ylabel="primary loss, unseen inputs", ylim=(1e-3, 1e8), xlim=(0, args.cycles))
     axes.legend(frameon=False, fontsize=8, ncol=2)
     axes.spines[["top", "right"]].set_visible(False)
