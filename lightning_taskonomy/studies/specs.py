@@ -7,9 +7,9 @@ described, and checks every key of it.
 
 from typing import TYPE_CHECKING, Any, TypedDict
 
-__all__ = ["BackboneSpec", "DataSpec", "HeadSpec", "OptimizerSpec", "SchedulerSpec", "Spec", "Variant"]
+from lightning_taskonomy.configurations import Spec
 
-Spec = dict[str, Any]
+__all__ = ["BackboneSpec", "DataSpec", "HeadSpec", "OptimizerSpec", "SchedulerSpec", "Spec", "Variant"]
 
 if TYPE_CHECKING:
     BackboneSpec = Spec

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from lightning_taskonomy.configurations import fit_configuration, network_arguments, with_arguments
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.modules.objectives import objective
 from lightning_taskonomy.studies.engine import Job
@@ -95,9 +96,9 @@ class Plan:
 
     def split_at(self, network: str, block: int) -> "Plan":
         """The same with a network split at another block of its decoder."""
-        held = self.settings.networks[network]
-        backbone = {**held.backbone, "init_args": {**held.backbone.get("init_args", {}), "split": block}}
-        return self.but(networks={**self.settings.networks, network: replace(held, backbone=backbone)})
+        net = self.settings.networks[network]
+        changed = replace(net, backbone=with_arguments(net.backbone, split=block))
+        return self.but(networks={**self.settings.networks, network: changed})
 
     def metric(self, reference: str) -> tuple[str, bool]:
         """The first metric of a task's kind, which decides, and whether higher is better.
@@ -174,33 +175,25 @@ class Plan:
     ) -> dict[str, Any]:
         """A run of ``evaluations`` epochs of so many steps, each of them followed by a validation."""
         own, net = self.settings, self.settings.networks[network]
-        model: Spec = {"tasks": list(tasks), "backbone": net.backbone}
-        model |= {
-            name: value
-            for name, value in {"heads": net.heads, "optimizer": own.optimizer, "scheduler": own.scheduler}.items()
-            if value is not None
-        }
         data = {
             "data": self._data(), "primary": case.primary, "auxiliary": list(case.auxiliary), "parallel": own.parallel,
             "streams": streams, "auxiliary_steps": every, "steps": steps, "seed": own.seed,
         }  # fmt: skip
         best = {"class_path": "lightning_taskonomy.callbacks.best.BestWeights", "init_args": kept}
-        return {
-            "seed_everything": own.seed,
-            "model": {"class_path": "lightning_taskonomy.modules.MultiTaskModule", "init_args": model},
-            "data": {"class_path": "lightning_taskonomy.data.ParallelLabels", "init_args": data},
-            "trainer": {
-                **QUIET,
-                "max_epochs": own.evaluations,
-                **own.trainer,
-                "callbacks": [*own.trainer.get("callbacks", []), best],
-            },
-        }
+        callbacks = [*own.trainer.get("callbacks", []), best]
+        return fit_configuration(
+            "lightning_taskonomy.modules.MultiTaskModule",
+            network_arguments(tasks, net.backbone, net.heads),
+            {"class_path": "lightning_taskonomy.data.ParallelLabels", "init_args": data},
+            trainer={**QUIET, "max_epochs": own.evaluations, **own.trainer, "callbacks": callbacks},
+            seed=own.seed,
+            optimizer=own.optimizer,
+            scheduler=own.scheduler,
+        )
 
     def _data(self) -> Spec:
         """The data set; the seed decides the order of its batches and their augmentation."""
-        given = self.settings.data
-        return {**given, "init_args": {**given.get("init_args", {}), "seed": self.settings.seed}}
+        return with_arguments(self.settings.data, seed=self.settings.seed)
 
     def test(self, run: RunSpec) -> Job:
         """The one test of a chosen run."""
