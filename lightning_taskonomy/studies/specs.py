@@ -5,11 +5,11 @@ constructor takes descriptions. A type checker sees plain dictionaries; the pars
 described, and checks every key of it.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lightning_taskonomy.configurations import Spec
 
 __all__ = ["BackboneSpec", "DataSpec", "HeadSpec", "OptimizerSpec", "SchedulerSpec", "Spec"]
-
-Spec = dict[str, Any]
 
 if TYPE_CHECKING:
     BackboneSpec = Spec

@@ -9,6 +9,13 @@ from typing import Any
 import yaml
 
 from lightning_taskonomy.affinity.groupings import Network
+from lightning_taskonomy.configurations import (
+    fit_configuration,
+    fitted_on,
+    head_of,
+    network_arguments,
+    transfer_arguments,
+)
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.reports.families import GROUPING_NAMES, PUBLISHED_NAMES
 from lightning_taskonomy.solvers import TaxonomySolution
@@ -18,15 +25,17 @@ __all__ = ["archive", "grouping_recipes", "taxonomy_recipes"]
 
 Recipe = dict[str, Any]
 
-ADAMW = {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.0001}}
 DEFAULTS: Recipe = {
     "backbone": {
         "class_path": "TaskonomyResNet",
         "init_args": {"name": "resnet50", "channels": 8, "output_stride": 16},
     },
-    "optimizer": ADAMW,
+    "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.0001}},
+    "scheduler_interval": "epoch",
     "epochs": 20,
     "transfer_epochs": 10,
+    "transfer_width": 32,
+    "seed": 0,
 }
 """What recipes/taxonomy/paper.yaml says, for tables without a study."""
 
@@ -44,28 +53,27 @@ def taxonomy_recipes(solution: TaxonomySolution, study: Mapping[str, Any]) -> di
     Raises:
         InputError: A task is in no catalog.
     """
-    policy = {t: row.sources for t, row in solution.policy.items() if row.kind != "task_specific"}
+    policy = {row.target: row.sources for row in solution.transfers}
     references, data = _references((*solution.sources, *policy), study)
-    own = {**DEFAULTS, **{name: value for name, value in study.items() if value is not None}}
+    settings = {**DEFAULTS, **{name: value for name, value in study.items() if value is not None}}
+    seed, schedule = settings["seed"], settings.get("scheduler")
     recipes: dict[str, Recipe] = {}
     for name in solution.sources:
-        init_args: Recipe = {"tasks": [references[name]], "backbone": own["backbone"]}
-        if (head := _head(references[name], own.get("heads"))) is not None:
-            init_args["heads"] = {_task(references[name]).name: head}
+        head = _head(references[name], settings.get("heads"))
+        heads = None if head is None else {_task(references[name]).name: head}
         recipes[f"source_{name}"] = _fit(
-            f"runs/taxonomy/source_{name}", "MultiTaskModule", init_args, _split(data, "train", None, own),
-            own["epochs"], own.get("scheduler"), own,
+            f"runs/taxonomy/source_{name}", "MultiTaskModule",
+            network_arguments([references[name]], settings["backbone"], heads),
+            fitted_on(data, "train", None, seed), settings["epochs"], schedule, settings,
         )  # fmt: skip
     for name, sources in policy.items():
         folders = [f"runs/taxonomy/source_{source}" for source in sources]
-        init_args = {"target": references[name], "sources": folders, "width": own.get("transfer_width", 32)}
-        head = _head(references[name], own.get("transfer_heads")) or _head(references[name], own.get("heads"))
-        if head is not None:
-            init_args["head"] = head
+        head = _head(references[name], settings.get("transfer_heads"), settings.get("heads"))
         recipes[f"target_{name}"] = _fit(
-            f"runs/taxonomy/target_{name}", "TransferModule", init_args,
-            _split(data, "validation", own.get("transfer_size"), own), own["transfer_epochs"],
-            own.get("transfer_scheduler") or own.get("scheduler"), own,
+            f"runs/taxonomy/target_{name}", "TransferModule",
+            transfer_arguments(references[name], folders, settings["transfer_width"], head),
+            fitted_on(data, "validation", settings.get("transfer_size"), seed), settings["transfer_epochs"],
+            settings.get("transfer_scheduler") or schedule, settings,
         )  # fmt: skip
     about = f"the {len(solution.sources)} sources of a taxonomy, then its {len(policy)} transfers"
     return _files(recipes, about)
@@ -86,9 +94,9 @@ def grouping_recipes(networks: Sequence[Network]) -> dict[str, str]:
             "init_args": {"name": "resnet18", "options": {"channels": channels}},
         }
         name = f"network_{number}_{'_'.join(network.tasks)}"
-        init_args = {"tasks": [references[task] for task in network.tasks], "backbone": backbone}
+        arguments = network_arguments([references[task] for task in network.tasks], backbone, None)
         recipes[name] = _fit(
-            f"runs/grouping/{name}", "MultiTaskModule", init_args, data, DEFAULTS["epochs"], None, DEFAULTS
+            f"runs/grouping/{name}", "MultiTaskModule", arguments, data, DEFAULTS["epochs"], None, DEFAULTS
         )
     return _files(recipes, f"the {len(networks)} networks of a grouping")
 
@@ -133,32 +141,32 @@ def _task(reference: str) -> Any:
     return task
 
 
-def _head(reference: str, heads: Mapping[str, Any] | None) -> Any:
-    """The head of a task: that of its name, else that of its kind."""
-    heads, task = heads or {}, _task(reference)
-    return heads.get(task.name) or heads.get(task.kind.value)
-
-
-def _split(data: Recipe, split: str, size: int | None, study: Mapping[str, Any]) -> Recipe:
-    """The data, fitted on one split."""
-    init_args = {**(data.get("init_args") or {}), "fit_split": split, "fit_size": size, "seed": study.get("seed", 0)}
-    return {**data, "init_args": init_args}
+def _head(reference: str, *heads: Mapping[str, Any] | None) -> Recipe | None:
+    task = _task(reference)
+    return head_of(task.name, task.kind.value, *heads)
 
 
 def _fit(
-    out: str, module: str, init_args: Recipe, data: Recipe, epochs: int, scheduler: Any, study: Mapping[str, Any]
+    out: str,
+    module: str,
+    arguments: Recipe,
+    data: Recipe,
+    epochs: int,
+    scheduler: Recipe | None,
+    settings: Mapping[str, Any],
 ) -> Recipe:
     """What ``fit`` takes."""
-    init_args = {**init_args, "optimizer": study.get("optimizer") or ADAMW}
-    if scheduler:
-        init_args |= {"scheduler": scheduler, "scheduler_interval": study.get("scheduler_interval", "epoch")}
-    return {
-        "seed_everything": study.get("seed", 0),
-        "out": out,
-        "trainer": {**(study.get("trainer") or {}), "max_epochs": epochs},
-        "model": {"class_path": module, "init_args": init_args},
-        "data": data,
-    }
+    configuration = fit_configuration(
+        module,
+        arguments,
+        data,
+        trainer={**(settings.get("trainer") or {}), "max_epochs": epochs},
+        seed=settings["seed"],
+        optimizer=settings["optimizer"],
+        scheduler=scheduler,
+        scheduler_interval=settings["scheduler_interval"],
+    )
+    return {"out": out, **configuration}
 
 
 def _files(recipes: Mapping[str, Recipe], about: str) -> dict[str, str]:

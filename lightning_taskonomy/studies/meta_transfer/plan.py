@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lightning_taskonomy.configurations import fit_configuration, network_arguments, with_arguments
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.modules.objectives import objective
 from lightning_taskonomy.studies.graph import Job
@@ -62,8 +63,8 @@ class MetaTransferPlan:
     def split_at(self, network: str, block: int) -> "MetaTransferPlan":
         """The same with a network split at another block of its decoder."""
         net = self.settings.networks[network]
-        backbone = {**net.backbone, "init_args": {**net.backbone.get("init_args", {}), "split": block}}
-        return self.but(networks={**self.settings.networks, network: replace(net, backbone=backbone)})
+        changed = replace(net, backbone=with_arguments(net.backbone, split=block))
+        return self.but(networks={**self.settings.networks, network: changed})
 
     def metric(self, reference: str) -> tuple[str, bool]:
         """The first metric of a task's kind, which decides, and whether higher is better.
@@ -147,38 +148,26 @@ class MetaTransferPlan:
     ) -> dict[str, Any]:
         """A run of ``evaluations`` epochs of so many steps, each of them followed by a validation."""
         settings, net = self.settings, self.settings.networks[network]
-        model: Spec = {"tasks": list(tasks), "backbone": net.backbone}
-        model |= {
-            name: value
-            for name, value in {
-                "heads": net.heads,
-                "optimizer": settings.optimizer,
-                "scheduler": settings.scheduler,
-            }.items()
-            if value is not None
-        }
         data = {
             "data": self._data(), "primary": case.primary, "auxiliary": list(case.auxiliary),
             "parallel": settings.parallel, "streams": streams, "auxiliary_steps": auxiliary_steps, "steps": steps,
             "seed": settings.seed,
         }  # fmt: skip
         best = {"class_path": "lightning_taskonomy.callbacks.best.BestWeights", "init_args": kept}
-        return {
-            "seed_everything": settings.seed,
-            "model": {"class_path": "lightning_taskonomy.modules.MultiTaskModule", "init_args": model},
-            "data": {"class_path": "lightning_taskonomy.data.ParallelLabels", "init_args": data},
-            "trainer": {
-                **QUIET,
-                "max_epochs": settings.evaluations,
-                **settings.trainer,
-                "callbacks": [*settings.trainer.get("callbacks", []), best],
-            },
-        }
+        callbacks = [*settings.trainer.get("callbacks", []), best]
+        return fit_configuration(
+            "lightning_taskonomy.modules.MultiTaskModule",
+            network_arguments(tasks, net.backbone, net.heads),
+            {"class_path": "lightning_taskonomy.data.ParallelLabels", "init_args": data},
+            trainer={**QUIET, "max_epochs": settings.evaluations, **settings.trainer, "callbacks": callbacks},
+            seed=settings.seed,
+            optimizer=settings.optimizer,
+            scheduler=settings.scheduler,
+        )
 
     def _data(self) -> Spec:
         """The data set; the seed decides the order of its batches and their augmentation."""
-        data = self.settings.data
-        return {**data, "init_args": {**data.get("init_args", {}), "seed": self.settings.seed}}
+        return with_arguments(self.settings.data, seed=self.settings.seed)
 
     def prepared(self) -> list[Job]:
         """What the data module prepares once, a job per split."""

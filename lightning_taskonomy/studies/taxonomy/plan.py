@@ -7,6 +7,14 @@ from math import comb
 from pathlib import Path
 from typing import Any
 
+from lightning_taskonomy.configurations import (
+    fit_configuration,
+    fitted_on,
+    head_of,
+    network_arguments,
+    transfer_arguments,
+    with_arguments,
+)
 from lightning_taskonomy.studies.graph import Job, Named
 from lightning_taskonomy.studies.runs import QUIET, RunSpec, named, prepare_jobs
 from lightning_taskonomy.studies.specs import Spec
@@ -77,11 +85,10 @@ class TaxonomyPlan:
         return [name for name, task in self.tasks.items() if not task.source_only]
 
     def _data(self, split: str, size: int | None) -> Spec:
-        init_args = dict(self.settings.data.get("init_args", {}))
-        init_args |= {"fit_split": split, "fit_size": size, "seed": self.settings.seed}
-        if self.settings.test_images is not None:
-            init_args["limit"] = {**(init_args.get("limit") or {}), "test": self.settings.test_images}
-        return {**self.settings.data, "init_args": init_args}
+        data = fitted_on(self.settings.data, split, size, self.settings.seed)
+        if self.settings.test_images is None:
+            return data
+        return with_arguments(data, limit={**(data["init_args"].get("limit") or {}), "test": self.settings.test_images})
 
     @property
     def training_data(self) -> Spec:
@@ -95,29 +102,24 @@ class TaxonomyPlan:
 
     def _config(self, model: str, init_args: Spec, data: Spec, epochs: int, scheduler: Spec | None) -> dict[str, Any]:
         settings = self.settings
-        shared = {
-            "optimizer": settings.optimizer,
-            "scheduler": scheduler,
-            "scheduler_interval": settings.scheduler_interval if scheduler else None,
-        }
-        init_args = {**init_args, **{name: value for name, value in shared.items() if value is not None}}
-        return {
-            "seed_everything": settings.seed,
-            "model": {"class_path": model, "init_args": init_args},
-            "data": data,
-            "trainer": {**QUIET, "limit_val_batches": 0, "max_epochs": epochs, **settings.trainer},
-        }
+        return fit_configuration(
+            model,
+            init_args,
+            data,
+            trainer={**QUIET, "limit_val_batches": 0, "max_epochs": epochs, **settings.trainer},
+            seed=settings.seed,
+            optimizer=settings.optimizer,
+            scheduler=scheduler,
+            scheduler_interval=settings.scheduler_interval,
+        )
 
-    def _head(self, task: str, heads: Spec | None) -> Spec | None:
-        """The head of a task: that of its name, else that of its kind."""
-        heads = heads or {}
-        head: Spec | None = heads.get(task) or heads.get(self.tasks[task].kind.value)
-        return head
+    def _head(self, task: str, *heads: Spec | None) -> Spec | None:
+        return head_of(task, self.tasks[task].kind.value, *heads)
 
     def _network(self, kind: str, task: str, data: Spec, epochs: int, scheduler: Spec | None) -> RunSpec:
-        init_args: Spec = {"tasks": [self.references[task]], "backbone": self.settings.backbone}
-        if (head := self._head(task, self.settings.heads)) is not None:
-            init_args["heads"] = {task: head}
+        head = self._head(task, self.settings.heads)
+        heads = None if head is None else {task: head}
+        init_args = network_arguments([self.references[task]], self.settings.backbone, heads)
         return RunSpec(kind, task, self._config(_MULTITASK, init_args, data, epochs, scheduler), self.root)
 
     def task_specific(self, task: str) -> RunSpec:
@@ -137,13 +139,12 @@ class TaxonomyPlan:
         if not settings.scratch_validation:
             return spec
         data, trainer = spec.config["data"], dict(spec.config["trainer"])
-        share = {"validation_share": settings.scratch_validation}
+        data = with_arguments(data, validation_share=settings.scratch_validation)
         if "limit_val_batches" not in settings.trainer:
             trainer.pop("limit_val_batches")
         best = {"class_path": "lightning_taskonomy.callbacks.best.BestWeights"}
         trainer["callbacks"] = [*trainer.get("callbacks", []), best]
-        config = {**spec.config, "data": {**data, "init_args": {**data["init_args"], **share}}, "trainer": trainer}
-        return replace(spec, config=config)
+        return replace(spec, config={**spec.config, "data": data, "trainer": trainer})
 
     @property
     def random_encoder(self) -> RunSpec:
@@ -218,10 +219,8 @@ class TaxonomyPlan:
         """The readout of a target from the cached representations of some runs' encoders."""
         settings = self.settings
         folders = [str(self.representation(run).folder) for run in runs]
-        init_args: Spec = {"target": self.references[target], "sources": folders, "width": settings.transfer_width}
-        head = self._head(target, settings.transfer_heads) or self._head(target, settings.heads)
-        if head is not None:
-            init_args["head"] = head
+        head = self._head(target, settings.transfer_heads, settings.heads)
+        init_args = transfer_arguments(self.references[target], folders, settings.transfer_width, head)
         data = {
             "class_path": _REPRESENTATIONS,
             "init_args": {"labels": self.transfer_data, "sources": folders, "input": self.tasks[target].input},
