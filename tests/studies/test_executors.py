@@ -1,0 +1,170 @@
+"""The contract of executors: one class of tests that each passes. Jobs and driver are in ``executor_jobs.py``."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.studies.executors import Executor, LocalExecutor
+
+FOLDER = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def jobs(monkeypatch):
+    """The jobs' module, importable here and in other processes."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(FOLDER), os.environ.get("PYTHONPATH", "")]))
+    import executor_jobs
+
+    yield executor_jobs
+    sys.modules.pop("executor_jobs", None)
+
+
+class Contract:
+    """What a study relies on, whatever runs its jobs."""
+
+    kind: type[Executor]
+    options: dict[str, object] = {}
+    outlives = False  # whether jobs go on when the driver is killed, as those of a batch system do
+
+    @pytest.fixture
+    def make(self):
+        """Makes an executor with further options."""
+        return lambda **options: self.kind(**{**self.options, **options})
+
+    @pytest.fixture
+    def results(self, tmp_path):
+        """The folders of jobs that left their file, with its text."""
+        return lambda: {file.parent.name: file.read_text() for file in tmp_path.glob("results/*/done")}
+
+    def left_behind(self, folder):
+        """Locks, and what was done twice."""
+        return [file for file in folder.rglob("*") if file.name in ("twice", "at_work", ".driver", ".lock")]
+
+    def test_needs_come_before_jobs_and_nothing_is_done_twice(self, jobs, make, results, tmp_path):
+        jobs.drive(tmp_path, make(), jobs.study(tmp_path, 0.02)[::-1])
+        assert results() == {f"{layer}-{place}": f"{layer}{place}" for layer in range(3) for place in range(4)}
+        for before, after in pairwise(range(3)):
+            for place in range(4):
+                done = (tmp_path / f"results/{after}-{place}/done").stat().st_mtime_ns
+                for other in (place, (place + 1) % 4):
+                    assert (tmp_path / f"results/{before}-{other}/done").stat().st_mtime_ns <= done
+        assert self.left_behind(tmp_path) == []
+
+    def test_a_job_that_raises_stops_only_what_needs_it(self, jobs, make, results, tmp_path):
+        graph = [
+            jobs.job(tmp_path, "fail", "b"), jobs.job(tmp_path, "work", "c", ("b",)), jobs.job(tmp_path, "work", "a"),
+        ]  # fmt: skip
+        (failure,) = jobs.drive(tmp_path, make(), graph).failures
+        assert (failure.name, failure.error) == ("fail b", "ValueError: no such thing")
+        assert "executor_jobs" in failure.trace and set(results()) == {"a"}
+
+    def test_a_worker_that_is_killed_loses_its_job_alone_which_is_tried_again(self, jobs, make, results, tmp_path):
+        graph = [jobs.job(tmp_path, "die", "a", times=1), *(jobs.job(tmp_path, "work", name) for name in "bcd")]
+        assert jobs.drive(tmp_path, make(), graph).failures == []
+        assert set(results()) == set("abcd") and self.left_behind(tmp_path) == []
+        assert (tmp_path / "results/a/tries").read_text() == "2"
+
+    def test_retries_are_bounded(self, jobs, make, results, tmp_path):
+        graph = [jobs.job(tmp_path, "die", "a", times=9), jobs.job(tmp_path, "work", "b")]
+        (failure,) = jobs.drive(tmp_path, make(retries=1), graph).failures
+        assert failure.name == "die a" and failure.error and set(results()) == {"b"}
+        assert (tmp_path / "results/a/tries").read_text() == "2"
+
+    def test_a_job_that_hangs_is_stopped_at_its_time_limit(self, jobs, make, results, tmp_path):
+        graph = [jobs.job(tmp_path, "hang", "a"), jobs.job(tmp_path, "work", "b")]
+        (failure,) = jobs.drive(tmp_path, make(retries=0, time_limits={"hang": 1.5}), graph).failures
+        assert failure.name == "hang a" and "limit" in failure.error and set(results()) == {"b"}
+        assert not jobs.lives(int((tmp_path / "results/a/pid").read_text()))
+
+    def test_a_full_disk_ends_the_study_in_one_line(self, jobs, make, tmp_path):
+        with pytest.raises(InputError, match=r"the disk is full .*free some and run the same again"):
+            jobs.drive(tmp_path, make(), [jobs.job(tmp_path, "fill", "a")])
+        assert self.left_behind(tmp_path) == []
+
+    def test_a_job_that_owns_two_runs_keeps_the_finished_one(self, jobs, make, results, tmp_path):
+        files = tuple(tmp_path / "results" / name / "done" for name in "ab")
+        for file in files:
+            file.parent.mkdir(parents=True)
+        one = jobs.Job(
+            kind="two", name="a and b", function="executor_jobs.two", arguments={"done": list(map(str, files))},
+            done=files,
+        )  # fmt: skip
+        assert jobs.drive(tmp_path, make(), [one]).failures == []
+        assert set(results()) == {"a", "b"} and self.left_behind(tmp_path) == []
+
+    def test_no_process_is_left(self, jobs, make, tmp_path):
+        graph = [jobs.job(tmp_path, "tell", name, variables=["OMP_NUM_THREADS"]) for name in "abcd"]
+        jobs.drive(tmp_path, make(), graph)
+        workers = [json.loads(file.read_text()) for file in tmp_path.glob("results/*/done")]
+        assert len(workers) == 4 and not any(worker["torch"] for worker in workers), "jobs without torch load none"
+        assert {worker["OMP_NUM_THREADS"] for worker in workers} == {"1"}
+        end = time.monotonic() + 20
+        while any(jobs.lives(worker["pid"]) for worker in workers if worker["pid"] != os.getpid()):
+            assert time.monotonic() < end, "a worker is left"
+            time.sleep(0.1)
+
+    def driver(self, folder, pace):
+        """A process that does the study; its options are plain data."""
+        path = f"{self.kind.__module__}.{self.kind.__qualname__}"
+        command = [sys.executable, str(FOLDER / "executor_jobs.py"), str(folder), path, json.dumps(self.options), pace]
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def kill_after(self, process, folder, count, patience=120):
+        """Kills a driver as soon as so many jobs are done."""
+        end = time.monotonic() + patience
+        while len(list(folder.glob("results/*/done"))) < count:
+            assert process.poll() is None, "it ended before"
+            assert time.monotonic() < end
+            time.sleep(0.005)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def test_a_driver_that_is_killed_is_started_again_and_goes_on(self, jobs, make, results, tmp_path):
+        self.kill_after(self.driver(tmp_path, "0.2"), tmp_path, 3)
+        before = {file: file.stat().st_mtime_ns for file in tmp_path.glob("results/*/done")}
+        if not self.outlives:
+            time.sleep(1.5)
+            after = set(tmp_path.glob("results/*/done"))
+            time.sleep(0.5)
+            assert set(tmp_path.glob("results/*/done")) == after, "a worker outlived its driver"
+        jobs.drive(tmp_path, make(), jobs.study(tmp_path, 0.02))
+        assert len(results()) == 12 and self.left_behind(tmp_path) == []
+        assert before.items() <= {file: file.stat().st_mtime_ns for file in tmp_path.glob("results/*/done")}.items()
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("what", ["worker", "driver"])
+    def test_killed_at_ten_random_moments_it_ends_as_an_unbroken_one(self, jobs, make, results, tmp_path, what):
+        moments = random.Random(0)
+        process = self.driver(tmp_path, "0.3")
+        for _ in range(10):
+            time.sleep(moments.uniform(0.2, 2.0))
+            if what == "driver":
+                process.kill()
+                process.wait()
+            else:
+                for mark in list(tmp_path.glob("results/*/at_work"))[:1]:
+                    try:
+                        os.kill(int(mark.read_text()), signal.SIGKILL)
+                    except (OSError, ValueError):
+                        continue  # it has ended meanwhile
+            if process.poll() is not None:
+                process = self.driver(tmp_path, "0.3")
+        process.wait()
+        jobs.drive(tmp_path, make(), jobs.study(tmp_path, 0.02))
+        assert results() == {f"{layer}-{place}": f"{layer}{place}" for layer in range(3) for place in range(4)}
+        assert not list(tmp_path.rglob("twice"))
+
+
+class TestLocal(Contract):
+    kind = LocalExecutor
+    options = {"workers": 2}
