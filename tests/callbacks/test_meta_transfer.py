@@ -270,7 +270,7 @@ def test_a_resumed_fit_ends_as_the_unbroken_one(two_headed, batches_of, fit, tmp
     module, _, callbacks = pieces()
     fit(module, callbacks, batches, max_epochs=until)
     module, second, callbacks = pieces()
-    trainer = fit(module, callbacks, batches, callbacks[0].found, max_epochs=3)
+    trainer = fit(module, callbacks, batches, str(callbacks[0].path), max_epochs=3)
     assert trainer.global_step == 12 and second.taken == first.taken == {"meta": 6, "auxiliary": 6}
     close(module.state_dict(), unbroken.state_dict(), rtol=0, atol=0)
     for one, other in zip(first.projections["many"], second.projections["many"], strict=True):

@@ -299,7 +299,7 @@ def test_a_resumed_fit_ends_as_the_unbroken_one(two_headed, batches_of, fit, mak
     module, callbacks = pieces()
     fit(module, callbacks, batches, max_epochs=1)
     module, callbacks = pieces()
-    fit(module, callbacks, batches, callbacks[0].found, max_epochs=3)
+    fit(module, callbacks, batches, str(callbacks[0].path), max_epochs=3)
     close(module.state_dict(), unbroken.state_dict(), rtol=0, atol=0)
     assert str(callbacks[1].state_dict()) == str(state)
     torch.load(tmp_path / "resume.ckpt", weights_only=True)

@@ -78,7 +78,7 @@ class BifurcationCallback(Callback):
         self.on_fit_end(trainer, pl_module)
 
     def has_parallel(self, trainer: Trainer, batch: Any) -> bool:
-        """Whether a batch has parallel labels: by the user's word, by the loader's, or by the labels that it has.
+        """Whether a batch has parallel labels: as ``is_meta`` says, as the loader says, or by the labels that it has.
 
         Says once if another batch has labels of the primary task, from which nothing learns.
 
