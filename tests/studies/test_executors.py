@@ -9,6 +9,7 @@ import sys
 import time
 from itertools import pairwise
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -33,7 +34,7 @@ class Contract:
     """What a study relies on, whatever runs its jobs."""
 
     kind: type[Executor]
-    options: dict[str, object] = {}
+    options: ClassVar[dict[str, object]] = {}
     outlives = False  # whether jobs go on when the driver is killed, as those of a batch system do
 
     @pytest.fixture
@@ -167,4 +168,38 @@ class Contract:
 
 class TestLocal(Contract):
     kind = LocalExecutor
-    options = {"workers": 2}
+    options: ClassVar = {"workers": 2}
+
+    def test_a_worker_that_holds_too_much_is_replaced_and_others_stay_warm(self, jobs, make, tmp_path):
+        for limit, processes in ((0, 1), (1e-6, 3)):
+            folder = tmp_path / str(limit)
+            graph = [jobs.job(folder, "tell", name, variables=[]) for name in "abc"]
+            jobs.drive(folder, make(workers=1, memory_gb=limit), graph)
+            pids = {json.loads(file.read_text())["pid"] for file in folder.glob("results/*/done")}
+            assert len(pids) == processes and os.getpid() not in pids
+
+    def test_several_workers_share_a_device(self, jobs, make, tmp_path, monkeypatch):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+        with make(workers=5, slots_per_device=2) as executor:
+            devices = [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in executor._slots]
+            assert devices == ["3", "3", "5", "5", "3"] and {slot.devices for slot in executor._slots} == {0.5}
+        graph = [jobs.job(tmp_path, "tell", "a", variables=["CUDA_VISIBLE_DEVICES"])]
+        ledger = jobs.drive(tmp_path, make(workers=1, slots_per_device=2), graph)
+        assert json.loads((tmp_path / "results/a/done").read_text())["CUDA_VISIBLE_DEVICES"] == "3"
+        assert ledger.costs["tell"]["gpu_seconds"] == pytest.approx(ledger.costs["tell"]["seconds"] / 2, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"workers": -1}, "workers is -1, must be at least 0"),
+        ({"threads": 0}, "threads is 0"),
+        ({"slots_per_device": 0}, "slots_per_device is 0"),
+        ({"memory_gb": -1.0}, "memory_gb is -1.0"),
+        ({"retries": -1}, "retries is -1"),
+        ({"time_limits": {"fit": 0.0}}, "the time limit of 'fit' is 0.0"),
+    ],
+)
+def test_settings_out_of_range_are_one_line(options, message):
+    with pytest.raises(InputError, match=message):
+        LocalExecutor(**options)

@@ -4,7 +4,7 @@ import fcntl
 import os
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any, Self
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.studies.graph import Job
 
-__all__ = ["Executor", "Outcome", "perform"]
+__all__ = ["Executor", "Outcome", "imported", "perform"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +107,17 @@ class Executor(ABC):
         """
 
 
+def imported(function: str) -> Callable[..., Any]:
+    """What a job calls, by its dotted path.
+
+    Raises:
+        ImportError: Its module cannot be imported, here in a worker's process.
+        AttributeError: The module has no such name.
+    """
+    called: Callable[..., Any] = pkgutil.resolve_name(function)
+    return called
+
+
 def perform(function: str, arguments: Mapping[str, Any], done: Sequence[Path]) -> None:
     """Does a job in this process, unless it was done meanwhile. What every worker calls.
 
@@ -123,7 +134,7 @@ def perform(function: str, arguments: Mapping[str, Any], done: Sequence[Path]) -
     with _claimed(done[0].parent):
         if all(file.is_file() for file in done):
             return
-        pkgutil.resolve_name(function)(**arguments)
+        imported(function)(**arguments)
         for file in done:
             if not file.is_file():
                 raise RuntimeError(f"{function} returned without leaving {file}")

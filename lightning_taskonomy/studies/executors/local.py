@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import itertools
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -13,15 +14,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from lightning_taskonomy.arguments import show_log
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.studies.executors.base import Executor, Outcome, perform
+from lightning_taskonomy.studies.executors.base import Executor, Outcome, imported, perform
 from lightning_taskonomy.studies.graph import Job
 
-__all__ = ["LocalExecutor"]
+__all__ = ["LocalExecutor", "performed"]
+
+Failed = tuple[str, str]
+"""The last line of a traceback, and the whole of it."""
 
 _TIDY = 10
 """Jobs after which a worker gives freed memory back."""
@@ -35,24 +40,35 @@ def _worker(connection: Connection, parent: int, threads: int) -> None:
         os._exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     show_log()
-    import torch
-
-    torch.set_num_threads(threads)
-    finished = 0
-    while True:
+    for count in itertools.count(1):
         try:
-            call = connection.recv()
+            function, arguments, done = connection.recv()
         except EOFError:
             return
-        connection.send(_performed(*call))
-        finished += 1
-        if finished % _TIDY == 0:
+        ended = performed(function, arguments, done, threads)
+        if count % _TIDY == 0:
             _tidy()
+        connection.send((ended, _resident()))
 
 
-def _performed(function: str, arguments: Mapping[str, Any], done: Sequence[Any]) -> tuple[str, str] | None:
-    """Does a job; the last line of the traceback and the whole of it if it fails."""
+def performed(
+    function: str, arguments: Mapping[str, Any], done: Sequence[Path], threads: int | None = None
+) -> Failed | None:
+    """Does a job in a worker's process.
+
+    Args:
+        function: Dotted path of what is called.
+        arguments: Its keyword arguments.
+        done: Its done-files.
+        threads: Torch threads of jobs that use torch; as they are where not given.
+
+    Returns:
+        None, or the last line of the traceback and the whole of it.
+    """
     try:
+        imported(function)  # by now a job that uses torch has imported it
+        if threads is not None and "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(threads)
         perform(function, arguments, done)
     except Exception as error:  # the scheduler records it and goes on with what does not need it
         return f"{type(error).__name__}: {error}", traceback.format_exc()
@@ -66,9 +82,18 @@ def _tidy() -> None:
         libc.malloc_trim(0)
 
 
+def _resident() -> int:
+    """Bytes of memory that this process holds; 0 where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
 @dataclass
 class _Slot:
     environment: dict[str, str]
+    devices: float = 0.0
     process: Any = None
     connection: Connection | None = None
     job: Job | None = None
@@ -79,24 +104,38 @@ class LocalExecutor(Executor):
     """Worker processes on this machine; the default.
 
     Args:
-        workers: Processes; 0 runs every job in this one. With CUDA, worker i sees device i modulo their number.
+        workers: Processes; 0 runs every job in this one. With CUDA, see ``slots_per_device``.
         threads: Torch threads of each.
-        retries: How often a job is tried again whose process died.
+        slots_per_device: Workers that share a CUDA device: worker i sees device i // slots_per_device modulo their
+            number.
+        memory_gb: Gigabytes (10^9 bytes) that a worker may hold between jobs; one that holds more is replaced, since
+            memory that libraries keep only grows. No limit for 0.
+        retries: How often a job is tried again whose process died or hung.
         time_limits: Seconds after which a job of a kind is stopped; no limit for kinds that are not named.
+
+    Raises:
+        InputError: A setting is out of range.
     """
 
     def __init__(
         self,
         workers: int = 2,
         threads: int = 1,
+        slots_per_device: int = 1,
+        memory_gb: float = 4.0,
         retries: int = 2,
         time_limits: dict[str, float] | None = None,
     ) -> None:
         super().__init__(retries, time_limits)
-        for name, value, least in (("workers", workers, 0), ("threads", threads, 1)):
+        numbers = {
+            "workers": (workers, 0), "threads": (threads, 1), "slots_per_device": (slots_per_device, 1),
+            "memory_gb": (memory_gb, 0),
+        }  # fmt: skip
+        for name, (value, least) in numbers.items():
             if value < least:
                 raise InputError(f"execution: {name} is {value}, must be at least {least}")
-        self._workers, self.threads = workers, threads
+        self._workers, self.threads, self.slots_per_device = workers, threads, slots_per_device
+        self.memory_gb = memory_gb
         self._slots: list[_Slot] = []
         self._ended: list[Outcome] = []
 
@@ -104,10 +143,11 @@ class LocalExecutor(Executor):
         """Prepares the slots; a process starts with its first job."""
         devices = _cuda_devices()
         threads = {f"{library}_NUM_THREADS": str(self.threads) for library in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
-        self._slots = [
-            _Slot({**threads, **({"CUDA_VISIBLE_DEVICES": devices[i % len(devices)]} if devices else {})})
-            for i in range(self._workers)
-        ]
+        self._slots = []
+        for number in range(self._workers):
+            device = devices[number // self.slots_per_device % len(devices)] if devices else None
+            environment = threads if device is None else {**threads, "CUDA_VISIBLE_DEVICES": device}
+            self._slots.append(_Slot(environment, 0.0 if device is None else 1 / self.slots_per_device))
         return self
 
     def __exit__(
@@ -116,12 +156,9 @@ class LocalExecutor(Executor):
         """Ends the workers; after an error even those that are busy."""
         for slot in self._slots:
             if slot.process is not None:
-                if slot.connection is not None:
-                    slot.connection.close()
-                slot.process.join(0.1 if slot.job is not None else 5)
-                if slot.process.is_alive():
+                if slot.job is not None:
                     slot.process.kill()
-                    slot.process.join()
+                self._end(slot)
         self._slots = []
 
     @property
@@ -138,8 +175,8 @@ class LocalExecutor(Executor):
         """Gives a job to a slot, or does it here where there are no workers."""
         if not self._slots:
             start = time.monotonic()
-            failed = _performed(job.function, job.arguments, job.done)
-            self._ended.append(_outcome(job, start, failed))
+            failed = performed(job.function, job.arguments, job.done)
+            self._ended.append(_outcome(job, time.monotonic() - start, failed))
             return
         slot = next(slot for slot in self._slots if slot.job is None)
         if slot.process is None or not slot.process.is_alive():
@@ -155,35 +192,65 @@ class LocalExecutor(Executor):
         slot.connection.send((job.function, job.arguments, job.done))
 
     def wait(self) -> Sequence[Outcome]:
-        """Waits for a worker's answer or death."""
+        """Waits for a worker's answer or death, or a time limit."""
         if not self._slots:
             ended, self._ended = self._ended, []
             return ended
         busy = [slot for slot in self._slots if slot.job is not None]
         handles = {slot.connection: slot for slot in busy} | {slot.process.sentinel: slot for slot in busy}
         ready = multiprocessing.connection.wait(list(handles), timeout=0.5)
-        return [self._take(slot) for slot in {id(handles[handle]): handles[handle] for handle in ready}.values()]
+        outcomes = [self._take(slot) for slot in {id(handles[handle]): handles[handle] for handle in ready}.values()]
+        return outcomes + [self._stop(slot, limit) for slot in busy if (limit := self._overdue(slot)) is not None]
+
+    def _overdue(self, slot: _Slot) -> float | None:
+        """The limit that a slot's job has passed; None if it has not."""
+        limit = None if slot.job is None else self.time_limits.get(slot.job.kind)
+        return limit if limit is not None and time.monotonic() - slot.started > limit else None
 
     def _take(self, slot: _Slot) -> Outcome:
         """How the job of a slot ended; a dead process is a lost job."""
         assert slot.connection is not None
-        assert slot.job is not None
-        job, slot.job = slot.job, None
         try:
             if slot.connection.poll():
-                return _outcome(job, slot.started, slot.connection.recv())
+                failed, resident = slot.connection.recv()
+                outcome = self._free(slot, failed)
+                if self.memory_gb and resident > self.memory_gb * 1e9:
+                    self._end(slot)
+                return outcome
         except (EOFError, OSError):
             pass  # the process died: said below
         slot.process.join(1)
-        slot.connection.close()
         died = f"its process died (exit code {slot.process.exitcode}); out of memory?"
+        self._end(slot)
+        return self._free(slot, (died, died), lost=True)
+
+    def _stop(self, slot: _Slot, limit: float) -> Outcome:
+        """Kills the process of a job that ran too long."""
+        slot.process.kill()
+        self._end(slot)
+        stopped = f"it was stopped at its time limit of {limit:g} s"
+        return self._free(slot, (stopped, stopped), lost=True)
+
+    def _free(self, slot: _Slot, failed: Failed | None, lost: bool = False) -> Outcome:
+        """The outcome of a slot's job; the slot is free again."""
+        assert slot.job is not None
+        job, slot.job = slot.job, None
+        return _outcome(job, time.monotonic() - slot.started, failed, lost, slot.devices)
+
+    def _end(self, slot: _Slot) -> None:
+        """Ends a slot's process, which does no job; the next job starts another."""
+        if slot.connection is not None:
+            slot.connection.close()
+        slot.process.join(5)
+        if slot.process.is_alive():
+            slot.process.kill()
+            slot.process.join()
         slot.process = slot.connection = None
-        return _outcome(job, slot.started, (died, died), lost=True)
 
 
-def _outcome(job: Job, started: float, failed: tuple[str, str] | None, lost: bool = False) -> Outcome:
+def _outcome(job: Job, seconds: float, failed: Failed | None, lost: bool = False, devices: float = 0.0) -> Outcome:
     error, trace = failed or ("", "")
-    return Outcome(job=job, seconds=time.monotonic() - started, error=error, trace=trace, lost=lost)
+    return Outcome(job=job, seconds=seconds, error=error, trace=trace, lost=lost, devices=devices)
 
 
 @contextmanager
