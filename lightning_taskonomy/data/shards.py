@@ -1,6 +1,7 @@
 """A cache of samples on disk: one column per key, cut into shards, memory-mapped.
 
-A cache belongs to one configuration: its hash names the folder, and the folder's own record must say the same. Shards
+A cache belongs to one configuration and one format of files: their hash names the folder, and the folder's own record
+must say the same; what an earlier release wrote in another format stays as it is, beside it. Shards
 are ``.npy`` files, written whole or not at all, so that a fill that was cut off goes on where it stopped; their
 checksums are kept in the column's manifest and verified when a process first opens a shard. A column whose entries
 differ in their number of rows (sets of objects) is kept as one array with the offsets of its entries.
@@ -41,12 +42,12 @@ class ShardCache:
         count: How many samples there are.
 
     Raises:
-        InputError: The folder belongs to another configuration, holds labels of an older convention or files of another
-            format, or cannot be read as a cache.
+        InputError: The folder belongs to another configuration, holds labels of an older convention, or cannot be read
+            as a cache.
     """
 
     def __init__(self, root: Path, configuration: Mapping[str, Any], count: int) -> None:
-        self.configuration = json.loads(json.dumps({**configuration, "count": count}))
+        self.configuration = json.loads(json.dumps({**configuration, "count": count, "format": _FORMAT}))
         self.count = count
         digest = hashlib.sha256(json.dumps(self.configuration, sort_keys=True).encode()).hexdigest()
         self.folder = Path(root) / digest[:16]
@@ -56,17 +57,12 @@ class ShardCache:
         if not record.exists():
             return
         content = _read(record)
-        version, files = content.pop("convention", 1), content.pop("format", "safetensors")
+        version = content.pop("convention", 1)
         if content != self.configuration:
             raise InputError(f"cache {self.folder} belongs to another configuration; remove it or name another folder")
         if version != CONVENTION:
             raise UnexpectedFiles(
                 f"cache {self.folder} holds labels by convention {version}, this release reads {CONVENTION}; "
-                "remove that folder and it is rendered again"
-            )
-        if files != _FORMAT:
-            raise UnexpectedFiles(
-                f"cache {self.folder} has files in the format {files}, this release reads {_FORMAT}; "
                 "remove that folder and it is rendered again"
             )
 
@@ -108,7 +104,7 @@ class ShardCache:
         if left > free:
             need = f"needs {left / 1e6:.0f} MB, {free / 1e6:.0f} MB are free"
             raise InputError(f"cache {self.folder} {need}; free some or name another disk")
-        write_json(self.folder / "cache.json", {**self.configuration, "convention": CONVENTION, "format": _FORMAT})
+        write_json(self.folder / "cache.json", {**self.configuration, "convention": CONVENTION})
         for shard in range(first, self.shards):
             part = range(shard * _PER_SHARD, min((shard + 1) * _PER_SHARD, self.count))
             columns: dict[str, list[Array]] = {key: [] for key in keys}

@@ -92,16 +92,18 @@ def test_damaged_manifest_is_refused(tmp_path: Path) -> None:
         _rooms(tmp_path, ["depth_z"])
 
 
-def test_a_cache_of_another_format_is_refused(tmp_path: Path) -> None:
+def test_a_cache_of_another_format_stays_as_it_is_beside_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("lightning_taskonomy.data.shards._FORMAT", "earlier")
+        earlier = _rooms(tmp_path, ["depth_z"])
+        earlier.prepare()
     rooms = _rooms(tmp_path, ["depth_z"])
     rooms.prepare()
-    assert rooms.cache is not None
-    record = rooms.cache.folder / "cache.json"
-    content = json.loads(record.read_text())
-    del content["format"]  # as in the releases that wrote safetensors
-    record.write_text(json.dumps(content))
-    with pytest.raises(InputError, match=r"format safetensors, this release reads npy; remove that folder"):
-        _rooms(tmp_path, ["depth_z"])
+    assert rooms.cache is not None and earlier.cache is not None
+    assert rooms.cache.folder != earlier.cache.folder
+    assert (rooms.cache.folder / "cache.json").is_file() and (earlier.cache.folder / "cache.json").is_file()
 
 
 def _numbers(part: range) -> list[dict[str, np.ndarray]]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from lightning_taskonomy.affinity import TransfersTable, win_rate
+from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.files import atomic
 from lightning_taskonomy.solvers import TaxonomySolver
 from lightning_taskonomy.solvers.taxonomy import as_entry, measure_chance
@@ -49,8 +50,16 @@ def sanity(plan: TaxonomyPlan) -> Table:
 
 
 def labels(plan: TaxonomyPlan) -> dict[str, int]:
-    """Images that a source and a transfer train on."""
-    counts = {split: json.loads(job.done[0].read_text())["images"] for split, job in plan.prepared().items()}
+    """Images that a source and a transfer train on.
+
+    Raises:
+        InputError: A split was not prepared.
+    """
+    prepared = plan.prepared()
+    for split, job in prepared.items():
+        if not job.is_done:
+            raise InputError(f"{plan.root}: split {split!r} of the data is not prepared; see its failures.json")
+    counts = {split: json.loads(job.done[0].read_text())["images"] for split, job in prepared.items()}
     transferred = min(plan.settings.transfer_size or counts["validation"], counts["validation"])
     return {"labels_per_source": counts["train"], "labels_per_transfer": transferred}
 
