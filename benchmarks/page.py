@@ -12,8 +12,8 @@ from typing import Any
 
 from _timing import options, show
 
-from lightning_taskonomy.reports.page.served import read
 from lightning_taskonomy.reports.page.server import make_app, open_server
+from lightning_taskonomy.reports.tables import read_tables
 
 WATCH = """() => {
   window.seen = [];
@@ -48,7 +48,7 @@ def main() -> None:
     given = parser.parse_args()
     from playwright.sync_api import sync_playwright
 
-    app = make_app(read(given.table))
+    app = make_app(read_tables(given.table))
     server = open_server(app, port=0)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     with sync_playwright() as started:

@@ -13,7 +13,7 @@ from typing import Any
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.files import write_csv, write_json
 
-__all__ = ["MANIFEST", "RUNS", "SCHEMA", "Manifest", "RunEntry", "read_runs", "write_runs"]
+__all__ = ["MANIFEST", "RUNS", "SCHEMA", "Manifest", "RunEntry", "read_runs", "table_file", "write_runs"]
 
 MANIFEST, RUNS = "study.json", "runs.csv"
 
@@ -102,6 +102,20 @@ class Manifest:
                 f"again ('lightning-taskonomy status {folder}' says what is left)"
             )
         return file
+
+
+def table_file(path: str | Path, kind: str) -> Path:
+    """A table: the file itself, or that of a study's folder.
+
+    Args:
+        path: A file, or the folder of a study.
+        kind: What the table is, for a folder.
+
+    Raises:
+        InputError: The folder is not a study's, or its study has no such table or has not come so far.
+    """
+    path = Path(path)
+    return Manifest.read(path).table(kind, path) if path.is_dir() else path
 
 
 @dataclass(frozen=True, kw_only=True)

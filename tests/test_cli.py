@@ -254,7 +254,7 @@ def test_the_cache_of_rooms_is_filled_and_removed(tmp_path, rooms, capsys):
 
 
 def test_a_report_of_no_study_is_one_line(tmp_path, capsys):
-    assert status("report", "--folder", tmp_path) == 1
+    assert status("report", tmp_path) == 1
     one_line(capsys)
 
 

@@ -82,8 +82,8 @@ def test_the_page_is_made(tmp_path):
     pytest.importorskip("dash_cytoscape", reason="the extra `page` is not installed")
     code = """
 from lightning_taskonomy.affinity.groupings import GroupingsTable, Network
-from lightning_taskonomy.reports.page.served import Served
+from lightning_taskonomy.reports.tables import Tables
 from lightning_taskonomy.reports.page.server import make_app
-make_app(Served("losses.tsv", groupings=GroupingsTable(("a", "b"), (Network(("a", "b"), 1.0, (0.1, 0.2)),))))
+make_app(Tables(title="losses.tsv", groupings=GroupingsTable(("a", "b"), (Network(("a", "b"), 1.0, (0.1, 0.2)),))))
 """
     without_torch(code, tmp_path)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from lightning_taskonomy.affinity.groupings import GroupingsTable, higher_order
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.files import check_writable, write_json
+from lightning_taskonomy.manifest import table_file
 from lightning_taskonomy.results import Results
 from lightning_taskonomy.solvers import GroupingSolution, GroupingSolver
 from lightning_taskonomy.solvers.grouping import score, select_again, served
@@ -35,7 +36,8 @@ def solve_grouping(
     """Find which trained networks to keep under an inference budget, from tables of losses.
 
     Args:
-        validation: The losses to select by; they also decide which kept network serves a task.
+        validation: The losses to select by, which also decide which kept network serves a task; or the folder of a
+            study that has such a table.
         test: The losses to report; networks match by their tasks and cost.
         budget: One budget, or a list of them, in place of the solver's own; those that nothing meets are left out.
         approximation: Select by the losses as they are; or as if networks of three and more tasks were not trained
@@ -52,7 +54,7 @@ def solve_grouping(
     budgets = [solver.budget] if budget is None else budget if isinstance(budget, list) else [budget]
     if not budgets:
         raise InputError("budget: the list is empty; give at least one")
-    trained = GroupingsTable.read(validation, tasks)
+    trained = GroupingsTable.read(table_file(validation, "groupings"), tasks)
     begun = None if early is None else GroupingsTable.read(early, tasks)
     match approximation:
         case "none":

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+
+from lightning_taskonomy.manifest import Manifest
 
 __all__ = ["report"]
 
 
-def report(folder: Path) -> None:
-    """Write tables, figures and one page from a finished study's folder.
+def report(measurements: Path, out: Path | None = None, tasks: list[str] | None = None) -> None:
+    """Write tables, figures and one page about a study's folder or a table.
 
     Args:
-        folder: The study's folder.
+        measurements: A study's folder, a table of transfers, or a table of groupings.
+        out: Where the page goes; by default 'report' in the folder, or beside the table.
+        tasks: The names of the columns, for a table of groupings without a header.
     """
     from lightning_taskonomy.reports import report as write
 
-    print(f"report: {write(folder)}")
+    print(f"report: {write(measurements, out, tasks)}")
+    if measurements.is_dir() and not Manifest.read(measurements).finished:
+        print(f"{measurements} is not finished; 'lightning-taskonomy status' says what is left", file=sys.stderr)

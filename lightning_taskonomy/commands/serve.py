@@ -31,9 +31,9 @@ def serve(
         if error.name is None or not error.name.startswith("dash"):
             raise
         raise InputError('the page needs an extra: pip install "lightning-taskonomy[page]"') from error
-    from lightning_taskonomy.reports.page.served import read
+    from lightning_taskonomy.reports.tables import read_tables
 
-    server = open_server(make_app(read(measurements, groupings, tasks)), host, port)
+    server = open_server(make_app(read_tables(measurements, groupings, tasks)), host, port)
     print(f"http://{server.host}:{server.port}/  (Ctrl+C ends it)", flush=True)
     try:
         server.serve_forever()

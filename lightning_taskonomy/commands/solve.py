@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lightning_taskonomy.affinity import TransfersTable
 from lightning_taskonomy.files import check_writable, write_json
+from lightning_taskonomy.manifest import table_file
 from lightning_taskonomy.results import Results
 from lightning_taskonomy.solvers import TaxonomySolver
 
@@ -28,7 +29,7 @@ def solve_taxonomy(
     """Find what to train under a budget, from a table of transfers.
 
     Args:
-        transfers: The table: a CSV as a study writes it.
+        transfers: The table: a CSV as a study writes it, or the folder of a study that has one.
         solver: The solver with its settings.
         budget: In place of the solver's own.
         max_order: In place of the solver's own.
@@ -38,11 +39,11 @@ def solve_taxonomy(
         out: Also write the solution there, as JSON.
         report: Also write a page with figures and tables into this folder; other budgets are solved for it too.
     """
-    given = {name: value for name, value in {"budget": budget, "max_order": max_order}.items() if value is not None}
-    chosen = (solver or TaxonomySolver()).replace(**given)
-    table = TransfersTable.read(transfers, tasks)
+    changes = {name: value for name, value in {"budget": budget, "max_order": max_order}.items() if value is not None}
+    asked = (solver or TaxonomySolver()).replace(**changes)
+    table = TransfersTable.read(table_file(transfers, "transfers"), tasks)
     check_writable(out, report and report / "index.html")
-    solution, *others = chosen.best(table, count)
+    solution, *others = asked.best(table, count)
     for row in table.unmeasured:
         print(f"unmeasured, left out: {row}", file=sys.stderr)
     plain = solution.as_dict()
@@ -64,7 +65,7 @@ def solve_taxonomy(
     def page(folder: Path) -> Path:
         from lightning_taskonomy.reports.taxonomy import write_solved_taxonomy
 
-        return write_solved_taxonomy(folder, table, chosen, [solution])
+        return write_solved_taxonomy(folder, table, asked, solution)
 
     written = None if report is None else page(report)
     if written is not None:

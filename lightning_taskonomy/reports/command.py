@@ -1,33 +1,40 @@
-"""``lightning-taskonomy report FOLDER``: the report of whatever a folder holds."""
+"""``lightning-taskonomy report``: the report of a study's folder, or of a table."""
 
+from collections.abc import Sequence
 from pathlib import Path
-
-from lightning_taskonomy.errors import InputError
 
 __all__ = ["report"]
 
 
-def report(folder: Path) -> Path:
-    """Writes the report of a finished study, from the files in its folder alone.
+def report(measurements: str | Path, out: Path | None = None, tasks: Sequence[str] | None = None) -> Path:
+    """Writes the report of a study, from the files in its folder alone, or of a table.
 
     Args:
-        folder: The folder of the study.
+        measurements: The folder of a study, whose ``study.json`` says which report it has; or a table of transfers or
+            of groupings.
+        out: Where the page goes; by default ``report`` in the folder, or beside the table.
+        tasks: The columns of a table of groupings without a header.
 
     Returns:
-        The path of the report's ``index.html``.
+        The path of ``index.html``.
 
     Raises:
-        InputError: The folder holds no study; names what is missing.
+        InputError: It is neither, or a file that the report cannot do without is missing or damaged.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"{folder} is no folder; give the folder of a study (for a table: 'solve taxonomy --report')")
-    if (folder / "affinity.csv").is_file():
-        from lightning_taskonomy.reports.taxonomy import write_taxonomy_report
+    path = Path(measurements)
+    if path.is_dir() and tasks is None:
+        from lightning_taskonomy.reports.base import open_report
 
-        return write_taxonomy_report(folder)
-    if (folder / "results.csv").is_file():
-        from lightning_taskonomy.reports.meta_transfer import write_meta_transfer_report
+        return open_report(path).write(out)
+    from lightning_taskonomy.reports.tables import read_tables
 
-        return write_meta_transfer_report(folder)
-    raise InputError(f"{folder} is no finished study: affinity.csv is missing; run 'lightning-taskonomy study' first")
+    tables = read_tables(path, tasks=tasks)
+    folder = out or path.with_name(f"{path.stem}-report")
+    if tables.transfers is not None:
+        from lightning_taskonomy.reports.taxonomy import write_solved_taxonomy
+
+        return write_solved_taxonomy(folder, tables.transfers)
+    from lightning_taskonomy.reports.grouping import write_groupings
+
+    assert tables.groupings is not None  # a file holds one or the other
+    return write_groupings(folder, tables.groupings)

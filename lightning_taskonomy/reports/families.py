@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from lightning_taskonomy.tasks import catalog
+from lightning_taskonomy.tasks import Family, catalog
 
-__all__ = ["GROUPING_NAMES", "PUBLISHED_NAMES", "families"]
+__all__ = ["GROUPING_NAMES", "PUBLISHED_NAMES", "families", "family_rank"]
 
 PUBLISHED_NAMES = {
     "autoencoder": "autoencoding", "class_1000": "object_classification", "class_places": "scene_classification",
@@ -27,6 +27,12 @@ GROUPING_NAMES = {
 
 def families(names: Iterable[str]) -> dict[str, str]:
     """Families of tasks that the catalog or the published measurements know; the others are not in the answer."""
-    known = catalog()
-    found = {name: known.get(PUBLISHED_NAMES.get(name, name)) for name in names}
-    return {name: task.family.value for name, task in found.items() if task is not None}
+    listed = catalog()
+    tasks = {name: listed.get(PUBLISHED_NAMES.get(name, name)) for name in names}
+    return {name: task.family.value for name, task in tasks.items() if task is not None}
+
+
+def family_rank(family: str) -> int:
+    """The place of a family in lists; unknown ones come last."""
+    order = [one.value for one in Family]
+    return order.index(family) if family in order else len(order)

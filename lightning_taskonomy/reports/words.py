@@ -1,7 +1,6 @@
 """Results in words."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from lightning_taskonomy.reports.figures.style import readable
 from lightning_taskonomy.solvers.taxonomy import TaxonomySolution
@@ -37,20 +36,19 @@ def policy_line(taxonomy: TaxonomySolution) -> str:
     return f"Solve {len(taxonomy.transfers)} by transfer: {'; '.join(parts)}."
 
 
-def label_share(taxonomy: TaxonomySolution, costs: Mapping[str, Any]) -> float | None:
+def label_share(taxonomy: TaxonomySolution, labels: Mapping[str, float]) -> float | None:
     """Labels that a taxonomy uses, as a share of those of training every target fully.
 
     Args:
         taxonomy: What is trained and transferred.
-        costs: With ``labels: {labels_per_source, labels_per_transfer}``.
+        labels: ``labels_per_source`` and ``labels_per_transfer``.
 
     Returns:
-        The share, or None where the costs do not tell.
+        The share, or None where the numbers of labels are not known.
     """
-    labels = costs.get("labels")
-    if not isinstance(labels, Mapping) or not labels.get("labels_per_source") or not taxonomy.policy:
+    if not labels.get("labels_per_source") or not taxonomy.policy:
         return None
-    full, small = float(labels["labels_per_source"]), float(labels.get("labels_per_transfer") or 0)
+    full, small = labels["labels_per_source"], labels.get("labels_per_transfer", 0)
     return (len(taxonomy.sources) * full + len(taxonomy.transfers) * small) / (len(taxonomy.policy) * full)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lightning_taskonomy.manifest import Manifest
 from lightning_taskonomy.tasks import Task, TaskKind, resolve
 
 NINE = (
@@ -148,10 +149,18 @@ def make_study(
             "task_specific": {"runs": len(names), "seconds": 120.5},
             "transfer": {"runs": 40, "seconds": 61.0},
             "scratch": {"runs": len(targets), "seconds": 20.0},
-            "labels": {"labels_per_source": 2000, "labels_per_transfer": 200},
         },
     )
+    _json(folder / "labels.json", {"labels_per_source": 2000, "labels_per_transfer": 200})
     (folder / "config.yaml").write_text("seed: 0\nname: <quick> & small\n")
+    Manifest(
+        study="lightning_taskonomy.studies.taxonomy.TaxonomyStudy",
+        version=1,
+        report="lightning_taskonomy.reports.taxonomy.TaxonomyReport",
+        tables={"transfers": "affinity.csv"},
+        settings={"tasks": list(names), "seed": 0},
+        finished=True,
+    ).write(folder)
     _json(
         folder / "failures.json",
         [{"name": "transfer-3", "error": "loss is NaN <script>alert(1)</script>", "trace": "line 1\n<b>"}],

@@ -10,8 +10,8 @@ from scipy.cluster.hierarchy import linkage
 from lightning_taskonomy.affinity.table import Transfer
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.reports import figures
+from lightning_taskonomy.reports.figures import Ranking
 from lightning_taskonomy.reports.figures.style import FAMILY_COLORS, GREY, INK, text_on
-from lightning_taskonomy.reports.study import Ranking
 from lightning_taskonomy.solvers.taxonomy import Band, Chance, TaxonomySolution
 
 FAMILIES = {"depth": "3D", "normals": "3D", "edges": "2D", "jigsaw": "2D", "scene": "semantic"}

@@ -5,7 +5,7 @@ from matplotlib.patches import FancyBboxPatch
 
 from lightning_taskonomy.affinity.groupings import Network
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.reports import figures
+from lightning_taskonomy.reports.grouping import figures
 from lightning_taskonomy.solvers.taxonomy import Band
 
 

@@ -8,8 +8,10 @@ import pytest
 from scipy import stats
 
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.reports import figures, report
-from lightning_taskonomy.reports.comparison import COLUMNS, SELECTION, read_comparison
+from lightning_taskonomy.manifest import Manifest
+from lightning_taskonomy.reports import report
+from lightning_taskonomy.reports.meta_transfer import figures
+from lightning_taskonomy.reports.meta_transfer.comparison import COLUMNS, SELECTION, read_comparison
 
 METHODS = ("primary_only", "transfer", "mtl", "kendall", "du", "lin", "tmt", "oracle")
 TABLE_2 = {
@@ -38,6 +40,11 @@ def write(folder, table, spread=(0.0,), methods=METHODS, networks=("SplitVGG-3",
                     for seed, shift in enumerate(spread)
                 ]  # fmt: skip
     unique = list({tuple(row[:8]): row for row in results}.values())
+    Manifest(
+        study="lightning_taskonomy.studies.meta_transfer.MetaTransferStudy", version=1, finished=True,
+        report="lightning_taskonomy.reports.meta_transfer.MetaTransferReport",
+        tables={"results": "results.csv", "selection": "selection.csv"},
+    ).write(folder)  # fmt: skip
     for name, header, rows in (("results", COLUMNS, unique), ("selection", SELECTION, selection.values())):
         with (folder / f"{name}.csv").open("w", newline="") as file:
             csv.writer(file).writerows([header, *rows])

@@ -26,10 +26,10 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def address():
-    from lightning_taskonomy.reports.page.served import read
     from lightning_taskonomy.reports.page.server import make_app, open_server
+    from lightning_taskonomy.reports.tables import read_tables
 
-    server = open_server(make_app(read(TRANSFERS, GROUPINGS)), port=0)
+    server = open_server(make_app(read_tables(TRANSFERS, GROUPINGS)), port=0)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield f"http://{server.host}:{server.port}/"

@@ -22,10 +22,10 @@ from lightning_taskonomy.affinity.groupings import GroupingsTable, Network
 from lightning_taskonomy.affinity.table import Transfer, TransfersTable
 from lightning_taskonomy.reports.page.grouping import GroupingTab
 from lightning_taskonomy.reports.page.layout import COLUMNS, first, marks, page
-from lightning_taskonomy.reports.page.served import Served, read
 from lightning_taskonomy.reports.page.settings import TaxonomySettings
 from lightning_taskonomy.reports.page.solving import LIMIT, QUICK
 from lightning_taskonomy.reports.page.taxonomy import TaxonomyTab
+from lightning_taskonomy.reports.tables import Tables, read_tables
 
 TASKS = ("normals", "depth_z", "edges_2d", "colorization")  # the last one is source-only
 
@@ -49,7 +49,7 @@ def table():
 
 @pytest.fixture
 def tab(table):
-    return TaxonomyTab(Served("table.csv", table, families={"normals": "3D", "edges_2d": "2D"}))
+    return TaxonomyTab(Tables(title="table.csv", transfers=table, families={"normals": "3D", "edges_2d": "2D"}))
 
 
 def controls(tab, budget=2, order=2, **changes):
@@ -249,7 +249,7 @@ def test_a_task_without_a_recipe_is_named():
     rows = [
         Transfer("mine", 1, (name,), kind, 0.5) for name, kind in (("mine", "task_specific"), ("yours", "transfer"))
     ]
-    tab = TaxonomyTab(Served("table.csv", TransfersTable(tuple(rows))))
+    tab = TaxonomyTab(Tables(title="table.csv", transfers=TransfersTable(tuple(rows))))
     quick, _, _ = solved(tab)
     assert "'mine' is not in the catalog" in tab.as_recipes(1, quick["request"])["refused"]
 
@@ -281,7 +281,7 @@ def groups():
         for tasks in itertools.combinations(names, count):
             losses = tuple(affinity(task, tasks) / 4 for task in tasks)
             networks.append(Network(tasks, 1.0, losses))
-    return GroupingTab(Served("groups.tsv", groupings=GroupingsTable(names, tuple(networks))))
+    return GroupingTab(Tables(title="groups.tsv", groupings=GroupingsTable(names, tuple(networks))))
 
 
 def asked(tab, budget=1.5, objective="total", importance=(1, 1, 1), limit=(None, None, None)):
@@ -360,7 +360,7 @@ def test_a_grouping_that_cannot_be(groups):
 
 
 def test_a_folder_of_a_study(study):
-    served = read(study())
+    served = read_tables(study())
     assert served.transfers is not None and served.families["normals"] == "3D" and served.groupings is None
     assert set(served.tasks) == {*served.transfers.targets, *served.transfers.sources}
     assert page(served) is not None
@@ -369,22 +369,23 @@ def test_a_folder_of_a_study(study):
 def test_a_file_tells_what_it_is(tmp_path, table, groups):
     table.write(tmp_path / "transfers.csv")
     groups.table.write(tmp_path / "groups.tsv")
-    both = read(tmp_path / "transfers.csv", tmp_path / "groups.tsv")
+    both = read_tables(tmp_path / "transfers.csv", tmp_path / "groups.tsv")
     assert both.transfers == table and both.groupings == groups.table
     assert both.families["Normals"] == "3D"
-    alone = read(tmp_path / "groups.tsv")
+    alone = read_tables(tmp_path / "groups.tsv")
     assert alone.transfers is None and alone.groupings == groups.table
     with pytest.raises(InputError, match="give the groupings once"):
-        read(tmp_path / "groups.tsv", tmp_path / "groups.tsv")
+        read_tables(tmp_path / "groups.tsv", tmp_path / "groups.tsv")
     with pytest.raises(InputError, match="cannot be read"):
-        read(tmp_path / "nothing.csv")
+        read_tables(tmp_path / "nothing.csv")
 
 
 def test_groupings_without_a_header_are_named_and_shown_under_their_own_file(study, tmp_path):
     (tmp_path / "plain.tsv").write_text("0.1\t0.2\n0.15\t0.25\n")
-    served = read(study(), tmp_path / "plain.tsv", ["a", "b"])
-    assert served.groupings.tasks == ("a", "b") and read(tmp_path / "plain.tsv", tasks=["c", "d"]).transfers is None
+    served = read_tables(study(), tmp_path / "plain.tsv", ["a", "b"])
+    assert served.groupings.tasks == ("a", "b")
+    assert read_tables(tmp_path / "plain.tsv", tasks=["c", "d"]).transfers is None
     shown = text(page(served))
     assert "Measurements:  study" in shown and "Measurements:  plain.tsv" in shown
     with pytest.raises(InputError, match="tasks name the columns"):
-        read(tmp_path / "study", tasks=["a", "b"])
+        read_tables(tmp_path / "study", tasks=["a", "b"])

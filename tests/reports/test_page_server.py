@@ -13,14 +13,14 @@ from lightning_taskonomy.errors import InputError
 pytest.importorskip("dash", reason="the extra 'page' is not installed")
 
 from lightning_taskonomy.affinity.groupings import GroupingsTable, Network
-from lightning_taskonomy.reports.page.served import Served
 from lightning_taskonomy.reports.page.server import make_app, open_server
+from lightning_taskonomy.reports.tables import Tables
 
 
 @pytest.fixture(scope="module")
 def app():
     table = GroupingsTable(("a", "b"), (Network(("a", "b"), 1.0, (0.1, 0.2)),))
-    return make_app(Served("table.tsv", groupings=table))
+    return make_app(Tables(title="table.tsv", groupings=table))
 
 
 def test_it_answers_on_loopback(app):

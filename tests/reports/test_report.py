@@ -1,7 +1,6 @@
 import csv
 import json
 import re
-import shutil
 from html.parser import HTMLParser
 
 import matplotlib.image
@@ -11,9 +10,9 @@ import pytest
 from lightning_taskonomy.affinity.table import Transfer
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.reports import report
-from lightning_taskonomy.reports.decisions import headline, telling
 from lightning_taskonomy.reports.html import Page
-from lightning_taskonomy.reports.study import OPTIONAL, read_study
+from lightning_taskonomy.reports.taxonomy.decisions import headline, telling
+from lightning_taskonomy.reports.taxonomy.files import OPTIONAL, read_study
 from lightning_taskonomy.reports.words import join, label_share, labels_line, policy_line
 from lightning_taskonomy.solvers import TaxonomySolution
 
@@ -149,10 +148,11 @@ def test_pictures_stand_beside_the_page(finished):
 
 def test_absent_files_leave_a_sentence(study):
     folder = study()
-    for name in OPTIONAL:
+    shared = ("costs.json", "config.yaml", "failures.json")
+    for name in (*OPTIONAL, *shared):
         (folder / name).unlink()
     words = " ".join(Reader(report(folder).read_text()).words)
-    for name in set(OPTIONAL) - {"losses.csv", "tasks.json"}:
+    for name in {*OPTIONAL, *shared} - {"losses.csv", "tasks.json", "labels.json"}:
         assert f"Not here: the study left no {name}" in words
     assert "no losses.csv" in words
     assert (folder / "report" / "affinity.png").is_file()
@@ -165,7 +165,7 @@ def test_empty_files_leave_a_sentence(study):
     (folder / "failures.json").write_text("[]")
     (folder / "costs.json").write_text("{}")
     words = " ".join(Reader(report(folder).read_text()).words)
-    assert "solved no taxonomy" in words and "every run ended well" in words and "no measurement" in words
+    assert "solved no taxonomy" in words and "all jobs ended well" in words and "no measurement" in words
 
 
 def test_a_second_report_replaces_the_first_with_the_same(study):
@@ -192,11 +192,17 @@ def test_unknown_numbers_stand_as_dashes(study):
 
 
 def test_no_study_is_refused_in_one_line(tmp_path, study):
-    for folder, message in ((tmp_path / "absent", "is no folder"), (tmp_path, "affinity.csv is missing")):
-        with pytest.raises(InputError, match=message) as error:
-            report(folder)
-        assert "\n" not in str(error.value)
     folder = study()
+    (folder / "affinity.csv").rename(tmp_path / "kept.csv")
+    for where, message in (
+        (tmp_path / "absent", "cannot be read .No such file or directory.: give a study's folder or a table"),
+        (tmp_path, "holds no study.json"),
+        (folder, "is a TaxonomyStudy that has not come to its affinity.csv; run"),
+    ):
+        with pytest.raises(InputError, match=message) as error:
+            report(where)
+        assert "\n" not in str(error.value)
+    (tmp_path / "kept.csv").rename(folder / "affinity.csv")
     (folder / "solutions.json").write_text("[{]")
     with pytest.raises(InputError, match=r"solutions\.json cannot be read"):
         report(folder)
@@ -214,7 +220,8 @@ def test_no_study_is_refused_in_one_line(tmp_path, study):
 
 
 def test_the_study_s_tasks_colour_their_labels(study):
-    results = read_study(study())
+    folder = study()
+    results = read_study(folder, folder / "affinity.csv")
     assert results.tasks["depth_z"].as_task().units == "m"
     assert results.source_only == ["colorization"] and "colorization" not in results.targets
     assert results.families["normals"] == "3D"
@@ -236,10 +243,11 @@ def test_words():
 
 
 def test_label_share_counts_sources_and_transfers(study):
-    results = read_study(study())
+    folder = study()
+    results = read_study(folder, folder / "affinity.csv")
     small = min(results.taxonomies, key=lambda t: t.budget)
     # One source of 2000 labels and eight transfers of 200, against nine targets of 2000.
-    assert label_share(small, results.costs) == pytest.approx((2000 + 8 * 200) / (9 * 2000))
+    assert label_share(small, results.labels) == pytest.approx((2000 + 8 * 200) / (9 * 2000))
     assert label_share(small, {}) is None
 
 
@@ -259,9 +267,9 @@ def test_published_measurements_give_a_report(tmp_path):
     source = Path(__file__).resolve().parents[3] / "shared" / "published" / "taskonomy" / "transfers_16k.csv"
     if not source.is_file():
         pytest.skip("the published measurements are not at hand")
-    shutil.copy(source, tmp_path / "affinity.csv")
-    words = " ".join(Reader(report(tmp_path).read_text()).words)
+    words = " ".join(Reader(report(source, tmp_path / "report").read_text()).words)
     assert "22 targets, 1758 measured ways" in words and "ego_motion+room_layout -> non_fixated_pose" in words
+    assert "This is the budget from which on more budget pays less" in words
     written = {r["target"]: r for r in rows(tmp_path, "affinity-first-order")}
     assert len(written) == 22 and np.isclose(float(written["autoencoder"]["task-specific"]), 0.14589701047315953)
 
@@ -282,11 +290,11 @@ def test_stages_that_were_switched_on_have_their_tables(study):
     words = " ".join(Reader(report(folder).read_text()).words)
     assert "Not switched on in this study: transitive transfers, stability and spread over seeds." in words
     assert "MIT Places: Spearman's correlation of accuracy there with the affinities to depth z is 0.857." in words
-    ranking, other = read_study(folder).rankings
+    ranking, other = read_study(folder, folder / "affinity.csv").rankings
     assert ranking.sources == {"normals": (0.3, 0.5), "edges_2d": (0.2, 0.4)} and list(other.sources) == ["depth_z"]
     assert (folder / "report/novel-tasks.png").is_file() and (folder / "report/fine-tuned.png").is_file()
     assert rows(folder, "novel")[0] == {"target": "normals", "order": "2", "sources": "a;b", "gain": "0.75"}
-    assert read_study(folder).costs["labels"] == {"labels_per_source": 10, "labels_per_transfer": 5}
+    assert read_study(folder, folder / "affinity.csv").labels == {"labels_per_source": 10, "labels_per_transfer": 5}
 
 
 def test_ten_tasks_on_two_of_them_take_two_thirds_fewer_labels():
@@ -298,7 +306,7 @@ def test_ten_tasks_on_two_of_them_take_two_thirds_fewer_labels():
         for name, kind in zip(names, kinds, strict=True)
     ]
     of_two = taxonomy(2, 1, rows)
-    share = label_share(of_two, {"labels": {"labels_per_source": 120_000, "labels_per_transfer": 16_000}})
+    share = label_share(of_two, {"labels_per_source": 120_000, "labels_per_transfer": 16_000})
     assert share == pytest.approx(368 / 1200)
     assert labels_line(of_two, share or 0.0).endswith(
         "use 31 % of the labels that training all 10 targets fully takes, 69 % fewer."

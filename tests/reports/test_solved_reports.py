@@ -10,8 +10,8 @@ from lightning_taskonomy.affinity.groupings import GroupingsTable, Network
 from lightning_taskonomy.affinity.table import Transfer, TransfersTable
 from lightning_taskonomy.reports.families import PUBLISHED_NAMES, families
 from lightning_taskonomy.reports.grouping import write_solved_groupings
-from lightning_taskonomy.reports.solved import solved_results
 from lightning_taskonomy.reports.taxonomy import write_solved_taxonomy
+from lightning_taskonomy.reports.taxonomy.solved import solved_results
 from lightning_taskonomy.solvers import TaxonomySolver
 from lightning_taskonomy.solvers.grouping import GroupingSolver
 from lightning_taskonomy.tasks import catalog
@@ -60,7 +60,7 @@ def test_every_published_task_has_a_family():
 def test_a_solved_table_becomes_a_page_about_the_budget_asked_for(tmp_path):
     table, solver = transfers(("edge2d", "rgb2depth", "class_1000")), TaxonomySolver(budget=2, max_order=2)
     solution = solver.solve(table)
-    path = write_solved_taxonomy(tmp_path / "page", table, solver, [solution])
+    path = write_solved_taxonomy(tmp_path / "page", table, solver, solution)
     page = path.read_text()
     assert path == tmp_path / "page/index.html" and "With a budget of 2, train" in page
     assert re.findall("<h2[^>]*>([^<]+)", page) == [
@@ -84,7 +84,7 @@ def test_a_solved_table_becomes_a_page_about_the_budget_asked_for(tmp_path):
 def test_other_budgets_keep_the_solver_s_settings_and_leave_out_what_is_infeasible(tmp_path):
     table = transfers()
     solver = TaxonomySolver(budget=3, label_costs={"edge2d": 2}, required=["edge2d"])
-    results = solved_results(tmp_path, table, solver, [solver.solve(table)])
+    results = solved_results(table, solver, solver.solve(table))
     assert results.requested is not None and results.requested.budget == 3
     budgets = [taxonomy.budget for taxonomy in results.taxonomies]
     assert min(budgets) >= 2 and max(budgets) == 5 and 3 in budgets
@@ -93,10 +93,10 @@ def test_other_budgets_keep_the_solver_s_settings_and_leave_out_what_is_infeasib
 
 def test_a_page_about_some_targets_tells_of_no_others(tmp_path):
     table, some = transfers(), TaxonomySolver(budget=2, max_order=2, targets=["edge2d", "class_1000"])
-    results = solved_results(tmp_path, table, some, [some.solve(table)])
+    results = solved_results(table, some, some.solve(table))
     assert results.targets == ["edge2d", "class_1000"] and results.source_only == ["rgb2depth", "rgb2sfnorm"]
     solver = TaxonomySolver(budget=2, max_order=2, novel="edge2d")
-    page = write_solved_taxonomy(tmp_path, table, solver, [solver.solve(table)]).read_text()
+    page = write_solved_taxonomy(tmp_path, table, solver, solver.solve(table)).read_text()
     own = [row for row in table.candidates if row.target == "edge2d"]
     assert f"4 tasks: 1 targets, {len(own)} measured ways" in page
     assert [row["target"] for row in rows(tmp_path / "affinity-first-order.csv")] == ["edge2d"]

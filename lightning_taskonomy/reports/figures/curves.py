@@ -1,6 +1,7 @@
 """Budgets against results (Figs. 9 and 11 of Taskonomy, CVPR 2018), other data sets (Fig. 12), labels saved, seeds."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,30 @@ from lightning_taskonomy.reports.figures.style import (
     readable,
     styled,
 )
-from lightning_taskonomy.reports.study import Ranking
 from lightning_taskonomy.solvers.taxonomy import Band, Chance, TaxonomySolution
 
-__all__ = ["budget_curves", "labels_saved", "rankings_elsewhere", "seed_spread"]
+__all__ = ["Ranking", "budget_curves", "labels_saved", "rankings_elsewhere", "seed_spread"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranking:
+    """How the sources of a target rank here, by affinity, and fine-tuned on another data set (section 5.1).
+
+    Args:
+        name: The data set's name.
+        target: The target whose affinities are compared.
+        metric: What is measured there.
+        sources: The affinity of each source, and its metric there.
+        higher_is_better: Whether a higher metric is better.
+        spearman: Spearman's correlation of the two; None where it is undefined.
+    """
+
+    name: str
+    target: str
+    metric: str
+    sources: Mapping[str, tuple[float, float]]
+    higher_is_better: bool = True
+    spearman: float | None = None
 
 
 @styled

@@ -10,9 +10,9 @@ from lightning_taskonomy.reports.page import views
 from lightning_taskonomy.reports.page.graph import Elements, grouping_elements
 from lightning_taskonomy.reports.page.layout import HALF
 from lightning_taskonomy.reports.page.recipes import grouping_recipes
-from lightning_taskonomy.reports.page.served import Served
 from lightning_taskonomy.reports.page.settings import GroupingSettings
 from lightning_taskonomy.reports.page.tab import Tab
+from lightning_taskonomy.reports.tables import Tables
 from lightning_taskonomy.solvers.grouping import GroupingSolution
 
 __all__ = ["GroupingTab"]
@@ -22,14 +22,14 @@ class GroupingTab(Tab[GroupingsTable, GroupingSettings, GroupingSolution]):
     """Callbacks over a table of groupings.
 
     Args:
-        served: What the page shows; it has groupings.
+        tables: What the page shows; it has groupings.
     """
 
     name, step, restored = "grouping", HALF, GroupingSettings.from_dict
 
-    def __init__(self, served: Served) -> None:
-        assert served.groupings is not None
-        super().__init__(served, served.groupings)
+    def __init__(self, tables: Tables) -> None:
+        assert tables.groupings is not None
+        super().__init__(tables, tables.groupings)
         networks = self.table.networks
         self.lowest = {t: min(n.loss(t) for n in networks if t in n.tasks) for t in self.table.tasks}
 
@@ -55,9 +55,9 @@ class GroupingTab(Tab[GroupingsTable, GroupingSettings, GroupingSolution]):
     def shown(self, settings: GroupingSettings, solution: GroupingSolution) -> tuple[Elements, Any, Any]:
         """Graph, cards, losses."""
         return (
-            grouping_elements(solution, self.served.families),
+            grouping_elements(solution, self.tables.families),
             views.grouping_cards(solution, settings.objective),
-            views.loss_table(solution, self.served.families, self.lowest),
+            views.loss_table(solution, self.tables.families, self.lowest),
         )
 
     def bought(self, now: GroupingSolution, then: GroupingSolution) -> list[Any]:

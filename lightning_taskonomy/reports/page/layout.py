@@ -13,8 +13,8 @@ from lightning_taskonomy.affinity.groupings import GroupingsTable
 from lightning_taskonomy.affinity.table import TransfersTable
 from lightning_taskonomy.reports.figures.style import FAMILIES, readable
 from lightning_taskonomy.reports.page.graph import STYLESHEET, WIDTHS, drawn_height
-from lightning_taskonomy.reports.page.served import Served
 from lightning_taskonomy.reports.page.views import aria, family_mark
+from lightning_taskonomy.reports.tables import Tables
 
 __all__ = ["COLUMNS", "HALF", "ROLES", "first", "marks", "page"]
 
@@ -41,13 +41,13 @@ def first(task: str, table: TransfersTable) -> dict[str, Any]:
     }
 
 
-def page(served: Served) -> Component:
+def page(tables: Tables) -> Component:
     """The whole page, for one new browser session."""
     tabs: dict[str, Component] = {}
-    if served.transfers is not None:
-        tabs["taxonomy"] = _taxonomy_tab(served, served.transfers)
-    if served.groupings is not None:
-        tabs["grouping"] = _grouping_tab(served, served.groupings)
+    if tables.transfers is not None:
+        tabs["taxonomy"] = _taxonomy_tab(tables, tables.transfers)
+    if tables.groupings is not None:
+        tabs["grouping"] = _grouping_tab(tables, tables.groupings)
     return html.Div(
         [
             html.A("Skip to the answer", href=f"#{next(iter(tabs))}-answer", className="skip"),
@@ -71,7 +71,7 @@ def _switch(names: Sequence[str]) -> Component:
     return html.Div(choice, role="group", **aria(label="Decision"))
 
 
-def _taxonomy_tab(served: Served, table: TransfersTable) -> Component:
+def _taxonomy_tab(tables: Tables, table: TransfersTable) -> Component:
     count = len(table.sources)
     orders = sorted({row.order for row in table.candidates if row.kind == "transfer"})
     controls = [
@@ -101,13 +101,13 @@ def _taxonomy_tab(served: Served, table: TransfersTable) -> Component:
             ],
             className="buttons",
         ),
-        _task_table(served, table),
+        _task_table(tables, table),
     ]
-    legend = _taxonomy_legend(served.families.values(), orders)
-    return panel("taxonomy", served.title, controls, legend, 700)
+    legend = _taxonomy_legend(tables.families.values(), orders)
+    return panel("taxonomy", tables.title, controls, legend, 700)
 
 
-def _grouping_tab(served: Served, table: GroupingsTable) -> Component:
+def _grouping_tab(tables: Tables, table: GroupingsTable) -> Component:
     most, first_budget = float(len(table.tasks)), min(2.5, len(table.tasks))
     whole = all(network.cost % HALF == 0 for network in table.networks)
     heads = [html.Th(name, scope="col") for name in ("Task", "Importance", "Loss at most")]
@@ -118,7 +118,7 @@ def _grouping_tab(served: Served, table: GroupingsTable) -> Component:
             number_box({"type": "grouping-importance", "task": task}, 1, f"Importance {name}"),
             number_box({"type": "grouping-limit", "task": task}, None, f"Loss at most {name}"),
         )
-        title: list[Any] = [family_mark(served.families.get(task, "")), name]
+        title: list[Any] = [family_mark(tables.families.get(task, "")), name]
         body.append(html.Tr([html.Th(title, scope="row"), *map(html.Td, cells)]))
     controls = [
         html.H2("Inference budget", id="grouping-budget-label"),
@@ -149,9 +149,9 @@ def _grouping_tab(served: Served, table: GroupingsTable) -> Component:
         html.H2("Tasks"),
         html.Table([html.Thead(html.Tr(heads)), html.Tbody(body)], className="tasks"),
     ]
-    legend = [*_families(served.families[t] for t in table.tasks if t in served.families)]
+    legend = [*_families(tables.families[t] for t in table.tasks if t in tables.families)]
     legend += [_line("serves the task", 5, "solid"), _line("knows the task, another one serves it", 1.6, "dotted")]
-    return panel("grouping", served.groupings_title or served.title, controls, legend, drawn_height(len(table.tasks)))
+    return panel("grouping", tables.groupings_title or tables.title, controls, legend, drawn_height(len(table.tasks)))
 
 
 def _taxonomy_legend(families: Iterable[str], orders: Sequence[int]) -> list[Component]:
@@ -174,12 +174,12 @@ def _line(text: str, width: float, style: str) -> Component:
     return html.Span([sample, text])
 
 
-def _task_table(served: Served, table: TransfersTable) -> Component:
+def _task_table(tables: Tables, table: TransfersTable) -> Component:
     """A row of controls per task."""
     names = COLUMNS.values()
     head = html.Tr([html.Th("Task", scope="col"), *(html.Th(name, scope="col") for name in names)])
     body: list[Component] = []
-    for family, tasks in groupby(served.tasks, lambda task: served.families.get(task, "")):
+    for family, tasks in groupby(tables.tasks, lambda task: tables.families.get(task, "")):
         if family:
             title = [family_mark(family), family]
             body.append(html.Tr(html.Th(title, colSpan=len(names) + 1, scope="rowgroup"), className="family"))

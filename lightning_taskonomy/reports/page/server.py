@@ -10,8 +10,8 @@ from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.reports.page.grouping import GroupingTab
 from lightning_taskonomy.reports.page.layout import page
 from lightning_taskonomy.reports.page.look import INDEX
-from lightning_taskonomy.reports.page.served import Served
 from lightning_taskonomy.reports.page.taxonomy import TaxonomyTab
+from lightning_taskonomy.reports.tables import Tables
 
 __all__ = ["make_app", "open_server"]
 
@@ -21,18 +21,18 @@ POLICY = "default-src 'self' 'unsafe-inline' data: blob:"
 """The browser itself refuses every address but the page's own."""
 
 
-def make_app(served: Served) -> Dash:
+def make_app(tables: Tables) -> Dash:
     """The page as a Dash application; each browser gets a session of its own."""
     app = Dash(
         __name__, title="lightning-taskonomy", update_title="", index_string=INDEX, include_assets_files=False,
         serve_locally=True, add_log_handler=False, enable_mcp=False,
     )  # fmt: skip
-    app.layout = lambda: page(served)
+    app.layout = lambda: page(tables)
     tabs: list[TaxonomyTab | GroupingTab] = []
-    if served.transfers is not None:
-        tabs.append(TaxonomyTab(served))
-    if served.groupings is not None:
-        tabs.append(GroupingTab(served))
+    if tables.transfers is not None:
+        tabs.append(TaxonomyTab(tables))
+    if tables.groupings is not None:
+        tabs.append(GroupingTab(tables))
     for tab in tabs:
         tab.register(app)
     app.callback(

@@ -14,10 +14,10 @@ from dash import Dash, Input, Output, State, html, no_update
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.reports.page.graph import Elements, stylesheet
 from lightning_taskonomy.reports.page.recipes import archive
-from lightning_taskonomy.reports.page.served import Served
 from lightning_taskonomy.reports.page.settings import Settings
 from lightning_taskonomy.reports.page.solving import Answers, Latest
 from lightning_taskonomy.reports.page.views import state
+from lightning_taskonomy.reports.tables import Tables
 from lightning_taskonomy.solvers import Solution
 
 __all__ = ["Tab"]
@@ -36,7 +36,7 @@ class Tab(ABC, Generic[M, S, T]):
     Nothing here belongs to one browser but the numbers of their last requests; their settings travel with each request.
 
     Args:
-        served: What the page shows.
+        tables: What the page shows.
         table: What of it this tab decides on.
     """
 
@@ -47,8 +47,8 @@ class Tab(ABC, Generic[M, S, T]):
     restored: Callable[[Mapping[str, Any]], S]
     """Settings from ``as_dict`` after a round trip through the browser."""
 
-    def __init__(self, served: Served, table: M) -> None:
-        self.served, self.table = served, table
+    def __init__(self, tables: Tables, table: M) -> None:
+        self.tables, self.table = tables, table
         self.answers: Answers[S, T] = Answers(lambda settings, time_limit: settings.solve(table, time_limit))
         self.latest = Latest()
 

@@ -12,9 +12,9 @@ from lightning_taskonomy.reports.page import views
 from lightning_taskonomy.reports.page.graph import Elements, taxonomy_elements
 from lightning_taskonomy.reports.page.layout import COLUMNS, ROLES, first, marks
 from lightning_taskonomy.reports.page.recipes import taxonomy_recipes
-from lightning_taskonomy.reports.page.served import Served
 from lightning_taskonomy.reports.page.settings import TaxonomySettings
 from lightning_taskonomy.reports.page.tab import Tab
+from lightning_taskonomy.reports.tables import Tables
 from lightning_taskonomy.solvers import TaxonomySolution
 
 __all__ = ["TaxonomyTab"]
@@ -24,15 +24,15 @@ class TaxonomyTab(Tab[TransfersTable, TaxonomySettings, TaxonomySolution]):
     """Callbacks over a table of transfers.
 
     Args:
-        served: What the page shows; it has transfers.
+        tables: What the page shows; it has transfers.
     """
 
     name, step, restored = "taxonomy", 1.0, TaxonomySettings.from_dict
 
-    def __init__(self, served: Served) -> None:
-        assert served.transfers is not None
-        super().__init__(served, served.transfers)
-        self.tasks = served.tasks
+    def __init__(self, tables: Tables) -> None:
+        assert tables.transfers is not None
+        super().__init__(tables, tables.transfers)
+        self.tasks = tables.tasks
 
     @property
     def controls(self) -> dict[str, Input]:
@@ -55,9 +55,9 @@ class TaxonomyTab(Tab[TransfersTable, TaxonomySettings, TaxonomySolution]):
     def shown(self, settings: TaxonomySettings, solution: TaxonomySolution) -> tuple[Elements, Any, Any]:
         """Graph, cards, policy."""
         return (
-            taxonomy_elements(solution, self.tasks, self.served.families, self.table.targets),
+            taxonomy_elements(solution, self.tasks, self.tables.families, self.table.targets),
             views.taxonomy_cards(solution),
-            views.policy_table(solution, self.served.families, self.tasks),
+            views.policy_table(solution, self.tables.families, self.tasks),
         )
 
     def bought(self, now: TaxonomySolution, then: TaxonomySolution) -> list[Any]:
@@ -81,7 +81,7 @@ class TaxonomyTab(Tab[TransfersTable, TaxonomySettings, TaxonomySolution]):
 
     def recipes(self, solution: TaxonomySolution) -> dict[str, str]:
         """A recipe per network."""
-        return taxonomy_recipes(solution, self.served.study)
+        return taxonomy_recipes(solution, self.tables.settings)
 
     def register(self, app: Dash) -> None:
         """Also the buttons over the tasks, and the slider's end."""

@@ -48,7 +48,7 @@ class Point:
         return replace(self, plan=self.plan.but(seed=seed))
 
     def row(self) -> list[Any]:
-        """Its row of ``results.csv``; ``reports.comparison.COLUMNS`` is the order."""
+        """Its row of ``results.csv``; ``reports.meta_transfer.comparison.COLUMNS`` is the order."""
         run = self.fit.run
         metric, higher = self.plan.metric(self.cell.case.primary)
         fitted, tested = _read(run, "metrics.json"), _read(run, "test.json")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.reports.comparison import COLUMNS, SELECTION, read_comparison
+from lightning_taskonomy.reports.meta_transfer.comparison import COLUMNS, SELECTION, read_comparison
 from lightning_taskonomy.results import Results
 from lightning_taskonomy.studies.base import Study, Table
 from lightning_taskonomy.studies.estimate import Probe

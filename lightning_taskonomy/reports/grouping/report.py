@@ -18,13 +18,13 @@ from lightning_taskonomy.affinity.groupings import (
     relationships,
 )
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.reports import figures
+from lightning_taskonomy.reports.grouping import figures
 from lightning_taskonomy.reports.html import Cell, Page
 from lightning_taskonomy.reports.words import join, readable, whole
 from lightning_taskonomy.solvers.grouping import GroupingSolution, GroupingSolver, pessimal, score, served
 from lightning_taskonomy.solvers.taxonomy import Band
 
-__all__ = ["write_solved_groupings"]
+__all__ = ["write_groupings", "write_solved_groupings"]
 
 STEPS = 9
 """At most so many budgets are drawn beside those asked for."""
@@ -110,6 +110,21 @@ def write_solved_groupings(
     page.section("Approximations")
     _approximations(page, tables)
     return page.write()
+
+
+def write_groupings(folder: Path, table: GroupingsTable) -> Path:
+    """Writes the page on a table of groupings alone: what to keep under each of even budgets.
+
+    Args:
+        folder: Where the page goes.
+        table: The losses.
+
+    Returns:
+        The path of ``index.html``.
+    """
+    solver = GroupingSolver()
+    solutions = solver.sweep(table, _budgets(table, ()), skip_infeasible=True)
+    return write_solved_groupings(folder, solver, solutions, table)
 
 
 def _answer(page: Page, solutions: Sequence[GroupingSolution], tables: _Tables) -> None:

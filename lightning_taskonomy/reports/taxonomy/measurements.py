@@ -9,21 +9,19 @@ from lightning_taskonomy.affinity.tree import linkage_agreement, similarity_tree
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.pictures import colorize, value_range
 from lightning_taskonomy.reports import figures
-from lightning_taskonomy.reports.decisions import headline
 from lightning_taskonomy.reports.html import Page
-from lightning_taskonomy.reports.study import STAGES, StudyResults
+from lightning_taskonomy.reports.taxonomy.decisions import headline
+from lightning_taskonomy.reports.taxonomy.files import STAGES, TaxonomyResults
 from lightning_taskonomy.reports.words import join, readable
 from lightning_taskonomy.tasks import TaskKind
 
-__all__ = [
-    "affinity", "beyond", "configuration", "control", "costs", "failures", "predictions", "sanity", "similarity",
-]  # fmt: skip
+__all__ = ["affinity", "beyond", "control", "predictions", "sanity", "similarity"]
 
 BOOTSTRAP = 1000
 """Trees that the support of the similarity tree's nodes is counted over."""
 
 
-def affinity(page: Page, results: StudyResults) -> None:
+def affinity(page: Page, results: TaxonomyResults) -> None:
     """The first-order affinities before and after normalisation."""
     sources = [*dict.fromkeys(s for s in results.tasks if s in results.table.sources), "task-specific"]
     targets = results.targets
@@ -61,7 +59,7 @@ def affinity(page: Page, results: StudyResults) -> None:
         page.text(f"Without an affinity, so left out of every decision: {names}.")
 
 
-def similarity(page: Page, results: StudyResults) -> None:
+def similarity(page: Page, results: TaxonomyResults) -> None:
     """The tree of tasks by what they transfer to."""
     try:
         tree = similarity_tree(results.table, bootstrap=BOOTSTRAP)
@@ -90,7 +88,7 @@ def similarity(page: Page, results: StudyResults) -> None:
         )
 
 
-def sanity(page: Page, results: StudyResults) -> None:
+def sanity(page: Page, results: TaxonomyResults) -> None:
     """Whether the networks learnt anything."""
     page.text(
         "Every fully supervised network must beat the best constant answer, and a readout of its task on a "
@@ -107,7 +105,7 @@ def sanity(page: Page, results: StudyResults) -> None:
         page.text(f"Weak: {join(weak)}. Read their rows and columns with care.")
 
 
-def predictions(page: Page, results: StudyResults) -> None:
+def predictions(page: Page, results: TaxonomyResults) -> None:
     """What the networks see, side by side."""
     pictures: dict[str, dict[str, NDArray[np.uint8]]] = {}
     for name, columns in results.examples.items():
@@ -145,7 +143,7 @@ def predictions(page: Page, results: StudyResults) -> None:
     )
 
 
-def control(page: Page, results: StudyResults) -> None:
+def control(page: Page, results: TaxonomyResults) -> None:
     """Whether what must hold holds beyond the spread over seeds."""
     by_unit: dict[str, dict[str, dict[str, list[float]]]] = {}
     for entry in results.control:
@@ -180,45 +178,7 @@ def control(page: Page, results: StudyResults) -> None:
         )
 
 
-def costs(page: Page, results: StudyResults) -> None:
-    """What the study cost."""
-    kinds = {k: v for k, v in results.costs.items() if isinstance(v, Mapping) and "runs" in v}
-    rows = [
-        (readable(k), int(v["runs"]), float(v["seconds"]), float(v["seconds"]) / max(int(v["runs"]), 1))
-        for k, v in kinds.items()
-    ]
-    if not rows:
-        page.text("Not here: costs.json tells of no run.")
-        return
-    runs, seconds = sum(row[1] for row in rows), sum(row[2] for row in rows)
-    rows.append(("all", runs, seconds, seconds / max(runs, 1)))
-    page.table("costs", ("what ran", "runs", "seconds", "seconds per run"), rows, caption="Wall time by kind of run.")
-
-
-def configuration(page: Page, results: StudyResults) -> None:
-    """The configuration that made the study."""
-    with page.details("The configuration that made this (config.yaml)"):
-        page.code(results.config)
-
-
-def failures(page: Page, results: StudyResults) -> None:
-    """The runs that failed."""
-    if not results.failures:
-        page.text("None: every run ended well.")
-        return
-    page.text(f"{len(results.failures)} runs failed; what needed them is missing above.")
-    rows = [
-        (str(failure.get("name", failure.get("run", ""))), str(failure.get("error", "")))
-        for failure in results.failures
-    ]
-    page.table("failures", ("run", "error"), rows)
-    for (name, _), failure in zip(rows, results.failures, strict=True):
-        if failure.get("trace"):
-            with page.details(f"Traceback of {name}"):
-                page.code(str(failure["trace"]))
-
-
-def beyond(page: Page, results: StudyResults) -> None:
+def beyond(page: Page, results: TaxonomyResults) -> None:
     """The stages that a study may switch on besides."""
     for name, (title, about) in STAGES.items():
         if name in results.stages:
@@ -234,7 +194,7 @@ def beyond(page: Page, results: StudyResults) -> None:
         page.text(f"Not switched on in this study: {join(missing)}.")
 
 
-def _novel(page: Page, results: StudyResults, header: list[str], rows: list[list[str | float]]) -> None:
+def _novel(page: Page, results: TaxonomyResults, header: list[str], rows: list[list[str | float]]) -> None:
     """Gain and quality of novel tasks by order; the policy of the highest order against other features (Fig. 10)."""
     cells = {(str(row["target"]), int(row["order"])): row for row in (dict(zip(header, r, strict=True)) for r in rows)}
     targets, orders = list(dict.fromkeys(t for t, _ in cells)), sorted({order for _, order in cells})
@@ -270,7 +230,7 @@ def _novel(page: Page, results: StudyResults, header: list[str], rows: list[list
     )
 
 
-def _fine_tuned(page: Page, results: StudyResults) -> None:
+def _fine_tuned(page: Page, results: TaxonomyResults) -> None:
     """Rankings on other data sets (Fig. 12)."""
     rankings = [ranking for ranking in results.rankings if ranking.sources]
     if rankings:

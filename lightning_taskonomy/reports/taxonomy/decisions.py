@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lightning_taskonomy.reports import figures
 from lightning_taskonomy.reports.html import Page
-from lightning_taskonomy.reports.study import StudyResults
+from lightning_taskonomy.reports.taxonomy.files import TaxonomyResults
 from lightning_taskonomy.reports.words import join, label_share, labels_line, percent, policy_line, readable, whole
 from lightning_taskonomy.solvers.taxonomy import TaxonomySolution
 
@@ -42,13 +42,13 @@ def headline(taxonomies: Sequence[TaxonomySolution]) -> TaxonomySolution:
     return ranked[int(np.argmax(np.round(values - line, 9)))]
 
 
-def answer(page: Page, results: StudyResults) -> None:
+def answer(page: Page, results: TaxonomyResults) -> None:
     """What to train, how the rest is solved, and what that is worth."""
     if not results.taxonomies:
         page.text("The study solved no taxonomy: solutions.json is empty.")
         return
     best = results.requested or headline(results.taxonomies)
-    share = label_share(best, results.costs)
+    share = label_share(best, results.labels)
     lines = [f"With a budget of {best.budget:g}, train {join([readable(s) for s in best.sources])} with all labels."]
     lines.append(policy_line(best))
     facts = [("tasks trained fully", str(len(best.sources))), ("solved by transfer", str(len(best.transfers)))]
@@ -80,7 +80,7 @@ def answer(page: Page, results: StudyResults) -> None:
     page.figure(_graph(best, results), "answer-graph", alt=_in_words(best), caption=_GRAPH)
 
 
-def taxonomies(page: Page, results: StudyResults) -> None:
+def taxonomies(page: Page, results: TaxonomyResults) -> None:
     """The taxonomy of every budget and maximum order; pictures of the most telling ones, numbers of all."""
     if not results.taxonomies:
         page.text("None: solutions.json is empty.")
@@ -149,7 +149,7 @@ def telling(solved: Sequence[TaxonomySolution], requested: TaxonomySolution | No
     return [t for t in solved if t.budget in budgets and t.max_order in orders]
 
 
-def gain_quality(page: Page, results: StudyResults) -> None:
+def gain_quality(page: Page, results: TaxonomyResults) -> None:
     """Gain and quality by budget, on the mean and per target."""
     if not results.taxonomies:
         page.text("None: solutions.json is empty.")
@@ -181,17 +181,17 @@ def gain_quality(page: Page, results: StudyResults) -> None:
     )
 
 
-def labels(page: Page, results: StudyResults) -> None:
+def labels(page: Page, results: TaxonomyResults) -> None:
     """How much quality is left with how few labels."""
-    shares = [(t, label_share(t, results.costs)) for t in results.taxonomies]
-    known = [(t, s) for t, s in shares if s is not None]
-    if not known:
-        page.text("Not here: costs.json does not tell how many labels a source and a transfer use.")
+    shares = [(t, share) for t in results.taxonomies if (share := label_share(t, results.labels)) is not None]
+    if not shares:
+        page.text("Not here: the study left no labels.json, which says how many labels a source and a transfer use.")
         return
-    page.text(
-        labels_line(headline(results.taxonomies), label_share(headline(results.taxonomies), results.costs) or 0.0)
-    )
-    points = [(s, t.mean_quality, t.budget, f"order ≤ {t.max_order}") for t, s in known if t.mean_quality is not None]
+    best = headline(results.taxonomies)
+    page.text(labels_line(best, label_share(best, results.labels) or 0.0))
+    points = [
+        (share, t.mean_quality, t.budget, f"order ≤ {t.max_order}") for t, share in shares if t.mean_quality is not None
+    ]
     if points:
         page.figure(
             figures.labels_saved(points, reference=0.5),
@@ -199,25 +199,25 @@ def labels(page: Page, results: StudyResults) -> None:
             alt="Mean quality against the share of labels used; labels.csv holds the numbers.",
             caption="How much of full supervision's quality is left with how few of its labels.",
         )
-    with page.details(f"Labels of every solution ({len(known)})") if len(known) > _MANY else nullcontext():
+    with page.details(f"Labels of every solution ({len(shares)})") if len(shares) > _MANY else nullcontext():
         page.table(
             "labels",
             ("order ≤", "budget", "trained fully", "by transfer", "labels used", "mean gain", "mean quality"),
             [
-                (t.max_order, whole(t.budget), len(t.sources), len(t.transfers), s, t.mean_gain, t.mean_quality)
-                for t, s in known
+                (t.max_order, whole(t.budget), len(t.sources), len(t.transfers), share, t.mean_gain, t.mean_quality)
+                for t, share in shares
             ],
             caption="Labels used: share of those that training every target fully needs.",
         )
 
 
-def _graph(taxonomy: TaxonomySolution, results: StudyResults) -> Figure:
+def _graph(taxonomy: TaxonomySolution, results: TaxonomyResults) -> Figure:
     return figures.taxonomy_graph(
         taxonomy, families=results.families, source_only=results.source_only, tasks=list(results.tasks)
     )
 
 
-def _trained(taxonomy: TaxonomySolution, results: StudyResults) -> str:
+def _trained(taxonomy: TaxonomySolution, results: TaxonomyResults) -> str:
     """Names of the tasks that are trained fully, short where they are many."""
     if len(taxonomy.sources) > 3 and set(taxonomy.sources) == set(results.targets):
         return "every target"

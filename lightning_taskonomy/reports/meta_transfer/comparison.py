@@ -1,6 +1,5 @@
 """What a Task Meta-Transfer study measured: every method on every case, with the spread over seeds."""
 
-import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,10 +8,23 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.reports.reading import read_rows
 
-__all__ = ["COLUMNS", "SELECTION", "Comparison", "Measured", "Run", "Wins", "read_comparison"]
+__all__ = [
+    "CEILING",
+    "COLUMNS",
+    "FLOOR",
+    "SELECTION",
+    "SUBJECT",
+    "CaseResult",
+    "Comparison",
+    "TestedRun",
+    "Wins",
+    "read_comparison",
+]
 
 SUBJECT, FLOOR, CEILING = "tmt", "primary_only", "oracle"
+"""What is asked about; what errors are reduced from; what no method is expected to pass."""
 COLUMNS = (
     "study", "at", "network", "primary", "auxiliary", "method", "settings", "seed", "metric", "higher_is_better",
     "validation", "test", "seconds",
@@ -22,8 +34,8 @@ SELECTION = ("network", "primary", "auxiliary", "method", "settings", "validatio
 """Of ``selection.csv``: a row per candidate."""
 
 
-@dataclass(frozen=True)
-class Run:
+@dataclass(frozen=True, kw_only=True)
+class TestedRun:
     """A tested run: a row of ``results.csv``.
 
     Args:
@@ -58,8 +70,8 @@ class Run:
         return 1 - self.value if self.higher else self.value
 
 
-@dataclass(frozen=True)
-class Measured:
+@dataclass(frozen=True, kw_only=True)
+class CaseResult:
     """A method on a case: its runs over the seeds.
 
     Args:
@@ -75,8 +87,8 @@ class Measured:
     primary: str
     auxiliary: str
     method: str
-    runs: tuple[Run, ...]
-    floor: tuple[Run, ...] = ()
+    runs: tuple[TestedRun, ...]
+    floor: tuple[TestedRun, ...] = ()
 
     @property
     def place(self) -> str:
@@ -100,7 +112,7 @@ class Measured:
         return [1 - run.error / floor[run.seed] for run in self.runs if floor.get(run.seed)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Wins:
     """How often Task Meta-Transfer is the best, as the paper counts: among all methods but the oracle.
 
@@ -116,10 +128,10 @@ class Wins:
     best: int
     second: int
     clear: int | None
-    beaten: tuple[tuple[Measured, tuple[Measured, ...]], ...]
+    beaten: tuple[tuple[CaseResult, tuple[CaseResult, ...]], ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """Everything that a study measured.
 
@@ -129,7 +141,7 @@ class Comparison:
         cases: (network, primary, auxiliary) in their order.
     """
 
-    runs: tuple[Run, ...]
+    runs: tuple[TestedRun, ...]
     methods: tuple[str, ...]
     cases: tuple[tuple[str, str, str], ...]
 
@@ -139,119 +151,120 @@ class Comparison:
         return SUBJECT if SUBJECT in self.methods else None
 
     @cached_property
-    def cells(self) -> tuple[Measured, ...]:
+    def cells(self) -> tuple[CaseResult, ...]:
         """The main study, each cell once."""
-        found = (self.cell(*case, method) for case in self.cases for method in self.methods)
-        unique = {(cell.network, cell.primary, cell.auxiliary, cell.method): cell for cell in found if cell is not None}
+        cells = (self.cell(*case, method) for case in self.cases for method in self.methods)
+        unique = {(cell.network, cell.primary, cell.auxiliary, cell.method): cell for cell in cells if cell is not None}
         return tuple(unique.values())
 
     def cell(
         self, network: str, primary: str, auxiliary: str, method: str, study: str = "main", at: float = math.nan
-    ) -> Measured | None:
+    ) -> CaseResult | None:
         """A method on a case; None if no run of it is finished."""
-        wanted = (study, network, primary, method)
-        held = [
+        key, floor = (study, network, primary, method), ("main", network, primary, FLOOR)
+        runs = [
             run
             for run in self.runs
-            if (run.study, run.network, run.primary, run.method) == wanted
+            if (run.study, run.network, run.primary, run.method) == key
             and run.auxiliary in ("", auxiliary)
             and (study == "main" or run.at == at)
         ]
-        if not held:
+        if not runs:
             return None
-        floor = [
-            run
-            for run in self.runs
-            if (run.study, run.network, run.primary, run.method) == ("main", *wanted[1:3], FLOOR)
-        ]
-        return Measured(network, primary, held[0].auxiliary, method, tuple(held), tuple(floor))
+        return CaseResult(
+            network=network,
+            primary=primary,
+            auxiliary=runs[0].auxiliary,
+            method=method,
+            runs=tuple(runs),
+            floor=tuple(run for run in self.runs if (run.study, run.network, run.primary, run.method) == floor),
+        )
 
-    def ranked(self, network: str, primary: str, auxiliary: str) -> list[Measured]:
+    def ranked(self, network: str, primary: str, auxiliary: str) -> list[CaseResult]:
         """The methods of a case but the oracle, the best first."""
-        found = [self.cell(network, primary, auxiliary, method) for method in self.methods if method != CEILING]
-        return sorted((c for c in found if c is not None), key=lambda c: -c.mean if c.runs[0].higher else c.mean)
+        cells = [self.cell(network, primary, auxiliary, method) for method in self.methods if method != CEILING]
+        return sorted((c for c in cells if c is not None), key=lambda c: -c.mean if c.runs[0].higher else c.mean)
 
     def rank(self, network: str, primary: str, auxiliary: str, method: str) -> int | None:
         """1 for the best method of a case; equals share a rank; None for the oracle or where it is not measured."""
-        order = self.ranked(network, primary, auxiliary)
-        own = next((cell for cell in order if cell.method == method), None)
-        return None if own is None else 1 + sum(_better(cell, own) for cell in order)
+        cells = self.ranked(network, primary, auxiliary)
+        cell = next((cell for cell in cells if cell.method == method), None)
+        return None if cell is None else 1 + sum(_better(other, cell) for other in cells)
 
     def wins(self) -> Wins:
         """How often Task Meta-Transfer is the best."""
         best = second = clear = count = 0
         beaten, seeds = [], 0
         for case in self.cases:
-            order = self.ranked(*case)
-            own = next((cell for cell in order if cell.method == SUBJECT), None)
-            if own is None or len(order) < 2:
+            cells = self.ranked(*case)
+            subject = next((cell for cell in cells if cell.method == SUBJECT), None)
+            if subject is None or len(cells) < 2:
                 continue
             count += 1
-            seeds = max(seeds, len(own.runs))
-            ahead = tuple(cell for cell in order if _better(cell, own))
+            seeds = max(seeds, len(subject.runs))
+            ahead = tuple(cell for cell in cells if _better(cell, subject))
             best, second = best + (not ahead), second + (len(ahead) == 1)
             if ahead:
-                beaten.append((own, ahead))
+                beaten.append((subject, ahead))
             else:
-                clear += _leads(own, next(cell for cell in order if cell.method != SUBJECT))
-        return Wins(count, best, second, clear if seeds > 1 else None, tuple(beaten))
+                clear += _leads(subject, next(cell for cell in cells if cell.method != SUBJECT))
+        return Wins(cases=count, best=best, second=second, clear=clear if seeds > 1 else None, beaten=tuple(beaten))
 
-    def varied(self, study: str) -> dict[tuple[str, str, str], dict[str, list[tuple[float, Measured]]]]:
+    def varied(self, study: str) -> dict[tuple[str, str, str], dict[str, list[tuple[float, CaseResult]]]]:
         """A study of rank, split or amount: per case and method its values in order, and what was measured there."""
-        found: dict[tuple[str, str, str], dict[str, list[tuple[float, Measured]]]] = {}
+        by_case: dict[tuple[str, str, str], dict[str, list[tuple[float, CaseResult]]]] = {}
         values = sorted({run.at for run in self.runs if run.study == study})
         for case in self.cases:
             for method in self.methods:
-                cells = [(at, self.cell(*case, method, study, at)) for at in values]
-                known = [(at, cell) for at, cell in cells if cell is not None]
-                if known:
-                    found.setdefault(case, {})[method] = known
-        return found
+                cells = [(at, cell) for at in values if (cell := self.cell(*case, method, study, at)) is not None]
+                if cells:
+                    by_case.setdefault(case, {})[method] = cells
+        return by_case
 
 
 def read_comparison(folder: Path) -> Comparison:
     """Reads ``results.csv`` and ``selection.csv`` of a study's folder.
 
     Raises:
-        InputError: A file or a column is missing, or a cell is no number.
+        InputError: A file or a column is missing, or a cell is not a number.
     """
-    rows = _rows(folder / "results.csv", COLUMNS)
-    chosen = _rows(folder / "selection.csv", SELECTION)
+    for name in ("results.csv", "selection.csv"):
+        if not (folder / name).is_file():
+            raise InputError(f"{folder / name} is missing; run the study again to go on: nothing is trained twice")
+    candidates = read_rows(folder / "selection.csv", SELECTION)
     try:
         runs = tuple(
-            Run(
-                row["study"], float(row["at"] or "nan"), row["network"], row["primary"], row["auxiliary"],
-                row["method"], row["settings"], int(row["seed"]), row["metric"],
-                row["higher_is_better"] == "1", float(row["test"]),
+            TestedRun(
+                study=row["study"],
+                at=float(row["at"] or "nan"),
+                network=row["network"],
+                primary=row["primary"],
+                auxiliary=row["auxiliary"],
+                method=row["method"],
+                settings=row["settings"],
+                seed=int(row["seed"]),
+                metric=row["metric"],
+                higher=row["higher_is_better"] == "1",
+                value=float(row["test"]),
             )
-            for row in rows
-        )  # fmt: skip
+            for row in read_rows(folder / "results.csv", COLUMNS)
+        )
     except ValueError as error:
-        raise InputError(f"{folder / 'results.csv'}: {error}; run stage 'test' of the study again") from error
-    cases = dict.fromkeys((row["network"], row["primary"], row["auxiliary"]) for row in chosen if row["auxiliary"])
-    alone = dict.fromkeys((row["network"], row["primary"], "") for row in chosen)
-    return Comparison(runs, tuple(dict.fromkeys(row["method"] for row in chosen)), tuple(cases or alone))
+        raise InputError(f"{folder / 'results.csv'}: {error}; run the study again to write it anew") from error
+    cases = dict.fromkeys((row["network"], row["primary"], row["auxiliary"]) for row in candidates if row["auxiliary"])
+    alone = dict.fromkeys((row["network"], row["primary"], "") for row in candidates)
+    methods = tuple(dict.fromkeys(row["method"] for row in candidates))
+    return Comparison(runs=runs, methods=methods, cases=tuple(cases or alone))
 
 
-def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    if not path.is_file():
-        raise InputError(f"{path} is missing; run stage 'test' of the study first")
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        lost = [name for name in columns if name not in (reader.fieldnames or ())]
-        if lost:
-            raise InputError(f"{path}: column {lost[0]!r} is missing; its first line must name {', '.join(columns)}")
-        return list(reader)
-
-
-def _better(one: Measured, other: Measured) -> bool:
+def _better(one: CaseResult, other: CaseResult) -> bool:
     return one.mean > other.mean if one.runs[0].higher else one.mean < other.mean
 
 
-def _leads(own: Measured, other: Measured) -> bool:
+def _leads(one: CaseResult, other: CaseResult) -> bool:
     """Whether the mean lead over seeds is larger than half its interval."""
-    theirs = {run.seed: run.error for run in other.runs}
-    leads = [theirs[run.seed] - run.error for run in own.runs if run.seed in theirs]
+    errors = {run.seed: run.error for run in other.runs}
+    leads = [errors[run.seed] - run.error for run in one.runs if run.seed in errors]
     width = _half_width(leads)
     return width is not None and fmean(leads) > width
 
