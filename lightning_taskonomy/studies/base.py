@@ -132,10 +132,11 @@ class Study(ABC):
         with driving(folder):
             earlier = Manifest.read(folder) if (folder / MANIFEST).is_file() else None
             manifest = self._manifest(folder, earlier)
-            manifest.write(folder)
+            same = earlier is not None and earlier.settings == manifest.settings
+            finished = earlier is not None and earlier.finished and same and {*asked} <= {ANALYSIS, REPORT}
+            manifest.but(finished=finished).write(folder)
             if config is not None:
                 write_text(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
-            same = earlier is not None and earlier.settings == manifest.settings
             ledger = Ledger(folder, [stage.title or stage.name for stage in planned], resumes=same)
             adoption = Adoption(folder) if earlier is None else None
             try:

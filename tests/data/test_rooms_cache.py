@@ -1,6 +1,5 @@
 """The shard cache: what comes back is what went in, or an error that says what to do."""
 
-import json
 from pathlib import Path
 
 import numpy as np
