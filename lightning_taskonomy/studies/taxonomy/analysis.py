@@ -60,10 +60,10 @@ def measure(scores: Scores, images: NDArray[np.bool_], held_out: NDArray[np.bool
     for target, networks in scores.items():
         on = [
             {
-                f"{kind}:{';'.join(sources)}": NetworkScores(sources, kind, values[chosen])
+                f"{kind}:{';'.join(sources)}": NetworkScores(sources, kind, values[part])
                 for (_, kind, sources), values in networks.items()
             }
-            for chosen in (images, held_out)
+            for part in (images, held_out)
         ]
         for measured, judged in zip(measure_target(target, on[0]), measure_target(target, on[1]), strict=True):
             rows.append(
@@ -78,12 +78,12 @@ def measure(scores: Scores, images: NDArray[np.bool_], held_out: NDArray[np.bool
 
 def mean_scores(scores: Scores, images: NDArray[np.bool_]) -> list[tuple[TransferKey, float]]:
     """Mean score per network over the images that measure affinity; NaN where nothing is labelled."""
-    found = []
+    means = []
     for networks in scores.values():
         for key, values in networks.items():
-            own = values[images]
-            found.append((key, float(np.nanmean(own)) if np.isfinite(own).any() else float("nan")))
-    return found
+            measured = values[images]
+            means.append((key, float(np.nanmean(measured)) if np.isfinite(measured).any() else float("nan")))
+    return means
 
 
 def shuffled(scores: Scores, seed: int) -> Scores:
