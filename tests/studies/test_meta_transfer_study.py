@@ -324,6 +324,8 @@ WRONG = {
     "method 'tmt':.*'rnak'.*did you mean rank": {"methods": {"tmt": {"rnak": 2}}},
     "method 'tmt': rank 0": {"methods": {"tmt": {"rank": [2, 0]}}},
     "method 'tmt':.*rank.*whole number": {"methods": {"tmt": {"rank": "two"}}},
+    "method 'tmt' on network 'tiny': rank 99 for .* channels": {"methods": {"tmt": {"rank": [2, 99]}}},
+    "ranks on network 'tiny': rank 98 for .* channels": {"ranks": [98]},
     "splits of network 'tiny':.*'split'": {"splits": [2]},
     "amounts: .*1.5": {"amounts": [0.2, 1.5]},
     "parallel=2.5": {"parallel": 2.5},
