@@ -142,3 +142,16 @@ def test_benchmarks_are_commands_that_say_what_they_compare():
         assert ast.get_docstring(tree)
         assert any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body), file
         assert f"python benchmarks/{file.name}" in page
+
+
+def test_files_that_are_no_code_are_shipped():
+    metadata = configparser.ConfigParser()
+    metadata.read(ROOT / "setup.cfg")
+    globs = [
+        (PACKAGE.parent / package.replace(".", "/") if package != "*" else PACKAGE, pattern.strip())
+        for package, patterns in metadata["options.package_data"].items()
+        for pattern in patterns.split(",")
+    ]
+    shipped = {file for folder, pattern in globs for file in folder.glob(pattern)}
+    inside = {file for file in tracked_files() if file.is_relative_to(PACKAGE) and file.suffix != ".py"}
+    assert inside and inside <= shipped

@@ -1,5 +1,6 @@
 """Where the page is served: on loopback alone, under its own name alone, with words for what goes wrong."""
 
+import re
 import socket
 import sys
 import threading
@@ -13,6 +14,7 @@ from lightning_taskonomy.errors import InputError
 pytest.importorskip("dash", reason="the extra 'page' is not installed")
 
 from lightning_taskonomy.affinity.groupings import GroupingsTable, Network
+from lightning_taskonomy.reports.figures.style import INK
 from lightning_taskonomy.reports.page.server import make_app, open_server
 from lightning_taskonomy.reports.tables import Tables
 
@@ -78,3 +80,12 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch, capsys, tmp_path
 def test_a_missing_file_is_one_line(capsys, tmp_path):
     assert main(["serve", str(tmp_path / "nothing.csv")]) == 1
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_its_style_is_a_file_of_the_page_in_the_figures_ink(app):
+    client = app.server.test_client()
+    page = client.get("/", headers={"Host": "127.0.0.1"}).text
+    (address,) = re.findall(r'href="(/assets/page\.css[^"]*)"', page)
+    with client.get(address, headers={"Host": "127.0.0.1"}) as style:
+        assert style.status_code == 200 and f"--ink: {INK};" in style.text
+    assert '<html lang="en">' in page and "{%" not in page

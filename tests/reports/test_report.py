@@ -261,6 +261,26 @@ def test_page_refuses_a_second_figure_of_the_same_name_and_a_ragged_table(tmp_pa
         page.table("others", ("a", "b"), [("x",)])
 
 
+def test_a_page_is_one_file_that_says_what_it_was_given(tmp_path):
+    page = Page(tmp_path, "a < b", "sub & title")
+    page.section("First & only")
+    page.facts([("what", "1 < 2")])
+    with page.details("folded"):
+        page.text("inside")
+        with page.details("twice"):
+            page.code("if a < b:\n    {{ c }}")
+    page.table("numbers", ("name", "value"), [("<x>", 0.5), ("{% y %}", None)], caption="some")
+    text = page.write().read_text()
+    read = Reader(text)
+    assert not read.wrong and not read.open and "to-first-only" in read.ids
+    assert text.count("{{ c }}") == 1 and "if a &lt; b:\n" in text and "{% y %}" in text
+    assert read.words.count("a < b") == 2 and {"sub & title", "1 < 2", "<x>", "0.500", "–"} <= set(read.words)
+    assert text.count("<details>") == 2 and text.index("inside") < text.index("twice")
+    numbers = re.findall(r'<(td|th scope="col")( class="number")?>([^<]*)<', text)
+    assert [bool(numeric) for _, numeric, _ in numbers] == [False, True] * 3
+    assert "--ink:" in text and "<style>" in text, "the style stands in the page"
+
+
 def test_published_measurements_give_a_report(tmp_path):
     from pathlib import Path
 

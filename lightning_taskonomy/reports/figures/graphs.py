@@ -1,6 +1,6 @@
-"""Taxonomies as graphs (Fig. 8 of Taskonomy, CVPR 2018) and the similarity tree of tasks (Fig. 13)."""
+"""A taxonomy as a graph (Fig. 8 of Taskonomy, CVPR 2018)."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -9,18 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
-from matplotlib.lines import Line2D
-from matplotlib.patches import FancyArrowPatch, PathPatch
+from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Curve
-from numpy.typing import ArrayLike
 
-from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.reports.families import family_rank
+from lightning_taskonomy.reports.figures.marks import draw_node, family_legend, keep_out_of_layout
 from lightning_taskonomy.reports.figures.style import (
-    FAMILIES,
     FAMILY_COLORS,
-    FAMILY_MARKERS,
-    GREY,
-    INK,
     MUTED,
     new_figure,
     order_width,
@@ -30,7 +25,7 @@ from lightning_taskonomy.reports.figures.style import (
 )
 from lightning_taskonomy.solvers.taxonomy import TaxonomySolution
 
-__all__ = ["dendrogram", "taxonomy_graph", "taxonomy_grid", "untangled"]
+__all__ = ["taxonomy_graph", "untangled"]
 
 _UNIT = 9.4 / 13.6
 """Inches of a unit across a taxonomy's graph."""
@@ -75,7 +70,7 @@ def taxonomy_graph(
     """
     families = families or {}
     left, right = untangled(
-        sorted(taxonomy.sources, key=lambda t: (_rank(families.get(t, "")), t)),
+        sorted(taxonomy.sources, key=lambda t: (family_rank(families.get(t, "")), t)),
         {row.target: row.sources for row in sorted(taxonomy.transfers, key=lambda row: row.target)},
     )
     transfers = [taxonomy.policy[target] for target in right]
@@ -120,7 +115,7 @@ def taxonomy_graph(
                 )
     for task, y in y_left.items():
         dim = task in source_only
-        _node(axis, 0, y, families.get(task, ""), ring=True, dim=dim)
+        draw_node(axis, 0, y, families.get(task, ""), ring=True, dim=dim)
         axis.text(-0.4, y, readable(task), ha="right", va="center", alpha=0.65 if dim else 1.0)
         alone = taxonomy.policy.get(task)
         if alone is not None and alone.kind == "task_specific" and alone.win_rate_vs_scratch is not None:
@@ -128,7 +123,7 @@ def taxonomy_graph(
             axis.text(start + 0.05, y, gain, ha="left", va="center", fontsize=7.5, alpha=0.75)
     for row in transfers:
         y = y_right[row.target]
-        _node(axis, 4, y, families.get(row.target, ""), ring=False)
+        draw_node(axis, 4, y, families.get(row.target, ""), ring=False)
         axis.text(4.3, y, readable(row.target), ha="left", va="center")
         axis.text(order_at, y, str(row.order), ha="center", va="center", fontsize=8)
         _cell(axis, order_at + 0.8, y, row.win_rate_vs_scratch)
@@ -137,198 +132,14 @@ def taxonomy_graph(
         top = left_rows + 0.4
         axis.text(0, top, f"not used ({len(unused)})", ha="right", va="center", color=MUTED, fontsize=8)
         for index, task in enumerate(listed):
-            _node(axis, 0, top + 0.9 + index, families.get(task, ""), ring=False, dim=True)
+            draw_node(axis, 0, top + 0.9 + index, families.get(task, ""), ring=False, dim=True)
             axis.text(-0.4, top + 0.9 + index, readable(task), ha="right", va="center", alpha=0.55)
-    _settle(axis)
+    keep_out_of_layout(axis)
     orders = sorted({row.order for row in transfers})
-    figure.legend(handles=_legend(families, dictionary or [*left, *right], orders), loc="outside lower center", ncols=4)
+    figure.legend(
+        handles=family_legend(families, dictionary or [*left, *right], orders), loc="outside lower center", ncols=4
+    )
     return figure
-
-
-@styled
-def taxonomy_grid(
-    taxonomies: Sequence[TaxonomySolution],
-    *,
-    tasks: Sequence[str],
-    families: Mapping[str, str] | None = None,
-    source_only: Sequence[str] = (),
-) -> Figure:
-    """All taxonomies as small multiples: budgets across, maximum orders down; every task keeps its place.
-
-    Tasks stand on a circle, by family, numbered as in the list on the right; trained tasks are ringed; arrows run
-    from source to target. Source-only tasks are dimmed unless chosen.
-
-    Args:
-        taxonomies: Any number of budgets and maximum orders; a missing pair leaves an empty place.
-        tasks: All tasks of the dictionary.
-        families: Family of every task.
-        source_only: Tasks that are never targets.
-    """
-    if not taxonomies:
-        raise InputError("no taxonomy to draw; give at least one")
-    families = families or {}
-    ordered = sorted(tasks, key=lambda t: (_rank(families.get(t, "")), t))
-    budgets = sorted({t.budget for t in taxonomies})
-    orders = sorted({t.max_order for t in taxonomies})
-    crowded = len(tasks) > 18
-    lines = -(-len(budgets) // (3 if crowded else 6))
-    columns = -(-len(budgets) // lines)
-    side = 2.7 if crowded else (2.2 if len(tasks) > 12 else 1.9) * (0.9 if columns > 5 else 1.0)
-    figure = new_figure(side * columns + 2.2, max(side * 1.08 * lines * len(orders) + 0.1, 0.175 * len(tasks) + 0.7))
-    axis = figure.subplots()
-    axis.axis("off")
-    axis.set_aspect("equal", anchor="NW")
-    axis.set_xlim(-1.25, 2.6 * columns - 1.25)
-    axis.set_ylim(1.35 - 2.8 * lines * len(orders), 1.6)
-    for taxonomy in taxonomies:
-        place = budgets.index(taxonomy.budget)
-        row = orders.index(taxonomy.max_order) * lines + place // columns
-        centre = (2.6 * (place % columns), -2.8 * row)
-        axis.text(
-            centre[0],
-            centre[1] + 1.28,
-            f"budget {taxonomy.budget:g}, order ≤ {taxonomy.max_order}",
-            ha="center",
-            fontsize=8.5,
-            weight="bold",
-        )
-        _wheel(axis, centre, taxonomy, ordered, families, source_only)
-    _settle(axis)
-    handles = [
-        Line2D(
-            [],
-            [],
-            ls="",
-            ms=7,
-            color=FAMILY_COLORS.get(families.get(task, ""), GREY),
-            label=f"{number} {readable(task)}",
-            marker=FAMILY_MARKERS.get(families.get(task, ""), "o"),
-        )
-        for number, task in enumerate(ordered, 1)
-    ]
-    handles.append(_trained())
-    handles += _orders({row.order for taxonomy in taxonomies for row in taxonomy.transfers})
-    figure.legend(handles=handles, loc="outside right upper", fontsize=7.5, labelspacing=0.3, handlelength=1.4)
-    return figure
-
-
-def _wheel(
-    axis: Axes,
-    centre: tuple[float, float],
-    taxonomy: TaxonomySolution,
-    ordered: Sequence[str],
-    families: Mapping[str, str],
-    source_only: Sequence[str],
-) -> None:
-    """One small taxonomy: the tasks on a unit circle about a centre."""
-    angles = np.pi / 2 - 2 * np.pi * np.arange(len(ordered)) / max(len(ordered), 1)
-    spot = {t: (centre[0] + np.cos(a), centre[1] + np.sin(a)) for t, a in zip(ordered, angles, strict=True)}
-    for transfer in taxonomy.transfers:
-        for source in transfer.sources:
-            if source in spot and transfer.target in spot and source != transfer.target:
-                axis.add_patch(
-                    FancyArrowPatch(
-                        spot[source],
-                        spot[transfer.target],
-                        arrowstyle="-|>",
-                        mutation_scale=6,
-                        zorder=1,
-                        connectionstyle="arc3,rad=0.12",
-                        shrinkA=7,
-                        shrinkB=7,
-                        lw=order_width(transfer.order) * 0.5,
-                        color=FAMILY_COLORS.get(families.get(source, ""), MUTED),
-                    )
-                )
-    for number, task in enumerate(ordered, 1):
-        trained = task in taxonomy.sources
-        dim = task in source_only and not trained
-        _node(axis, *spot[task], families.get(task, ""), ring=trained, dim=dim, size=9)
-        axis.text(
-            *spot[task],
-            str(number),
-            ha="center",
-            va="center",
-            fontsize=6,
-            zorder=4,
-            color="#000000",
-            alpha=0.55 if dim else 1.0,
-        )
-
-
-@styled
-def dendrogram(
-    linkage: ArrayLike,
-    names: Sequence[str],
-    *,
-    families: Mapping[str, str] | None = None,
-    support: ArrayLike | None = None,
-) -> Figure:
-    """The task similarity tree: agglomerative clustering of tasks by how they transfer to others (Fig. 13).
-
-    Args:
-        linkage: As of ``scipy.cluster.hierarchy.linkage``, shape (tasks - 1, 4).
-        names: The tasks, in the order of the rows that were clustered.
-        families: Family of every task; colours the leaves and every branch that holds one family alone.
-        support: Share in [0, 1] of bootstrap trees that have each merge's cluster, shape (tasks - 1,); written at its
-            branch in per cent.
-    """
-    from scipy.cluster.hierarchy import dendrogram as lay_out
-
-    families = families or {}
-    links = np.asarray(linkage, float)
-    if links.shape != (len(names) - 1, 4):
-        raise InputError(f"a linkage of shape {links.shape} for {len(names)} tasks; give ({len(names) - 1}, 4)")
-    holds = [{families.get(name, "")} for name in names]
-    for one, other in links[:, :2].astype(int):
-        holds.append(holds[one] | holds[other])
-
-    def color(cluster: int) -> str:
-        family = next(iter(holds[cluster])) if len(holds[cluster]) == 1 else ""
-        return FAMILY_COLORS.get(family, MUTED)
-
-    tree = lay_out(links, no_plot=True, link_color_func=color)
-    figure = new_figure(8.2, 0.27 * len(names) + 1.4)
-    axis = figure.subplots()
-    for xs, ys, tint in zip(tree["icoord"], tree["dcoord"], tree["color_list"], strict=True):
-        axis.plot(ys, xs, color=tint, lw=1.8, solid_joinstyle="round")
-    reach = float(links[:, 2].max()) or 1.0
-    for place, leaf in enumerate(tree["leaves"]):
-        family = families.get(names[leaf], "")
-        _node(axis, 0, 10 * place + 5, family, ring=False)
-        axis.text(-0.02 * reach, 10 * place + 5, readable(names[leaf]), ha="left", va="center")
-    if support is not None:
-        shares = np.asarray(support, float)
-        if shares.shape != (len(links),):
-            raise InputError(f"support of shape {shares.shape} for {len(links)} merges; give one share each")
-        places = [0.0] * len(names)
-        for place, leaf in enumerate(tree["leaves"]):
-            places[leaf] = 10.0 * place + 5
-        for (one, other, height, _), share in zip(links, shares, strict=True):
-            places.append((places[int(one)] + places[int(other)]) / 2)
-            if np.isfinite(share) and len(places) < 2 * len(names) - 1:  # the root is in every tree
-                at = (height, places[-1])
-                axis.annotate(f"{100 * share:.0f}", at, (2.5, 0), textcoords="offset points", va="center", fontsize=7)
-    axis.set_xlim(reach * 1.03, -0.35 * reach)
-    axis.set_ylim(0, 10 * len(names))
-    axis.set_yticks([])
-    axis.spines["left"].set_visible(False)
-    axis.spines["bottom"].set_bounds(0, reach)
-    axis.set_xticks([tick for tick in axis.get_xticks() if 0 <= tick <= reach])
-    axis.set_xlabel("distance between tasks (joined further left: less alike)", loc="left")
-    figure.legend(handles=_legend(families, names, ()), loc="outside lower center", ncols=4)
-    return figure
-
-
-def _settle(axis: Axes) -> None:
-    """Everything lies inside the axes: spares the layout the measuring of every artist."""
-    for artist in axis.get_children():
-        artist.set_in_layout(False)
-
-
-def _rank(family: str) -> int:
-    """Place of a family in lists."""
-    return FAMILIES.index(family) if family in FAMILIES else len(FAMILIES)
 
 
 def _width(tasks: Sequence[str]) -> float:
@@ -348,29 +159,6 @@ def _spread(count: int, rows: float) -> list[float]:
     return [start + step * index for index in range(count)]
 
 
-def _node(axis: Axes, x: float, y: float, family: str, *, ring: bool, dim: bool = False, size: float = 10.0) -> None:
-    """A task; a ring says that it is trained fully."""
-    marker = FAMILY_MARKERS.get(family, "o")
-    axis.plot(
-        x,
-        y,
-        marker,
-        ms=size * (1.15 if marker == "^" else 1.0),
-        color=FAMILY_COLORS.get(family, GREY),
-        mec="none",
-        alpha=0.45 if dim else 1.0,
-        zorder=3,
-        clip_on=False,
-    )
-    if ring:
-        axis.plot(x, y, "o", ms=size * 1.6, mfc="none", mec=INK, mew=1.3, zorder=2, clip_on=False)
-
-
-def _trained() -> Line2D:
-    """The ring, for a legend."""
-    return Line2D([], [], ls="", marker="o", mfc="none", mec=INK, mew=1.3, ms=10, label="trained fully")
-
-
 def _cell(axis: Axes, x: float, y: float, value: float | None) -> None:
     """A win rate in its colour: red loses, blue wins."""
     if value is None:
@@ -387,24 +175,3 @@ def _cell(axis: Axes, x: float, y: float, value: float | None) -> None:
         color=text_on(*color[:3]),
         bbox={"boxstyle": "square,pad=0.22", "facecolor": color, "edgecolor": "none"},
     )
-
-
-def _legend(families: Mapping[str, str], tasks: Sequence[str], orders: Collection[int]) -> list[Line2D]:
-    """Families and orders that are in the picture."""
-    present = {families.get(task, "") for task in tasks}
-    handles = [
-        Line2D([], [], ls="", marker=FAMILY_MARKERS[f], color=FAMILY_COLORS[f], ms=8, label=f)
-        for f in FAMILIES
-        if f in present
-    ]
-    if orders:
-        handles.append(_trained())
-    return handles + _orders(orders)
-
-
-def _orders(orders: Collection[int]) -> list[Line2D]:
-    """The widths of those orders, for a legend."""
-    more = max(orders, default=0) > 4
-    names = {order: f"order {order}" + (" or more" if order == 4 and more else "") for order in range(1, 5)}
-    shown = sorted({min(order, 4) for order in orders})
-    return [Line2D([], [], color=INK, lw=order_width(order), label=names[order]) for order in shown]

@@ -1,6 +1,7 @@
 """The page on loopback: nobody else can ask it, and it asks nobody else."""
 
 import socket
+from pathlib import Path
 
 from dash import Dash, Input, Output
 from flask import Response, abort, request
@@ -9,13 +10,15 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.reports.page.grouping import GroupingTab
 from lightning_taskonomy.reports.page.layout import page
-from lightning_taskonomy.reports.page.look import INDEX
 from lightning_taskonomy.reports.page.taxonomy import TaxonomyTab
 from lightning_taskonomy.reports.tables import Tables
 
 __all__ = ["make_app", "open_server"]
 
 HOSTS = ("127.0.0.1", "localhost")
+
+INDEX = Path(__file__).with_name("index.html")
+"""The page's frame; its style is in ``assets``."""
 
 POLICY = "default-src 'self' 'unsafe-inline' data: blob:"
 """The browser itself refuses every address but the page's own."""
@@ -24,8 +27,8 @@ POLICY = "default-src 'self' 'unsafe-inline' data: blob:"
 def make_app(tables: Tables) -> Dash:
     """The page as a Dash application; each browser gets a session of its own."""
     app = Dash(
-        __name__, title="lightning-taskonomy", update_title="", index_string=INDEX, include_assets_files=False,
-        serve_locally=True, add_log_handler=False, enable_mcp=False,
+        __name__, title="lightning-taskonomy", update_title="", index_string=INDEX.read_text(encoding="utf-8"),
+        assets_folder=str(INDEX.with_name("assets")), serve_locally=True, add_log_handler=False, enable_mcp=False,
     )  # fmt: skip
     app.layout = lambda: page(tables)
     tabs: list[TaxonomyTab | GroupingTab] = []

@@ -9,12 +9,13 @@ from torchmetrics import Metric
 
 from lightning_taskonomy.affinity import TransfersTable
 from lightning_taskonomy.affinity.stability import rank_correlation
+from lightning_taskonomy.configurations import with_arguments
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.modules.objectives import objective
 from lightning_taskonomy.studies.base import Table
 from lightning_taskonomy.studies.graph import Job
 from lightning_taskonomy.studies.runs import RunSpec
-from lightning_taskonomy.studies.specs import DataSpec, Spec
+from lightning_taskonomy.studies.specs import DataSpec
 from lightning_taskonomy.studies.taxonomy.plan import TaxonomyPlan
 from lightning_taskonomy.tasks import find
 
@@ -86,7 +87,7 @@ def fine_tune_jobs(plan: TaxonomyPlan, settings: FineTune) -> list[Job]:
 
 def _fine_tuned_run(plan: TaxonomyPlan, source: str, settings: FineTune) -> RunSpec:
     network = plan.task_specific(source)
-    data: Spec = {**settings.data, "init_args": {**settings.data.get("init_args", {}), "seed": plan.settings.seed}}
+    data = with_arguments(settings.data, seed=plan.settings.seed)
     init_args = {**network.config["model"]["init_args"], "tasks": [settings.task], "heads": plan.settings.heads}
     config = {
         **network.config, "weights": str(network.folder), "weights_of": "backbone.", "data": data,
