@@ -208,8 +208,11 @@ def elsewhere(**changes):
         ({"variants": {"odd": {"widht": 3}}}, "transfer_width|no setting"),
         ({"transitive": [("normals", "depth_z", "edges")]}, "edges"),
         ({"controls": [("normals", "dept_z")]}, "depth_z"),
-        ({"fine_tune": [elsewhere(target="norml")]}, "'norml', which is no target here; did you mean 'normals'"),
-        ({"fine_tune": [elsewhere(target="colorization")]}, "'colorization', which is no target"),
+        (
+            {"fine_tune": [elsewhere(target="norml")]},
+            "'norml', which is not a target of this study; did you mean 'normals'",
+        ),
+        ({"fine_tune": [elsewhere(target="colorization")]}, "'colorization', which is not a target"),
         ({"fine_tune": [elsewhere(task="scene_clasification")]}, "did you mean 'scene_classification'"),
         ({"fine_tune": [elsewhere(metric="acuracy")]}, "no metric 'acuracy'; did you mean 'accuracy'.*allowed: acc"),
         ({"fine_tune": [elsewhere(), elsewhere()]}, "two data sets called 'scene_classification'; give each a name"),

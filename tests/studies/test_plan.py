@@ -93,7 +93,9 @@ def test_a_variant_may_change_every_setting():
 
 
 def test_an_unknown_setting_of_a_variant_is_one_line(plan):
-    with pytest.raises(InputError, match="changes 'transfer_widt', which is no setting; did you mean 'transfer_width'"):
+    with pytest.raises(
+        InputError, match="changes 'transfer_widt', which is not a setting; did you mean 'transfer_width'"
+    ):
         plan.settings.but({"transfer_widt": 3})
 
 
@@ -107,7 +109,7 @@ def test_an_unknown_setting_of_a_variant_is_one_line(plan):
         ({"budgets": [0]}, "budget 0: no taxonomy meets it"),
         ({"controls": [("depth_z", "normls")]}, "controls name 'normls'.*did you mean 'normals'"),
         ({"transitive": [("depth_z", "x", "normals")]}, "transitive name 'x'"),
-        ({"variants": {"wide": {"wid": 3}}}, "which is no setting"),
+        ({"variants": {"wide": {"wid": 3}}}, "which is not a setting"),
     ],
 )
 def test_a_study_is_checked_before_anything_runs(tiny_settings, changes, message):

@@ -81,7 +81,9 @@ class MetaTransferSettings:
         for case in cases:
             for task in (case.primary, *case.auxiliary):
                 if task not in self.tasks:
-                    raise InputError(f"a case names {task!r}, which is no task here{hint(task, self.tasks)}")
+                    raise InputError(
+                        f"a case names {task!r}, which is not a task of this study{hint(task, self.tasks)}"
+                    )
             if not case.auxiliary or len({case.primary, *case.auxiliary}) <= len(case.auxiliary):
                 raise InputError(
                     f"case {case.primary!r} with {case.auxiliary}: give at least one auxiliary task, each once, and "

@@ -74,7 +74,9 @@ def check_fine_tune(targets: Sequence[str], settings: Sequence[FineTune]) -> Non
     for one in settings:
         _metric(one)
         if one.target not in targets:
-            raise InputError(f"fine_tune names {one.target!r}, which is no target here{hint(one.target, targets)}")
+            raise InputError(
+                f"fine_tune names {one.target!r}, which is not a target of this study{hint(one.target, targets)}"
+            )
         if titles.count(one.title) > 1:
             raise InputError(f"fine_tune has two data sets called {one.title!r}; give each a name")
 

@@ -37,7 +37,7 @@ def novel_tasks(measurements: Measurements, fixed: RunSpec | None) -> Table:
     """All-for-one: each target as if it were new, target-only, at growing order (section 4.2, Fig. 10).
 
     Args:
-        measurements: The finished runs, with each target as if it were new: its own network is no member of its
+        measurements: The finished runs, with each target as if it were new: its own network is not a member of its
             tournament; it is only what quality is measured against.
         fixed: A network of fixed features, ImageNet's.
 

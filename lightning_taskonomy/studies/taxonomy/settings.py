@@ -89,7 +89,7 @@ class TaxonomySettings:
         names = TaxonomySettings.__dataclass_fields__
         for name in changes:
             if name not in names:
-                raise InputError(f"a variant changes {name!r}, which is no setting{hint(name, names)}")
+                raise InputError(f"a variant changes {name!r}, which is not a setting{hint(name, names)}")
         return replace(self, **changes)
 
 

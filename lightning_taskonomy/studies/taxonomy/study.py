@@ -81,7 +81,9 @@ class TaxonomyStudy(TaxonomySettings, Study):
         for option, groups in named.items():
             for name in (name for group in groups for name in group):
                 if name not in plan.tasks:
-                    raise InputError(f"{option} name {name!r}, which is no task here{hint(name, plan.tasks)}")
+                    raise InputError(
+                        f"{option} name {name!r}, which is not a task of this study{hint(name, plan.tasks)}"
+                    )
         for budget in self.budgets or []:
             if budget < 1:
                 raise InputError(f"budget {budget}: no taxonomy meets it; give at least 1")
