@@ -313,3 +313,28 @@ def test_the_command_with_workers_killed_and_started_again(recipe, finished, tmp
     subprocess.run(command, check=True, capture_output=True)
     assert seen.items() <= finished_runs(tmp_path / "out").items()
     assert (tmp_path / "out/affinity.csv").read_bytes() == (whole / "affinity.csv").read_bytes()
+
+
+# elsewhere
+
+ELSEWHERE = {
+    "local": ("LocalExecutor", {"workers": 2}),
+    "ray": ("RayExecutor", {"workers": 2}),
+    "submitit": ("SlurmExecutor", {"cluster": "local", "workers": 2, "chunk": 4}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ELSEWHERE)
+def test_the_same_study_elsewhere_leaves_the_same_tables(finished, tiny_settings, tmp_path, where):
+    import lightning_taskonomy.studies.executors as executors
+
+    whole, _ = finished
+    name, options = ELSEWHERE[where]
+    pytest.importorskip({"ray": "ray", "submitit": "submitit"}.get(where, "rich"))
+    out = tmp_path / "s"
+    TaxonomyStudy(**tiny_settings).run(out, execution=getattr(executors, name)(**options))
+    assert json.loads((out / "failures.json").read_text()) == []
+    assert set(map(str, finished_runs(out))) == set(map(str, finished_runs(whole)))
+    for table in ("affinity.csv", "losses.csv", "sanity.csv", "control.json"):
+        assert (out / table).read_bytes() == (whole / table).read_bytes(), table
