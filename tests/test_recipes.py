@@ -66,7 +66,7 @@ def test_the_runs_of_a_taxonomy_recipe_are_understood(file, capsys, tmp_path):
     status(*words(file), "--print_config")
     study = TaxonomyStudy(**yaml.safe_load(capsys.readouterr().out)["study"]["init_args"])
     recipe = yaml.safe_load(file.read_text())["study"]["init_args"].get("variants") or {}
-    assert {name: set(changes) for name, changes in study.variants.items()} == {
+    assert {name: set(changes) for name, changes in (study.variants or {}).items()} == {
         name: set(changes) for name, changes in recipe.items()
     }
     plan = study.plan(tmp_path)
@@ -79,7 +79,9 @@ def test_the_runs_of_a_taxonomy_recipe_are_understood(file, capsys, tmp_path):
     runs += [run for run in [study.fixed(plan)] if run is not None]
     configs = {run.folder: run.config for run in runs}
     configs |= {
-        job.done[0]: job.arguments["config"] for other in study.fine_tune for job in fine_tune_jobs(plan, other)[:1]
+        job.done[0]: job.arguments["config"]
+        for other in study.fine_tune or []
+        for job in fine_tune_jobs(plan, other)[:1]
     }
     for config in configs.values():
         check(config)

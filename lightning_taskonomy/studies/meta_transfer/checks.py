@@ -29,7 +29,7 @@ def check_runs(selection: Selection, varied: Mapping[str, Sequence[float]]) -> N
         InputError: A method, callback, network or data set refuses its settings.
     """
     plan, settings = selection.plan, selection.plan.settings
-    network, case = next(iter(settings.networks)), settings.cases[0]
+    network, case = next(iter(settings.networks)), settings.pairs[0]
 
     def plain(plan: MetaTransferPlan, network: str = network, case: Case = case) -> dict[str, Any]:
         return plan.fit(network, case, "mtl", {}).run.config
@@ -55,7 +55,7 @@ def check_runs(selection: Selection, varied: Mapping[str, Sequence[float]]) -> N
     for network_name in settings.networks:
         projected = [*callbacks, *(ranks if network_name == network else [])]
         _check_ranks(projected, plain(plan, network_name), network_name)
-    for other in settings.cases:
+    for other in settings.pairs:
         instantiate_data(plain(plan, case=other)["data"])
     for amount in varied["amount"]:
         with _about("amounts"):

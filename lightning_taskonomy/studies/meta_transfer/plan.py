@@ -90,7 +90,7 @@ class MetaTransferPlan:
         """
         tried, settings = method(name, knobs), self.settings
         if tried.alone:
-            case = next(other for other in settings.cases if other.primary == case.primary)
+            case = next(other for other in settings.pairs if other.primary == case.primary)
         metric, higher = self.metric(case.primary)
         task = next(iter(resolve([case.primary])))
         kept = {"monitor": f"val/{task}/{metric}", "mode": "max" if higher else "min"}
@@ -154,12 +154,12 @@ class MetaTransferPlan:
             "seed": settings.seed,
         }  # fmt: skip
         best = {"class_path": "lightning_taskonomy.callbacks.best.BestWeights", "init_args": kept}
-        callbacks = [*settings.trainer.get("callbacks", []), best]
+        callbacks = [*(settings.trainer or {}).get("callbacks", []), best]
         return fit_configuration(
             "lightning_taskonomy.modules.MultiTaskModule",
             network_arguments(tasks, net.backbone, net.heads),
             {"class_path": "lightning_taskonomy.data.ParallelLabels", "init_args": data},
-            trainer={**QUIET, "max_epochs": settings.evaluations, **settings.trainer, "callbacks": callbacks},
+            trainer={**QUIET, "max_epochs": settings.evaluations, **(settings.trainer or {}), "callbacks": callbacks},
             seed=settings.seed,
             optimizer=settings.optimizer,
             scheduler=settings.scheduler,

@@ -1,6 +1,7 @@
 """What the finished runs of a Task Meta-Transfer study say, as rows of plain data."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,7 +12,10 @@ from lightning_taskonomy.studies.meta_transfer.settings import Case
 from lightning_taskonomy.studies.runs import RunSpec
 from lightning_taskonomy.tasks import resolve
 
-__all__ = ["Cell", "Point", "Selection", "rows"]
+__all__ = ["VARIED", "Cell", "Point", "Selection", "rows"]
+
+VARIED = {"rank": ("tmt",), "split": ("transfer", "mtl", "tmt"), "amount": ("mtl", "tmt")}
+"""The methods of figures 3, 5 and 4."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class Selection:
         settings = self.plan.settings
         networks = settings.networks if network is None else [network]
         names = self.methods if methods is None else methods
-        return [Cell(net, case, name) for net in networks for case in settings.cases for name in names]
+        return [Cell(net, case, name) for net in networks for case in settings.pairs for name in names]
 
     def candidates(self, cell: Cell) -> list[Point]:
         """The settings that a cell chooses from."""
@@ -91,6 +95,40 @@ class Selection:
             return finished[0] if finished else None
         higher = self.plan.metric(cell.case.primary)[1]
         return (max if higher else min)(finished, key=self._validation)
+
+    def runs(self) -> Counter[str]:
+        """Different runs per method at one seed, once settings are chosen."""
+        runs = {self.candidates(cell)[0].fit.run.folder: cell.method for cell in self.cells()}
+        return Counter(runs.values())
+
+    def points(self, seeds: Iterable[int]) -> list[Point]:
+        """The chosen settings of every cell, at some seeds."""
+        best = [self.best(cell) for cell in self.cells()]
+        return [point.seeded(seed) for seed in seeds for point in best if point is not None]
+
+    def variations(self, varied: Mapping[str, Sequence[float]], seeds: Sequence[int]) -> list[Point]:
+        """The studies of rank, split and amount on the first network, with the settings chosen in the main one.
+
+        Args:
+            varied: The values of each.
+            seeds: The seeds of each value.
+        """
+        network = next(iter(self.plan.settings.networks))
+        points = []
+        for study, values in varied.items():
+            for cell in self.cells([name for name in VARIED[study] if name in self.methods], network):
+                point = self.best(cell)
+                for at in values if point is not None else ():
+                    assert point is not None
+                    changed, knobs = self.plan, point.knobs
+                    if study == "rank":
+                        knobs = {**knobs, "rank": at}
+                    elif study == "split":
+                        changed = self.plan.split_at(network, int(at))
+                    else:
+                        changed = self.plan.but(parallel=at)
+                    points += [Point(changed, cell, knobs, study, at).seeded(seed) for seed in seeds]
+        return points
 
     def rows(self) -> list[list[Any]]:
         """The rows of ``selection.csv``, a cell whose run serves several cases once; ``SELECTION`` is their order."""

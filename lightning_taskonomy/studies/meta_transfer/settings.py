@@ -1,6 +1,6 @@
 """What decides which networks a Task Meta-Transfer study trains."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from lightning_taskonomy.errors import InputError, hint
@@ -60,14 +60,19 @@ class MetaTransferSettings:
     tasks: list[str]
     data: DataSpec
     networks: dict[str, Network]
-    cases: list[Case] = field(default_factory=list)
+    cases: list[Case] | None = None
     steps: int = 2000
     evaluations: int = 10
     parallel: int | float = 0.1
     optimizer: OptimizerSpec | None = None
     scheduler: SchedulerSpec | None = None
-    trainer: dict[str, Any] = field(default_factory=dict)
+    trainer: dict[str, Any] | None = None
     seed: int = 0
+
+    @property
+    def pairs(self) -> list[Case]:
+        """The cases, also where none were given."""
+        return self.cases or []
 
     def __post_init__(self) -> None:
         described: Any = self.networks  # a recipe gives plain data

@@ -16,13 +16,10 @@ from lightning_taskonomy.studies.graph import Job, Stage
 from lightning_taskonomy.studies.meta_transfer.checks import check_runs
 from lightning_taskonomy.studies.meta_transfer.methods import Knob
 from lightning_taskonomy.studies.meta_transfer.plan import MetaTransferPlan
-from lightning_taskonomy.studies.meta_transfer.selection import Point, Selection, rows
+from lightning_taskonomy.studies.meta_transfer.selection import VARIED, Selection, rows
 from lightning_taskonomy.studies.meta_transfer.settings import MetaTransferSettings
 
 __all__ = ["MetaTransferStudy"]
-
-_VARIED = {"rank": ("tmt",), "split": ("transfer", "mtl", "tmt"), "amount": ("mtl", "tmt")}
-"""The methods of figures 3, 5 and 4."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +44,10 @@ class MetaTransferStudy(MetaTransferSettings, Study):
     """
 
     methods: dict[str, dict[str, Knob] | None] = field(default_factory=dict)
-    seeds: list[int] = field(default_factory=list)
-    ranks: list[int] = field(default_factory=list)
-    splits: list[int] = field(default_factory=list)
-    amounts: list[int | float] = field(default_factory=list)
+    seeds: list[int] | None = None
+    ranks: list[int] | None = None
+    splits: list[int] | None = None
+    amounts: list[int | float] | None = None
     checkpoint_seconds: float = 60.0
 
     report: ClassVar[str] = "lightning_taskonomy.reports.meta_transfer.MetaTransferReport"
@@ -91,65 +88,36 @@ class MetaTransferStudy(MetaTransferSettings, Study):
         selection = self.selection(folder)
         plan, cells = selection.plan, selection.cells()
         first = [point for cell in cells for point in selection.candidates(cell)]
-        seeds = Counter({name: n * (len(self.all_seeds) - 1) for name, n in self._runs(selection).items()})
+        seeds = Counter({name: n * (len(self.all_seeds) - 1) for name, n in selection.runs().items()})
         varied: Counter[str] = Counter()
         for study, values in self.varied.items():
-            for name in _VARIED[study]:
-                varied[name] += len(values) * len(plan.settings.cases) * len(self.all_seeds) * (name in self.methods)
-        tests = {"test": sum(self._runs(selection).values()) * len(self.all_seeds) + varied.total()}
+            for name in VARIED[study]:
+                varied[name] += len(values) * len(plan.settings.pairs) * len(self.all_seeds) * (name in self.methods)
+        tests = {"test": sum(selection.runs().values()) * len(self.all_seeds) + varied.total()}
         stages = [
             Stage(name="data", jobs=plan.prepared),
             Stage(name="fits", jobs=partial(self._fits, lambda: first)),
         ]
         if self.seeds:
-            further = partial(self._fits, partial(self._points, selection, self.seeds))
+            further = partial(self._fits, partial(selection.points, self.seeds))
             stages.append(Stage(name="fits", title="further seeds", jobs=further, expected=+seeds))
         if varied.total():
-            variations = partial(self._fits, partial(self._variations, selection))
+            variations = partial(self._fits, partial(selection.variations, self.varied, self.all_seeds))
             stages.append(Stage(name="variations", jobs=variations, expected=+varied))
         return [*stages, Stage(name="test", jobs=partial(self._tests, selection), expected=tests)]
-
-    def _runs(self, selection: Selection) -> Counter[str]:
-        """Different runs per method at one seed, once settings are chosen."""
-        runs = {selection.candidates(cell)[0].fit.run.folder: cell.method for cell in selection.cells()}
-        return Counter(runs.values())
-
-    def _points(self, selection: Selection, seeds: Sequence[int]) -> list[Point]:
-        """The chosen settings of every cell, at some seeds."""
-        best = [selection.best(cell) for cell in selection.cells()]
-        return [point.seeded(seed) for seed in seeds for point in best if point is not None]
-
-    def _variations(self, selection: Selection) -> list[Point]:
-        """The studies of rank, split and amount, with the settings chosen in the main one."""
-        plan, network = selection.plan, next(iter(self.networks))
-        points = []
-        for study, values in self.varied.items():
-            for cell in selection.cells([name for name in _VARIED[study] if name in self.methods], network):
-                point = selection.best(cell)
-                for at in values if point is not None else ():
-                    assert point is not None
-                    changed, knobs = plan, point.knobs
-                    if study == "rank":
-                        knobs = {**knobs, "rank": at}
-                    elif study == "split":
-                        changed = plan.split_at(network, int(at))
-                    else:
-                        changed = plan.but(parallel=at)
-                    points += [Point(changed, cell, knobs, study, at).seeded(seed) for seed in self.all_seeds]
-        return points
 
     def _fits(self, points: Any) -> list[Job]:
         return [job for point in points() for job in point.plan.jobs(point.fit, self.checkpoint_seconds)]
 
     def _tests(self, selection: Selection) -> list[Job]:
         """Tests what was chosen, each run once."""
-        points = [*self._points(selection, self.all_seeds), *self._variations(selection)]
+        points = [*selection.points(self.all_seeds), *selection.variations(self.varied, self.all_seeds)]
         return [point.fit.run.test_job() for point in points if point.fit.run.is_done]
 
     def analyse(self, folder: Path) -> Iterator[tuple[str, Table | Any]]:
         """The validation of every candidate and the test of every chosen one; see the base class."""
         selection = self.selection(folder)
-        points = [*self._points(selection, self.all_seeds), *self._variations(selection)]
+        points = [*selection.points(self.all_seeds), *selection.variations(self.varied, self.all_seeds)]
         if not points:
             raise InputError(f"{folder} holds no finished run; run stage 'fits' first, or see failures.json")
         yield "selection.csv", (SELECTION, selection.rows())

@@ -106,7 +106,7 @@ class TaxonomyPlan:
             model,
             init_args,
             data,
-            trainer={**QUIET, "limit_val_batches": 0, "max_epochs": epochs, **settings.trainer},
+            trainer={**QUIET, "limit_val_batches": 0, "max_epochs": epochs, **(settings.trainer or {})},
             seed=settings.seed,
             optimizer=settings.optimizer,
             scheduler=scheduler,
@@ -140,7 +140,7 @@ class TaxonomyPlan:
             return spec
         data, trainer = spec.config["data"], dict(spec.config["trainer"])
         data = with_arguments(data, validation_share=settings.scratch_validation)
-        if "limit_val_batches" not in settings.trainer:
+        if "limit_val_batches" not in (settings.trainer or {}):
             trainer.pop("limit_val_batches")
         best = {"class_path": "lightning_taskonomy.callbacks.best.BestWeights"}
         trainer["callbacks"] = [*trainer.get("callbacks", []), best]

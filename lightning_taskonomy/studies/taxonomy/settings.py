@@ -1,7 +1,7 @@
 """What decides which networks a Taskonomy study trains."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Self, TypedDict
 
 from lightning_taskonomy.errors import InputError, hint
@@ -53,7 +53,7 @@ class TaxonomySettings:
     scheduler: SchedulerSpec | None = None
     scheduler_interval: Literal["epoch", "step"] = "epoch"
     transfer_scheduler: SchedulerSpec | None = None
-    trainer: dict[str, Any] = field(default_factory=dict)
+    trainer: dict[str, Any] | None = None
     epochs: int = 20
     transfer_epochs: int = 10
     scratch_epochs: int | None = None
@@ -108,7 +108,7 @@ class Variant(TypedDict, total=False):
     transfer_scheduler: SchedulerSpec | None
     scratch_scheduler: SchedulerSpec | None
     scratch_validation: float
-    trainer: dict[str, Any]
+    trainer: dict[str, Any] | None
     epochs: int
     transfer_epochs: int
     scratch_epochs: int | None

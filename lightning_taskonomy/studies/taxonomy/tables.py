@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,13 +17,79 @@ from lightning_taskonomy.studies.base import Table
 from lightning_taskonomy.studies.graph import Job
 from lightning_taskonomy.studies.runs import content_hash
 from lightning_taskonomy.studies.taxonomy.analysis import mean_scores, read_scores, shuffled
+from lightning_taskonomy.studies.taxonomy.fine_tune import fine_tuned
 from lightning_taskonomy.studies.taxonomy.measurements import Measurements
+from lightning_taskonomy.studies.taxonomy.novel import novel_tasks
 from lightning_taskonomy.studies.taxonomy.plan import RANDOM, TaxonomyPlan
+from lightning_taskonomy.studies.taxonomy.transitive import transitive
+from lightning_taskonomy.studies.taxonomy.variants import spread, stability
 
-__all__ = ["SeededPlans", "control", "example_jobs", "labels", "losses", "sanity", "solutions", "write_examples"]
+if TYPE_CHECKING:
+    from lightning_taskonomy.studies.taxonomy.study import TaxonomyStudy
+
+__all__ = [
+    "SeededPlans",
+    "control",
+    "example_jobs",
+    "labels",
+    "losses",
+    "sanity",
+    "solutions",
+    "taxonomy_tables",
+    "write_examples",
+]
 
 SeededPlans = Sequence[TaxonomyPlan]
 """One plan under several seeds, the study's own first."""
+
+
+def taxonomy_tables(study: "TaxonomyStudy", folder: Path) -> Iterator[tuple[str, Table | Any]]:
+    """Affinities, taxonomies of every budget, and what else was asked for, by name of file.
+
+    Args:
+        study: The study.
+        folder: Its folder.
+
+    Raises:
+        InputError: What is finished is not enough.
+    """
+    plan = study.plan(folder)
+    yield "tasks.json", plan.described()
+    measured = Measurements(plan, study.same_images)
+    table, *_ = measured.table()
+    table.write(folder / "affinity.csv")
+    yield "losses.csv", losses(measured)
+    yield "sanity.csv", sanity(plan)
+    yield "labels.json", labels(plan)
+    if study.controls:
+        plans = [plan, *study.seeded(plan).values()]
+        yield "control.json", [control(pair, plans, study.same_images) for pair in study.controls]
+    solver = TaxonomySolver(label_costs=study.label_costs, importance=study.importance)
+    budgets = study.budgets or list(range(1, len(plan.tasks) + 1))
+    table = TransfersTable.read(folder / "affinity.csv")  # as other commands read it
+    yield (
+        "solutions.json",
+        solutions(table, solver, budgets, study.max_order, draws=study.random_taxonomies, seed=study.seed),
+    )
+    write_examples(folder, example_jobs(plan, table, study.examples))
+    yield from _beyond(study, plan, measured)
+
+
+def _beyond(study: "TaxonomyStudy", plan: TaxonomyPlan, measured: Measurements) -> Iterator[tuple[str, Table | Any]]:
+    table, *_ = measured.table()
+    if study.novel:
+        yield "novel.csv", novel_tasks(replace(measured, novel=True), study.fixed(plan))
+    if study.transitive:
+        yield "transitive.csv", transitive(plan, study.transitive, study.chain_sizes)
+    if study.fine_tune:
+        rows, rankings = fine_tuned(plan, table, study.fine_tune)
+        yield "fine_tune.csv", rows
+        yield "fine_tune.json", rankings
+    others = {name: Measurements(one, study.same_images).table()[0] for name, one in study.others(plan).items()}
+    if study.seeds:
+        yield "spread.csv", spread([table, *(others[name] for name in study.seeded(plan))])
+    if others:
+        yield "stability.csv", stability(table, others, max(1, len(plan.tasks) // 2), study.max_order)
 
 
 def losses(measurements: Measurements) -> Table:
