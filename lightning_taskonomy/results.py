@@ -43,7 +43,7 @@ def log_results(results: Results, loggers: "Sequence[Logger]", config: dict[str,
     that has one.
 
     Args:
-        results: What was found.
+        results: The results.
         loggers: The loggers, as a fit would have them.
         config: The configuration that made it, plain data.
     """

@@ -86,7 +86,7 @@ class Report:
         done = sum((self.folder / run.folder / "metrics.json").is_file() for run in self._runs)
         failed = len(read_json(self.folder / "failures.json", list, []))
         state = f"{done} of the {len(self._runs)} runs planned so far are done" if self._runs else "no run is planned"
-        state += f", {failed} jobs failed" if failed else ""
+        state += f", {_jobs(failed)} failed" if failed else ""
         return (
             f"This {self.manifest.name} is not finished: {state}. To go on, run 'lightning-taskonomy study' with its "
             f"recipe again; 'lightning-taskonomy status {self.folder}' says what is left."
@@ -148,7 +148,7 @@ class Report:
         if not failures:
             page.text("None: all jobs ended well.")
             return
-        page.text(f"{len(failures)} jobs failed; what needed them is missing above.")
+        page.text(f"{_jobs(len(failures))} failed; what needed them is missing above.")
         rows = [(str(failure.get("name", "")), str(failure.get("error", ""))) for failure in failures]
         page.table("failures", ("job", "error"), rows)
         for (name, _), failure in zip(rows, failures, strict=True):
@@ -166,11 +166,15 @@ class Report:
         return words.capitalize()
 
 
+def _jobs(count: int) -> str:
+    return f"{count} job" + ("s" if count != 1 else "")
+
+
 def open_report(folder: str | Path) -> Report:
     """The report of a study's folder, of the class that its ``study.json`` names.
 
     Raises:
-        InputError: It is not a study's folder, or the class cannot be imported or is no report.
+        InputError: It is not a study's folder, or the class cannot be imported or is not a report.
     """
     manifest = Manifest.read(folder)
     named = f"{Path(folder) / MANIFEST} names the report {manifest.report!r}"

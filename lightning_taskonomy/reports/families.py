@@ -26,7 +26,7 @@ GROUPING_NAMES = {
 
 
 def families(names: Iterable[str]) -> dict[str, str]:
-    """Families of tasks that the catalog or the published measurements know; the others are not in the answer."""
+    """Families of tasks that the catalog or the published measurements know; others are left out."""
     listed = catalog()
     tasks = {name: listed.get(PUBLISHED_NAMES.get(name, name)) for name in names}
     return {name: task.family.value for name, task in tasks.items() if task is not None}

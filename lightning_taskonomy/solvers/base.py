@@ -64,7 +64,7 @@ class Solution(ABC):
             plain: Its keys; what files keep beside a solution under other keys is passed over.
 
         Raises:
-            InputError: It is no such solution, is damaged, or is of a newer release.
+            InputError: It is another kind of solution, is damaged, or is of a newer release.
         """
         if "schema" not in plain:
             raise InputError("this is not a solution, or one of an earlier release: it has no 'schema'; solve again")

@@ -61,7 +61,7 @@ def test_a_study_without_a_report_of_its_own_shows_its_tables_costs_and_failures
 
 def test_a_half_done_study_is_named_and_how_to_go_on(folder, capsys):
     said = open_report(folder).unfinished
-    assert "LearningCurveStudy is not finished: 2 of the 3 runs planned so far are done, 1 jobs failed." in said
+    assert "LearningCurveStudy is not finished: 2 of the 3 runs planned so far are done, 1 job failed." in said
     assert "run 'lightning-taskonomy study'" in said and f"status {folder}" in said
     assert main(["report", str(folder)]) == 0
     captured = capsys.readouterr()

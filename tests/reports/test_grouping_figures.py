@@ -34,12 +34,12 @@ def test_grouping_curves_have_a_line_per_way_a_band_and_what_needs_no_search():
         figures.grouping_curves({"optimal": []})
 
 
-def test_chosen_networks_are_boxes_whose_unused_outputs_are_hollow():
+def test_kept_networks_are_boxes_whose_unused_outputs_are_hollow():
     pair, alone = Network(("depth", "edges"), 1.0, (0.2, 0.1)), Network(("depth",), 0.5, (0.15,))
-    figure = figures.chosen_networks(
+    figure = figures.kept_networks(
         [
-            figures.Chosen(1, (pair,), (("depth", "edges"),), 0.3),
-            figures.Chosen(1.5, (pair, alone), (("edges",), ("depth",)), 0.25),
+            figures.KeptNetworks(budget=1, networks=(pair,), serves=(("depth", "edges"),), loss=0.3),
+            figures.KeptNetworks(budget=1.5, networks=(pair, alone), serves=(("edges",), ("depth",)), loss=0.25),
         ],
         ("depth", "edges"),
     )
@@ -58,13 +58,15 @@ def test_chosen_networks_are_boxes_whose_unused_outputs_are_hollow():
     assert colors["output:1:0:depth"] == colors["output:1.5:1:depth"] != colors["output:1:0:edges"]
     assert {"budget 1", "budget 1.5", "loss 0.25", "cost 0.5", "read from this network"} <= set(texts(figure))
     with pytest.raises(InputError, match="no grouping"):
-        figures.chosen_networks([], ("depth",))
+        figures.kept_networks([], ("depth",))
 
 
 def test_labels_of_chosen_networks_stay_within_their_boxes():
     names = tuple(f"a_rather_long_name_{i}" for i in range(6))
     network = Network(names, 1.0, (0.1,) * 6)
-    figure = figures.chosen_networks([figures.Chosen(2, (network, network), (names, ()), 0.6)], names)
+    figure = figures.kept_networks(
+        [figures.KeptNetworks(budget=2, networks=(network, network), serves=(names, ()), loss=0.6)], names
+    )
     figure.canvas.draw()
     boxes = [patch.get_window_extent() for patch in figure.axes[0].patches if isinstance(patch, FancyBboxPatch)]
     labels = [t.get_window_extent() for t in figure.axes[0].texts if t.get_text().startswith("a rather")]

@@ -66,7 +66,7 @@ def solved(tab, session="one", **given):
     quick = tab.asked(controls(tab, **given), session)
     exact = tab.searched(quick["request"], session)
     settings = tab.restored(json.loads(json.dumps(quick["request"]))["settings"])
-    return quick, exact, tab.answers.known(settings)
+    return quick, exact, tab.answers.cached(settings)
 
 
 def best(table, budget, order, targets, closed=(), required=(), costs=None, weights=None):
@@ -194,7 +194,7 @@ def test_an_older_request_is_not_searched(tab):
     old = tab.asked(controls(tab, budget=1), "one")
     new = tab.asked(controls(tab, budget=3), "one")
     assert tab.searched(old["request"], "one")["elements"] is no_update
-    assert tab.answers.known(tab.restored(old["request"]["settings"])) is None
+    assert tab.answers.cached(tab.restored(old["request"]["settings"])) is None
     assert "Proven" in tab.searched(new["request"], "one")["state"]
 
 
@@ -325,7 +325,7 @@ def test_groupings_are_the_best_of_all(groups, given):
     if expected == math.inf:
         assert "budget" in text(exact["state"]) or "limit" in text(exact["state"])
         return
-    solution = groups.answers.known(groups.restored(quick["request"]["settings"]))
+    solution = groups.answers.cached(groups.restored(quick["request"]["settings"]))
     assert solution.objective == pytest.approx(expected) and solution.proven
     drawn = {e["data"]["id"] for e in exact["elements"] if e.get("classes") == "left network"}
     assert len(drawn) == len(solution.networks)
@@ -345,7 +345,7 @@ def test_the_total_loss_is_told_once(groups):
 def test_groupings_download(groups):
     quick, _ = asked(groups)
     files = unpacked(groups.as_recipes(1, quick["request"])["data"])
-    solution = groups.answers.known(groups.restored(quick["request"]["settings"]))
+    solution = groups.answers.cached(groups.restored(quick["request"]["settings"]))
     assert len(files) == len(solution.networks) + 1
     tasks = [len(yaml.safe_load(files[name])["model"]["init_args"]["tasks"]) for name in files if name != "train.sh"]
     assert tasks == [len(network.tasks) for network in solution.networks]

@@ -213,8 +213,8 @@ def rankings_elsewhere(rankings: Sequence[Ranking], *, families: Mapping[str, st
             family, value = (families or {}).get(name, ""), ranking.sources[name][1]
             shown[family] = axis.bar(place, value, 0.78, color=FAMILY_COLORS.get(family, GREY))
             axis.plot(place, value, FAMILY_MARKERS.get(family, "."), color=INK, ms=4)
-        known = "undefined" if ranking.spearman is None else f"{ranking.spearman:.3f}"
-        axis.set_title(f"Transferring to {ranking.name}\nSpearman's correlation {known}")
+        correlation = "undefined" if ranking.spearman is None else f"{ranking.spearman:.3f}"
+        axis.set_title(f"Transferring to {ranking.name}\nSpearman's correlation {correlation}")
         axis.set_xticks(range(len(names)), [readable(name) for name in names], rotation=90)
         axis.set_xlabel(f"source, by affinity to {readable(ranking.target)}")
         axis.set_ylabel(readable(ranking.metric) + ("" if ranking.higher_is_better else ", lower is better"))

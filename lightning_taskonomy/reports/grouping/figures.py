@@ -1,4 +1,4 @@
-"""Which tasks to learn together (Standley et al., ICML 2020): losses by budget, the chosen networks, relations."""
+"""Which tasks to learn together (Standley et al., ICML 2020): losses by budget, the kept networks, relations."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,26 +25,26 @@ from lightning_taskonomy.reports.figures.style import (
 )
 from lightning_taskonomy.solvers.taxonomy import Band
 
-__all__ = ["Chosen", "approximation_scatter", "chosen_networks", "grouping_curves", "relationship_matrices"]
+__all__ = ["KeptNetworks", "approximation_scatter", "grouping_curves", "kept_networks", "relationship_matrices"]
 
 _WIDTH, _GAP = 8.6, 0.12
 """Inches that the boxes of a line may take, and those between them."""
 
 
-@dataclass(frozen=True)
-class Chosen:
+@dataclass(frozen=True, kw_only=True)
+class KeptNetworks:
     """The networks that a budget keeps.
 
     Args:
         budget: The inference budget.
         networks: The networks.
-        used: Per network, the tasks that are read from it.
+        serves: Per network, the tasks that are read from it.
         loss: The total loss they reach.
     """
 
     budget: float
     networks: tuple[Network, ...]
-    used: tuple[tuple[str, ...], ...]
+    serves: tuple[tuple[str, ...], ...]
     loss: float
 
 
@@ -97,11 +97,11 @@ def grouping_curves(
 
 
 @styled
-def chosen_networks(solutions: Sequence[Chosen], tasks: Sequence[str]) -> Figure:
+def kept_networks(solutions: Sequence[KeptNetworks], tasks: Sequence[str]) -> Figure:
     """The networks of every budget as boxes, a row per budget; tasks read from a network filled, its others hollow.
 
     Args:
-        solutions: What was chosen, one per budget.
+        solutions: What is kept, one per budget.
         tasks: All tasks, which gives each its colour and marker.
     """
     if not solutions:
@@ -137,10 +137,15 @@ def chosen_networks(solutions: Sequence[Chosen], tasks: Sequence[str]) -> Figure
 
 
 def _box(
-    axis: Axes, corner: tuple[float, float], wide: float, solution: Chosen, n: int, looks: Mapping[str, tuple[str, str]]
+    axis: Axes,
+    corner: tuple[float, float],
+    wide: float,
+    solution: KeptNetworks,
+    n: int,
+    looks: Mapping[str, tuple[str, str]],
 ) -> None:
     """A network and its outputs."""
-    network, used, (left, top) = solution.networks[n], solution.used[n], corner
+    network, serves, (left, top) = solution.networks[n], solution.serves[n], corner
     name = f"network:{solution.budget:g}:{'+'.join(network.tasks)}"
     tall = 0.36 + 0.2 * len(network.tasks)
     shape = "round,pad=0,rounding_size=0.06"
@@ -148,7 +153,7 @@ def _box(
     axis.text(left + 0.1, top + 0.14, f"cost {network.cost:g}", va="center", fontsize=7.5, alpha=0.75)
     for row, task in enumerate(network.tasks):
         color, marker = looks[task]
-        y, reads = top + 0.34 + 0.2 * row, task in used
+        y, reads = top + 0.34 + 0.2 * row, task in serves
         inside = color if reads else "none"
         name = f"output:{solution.budget:g}:{n}:{task}"
         axis.plot(left + 0.16, y, marker, ms=7, color=color, mfc=inside, mew=1.2, gid=name)

@@ -34,7 +34,7 @@ PESSIMAL_SECONDS = 2.0
 
 OPTIMAL, ESA, HOA = "optimal", "early stopping (ESA)", "higher order (HOA)"
 
-CHOSEN_BY = {
+SELECTED_BY = {
     "none": "the losses at the end of training",
     "hoa": "losses in which networks of three and more tasks are predicted from the pairs (Higher Order Approximation)",
     "esa": "losses early in training (Early Stopping Approximation)",
@@ -42,18 +42,22 @@ CHOSEN_BY = {
 
 
 @dataclass(frozen=True)
-class _Tables:
+class _LossTables:
     """What was measured: the losses that decide, those that count, and early ones."""
 
     validation: GroupingsTable
     test: GroupingsTable
     early: GroupingsTable | None
 
-    def chosen(self, solution: GroupingSolution) -> figures.Chosen:
+    def kept(self, solution: GroupingSolution) -> figures.KeptNetworks:
         """A solution with the losses that count; kept networks serve by their validation losses."""
-        used = served(solution.networks, self.validation)
         losses = score(solution.networks, self.test, self.validation)
-        return figures.Chosen(solution.budget, solution.networks, used, sum(losses.values()))
+        return figures.KeptNetworks(
+            budget=solution.budget,
+            networks=solution.networks,
+            serves=served(solution.networks, self.validation),
+            loss=sum(losses.values()),
+        )
 
 
 def write_solved_groupings(
@@ -85,7 +89,7 @@ def write_solved_groupings(
     Returns:
         The path of ``index.html``.
     """
-    tables = _Tables(validation, test or validation, early)
+    tables = _LossTables(validation, test or validation, early)
     tasks = validation.tasks
     page = Page(
         folder,
@@ -96,9 +100,9 @@ def write_solved_groupings(
     page.section("Answer")
     _answer(page, solutions, tables)
     page.section("The networks")
-    kept = [tables.chosen(solution) for solution in solutions]
+    kept = [tables.kept(solution) for solution in solutions]
     page.figure(
-        figures.chosen_networks(kept, tasks),
+        figures.kept_networks(kept, tasks),
         "networks",
         alt="; ".join(f"budget {k.budget:g}: {_in_words(k.networks)}" for k in kept),
         caption="A box is a network that is kept. Hollow: trained along because it helps the others, not used.",
@@ -127,9 +131,9 @@ def write_groupings(folder: Path, table: GroupingsTable) -> Path:
     return write_solved_groupings(folder, solver, solutions, table)
 
 
-def _answer(page: Page, solutions: Sequence[GroupingSolution], tables: _Tables) -> None:
+def _answer(page: Page, solutions: Sequence[GroupingSolution], tables: _LossTables) -> None:
     """The networks of every budget, in words and numbers."""
-    kept = [tables.chosen(solution) for solution in solutions]
+    kept = [tables.kept(solution) for solution in solutions]
     page.answer([f"Budget {k.budget:g}: keep {_in_words(k.networks)}. Total loss {k.loss:.4f}." for k in kept])
     losses = [score(s.networks, tables.test, tables.validation) for s in solutions]
     page.table(
@@ -150,7 +154,7 @@ def _lead(solver: GroupingSolver, approximation: str, remove_idle: bool, images:
     limits = join([f"{readable(task)} at most {limit:g}" for task, limit in solver.limits.items()])
     return "".join(
         [
-            f"Networks were chosen by {CHOSEN_BY[approximation]}, for the lowest {what} within each budget",
+            f"Networks were chosen by {SELECTED_BY[approximation]}, for the lowest {what} within each budget",
             f", weighted {weights}" if solver.importance else "",
             f", with {limits}" if solver.limits else "",
             "; chosen ones that serve no task once trained were removed and the choice made again" * remove_idle,
@@ -160,13 +164,13 @@ def _lead(solver: GroupingSolver, approximation: str, remove_idle: bool, images:
 
 
 def _curves(
-    page: Page, solver: GroupingSolver, solutions: Sequence[GroupingSolution], tables: _Tables, measure: str
+    page: Page, solver: GroupingSolver, solutions: Sequence[GroupingSolution], tables: _LossTables, measure: str
 ) -> None:
     """Every way to choose, at every budget."""
     budgets = _budgets(tables.validation, [s.budget for s in solutions])
     plain = solver.objective == "total" and not solver.importance and not solver.limits
-    known = OPTIMAL if plain else "all losses known"
-    ways = {known: tables.validation}
+    exact = OPTIMAL if plain else "all losses known"
+    ways = {exact: tables.validation}
     try:
         ways[HOA] = higher_order(tables.validation)
     except InputError:
@@ -176,11 +180,11 @@ def _curves(
     curves: dict[str, list[tuple[float, float]]] = {}
     for name, table in ways.items():
         try:
-            found = [tables.chosen(s) for s in solver.sweep(table, budgets, skip_infeasible=True)]
+            kept = [tables.kept(s) for s in solver.sweep(table, budgets, skip_infeasible=True)]
         except InputError as reason:  # its losses are beyond the limits
             page.text(f"No curve of {name}: {reason}.")
         else:
-            curves[name] = [(k.budget, k.loss) for k in found]
+            curves[name] = [(k.budget, k.loss) for k in kept]
     random, worst = [], []
     for budget in budgets:
         try:
@@ -197,20 +201,21 @@ def _curves(
         "loss-by-budget",
         alt=f"{measure.capitalize()} against the budget; "
         + "; ".join(f"{name}: {', '.join(f'{x:g} {y:.3f}' for x, y in line)}" for name, line in curves.items()),
-        caption=f"{known.capitalize()}: chosen by {CHOSEN_BY['none']}. Random and pessimal groupings spend the budget.",
+        caption=f"{exact.capitalize()}: chosen by {SELECTED_BY['none']}. Random and pessimal groupings spend the "
+        "budget.",
     )
 
 
 def _relations(page: Page, table: GroupingsTable) -> None:
     """The relationship table and the symmetric affinity."""
     try:
-        found = relationships(table)
+        relations = relationships(table)
     except InputError as reason:
         page.text(f"Not here: {reason}.")
         return
     page.figure(
         figures.relationship_matrices(
-            {"Trained in a pair": found.change, "Mean of both directions": found.symmetric}, table.tasks
+            {"Trained in a pair": relations.change, "Mean of both directions": relations.symmetric}, table.tasks
         ),
         "relationships",
         alt="How much each task's loss falls when trained with each other; relationships-numbers.csv has the numbers.",
@@ -219,13 +224,13 @@ def _relations(page: Page, table: GroupingsTable) -> None:
     )
     rows: list[list[Cell]] = [
         [readable(task), *map(float, row), float(mean)]
-        for task, row, mean in zip(table.tasks, found.change, found.as_partner, strict=True)
+        for task, row, mean in zip(table.tasks, relations.change, relations.as_partner, strict=True)
     ]
-    rows.append(["mean", *map(float, found.with_partner), None])
+    rows.append(["mean", *map(float, relations.with_partner), None])
     page.table("relationships-numbers", ("trained with", *map(readable, table.tasks), "mean"), rows)
 
 
-def _approximations(page: Page, tables: _Tables) -> None:
+def _approximations(page: Page, tables: _LossTables) -> None:
     """How well losses that were not trained to the end tell the real ones."""
     panels: dict[str, tuple[Sequence[float], Sequence[float], str]] = {}
     try:
@@ -249,26 +254,26 @@ def _approximations(page: Page, tables: _Tables) -> None:
         )
 
 
-def _budgets(table: GroupingsTable, given: Iterable[float]) -> list[float]:
+def _budgets(table: GroupingsTable, requested: Iterable[float]) -> list[float]:
     """Those asked for, and even ones from the cheapest network that serves all tasks to one full network per task."""
     costs = sorted({network.cost for network in table.networks})
     span = costs[-1] * (len(table.tasks) - 1)
     step = costs[0] * max(math.ceil(span / costs[0] / (STEPS - 1)), 1)
-    return sorted({*given, *(round(costs[-1] + step * place, 6) for place in range(int(span / step) + 1))})
+    return sorted({*requested, *(round(costs[-1] + step * place, 6) for place in range(int(span / step) + 1))})
 
 
 def _points(table: GroupingsTable) -> dict[str, tuple[float, float]]:
     """Choices without a search: all tasks in one network, and a network for each."""
-    found = {}
+    points = {}
     for cost in sorted({network.cost for network in table.networks}, reverse=True):
         alone = [table.by_key.get(((task,), cost)) for task in table.tasks]
-        known = [network.losses[0] for network in alone if network is not None]
-        if len(known) == len(table.tasks):
-            found[f"a network of cost {cost:g} for each task"] = (cost * len(known), sum(known))
+        losses = [network.losses[0] for network in alone if network is not None]
+        if len(losses) == len(table.tasks):
+            points[f"a network of cost {cost:g} for each task"] = (cost * len(losses), sum(losses))
         together = table.by_key.get((table.tasks, cost))
         if together is not None:
-            found[f"all tasks in one network of cost {cost:g}"] = (cost, sum(together.losses))
-    return found
+            points[f"all tasks in one network of cost {cost:g}"] = (cost, sum(together.losses))
+    return points
 
 
 def _in_words(networks: Sequence[Network]) -> str:

@@ -42,21 +42,21 @@ def error_reductions(groups: Mapping[str, Mapping[str, Sequence[float]]], subjec
     figure = new_figure(8.4, 0.62 * len(groups) + 1.5)
     axis = figure.subplots()
     for index, name in enumerate(names):
-        chosen = name == subject
+        is_subject = name == subject
         shift = (index - (len(names) - 1) / 2) * 0.6 / len(names)
         for row, group in enumerate(groups.values()):
             values = [value for value in group.get(name, ()) if math.isfinite(value)]
             if not values:
                 continue
             color = _COLORS[index % len(_COLORS)]
-            axis.plot([min(values), max(values)], [row + shift] * 2, color=color, lw=1.2, zorder=2 + chosen)
+            axis.plot([min(values), max(values)], [row + shift] * 2, color=color, lw=1.2, zorder=2 + is_subject)
             axis.plot(
-                fmean(values), row + shift, _MARKERS[index % len(_MARKERS)], color=color, ms=9 if chosen else 6,
-                mec=INK if chosen else color, zorder=3 + chosen, ls="none",
+                fmean(values), row + shift, _MARKERS[index % len(_MARKERS)], color=color, ms=9 if is_subject else 6,
+                mec=INK if is_subject else color, zorder=3 + is_subject, ls="none",
             )  # fmt: skip
         axis.plot(
             [], [], _MARKERS[index % len(_MARKERS)], color=_COLORS[index % len(_COLORS)],
-            ms=8 if chosen else 6, mec=INK if chosen else None, ls="none", label=name,
+            ms=8 if is_subject else 6, mec=INK if is_subject else None, ls="none", label=name,
         )  # fmt: skip
     axis.axvline(0, color=INK, lw=0.8, ls=":", alpha=0.7)
     axis.set_yticks(range(len(groups)), list(groups))
@@ -100,7 +100,7 @@ def variation_panels(
     for place, ((title, unit), panel) in zip(places, panels.items(), strict=False):
         ticks = sorted({at for points in panel.values() for at, _ in points})
         for index, name in enumerate(names):
-            points = [(ticks.index(at), fmean(held), held) for at, held in panel.get(name, ()) if held]
+            points = [(ticks.index(at), fmean(values), values) for at, values in panel.get(name, ()) if values]
             if not points:
                 continue
             color = _COLORS[index % len(_COLORS)]
@@ -115,10 +115,10 @@ def variation_panels(
                 (handles[name],) = place.plot(
                     spots, means, color=color, ls=line_style(index), marker=marker, lw=1.6, ms=5
                 )
-            for spot, (_, _, held) in zip(spots, points, strict=True):
-                place.plot([spot, spot], [min(held), max(held)], color=INK if bars else color, lw=1)
-        told = [f"{100 * tick:g} %" if shares and tick < 1 else f"{tick:g}" for tick in ticks]
-        place.set_xticks(range(len(ticks)), told)
+            for spot, (_, _, values) in zip(spots, points, strict=True):
+                place.plot([spot, spot], [min(values), max(values)], color=INK if bars else color, lw=1)
+        labels = [f"{100 * tick:g} %" if shares and tick < 1 else f"{tick:g}" for tick in ticks]
+        place.set_xticks(range(len(ticks)), labels)
         place.set_title(fill(title, _TITLE), fontsize=8.5)
         place.set_xlabel(axis)
         place.set_ylabel(unit)

@@ -82,8 +82,8 @@ def stylesheet(selected: str | None = None) -> list[dict[str, Any]]:
     """How graphs look; with a selected node, all edges but its own fade."""
     if selected is None:
         return STYLESHEET
-    own = [{"selector": f'edge[{end} = "{selected}"]', "style": {"opacity": 1}} for end in ("source", "target")]
-    return [*STYLESHEET, {"selector": "edge", "style": {"opacity": 0.12}}, *own]
+    of_selected = [{"selector": f'edge[{end} = "{selected}"]', "style": {"opacity": 1}} for end in ("source", "target")]
+    return [*STYLESHEET, {"selector": "edge", "style": {"opacity": 0.12}}, *of_selected]
 
 
 def taxonomy_elements(

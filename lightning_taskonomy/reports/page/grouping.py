@@ -61,7 +61,7 @@ class GroupingTab(Tab[GroupingsTable, GroupingSettings, GroupingSolution]):
         )
 
     def bought(self, now: GroupingSolution, then: GroupingSolution) -> list[Any]:
-        """In networks and losses."""
+        """Networks and losses; see the base class."""
         return views.more_grouping(now, then)
 
     def budgets(self, settings: GroupingSettings) -> list[float]:

@@ -117,15 +117,16 @@ def _references(names: Iterable[str], study: Mapping[str, Any]) -> tuple[dict[st
         InputError: A name is in no catalog.
     """
     if study.get("tasks"):
-        known = dict(zip(resolve(study["tasks"]), study["tasks"], strict=True))
+        references = dict(zip(resolve(study["tasks"]), study["tasks"], strict=True))
     else:
-        known = {name: name for name in catalog()}
-        if not set(names) <= set(known):
-            own = {name.partition(".")[2]: name for name in known if name.startswith("taskonomy.")}
-            known |= {name: own.get(task, task) for name, task in {**PUBLISHED_NAMES, **GROUPING_NAMES}.items()}
+        references = {name: name for name in catalog()}
+        if not set(names) <= set(references):
+            published = {name.partition(".")[2]: name for name in references if name.startswith("taskonomy.")}
+            renamed = {**PUBLISHED_NAMES, **GROUPING_NAMES}
+            references |= {name: published.get(task, task) for name, task in renamed.items()}
     for name in names:
-        if name not in known:
-            raise InputError(f"no recipe: task {name!r} is not in the catalog{hint(name, known)}")
+        if name not in references:
+            raise InputError(f"no recipe: task {name!r} is not in the catalog{hint(name, references)}")
     if study.get("data"):
         data = study["data"]
     elif set(names) <= set(catalog()):
@@ -133,7 +134,7 @@ def _references(names: Iterable[str], study: Mapping[str, Any]) -> tuple[dict[st
     else:
         init_args = {"root": "data/taskonomy", "size": 256, "batch_size": 32}
         data = {"class_path": "TaskonomyDataModule", "init_args": init_args}
-    return known, data
+    return references, data
 
 
 def _task(reference: str) -> Any:

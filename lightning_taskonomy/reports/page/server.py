@@ -40,8 +40,8 @@ def make_app(tables: Tables) -> Dash:
         tab.register(app)
     app.callback(
         output={tab.name: Output(f"{tab.name}-tab", "className") for tab in tabs},
-        inputs={"chosen": Input("tab", "value")},
-    )(lambda chosen: {tab.name: "" if tab.name == chosen else "away" for tab in tabs})
+        inputs={"shown": Input("tab", "value")},
+    )(lambda shown: {tab.name: "" if tab.name == shown else "away" for tab in tabs})
     app.server.before_request(_only_loopback)
     app.server.after_request(_with_policy)
     return app
@@ -53,7 +53,7 @@ def open_server(app: Dash, host: str = "127.0.0.1", port: int = 8050) -> BaseWSG
     Args:
         app: The page.
         host: The loopback address.
-        port: 0 takes a free one; ``server_port`` of the server tells which.
+        port: 0 takes a free one; ``server_port`` of the server is which.
 
     Raises:
         InputError: The host is not this machine's loopback, or the port is taken.

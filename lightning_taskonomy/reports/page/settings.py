@@ -113,7 +113,7 @@ class TaxonomySettings(Settings[TransfersTable, TaxonomySolution]):
         )
 
     def solve(self, table: TransfersTable, time_limit: float | None = None) -> TaxonomySolution:
-        """As of all settings."""
+        """See the base class."""
         if not self.targets:
             raise InputError("no task is ticked in the column 'solve': tick at least one")
         solver = TaxonomySolver(
@@ -169,7 +169,7 @@ class GroupingSettings(Settings[GroupingsTable, GroupingSolution]):
         return cls(float(budget), objective, _others("importance", importance), limited)
 
     def solve(self, table: GroupingsTable, time_limit: float | None = None) -> GroupingSolution:
-        """As of all settings."""
+        """See the base class."""
         solver = GroupingSolver(
             budget=self.budget,
             importance=dict(self.importance),

@@ -1,4 +1,4 @@
-"""Answers to settings, searched once each, whoever asks."""
+"""Answers to settings, each searched once for all browsers."""
 
 import math
 import threading
@@ -19,7 +19,7 @@ LIMIT = 20.0
 """Seconds after which a search gives its best so far, with its gap: others wait for it."""
 
 POLL = 0.1
-"""Seconds after which a request that waits for its turn looks whether it is still wanted."""
+"""Seconds after which a request that waits for its turn looks whether it is still current."""
 
 
 S = TypeVar("S", bound=Settings[Any, Any])
@@ -36,65 +36,65 @@ class Answers(Generic[S, T]):
 
     def __init__(self, solve: Callable[[S, float], T], keep: int = 4096) -> None:
         self._solve, self._keep = solve, keep
-        self._known: OrderedDict[S, T] = OrderedDict()
+        self._answers: OrderedDict[S, T] = OrderedDict()
         self._searching = threading.Lock()  # one exact search at a time: there are few cores, and CBC has one state
         self._guard = threading.Lock()
 
-    def known(self, settings: S) -> T | None:
+    def cached(self, settings: S) -> T | None:
         """The answer of a search that has ended, if there was one."""
         with self._guard:
-            if settings in self._known:
-                self._known.move_to_end(settings)
-            return self._known.get(settings)
+            if settings in self._answers:
+                self._answers.move_to_end(settings)
+            return self._answers.get(settings)
 
     def quick(self, settings: S) -> T | None:
-        """An answer at once: the known one, else a greedy one; None if there is none, for a reason or not."""
-        if (found := self.known(settings)) is not None:
-            return found
+        """An answer at once, of a search that has ended or else a greedy one; None if there is none for any reason."""
+        if (answer := self.cached(settings)) is not None:
+            return answer
         try:
             return self._solve(settings, QUICK)
         except InputError:  # the exact search says why
             return None
 
-    def exact(self, settings: S, wanted: Callable[[], bool] = lambda: True) -> T | None:
-        """The best answer, or the best after ``LIMIT`` seconds; None once it waits and is not ``wanted`` any more.
+    def exact(self, settings: S, is_current: Callable[[], bool] = lambda: True) -> T | None:
+        """The best answer, or the best after ``LIMIT`` seconds; None if the request is superseded while it waits.
 
         Raises:
             InputError: No answer meets the settings; the solver's own line.
         """
         while not self._searching.acquire(timeout=POLL):
-            if not wanted():
+            if not is_current():
                 return None
         try:
-            found = self.known(settings)
-            if found is None and wanted():
-                found = self._solve(settings, LIMIT)
+            answer = self.cached(settings)
+            if answer is None and is_current():
+                answer = self._solve(settings, LIMIT)
                 with self._guard:
-                    self._known[settings] = found
-                    while len(self._known) > self._keep:
-                        self._known.popitem(last=False)
+                    self._answers[settings] = answer
+                    while len(self._answers) > self._keep:
+                        self._answers.popitem(last=False)
         finally:
             self._searching.release()
-        return found
+        return answer
 
-    def curve(self, settings: S, budgets: Iterable[float], wanted: Callable[[], bool] = lambda: True) -> list[T]:
-        """The answers under several budgets, without those that nothing meets; [] once they are not wanted any more.
+    def curve(self, settings: S, budgets: Iterable[float], is_current: Callable[[], bool] = lambda: True) -> list[T]:
+        """The answers under several budgets, without those that nothing meets; [] once the request is superseded.
 
         The nearest budgets come first: the next move of the slider is likely to ask for them.
         """
-        found: dict[float, T] = {}
+        answers: dict[float, T] = {}
         unmet = -math.inf
         for budget in sorted(budgets, key=lambda budget: abs(budget - settings.budget)):
             if budget > unmet:
                 try:
-                    answer = self.exact(settings.at(budget), wanted)
+                    answer = self.exact(settings.at(budget), is_current)
                 except InputError:
                     unmet = budget
                     continue
                 if answer is None:
                     return []
-                found[budget] = answer
-        return [found[budget] for budget in sorted(found)]
+                answers[budget] = answer
+        return [answers[budget] for budget in sorted(answers)]
 
 
 class Latest:
@@ -113,6 +113,6 @@ class Latest:
             self._number.popitem(last=False)
         return number
 
-    def wanted(self, session: str, number: float) -> Callable[[], bool]:
+    def is_current(self, session: str, number: float) -> Callable[[], bool]:
         """Whether that request is still the session's last one."""
         return lambda: self._number.get(session, number) == number

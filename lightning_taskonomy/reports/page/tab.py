@@ -88,7 +88,7 @@ class Tab(ABC, Generic[M, S, T]):
         """Recipes by file name.
 
         Raises:
-            InputError: They cannot be told.
+            InputError: A task is in no catalog.
         """
 
     # the callbacks
@@ -149,7 +149,7 @@ class Tab(ABC, Generic[M, S, T]):
             settings = self.settings(controls)
         except InputError as error:
             return {"request": None, **_refused(error)}
-        final = self.answers.known(settings) is not None
+        final = self.answers.cached(settings) is not None
         quick = self.answers.quick(settings)
         plain = {"number": number, "settings": settings.as_dict(), "final": final}
         if quick is None:
@@ -160,32 +160,33 @@ class Tab(ABC, Generic[M, S, T]):
         """The exact answer, unless a newer request came."""
         if request is None:
             return {"solved": None, **_unchanged()}
-        settings, wanted = self.restored(request["settings"]), self.latest.wanted(session, request["number"])
+        settings, is_current = self.restored(request["settings"]), self.latest.is_current(session, request["number"])
         try:
-            found = self.answers.exact(settings, wanted)
+            solution = self.answers.exact(settings, is_current)
         except InputError as error:
-            return {"solved": None, **(_refused(error) if wanted() else _unchanged())}
-        if found is None or not wanted():
+            return {"solved": None, **(_refused(error) if is_current() else _unchanged())}
+        if solution is None or not is_current():
             return {"solved": no_update, **_unchanged()}
         if request["final"]:
             return {"solved": dict(request), **_unchanged()}
-        return {"solved": dict(request), **self._answer(settings, found, final=True)}
+        return {"solved": dict(request), **self._answer(settings, solution, final=True)}
 
     def compared(self, request: Mapping[str, Any] | None, session: str) -> Any:
         """What one more unit of budget would buy."""
         if request is None:
             return None
-        settings, wanted = self.restored(request["settings"]), self.latest.wanted(session, request["number"])
-        now, then = self.answers.known(settings), self.answers.exact(settings.at(settings.budget + self.step), wanted)
-        return no_update if now is None or then is None or not wanted() else self.bought(now, then)
+        settings, is_current = self.restored(request["settings"]), self.latest.is_current(session, request["number"])
+        now = self.answers.cached(settings)
+        then = self.answers.exact(settings.at(settings.budget + self.step), is_current)
+        return no_update if now is None or then is None or not is_current() else self.bought(now, then)
 
     def swept(self, request: Mapping[str, Any] | None, session: str) -> Any:
         """The curve over all budgets; the same searches answer the next move of the slider at once."""
         if request is None:
             return None
-        settings, wanted = self.restored(request["settings"]), self.latest.wanted(session, request["number"])
-        found = self.answers.curve(settings, self.budgets(settings), wanted)
-        return self.curve(found, settings.budget) if found and wanted() else no_update
+        settings, is_current = self.restored(request["settings"]), self.latest.is_current(session, request["number"])
+        solutions = self.answers.curve(settings, self.budgets(settings), is_current)
+        return self.curve(solutions, settings.budget) if solutions and is_current() else no_update
 
     def as_json(self, clicks: int | None, request: Mapping[str, Any] | None) -> Values:
         """The solution and its settings as a file."""
@@ -207,7 +208,7 @@ class Tab(ABC, Generic[M, S, T]):
         settings = self.restored(request["settings"])
         try:
             solution = self.answers.exact(settings)
-            assert solution is not None  # it is wanted
+            assert solution is not None  # without a session it is always current
             content = b64encode(made(settings, solution)).decode()
         except InputError as error:
             return {"data": no_update, "refused": str(error)}

@@ -61,7 +61,7 @@ class TaxonomyTab(Tab[TransfersTable, TaxonomySettings, TaxonomySolution]):
         )
 
     def bought(self, now: TaxonomySolution, then: TaxonomySolution) -> list[Any]:
-        """In sources, objective, gain, quality."""
+        """Sources, objective, gain and quality; see the base class."""
         return views.more_taxonomy(now, then)
 
     def budgets(self, settings: TaxonomySettings) -> list[float]:
@@ -98,7 +98,7 @@ class TaxonomyTab(Tab[TransfersTable, TaxonomySettings, TaxonomySolution]):
         )(self.span)
 
     def preset(self, button: str) -> dict[str, list[Any]]:
-        """The columns of the tasks after a button: all targets, none, or everything as it was at first."""
+        """The columns of the tasks after a button: all targets, none, or all as at first."""
         rows = [first(task, self.table) for task in self.tasks]
         columns = {name: [row[name] for row in rows] for name in COLUMNS}
         if button == "reset":
@@ -108,6 +108,6 @@ class TaxonomyTab(Tab[TransfersTable, TaxonomySettings, TaxonomySolution]):
 
     def span(self, costs: Sequence[float | None]) -> dict[str, Any]:
         """The budget slider's end, marks and step for given label costs."""
-        known = [cost or 0.0 for task, cost in zip(self.tasks, costs, strict=True) if task in self.table.sources]
-        most = max(1, math.ceil(sum(known)))
-        return {"max": most, "marks": marks(1, most), "step": 1 if all(cost % 1 == 0 for cost in known) else 0.1}
+        of_sources = [cost or 0.0 for task, cost in zip(self.tasks, costs, strict=True) if task in self.table.sources]
+        most = max(1, math.ceil(sum(of_sources)))
+        return {"max": most, "marks": marks(1, most), "step": 1 if all(cost % 1 == 0 for cost in of_sources) else 0.1}

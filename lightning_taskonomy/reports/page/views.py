@@ -1,4 +1,4 @@
-"""Answers as what the browser shows: cards, tables, curves. Plain functions of the answer."""
+"""What the browser shows of an answer: cards, tables, curves. Plain functions of the answer."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -151,10 +151,10 @@ def control(page: Page, results: TaxonomyResults) -> None:
         for key, values in entry.items():
             if key == "seeds" or not isinstance(values, list):
                 continue
-            known = [float(value) for value in values if value is not None]
-            if known:
+            numbers = [float(value) for value in values if value is not None]
+            if numbers:
                 unit = "affinity" if key.startswith(("affinity", "random")) else "win rate"
-                by_unit.setdefault(unit, {}).setdefault(group, {})[readable(key.removesuffix("_per_seed"))] = known
+                by_unit.setdefault(unit, {}).setdefault(group, {})[readable(key.removesuffix("_per_seed"))] = numbers
     if not by_unit:
         page.text("Not here: control.json holds no measurement.")
         return

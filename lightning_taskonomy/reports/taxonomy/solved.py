@@ -13,7 +13,7 @@ from lightning_taskonomy.solvers.taxonomy import TaxonomySolution, TaxonomySolve
 __all__ = ["solved_results", "write_solved_taxonomy"]
 
 _SETTINGS = ("label_costs", "importance", "targets", "source_only", "target_only", "forbidden", "required", "novel")
-"""With any of these set, random taxonomies of the whole table are no fair comparison."""
+"""With any of these set, random taxonomies of the whole table would not be a fair comparison."""
 
 BUDGETS = 27
 """At most so many budgets are solved for the curves."""

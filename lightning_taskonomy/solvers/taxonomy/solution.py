@@ -47,14 +47,14 @@ class TaxonomySolution(Solution):
     def of(
         cls,
         problem: TaxonomyProblem,
-        chosen: NDArray[np.bool_],
+        supervised: NDArray[np.bool_],
         budget: float,
         max_order: int,
         gap: float,
         seconds: float,
     ) -> "TaxonomySolution":
-        """The taxonomy of chosen sources (S,) that reach all targets."""
-        policy = problem.policy(chosen) or {}
+        """The taxonomy of supervised sources, a mask (S,), that reach all targets."""
+        policy = problem.policy(supervised) or {}
         values = {target: problem.value(target, transfer) for target, transfer in policy.items()}
         return cls(
             objective=math.fsum(values.values()),
@@ -64,8 +64,8 @@ class TaxonomySolution(Solution):
             seconds=seconds,
             budget=budget,
             max_order=max_order,
-            sources=tuple(name for name, taken in zip(problem.sources, chosen, strict=True) if taken),
-            label_cost=problem.cost(chosen),
+            sources=tuple(name for name, taken in zip(problem.sources, supervised, strict=True) if taken),
+            label_cost=problem.cost(supervised),
             policy=policy,
             mean_gain=_mean(row.win_rate_vs_scratch for row in policy.values()),
             mean_quality=_mean(row.win_rate_vs_task_specific for row in policy.values()),
