@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from lightning_taskonomy.solvers import TaxonomySolver as TaxonomySolver
     from lightning_taskonomy.studies.base import Study as Study
     from lightning_taskonomy.studies.executors import LocalExecutor as LocalExecutor
+    from lightning_taskonomy.studies.executors import SlurmExecutor as SlurmExecutor
     from lightning_taskonomy.studies.graph import Job as Job
     from lightning_taskonomy.studies.graph import Stage as Stage
     from lightning_taskonomy.studies.meta_transfer import MetaTransferStudy as MetaTransferStudy
@@ -78,6 +79,7 @@ _HOMES = {
     "RoomsDataModule": "data.rooms",
     "RoomsDataset": "data.rooms",
     "RunSpec": "studies.runs",
+    "SlurmExecutor": "studies.executors",
     "SplitRes": "models.backbones",
     "SplitVGG": "models.backbones",
     "Stage": "studies.graph",

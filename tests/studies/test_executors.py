@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from typing import ClassVar
 import pytest
 
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.studies.executors import Executor, LocalExecutor
+from lightning_taskonomy.studies.executors import Executor, LocalExecutor, SlurmExecutor
 
 FOLDER = Path(__file__).parent
 
@@ -203,3 +204,25 @@ class TestLocal(Contract):
 def test_settings_out_of_range_are_one_line(options, message):
     with pytest.raises(InputError, match=message):
         LocalExecutor(**options)
+
+
+class TestSubmitit(Contract):
+    """Chunks by submitit's local executor: the same code as under SLURM but for sbatch and squeue."""
+
+    kind = SlurmExecutor
+    options: ClassVar = {"cluster": "local", "workers": 2, "chunk": 3}
+    outlives = True
+
+
+def _slurm_works():
+    return bool(shutil.which("sinfo")) and not subprocess.run(["sinfo"], capture_output=True, check=False).returncode
+
+
+@pytest.mark.cluster
+class TestSlurm(TestSubmitit):
+    options: ClassVar = {"workers": 2, "chunk": 3}
+
+    @pytest.fixture(autouse=True)
+    def slurm(self):
+        if not _slurm_works():
+            pytest.skip("sinfo does not work here: no SLURM")
