@@ -17,9 +17,10 @@ COMMANDS = [file for file in FILES if file not in SWEEPS]
 STUDIES = [file for file in COMMANDS if "study" in yaml.safe_load(file.read_text())]
 TAXONOMIES = [file for file in STUDIES if "TaxonomyStudy" in file.read_text()]
 FITS = [file for file in COMMANDS if "model" in yaml.safe_load(file.read_text())]
+HERE = {"class_path": "LocalExecutor", "init_args": {"workers": 0}}
 SMALL = {
     "epochs": 1, "transfer_epochs": 1, "transfer_size": 4, "test_images": 4, "max_order": 1, "seeds": None,
-    "controls": None, "random_taxonomies": 5, "examples": 1, "workers": 0, "scratch_epochs": 1, "beam": 2,
+    "controls": None, "random_taxonomies": 5, "examples": 1, "scratch_epochs": 1, "beam": 2,
 }  # fmt: skip
 
 
@@ -149,13 +150,13 @@ def test_a_small_version_of_the_quickstart_runs(file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     held = yaml.safe_load(file.read_text())
     study = held["study"]["init_args"]
-    study |= {name: value for name, value in SMALL.items() if name in study or name == "workers"}
+    study |= {name: value for name, value in SMALL.items() if name in study}
     study["tasks"] = [*study["tasks"][:2], "depth_z"]
     study["data"]["init_args"] |= {
         "size": 32, "views": 2, "train_buildings": 2, "validation_buildings": 2, "test_buildings": 2, "batch_size": 4,
         "cache": str(tmp_path / "cache"),
     }  # fmt: skip
-    held |= {"out": str(tmp_path / "out"), "logger": None}
+    held |= {"out": str(tmp_path / "out"), "logger": None, "execution": HERE}
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(held))
     assert status("study", "--config", str(tmp_path / "small.yaml")) == 0
     assert (tmp_path / "out/affinity.csv").is_file()
@@ -177,7 +178,7 @@ def test_a_small_version_of_the_paper_and_its_stability_runs(tmp_path, rooms, ti
         "max_order": 2, "transitive": [["scene_classification", "room_layout", "depth_euclidean"]],
         "transitive_sizes": [4], "trainer": {"accelerator": "cpu"}, "scratch_epochs": 2, "variants": kept,
     }  # fmt: skip
-    held["out"] = str(tmp_path / "out")
+    held |= {"out": str(tmp_path / "out"), "execution": HERE}
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(held))
     assert status("study", "--config", str(tmp_path / "small.yaml")) == 0
     assert json.loads((tmp_path / "out/failures.json").read_text()) == []
@@ -190,13 +191,13 @@ def test_a_small_version_of_the_paper_and_its_stability_runs(tmp_path, rooms, ti
 def test_a_small_version_of_the_meta_transfer_quickstart_runs(tmp_path):
     held = yaml.safe_load((RECIPES / "meta_transfer/quickstart.yaml").read_text())
     study = held["study"]["init_args"]
-    study |= {"steps": 8, "evaluations": 2, "workers": 0, "cases": [{"primary": "depth_z", "auxiliary": ["normals"]}]}
+    study |= {"steps": 8, "evaluations": 2, "cases": [{"primary": "depth_z", "auxiliary": ["normals"]}]}
     study["data"]["init_args"] |= {
         "size": 32, "views": 2, "train_buildings": 4, "validation_buildings": 2, "test_buildings": 2, "batch_size": 2,
         "cache": str(tmp_path / "cache"),
     }  # fmt: skip
     study["parallel"] = 0.5
-    held |= {"out": str(tmp_path / "out"), "logger": None}
+    held |= {"out": str(tmp_path / "out"), "logger": None, "execution": HERE}
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(held))
     assert status("study", "--config", str(tmp_path / "small.yaml")) == 0
     assert json.loads((tmp_path / "out/failures.json").read_text()) == []
