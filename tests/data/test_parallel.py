@@ -215,7 +215,7 @@ def test_a_resumed_fit_sees_the_batches_of_the_unbroken_one(tmp_path: Any) -> No
         )  # fmt: skip
         data = parallel(keys=None)
         with suppress(SystemExit):  # what Lightning makes of the interrupt
-            trainer.fit(Tiny(), data, ckpt_path=keeper.found if resume else None, weights_only=True)
+            trainer.fit(Tiny(), data, ckpt_path=keeper.checkpoint if resume else None, weights_only=True)
         return watch.seen
 
     unbroken = fit(None, resume=False)
