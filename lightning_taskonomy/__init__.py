@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from lightning_taskonomy.solvers import TaxonomySolver as TaxonomySolver
     from lightning_taskonomy.studies.base import Study as Study
     from lightning_taskonomy.studies.executors import LocalExecutor as LocalExecutor
+    from lightning_taskonomy.studies.executors import RayExecutor as RayExecutor
     from lightning_taskonomy.studies.graph import Job as Job
     from lightning_taskonomy.studies.graph import Stage as Stage
     from lightning_taskonomy.studies.meta_transfer import MetaTransferStudy as MetaTransferStudy
@@ -75,6 +76,7 @@ _HOMES = {
     "MultiTaskModule": "modules",
     "NYUv2DataModule": "data.nyuv2",
     "ParallelLabels": "data.parallel",
+    "RayExecutor": "studies.executors",
     "RoomsDataModule": "data.rooms",
     "RoomsDataset": "data.rooms",
     "RunSpec": "studies.runs",

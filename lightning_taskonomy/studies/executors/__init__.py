@@ -2,5 +2,6 @@
 
 from lightning_taskonomy.studies.executors.base import Executor, Outcome
 from lightning_taskonomy.studies.executors.local import LocalExecutor
+from lightning_taskonomy.studies.executors.ray import RayExecutor
 
-__all__ = ["Executor", "LocalExecutor", "Outcome"]
+__all__ = ["Executor", "LocalExecutor", "Outcome", "RayExecutor"]
