@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from lightning_taskonomy.solvers import TaxonomySolver as TaxonomySolver
     from lightning_taskonomy.studies.base import Study as Study
     from lightning_taskonomy.studies.executors import LocalExecutor as LocalExecutor
+    from lightning_taskonomy.studies.executors import RayExecutor as RayExecutor
     from lightning_taskonomy.studies.executors import SlurmExecutor as SlurmExecutor
     from lightning_taskonomy.studies.graph import Job as Job
     from lightning_taskonomy.studies.graph import Stage as Stage
@@ -76,6 +77,7 @@ _HOMES = {
     "MultiTaskModule": "modules",
     "NYUv2DataModule": "data.nyuv2",
     "ParallelLabels": "data.parallel",
+    "RayExecutor": "studies.executors",
     "RoomsDataModule": "data.rooms",
     "RoomsDataset": "data.rooms",
     "RunSpec": "studies.runs",

@@ -5,9 +5,12 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
@@ -15,7 +18,7 @@ from typing import ClassVar
 import pytest
 
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.studies.executors import Executor, LocalExecutor, SlurmExecutor
+from lightning_taskonomy.studies.executors import Executor, LocalExecutor, RayExecutor, SlurmExecutor
 
 FOLDER = Path(__file__).parent
 
@@ -204,6 +207,185 @@ class TestLocal(Contract):
 def test_settings_out_of_range_are_one_line(options, message):
     with pytest.raises(InputError, match=message):
         LocalExecutor(**options)
+
+
+def patiently(holds, seconds=60):
+    """Waits until something holds."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def descendants(pid):
+    """Processes below one."""
+    parents = {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(file.parent.name)] = int(file.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue  # it has ended meanwhile
+    below = {pid}
+    while more := {child for child, parent in parents.items() if parent in below} - below:
+        below |= more
+    return below - {pid}
+
+
+@pytest.mark.slow
+class TestRay(Contract):
+    """On a cluster of two nodes with a CPU each."""
+
+    kind = RayExecutor
+
+    @pytest.fixture(scope="class", autouse=True)
+    def cluster(self, request):
+        pytest.importorskip("ray")
+        from ray.cluster_utils import Cluster
+
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        cluster.add_node(num_cpus=1)
+        request.cls.options = {"address": cluster.address}
+        yield cluster
+        cluster.shutdown()
+
+    def test_a_node_that_is_lost_costs_only_what_ran_there(self, jobs, make, results, cluster, tmp_path):
+        node = cluster.add_node(num_cpus=1)
+        (raylet,) = node.all_processes["raylet"]
+        graph = [jobs.job(tmp_path, "work", name, seconds=8) for name in "abc"]
+        executor, tries, there = make(), Counter(), []
+        submit = executor.submit
+        executor.submit = lambda job: (tries.update([job.name]), submit(job))
+
+        def lose():
+            patiently(lambda: len(list(tmp_path.glob("results/*/at_work"))) == 3)
+            time.sleep(0.1)
+            below = descendants(raylet.process.pid)
+            there.extend(m.parent.name for m in tmp_path.glob("results/*/at_work") if int(m.read_text()) in below)
+            cluster.remove_node(node, allow_graceful=False)
+
+        thread = threading.Thread(target=lose)
+        thread.start()
+        ledger = jobs.drive(tmp_path, executor, graph)
+        thread.join()
+        assert len(there) == 1 and tries == {name: 1 + (name in there) for name in "abc"}
+        assert ledger.failures == [] and set(results()) == set("abc") and self.left_behind(tmp_path) == []
+
+    def test_a_node_that_joins_is_used(self, jobs, make, results, cluster, tmp_path):
+        graph = [jobs.job(tmp_path, "work", name, seconds=12) for name in "ab"]
+        graph.append(jobs.job(tmp_path, "tell", "c", variables=["RAY_NODE_ID"]))
+        nodes = []
+
+        def join():
+            patiently(lambda: len(list(tmp_path.glob("results/*/at_work"))) == 2)
+            nodes.append(cluster.add_node(num_cpus=1))
+
+        thread = threading.Thread(target=join)
+        thread.start()
+        try:
+            assert jobs.drive(tmp_path, make(), graph).failures == []
+        finally:
+            thread.join()
+            cluster.remove_node(nodes[0])
+        assert json.loads(results()["c"])["RAY_NODE_ID"] == nodes[0].node_id
+        times = [(tmp_path / f"results/{name}/done").stat().st_mtime_ns for name in "cab"]
+        assert times[0] < min(times[1:]), "it did not wait for the others"
+
+    def test_jobs_reserve_shares_of_a_gpu_by_kind(self, jobs, make, results, cluster, tmp_path):
+        node = cluster.add_node(num_cpus=3, num_gpus=1)
+        variables = ["CUDA_VISIBLE_DEVICES", "OPENBLAS_NUM_THREADS", "HERE"]
+        graph = [jobs.job(tmp_path, "work", name, seconds=1.5) for name in "abc"]
+        graph.append(jobs.job(tmp_path, "tell", "d", ("a", "b", "c"), variables=variables))
+        options = {"gpus": {"work": 0.5, "tell": 0}, "threads": 2, "variables": {"HERE": "there"}}
+        try:
+            ledger = jobs.drive(tmp_path, make(**options), graph)
+            with make() as executor:
+                assert executor.workers == 1, "kinds that are not named take a GPU"
+        finally:
+            cluster.remove_node(node)
+        assert ledger.failures == [] and set(results()) == set("abcd")
+        assert ledger.costs["work"]["gpu_seconds"] == pytest.approx(ledger.costs["work"]["seconds"] / 2, abs=2e-3)
+        assert "gpu_seconds" not in ledger.costs["tell"]
+        assert [json.loads(results()["d"])[name] for name in variables] == ["", "2", "there"]
+
+    def test_what_the_cluster_cannot_do_is_one_line(self, make):
+        with (
+            pytest.raises(InputError, match=r"gpus asks for 0\.5, but no node of the Ray cluster has a GPU"),
+            make(gpus={"fit": 0.5}),
+        ):
+            pass
+        with pytest.raises(InputError, match="no node of the Ray cluster has 64 CPUs"), make(cpus=64):
+            pass
+
+
+@pytest.mark.slow
+def test_a_ray_cluster_started_here_is_seen_from_nowhere_else_and_ends_with_the_driver(jobs, tmp_path):
+    pytest.importorskip("ray")
+    command = [sys.executable, str(FOLDER / "executor_jobs.py"), str(tmp_path)]
+    command += ["lightning_taskonomy.studies.executors.RayExecutor", '{"workers": 2}', "0.3"]
+    driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    patiently(lambda: driver.poll() is not None or len(list(tmp_path.glob("results/*/done"))) >= 3, 120)
+    assert driver.poll() is None
+    below = descendants(driver.pid)
+    assert len(below) > 4
+    sockets = {os.readlink(fd) for pid in below for fd in Path(f"/proc/{pid}/fd").iterdir() if fd.is_symlink()}
+    listening = [
+        fields[1].rpartition(":")[0]
+        for table in ("tcp", "tcp6")
+        for fields in map(str.split, Path(f"/proc/net/{table}").read_text().splitlines()[1:])
+        if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets
+    ]
+    loopback = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+    assert listening and set(listening) <= loopback
+    driver.kill()
+    driver.wait()
+    patiently(lambda: not any(map(jobs.lives, below)), 60)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"workers": 0}, "workers is 0, must be at least 1"),
+        ({"cpus": 0}, "cpus is 0, must be at least 1"),
+        ({"threads": 0}, "threads is 0, must be at least 1"),
+        ({"gpus": {"fit": 1.5}}, "gpus of 'fit' is 1.5, must be a share between 0 and 1 or a whole number"),
+        ({"gpus": {"fit": -0.5}}, "gpus of 'fit' is -0.5"),
+        ({"address": "cluster"}, "address is 'cluster', must be auto, host:port or ray://host:port"),
+        ({"retries": -1}, "retries is -1"),
+    ],
+)
+def test_settings_of_ray_out_of_range_are_one_line(options, message):
+    with pytest.raises(InputError, match=message):
+        RayExecutor(**options)
+
+
+def test_ray_is_an_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(
+        InputError, match=r'^the Ray executor needs an extra: pip install "lightning-taskonomy\[ray\]"$'
+    ):
+        RayExecutor()
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_an_address_without_ray_is_refused_at_once(scheme):
+    pytest.importorskip("ray")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"{scheme}127.0.0.1:{free.getsockname()[1]}"
+        with pytest.raises(InputError, match=f"no Ray cluster answers at {address} .*refused") as caught:
+            RayExecutor(address).__enter__()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_something_else_at_the_address_is_refused_within_bounds(scheme):
+    pytest.importorskip("ray")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        start = time.monotonic()
+        with pytest.raises(InputError, match="Ray cluster"):
+            RayExecutor(f"{scheme}127.0.0.1:{server.getsockname()[1]}").__enter__()
+    assert time.monotonic() - start < 45
 
 
 class TestSubmitit(Contract):

@@ -2,6 +2,7 @@
 
 from lightning_taskonomy.studies.executors.base import Executor, Outcome
 from lightning_taskonomy.studies.executors.local import LocalExecutor
+from lightning_taskonomy.studies.executors.ray import RayExecutor
 from lightning_taskonomy.studies.executors.slurm import SlurmExecutor
 
-__all__ = ["Executor", "LocalExecutor", "Outcome", "SlurmExecutor"]
+__all__ = ["Executor", "LocalExecutor", "Outcome", "RayExecutor", "SlurmExecutor"]
