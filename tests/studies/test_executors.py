@@ -395,6 +395,65 @@ class TestSubmitit(Contract):
     options: ClassVar = {"cluster": "local", "workers": 2, "chunk": 3}
     outlives = True
 
+    def later(self, jobs, folder, what):
+        """Does something to the first job's process and its chunk's as soon as the job is at work."""
+
+        def act():
+            mark = folder / "results/a/at_work"
+            end = time.monotonic() + 60
+            while not (mark.exists() and mark.read_text()):
+                assert time.monotonic() < end
+                time.sleep(0.01)
+            worker = int(mark.read_text())
+            parent = int(Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1])
+            what(worker, parent)
+
+        thread = threading.Thread(target=act)
+        thread.start()
+        return thread
+
+    def test_a_chunk_whose_node_is_lost_loses_what_it_was_doing_and_no_more(self, jobs, make, results, tmp_path):
+        thread = self.later(jobs, tmp_path, lambda worker, parent: os.kill(parent, signal.SIGKILL))
+        graph = [jobs.job(tmp_path, "work", name, seconds=1.0) for name in "abc"]
+        (failure,) = jobs.drive(tmp_path, make(workers=1, retries=0), graph).failures
+        thread.join()
+        assert failure.name == "work a" and "is gone" in failure.error and set(results()) == {"b", "c"}
+
+    def test_a_chunk_that_is_preempted_goes_on_and_no_try_is_counted(self, jobs, make, results, tmp_path):
+        def preempt(worker, parent):  # as SLURM does: each process of the chunk is signalled
+            for number in (signal.SIGTERM, signal.SIGUSR2):
+                for process in (worker, parent):
+                    os.kill(process, number)
+
+        thread = self.later(jobs, tmp_path, preempt)
+        graph = [jobs.job(tmp_path, "work", name, seconds=1.0) for name in "abc"]
+        assert jobs.drive(tmp_path, make(workers=1, retries=0), graph).failures == []
+        thread.join()
+        assert set(results()) == set("abc") and not list(tmp_path.rglob("twice"))
+        assert len(list(tmp_path.glob("slurm/logs/*_submitted.pkl"))) == 1, "it was submitted again"
+        assert any("equeued" in file.read_text() for file in tmp_path.glob("slurm/logs/*_log.*"))
+
+    def test_a_driver_that_comes_again_takes_up_what_runs(self, jobs, make, results, tmp_path):
+        graph = [jobs.job(tmp_path, "work", name, seconds=0.7) for name in "abc"]
+        executor = make(workers=1).at(tmp_path).__enter__()
+        for job in graph:
+            executor.submit(job)
+        assert executor.wait() == []
+        executor.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+        assert jobs.drive(tmp_path, make(workers=1), graph).failures == []
+        assert set(results()) == set("abc") and self.left_behind(tmp_path) == []
+        assert len(list(tmp_path.glob("slurm/logs/*_submitted.pkl"))) == 1, "it was submitted again"
+        assert not list(tmp_path.glob("slurm/*/chunk.json")), "a record is left"
+
+    def test_jobs_are_spread_over_array_tasks_and_startup_is_paid_per_chunk(self, jobs, make, tmp_path):
+        for count, processes in ((2, 2), (6, 2)):
+            folder = tmp_path / str(count)
+            graph = [jobs.job(folder, "tell", str(name), variables=[]) for name in range(count)]
+            jobs.drive(folder, make(), graph)
+            assert len(list(folder.glob("results/*/done"))) == count
+            pids = {json.loads(file.read_text())["pid"] for file in folder.glob("results/*/done")}
+            assert len(pids) == processes
+
 
 def _slurm_works():
     return bool(shutil.which("sinfo")) and not subprocess.run(["sinfo"], capture_output=True, check=False).returncode
@@ -408,3 +467,51 @@ class TestSlurm(TestSubmitit):
     def slurm(self):
         if not _slurm_works():
             pytest.skip("sinfo does not work here: no SLURM")
+
+    def test_a_refused_partition_is_one_line_with_what_sbatch_says(self, jobs, make, tmp_path):
+        with pytest.raises(InputError, match=r"sbatch refuses: .*[Ii]nvalid partition.*") as error:
+            jobs.drive(tmp_path, make(partition="nowhere"), [jobs.job(tmp_path, "work", "a")])
+        assert "\n" not in str(error.value) and not list(tmp_path.glob("slurm/*/chunk.json"))
+
+    def test_further_parameters_reach_sbatch(self, jobs, make, tmp_path):
+        graph = [jobs.job(tmp_path, "tell", "a", variables=["SLURM_JOB_QOS", "SLURM_CPUS_ON_NODE", "OMP_NUM_THREADS"])]
+        jobs.drive(tmp_path, make(partition="debug", cpus=2, threads=2, further={"comment": "a study"}), graph)
+        (script,) = tmp_path.glob("slurm/logs/*_submission.sh")
+        assert "#SBATCH --comment='a study'" in script.read_text()
+        told = json.loads((tmp_path / "results/a/done").read_text())
+        assert (told["SLURM_CPUS_ON_NODE"], told["OMP_NUM_THREADS"]) == ("2", "2")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"workers": 0}, "workers is 0, must be at least 1"),
+        ({"chunk": 0}, "chunk is 0"),
+        ({"hours": 0.0}, "hours is 0.0, must be above 0"),
+        ({"gpus": -1}, "gpus is -1"),
+        ({"cpus": 0}, "cpus is 0"),
+        ({"memory_gb": -1.0}, "memory_gb is -1.0"),
+        ({"cluster": "pbs"}, "cluster is 'pbs', must be slurm or local"),
+    ],
+)
+def test_slurm_settings_out_of_range_are_one_line(options, message):
+    with pytest.raises(InputError, match=message):
+        SlurmExecutor(**options)
+
+
+def test_what_slurm_needs_is_said_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InputError, match="sbatch is not found: run this where SLURM's commands are, or cluster: local"):
+        SlurmExecutor().at(tmp_path).__enter__()
+    (tmp_path / "bin").mkdir()
+    for name, code in (("sbatch", 0), ("srun", 0), ("squeue", 1)):
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\nexit {code}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/bin")
+    with pytest.raises(InputError, match="squeue fails: SLURM's controller cannot be reached"):
+        SlurmExecutor().at(tmp_path).__enter__()
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(
+        InputError, match=r'the SLURM executor needs an extra: pip install "lightning-taskonomy\[slurm\]"'
+    ):
+        SlurmExecutor().at(tmp_path).__enter__()

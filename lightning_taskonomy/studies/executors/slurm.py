@@ -70,7 +70,7 @@ class _Chunk:
             while todo or busy:
                 while todo and executor.free:
                     number = todo.pop(0)
-                    (self.folder / f"{number}.begun").write_text(str(time.time()), encoding="utf-8")
+                    (self.folder / f"{number}.begun").touch()
                     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # the worker's process inherits it
                     try:
                         executor.submit(self.jobs[number])
