@@ -206,8 +206,9 @@ class Study(ABC):
             return
         with execution:
             scheduler = Scheduler(execution, ledger, redo)
+            counts = [stage.count() for stage in todo]
             for number, stage in enumerate(todo):
-                later = sum((Counter(other.expected or {}) for other in todo[number + 1 :]), Counter[str]())
+                later = sum(counts[number + 1 :], Counter[str]())
                 if adoption is not None:
                     adoption.take_over(stage.jobs())
                 scheduler.run(stage, later)

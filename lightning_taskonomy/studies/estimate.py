@@ -87,7 +87,7 @@ def estimate(stages: Sequence[Stage], probes: Mapping[str, Probe], folder: Path,
     seen: set[tuple[Path, ...]] = set()
     done = 0
     for stage in stages:
-        if stage.expected is not None:
+        if stage.expected is not None and jobs:  # it waits for what is not done
             jobs.update(stage.expected)
             continue
         for job in stage.jobs():

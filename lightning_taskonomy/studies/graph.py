@@ -1,5 +1,6 @@
 """What a study asks for: jobs that leave files, and stages of them."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,13 +92,20 @@ class Stage:
 
     Args:
         name: What ``--stages`` calls it; several stages may share a name.
-        jobs: Makes the jobs when the stage begins, once those before it are done: what depends on their results is
-            planned late. Jobs may need each other.
+        jobs: Makes the jobs when the stage begins, once those before it are done. Jobs may need each other.
         title: What progress calls it; ``name`` where empty.
-        expected: How many jobs of each kind there will be, where that cannot be known by making them beforehand.
+        expected: About how many jobs of each kind there will be, where they depend on results of earlier stages: such a
+            stage is planned late. Without it the jobs are also made beforehand, to be counted.
     """
 
     name: str
     jobs: Callable[[], Iterable[Job]]
     title: str = ""
     expected: Mapping[str, int] | None = field(default=None)
+
+    def count(self) -> Counter[str]:
+        """Jobs of each kind that are not done, as far as that is known beforehand."""
+        if self.expected is not None:
+            return Counter(self.expected)
+        jobs = {job.done: job for job in self.jobs()}
+        return Counter(job.kind for job in jobs.values() if not all(file.is_file() for file in job.done))
