@@ -273,6 +273,15 @@ class TestSubmitit(Contract):
             pids = {json.loads(file.read_text())["pid"] for file in folder.glob("results/*/done")}
             assert len(pids) == processes
 
+    @pytest.mark.slow
+    def test_a_study_has_the_same_tables(self, make, finished, tiny_settings, tmp_path):
+        from lightning_taskonomy.studies.taxonomy import TaxonomyStudy
+
+        TaxonomyStudy(**tiny_settings).run(tmp_path / "study", execution=make(chunk=20))
+        assert json.loads((tmp_path / "study/failures.json").read_text()) == []
+        for name in ("affinity.csv", "losses.csv", "sanity.csv", "control.json"):
+            assert (tmp_path / "study" / name).read_bytes() == (finished[0] / name).read_bytes(), name
+
 
 def _slurm_works():
     return bool(shutil.which("sinfo")) and not subprocess.run(["sinfo"], capture_output=True, check=False).returncode
