@@ -243,6 +243,8 @@ class TestSubmitit(Contract):
             for number in (signal.SIGTERM, signal.SIGUSR2):
                 for process in (worker, parent):
                     os.kill(process, number)
+                time.sleep(0.3)
+                assert number == signal.SIGUSR2 or jobs.lives(worker)
 
         thread = self.later(jobs, tmp_path, preempt)
         graph = [jobs.job(tmp_path, "work", name, seconds=1.0) for name in "abc"]
