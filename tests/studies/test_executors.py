@@ -424,6 +424,8 @@ class TestSubmitit(Contract):
             for number in (signal.SIGTERM, signal.SIGUSR2):
                 for process in (worker, parent):
                     os.kill(process, number)
+                time.sleep(0.3)
+                assert number == signal.SIGUSR2 or jobs.lives(worker)
 
         thread = self.later(jobs, tmp_path, preempt)
         graph = [jobs.job(tmp_path, "work", name, seconds=1.0) for name in "abc"]
@@ -453,6 +455,15 @@ class TestSubmitit(Contract):
             assert len(list(folder.glob("results/*/done"))) == count
             pids = {json.loads(file.read_text())["pid"] for file in folder.glob("results/*/done")}
             assert len(pids) == processes
+
+    @pytest.mark.slow
+    def test_a_study_has_the_same_tables(self, make, finished, tiny_settings, tmp_path):
+        from lightning_taskonomy.studies.taxonomy import TaxonomyStudy
+
+        TaxonomyStudy(**tiny_settings).run(tmp_path / "study", execution=make(chunk=20))
+        assert json.loads((tmp_path / "study/failures.json").read_text()) == []
+        for name in ("affinity.csv", "losses.csv", "sanity.csv", "control.json"):
+            assert (tmp_path / "study" / name).read_bytes() == (finished[0] / name).read_bytes(), name
 
 
 def _slurm_works():

@@ -9,7 +9,6 @@ import math
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -23,7 +22,7 @@ from typing import Any, Literal, Self
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.files import write_json
 from lightning_taskonomy.studies.executors.base import Executor, Outcome
-from lightning_taskonomy.studies.executors.local import LocalExecutor
+from lightning_taskonomy.studies.executors.chunk import Chunk
 from lightning_taskonomy.studies.graph import Job
 
 __all__ = ["SlurmExecutor"]
@@ -39,56 +38,8 @@ _ASK = {"slurm": 5.0, "local": 0.5}
 _AGAIN = 30.0
 """Seconds after which a submission that was refused is tried again, while other chunks run."""
 
-_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-"""What SLURM sends to each process of a chunk before it takes the node away; the chunk's own process alone answers."""
-
 _left: list[Any] = []
 """submitit's local processes that go on after an executor has ended: kept, so that Python does not warn of them."""
-
-
-class _Chunk:
-    """Does jobs in an array task and leaves a file for each: ``N.begun`` at its start, ``N.json`` once it has ended.
-
-    submitit pickles it and calls it. A chunk that is pre-empted or runs out of time is requeued, and skips what ended.
-    """
-
-    def __init__(
-        self, folder: Path, jobs: Sequence[Job], workers: int, threads: int, time_limits: dict[str, float]
-    ) -> None:
-        self.folder, self.jobs, self.workers, self.threads = folder, list(jobs), workers, threads
-        self.time_limits = time_limits
-
-    def __call__(self) -> None:
-        if not self.folder.is_dir():
-            return  # the driver no longer waits for it
-        os.environ.pop("SLURM_NTASKS", None)  # else Lightning takes this job's children for tasks of srun
-        todo = [number for number in range(len(self.jobs)) if not self._outcome(number).exists()]
-        numbers = {id(job): number for number, job in enumerate(self.jobs)}
-        executor = LocalExecutor(workers=self.workers, threads=self.threads, time_limits=self.time_limits)
-        with executor:
-            busy = 0
-            while todo or busy:
-                while todo and executor.free:
-                    number = todo.pop(0)
-                    (self.folder / f"{number}.begun").touch()
-                    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # the worker's process inherits it
-                    try:
-                        executor.submit(self.jobs[number])
-                    finally:
-                        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-                    busy += 1
-                for outcome in executor.wait():
-                    busy -= 1
-                    content = {"seconds": outcome.seconds, "error": outcome.error, "trace": outcome.trace}
-                    content |= {"lost": outcome.lost, "devices": outcome.devices}
-                    write_json(self._outcome(numbers[id(outcome.job)]), content)
-
-    def checkpoint(self) -> Any:
-        """What runs when the task is requeued: itself. Fits go on from their ``resume.ckpt``."""
-        return importlib.import_module("submitit.helpers").DelayedSubmission(self)
-
-    def _outcome(self, number: int) -> Path:
-        return self.folder / f"{number}.json"
 
 
 @dataclass
@@ -299,7 +250,7 @@ class SlurmExecutor(Executor):
         submitit = importlib.import_module("submitit")
         utils = importlib.import_module("submitit.core.utils")
         calls = [
-            _Chunk(sent.folder, list(sent.jobs.values()), max(self.gpus, 1), self.threads, self.time_limits)
+            Chunk(sent.folder, list(sent.jobs.values()), max(self.gpus, 1), self.threads, self.time_limits)
             for sent in chunks
         ]
         timeouts = self.chunk + self.retries  # times that a chunk may run out of time
