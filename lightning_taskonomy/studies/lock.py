@@ -1,19 +1,27 @@
-"""One driver per study's folder, on file systems without locks too."""
+"""One driver per study's folder and one process per job, on file systems without locks too.
+
+A file names its owner: machine, process, and a heartbeat. On the owner's machine its process is looked for; elsewhere
+the heartbeat decides. A dead owner's file is replaced by one process alone, however many come at once.
+"""
 
 import fcntl
+import functools
 import json
 import os
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator
+import time
+import uuid
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.files import write_text
 
-__all__ = ["STALE", "Driver", "driver_at_work", "driving"]
+__all__ = ["STALE", "Owner", "claimed", "driver_at_work", "driving"]
 
 _BEAT = 5.0
 """Seconds between two heartbeats."""
@@ -21,28 +29,40 @@ _BEAT = 5.0
 STALE = 30.0
 """Seconds without a heartbeat after which a driver on another machine counts as dead."""
 
+_LOST = 60.0
+"""Seconds for which a process watches a job's claim of another machine before it takes it over. More than a driver's,
+since a library may keep Python from beating; watched rather than computed, so that neither clocks nor a file server
+that was away can make a job run twice."""
+
 
 @dataclass(frozen=True)
-class Driver:
-    """The process that runs a study.
+class Owner:
+    """The process that drives a study or does a job.
 
     Args:
-        host: Its machine.
+        host: Its machine; empty where the file does not say, as while it is being written.
         pid: Its process id there.
         born: When the process started, in the kernel's own count, so that a reused id is told apart; 0 if unknown.
-        age: Seconds since its last heartbeat.
+        boot: The start of its machine and its space of process ids, since containers may share a host's name.
+        token: Names this claim among all.
+        beat: When its heart last beat, in nanoseconds of the file system's clock.
     """
 
     host: str
     pid: int
     born: int
-    age: float
+    boot: str = ""
+    token: str = ""
+    beat: int = field(default=0, compare=False)
 
     @property
-    def lives(self) -> bool:
-        """Whether it is at work: on this machine its process is looked for, elsewhere its heartbeat decides."""
-        if self.host != socket.gethostname():
-            return self.age < STALE
+    def is_here(self) -> bool:
+        """Whether its process would be seen from here."""
+        return self.host == socket.gethostname() and self.boot in ("", _boot())
+
+    @property
+    def runs(self) -> bool:
+        """Whether its process runs; only if it is here."""
         return _born(self.pid) == self.born != -1
 
 
@@ -68,44 +88,138 @@ def driving(folder: Path) -> Iterator[None]:
             raise _refusal(folder, driver_at_work(folder)) from None
         except OSError:
             pass  # a file system without locks: the heartbeat below serves
-        driver = driver_at_work(folder)
-        if driver is not None:
-            raise _refusal(folder, driver)
         file = folder / ".driver"
-        file.unlink(missing_ok=True)
-        content = {"host": socket.gethostname(), "pid": os.getpid(), "born": _born(os.getpid())}
-        try:
-            with file.open("x", encoding="utf-8") as opened:  # of two that come at once, one makes it
-                opened.write(json.dumps(content))
-        except FileExistsError:
-            raise _refusal(folder, driver_at_work(folder)) from None
-        stop = threading.Event()
-        beating = threading.Thread(target=_beat, args=(file, stop), daemon=True)
-        beating.start()
-        try:
+        token = _take(file, lambda owner: not _drives(owner, file))
+        if token is None:
+            raise _refusal(folder, driver_at_work(folder))
+        with _kept(file, token):
             yield
-        finally:
-            stop.set()
-            beating.join()
-            file.unlink(missing_ok=True)
     finally:
         os.close(handle)
 
 
-def driver_at_work(folder: Path) -> Driver | None:
+def driver_at_work(folder: Path) -> Owner | None:
     """The process that runs the study of a folder; None if none does."""
     file = folder / ".driver"
+    owner = _owner(file)
+    return owner if owner is not None and _drives(owner, file) else None
+
+
+@contextmanager
+def claimed(file: Path) -> Iterator[None]:
+    """Lets one process at a time make a file; the others wait. A process that was killed is not waited for.
+
+    A claim lies beside the file while it is being made.
+
+    Args:
+        file: What is made; missing parent folders are made.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    claim = file.with_name(f".{file.name}.claim")
+    watch, pause = _Watch(), 0.01
+    while (token := _take(claim, watch.is_dead)) is None:
+        time.sleep(pause)
+        pause = min(2 * pause, 1.0)
+    with _kept(claim, token):
+        yield
+
+
+class _Watch:
+    """Tells whether the owner of a job is dead, by watching its heart."""
+
+    def __init__(self) -> None:
+        self._beat, self._since = -1, 0.0
+
+    def is_dead(self, owner: Owner) -> bool:
+        if owner.is_here:
+            return not owner.runs
+        if owner.beat != self._beat:
+            self._beat, self._since = owner.beat, time.monotonic()
+        return time.monotonic() - self._since > _LOST
+
+
+def _drives(owner: Owner, file: Path) -> bool:
+    return owner.runs if owner.is_here else _age(file) < STALE
+
+
+def _take(file: Path, is_dead: Callable[[Owner], bool]) -> str | None:
+    """One attempt to own a file: the claim's token, or None if another process owns it.
+
+    Args:
+        file: The file that names the owner.
+        is_dead: Whether an owner has left it behind.
+    """
+    token = uuid.uuid4().hex
+    process = {"host": socket.gethostname(), "pid": os.getpid(), "born": _born(os.getpid()), "boot": _boot()}
+    content = json.dumps({**process, "token": token})
+    if _made(file, content):
+        return token
+    owner = _owner(file)
+    if owner is None or not is_dead(owner):
+        return None
+    # Only who makes a second file may replace the dead owner's, and only while that is there: of several that saw it
+    # dead, those who come later see another owner.
+    mutex = file.with_name(f"{file.name}.takeover")
+    if not _made(mutex):
+        if _age(mutex) > STALE:  # who made it was killed in that moment
+            mutex.unlink(missing_ok=True)
+        return None
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        driver = Driver(str(content["host"]), int(content["pid"]), int(content["born"]), _age(file))
+        if _owner(file) != owner:
+            return None
+        write_text(file, content)
+        return token
+    finally:
+        mutex.unlink(missing_ok=True)
+
+
+def _made(file: Path, content: str = "") -> bool:
+    """Makes a file; False if there is one. Of several processes that try, one makes it."""
+    try:
+        handle = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+    except FileExistsError:
+        return False
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as opened:
+            opened.write(content)
+    except OSError:  # the disk is full
+        file.unlink(missing_ok=True)
+        raise
+    return True
+
+
+@contextmanager
+def _kept(file: Path, token: str) -> Iterator[None]:
+    """Lets the heart beat; removes the file in the end, unless another process has taken it over."""
+    stop = threading.Event()
+    beating = threading.Thread(target=_beat, args=(file, stop), daemon=True)
+    beating.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        beating.join()
+        owner = _owner(file)
+        if owner is not None and owner.token == token:
+            file.unlink(missing_ok=True)
+
+
+def _owner(file: Path) -> Owner | None:
+    """Whom a file names; None if there is none."""
+    try:
+        with file.open(encoding="utf-8") as opened:  # to open it is to ask a file server anew
+            beat, text = os.fstat(opened.fileno()).st_mtime_ns, opened.read()
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError):  # being written just now, or by a process that was killed doing so
-        return None if _age(file) > STALE else Driver("", 0, -1, 0.0)
-    return driver if driver.lives else None
+    try:
+        content = json.loads(text)
+        names = {name: str(content.get(name, "")) for name in ("host", "boot", "token")}
+        return Owner(pid=int(content["pid"]), born=int(content["born"]), beat=beat, **names)
+    except (ValueError, KeyError, TypeError, AttributeError):  # being written, or by a process killed meanwhile
+        return Owner("", 0, -1, beat=beat)
 
 
-def _refusal(folder: Path, driver: Driver | None) -> InputError:
+def _refusal(folder: Path, driver: Owner | None) -> InputError:
     who = f"process {driver.pid} on {driver.host}" if driver is not None and driver.host else "another process"
     return InputError(
         f"{who} runs a study in {folder}; wait for it or give another --out (if it was killed on another machine, wait "
@@ -130,8 +244,20 @@ def _age(file: Path) -> float:
         return STALE + 1.0
 
 
+@functools.cache
+def _boot() -> str:
+    """The start of this machine and this space of process ids; empty where the system does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
 def _born(pid: int) -> int:
-    """When a process of this machine started, in clock ticks since boot; -1 if there is none, 0 where unknown."""
+    """When a process of this machine started, in clock ticks since boot; 0 where unknown.
+
+    -1 if there is none, or if it is dead and only its parent has not asked for it, which some containers never do.
+    """
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -144,4 +270,5 @@ def _born(pid: int) -> int:
         except PermissionError:
             return 0
         return 0
-    return int(text.rpartition(")")[2].split()[19])
+    fields = text.rpartition(")")[2].split()
+    return -1 if fields[0] in "ZX" else int(fields[19])

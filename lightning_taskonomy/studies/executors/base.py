@@ -1,11 +1,9 @@
 """What every executor is: a place where jobs run."""
 
-import fcntl
-import os
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +11,7 @@ from typing import Any, Self
 
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.studies.graph import Job
+from lightning_taskonomy.studies.lock import claimed
 
 __all__ = ["Executor", "Outcome", "imported", "perform"]
 
@@ -121,7 +120,8 @@ def imported(function: str) -> Callable[..., Any]:
 def perform(function: str, arguments: Mapping[str, Any], done: Sequence[Path]) -> None:
     """Does a job in this process, unless it was done meanwhile. What every worker calls.
 
-    A process that still does the same job, as after the death of its driver, is waited for: nothing is done twice.
+    A process that still does the same job, as after the death of its driver, is waited for, on another machine too:
+    nothing is done twice.
 
     Args:
         function: Dotted path of what is called.
@@ -131,29 +131,12 @@ def perform(function: str, arguments: Mapping[str, Any], done: Sequence[Path]) -
     Raises:
         RuntimeError: It returned without leaving its files.
     """
-    with _claimed(done[0].parent):
+    with ExitStack() as stack:
+        for file in sorted(done):
+            stack.enter_context(claimed(file))
         if all(file.is_file() for file in done):
             return
         imported(function)(**arguments)
         for file in done:
             if not file.is_file():
                 raise RuntimeError(f"{function} returned without leaving {file}")
-
-
-@contextmanager
-def _claimed(folder: Path) -> Iterator[None]:
-    """Holds a folder for one process; the kernel lets go of it when the process ends, however that ends.
-
-    On a file system without locks nothing is held: there the driver's own heartbeat must do.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        except OSError:  # no locks on this file system
-            yield
-            return
-        yield
-    finally:
-        os.close(handle)
