@@ -88,7 +88,7 @@ class Contract:
 
     def test_a_job_that_hangs_is_stopped_at_its_time_limit(self, jobs, make, results, tmp_path):
         graph = [jobs.job(tmp_path, "hang", "a"), jobs.job(tmp_path, "work", "b")]
-        (failure,) = jobs.drive(tmp_path, make(retries=0, time_limits={"hang": 1.5}), graph).failures
+        (failure,) = jobs.drive(tmp_path, make(retries=0, time_limits={"hang": 4.0}), graph).failures
         assert failure.name == "hang a" and "limit" in failure.error and set(results()) == {"b"}
         assert not jobs.lives(int((tmp_path / "results/a/pid").read_text()))
 

@@ -188,7 +188,7 @@ def test_a_killed_driver_leaves_nothing_that_holds_the_folder(tmp_path, monkeypa
         monkeypatch.setattr("lightning_taskonomy.studies.lock.fcntl.flock", no_locks)
     child = multiprocessing.get_context("fork").Process(target=drive, args=(tmp_path, 60))
     child.start()
-    while driver_at_work(tmp_path) is None:
+    while (driver := driver_at_work(tmp_path)) is None or not driver.host:
         time.sleep(0.01)
     with pytest.raises(InputError, match=f"process {child.pid} on"):
         drive(tmp_path, 0)
