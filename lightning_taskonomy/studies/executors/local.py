@@ -11,7 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -48,7 +48,7 @@ def _worker(connection: Connection, parent: int, threads: int) -> None:
         ended = performed(function, arguments, done, threads)
         if count % _TIDY == 0:
             _tidy()
-        connection.send((ended, _resident()))
+        connection.send((ended, _private()))
 
 
 def performed(
@@ -82,12 +82,29 @@ def _tidy() -> None:
         libc.malloc_trim(0)
 
 
-def _resident() -> int:
-    """Bytes of memory that this process holds; 0 where the system does not say."""
+def _private() -> int:
+    """Bytes of memory that this process holds for itself; 0 where the system does not say.
+
+    Pages of files, such as those of a cache that is mapped, are not counted: the system takes them back when it must.
+    """
     try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
         return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(("RssAnon:", "RssShmem:")))
+
+
+def _kill(process: Any) -> None:
+    """Kills a worker, and what its job has started: data loaders, a program."""
+    family = [process.pid]
+    for pid in family:  # grows meanwhile
+        for file in Path(f"/proc/{pid}/task").glob("*/children"):
+            with suppress(OSError):  # a thread that has ended
+                family += map(int, file.read_text().split())
+    process.kill()
+    for pid in family[1:]:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 @dataclass
@@ -108,8 +125,8 @@ class LocalExecutor(Executor):
         threads: Torch threads of each.
         slots_per_device: Workers that share a CUDA device: worker i sees device i // slots_per_device modulo their
             number.
-        memory_gb: Gigabytes (10^9 bytes) that a worker may hold between jobs; one that holds more is replaced, since
-            memory that libraries keep only grows. No limit for 0.
+        memory_gb: Gigabytes (10^9 bytes) that a worker may hold for itself between jobs; one that holds more is
+            replaced, since memory that libraries keep only grows. Files that are mapped do not count. No limit for 0.
         retries: How often a job is tried again whose process died or hung.
         time_limits: Seconds after which a job of a kind is stopped; no limit for kinds that are not named.
 
@@ -157,7 +174,7 @@ class LocalExecutor(Executor):
         for slot in self._slots:
             if slot.process is not None:
                 if slot.job is not None:
-                    slot.process.kill()
+                    _kill(slot.process)
                 self._end(slot)
         self._slots = []
 
@@ -212,9 +229,9 @@ class LocalExecutor(Executor):
         assert slot.connection is not None
         try:
             if slot.connection.poll():
-                failed, resident = slot.connection.recv()
+                failed, private = slot.connection.recv()
                 outcome = self._free(slot, failed)
-                if self.memory_gb and resident > self.memory_gb * 1e9:
+                if self.memory_gb and private > self.memory_gb * 1e9:
                     self._end(slot)
                 return outcome
         except (EOFError, OSError):
@@ -226,7 +243,7 @@ class LocalExecutor(Executor):
 
     def _stop(self, slot: _Slot, limit: float) -> Outcome:
         """Kills the process of a job that ran too long."""
-        slot.process.kill()
+        _kill(slot.process)
         self._end(slot)
         stopped = f"it was stopped at its time limit of {limit:g} s"
         return self._free(slot, (stopped, stopped), lost=True)
@@ -243,7 +260,7 @@ class LocalExecutor(Executor):
             slot.connection.close()
         slot.process.join(5)
         if slot.process.is_alive():
-            slot.process.kill()
+            _kill(slot.process)
             slot.process.join()
         slot.process = slot.connection = None
 
