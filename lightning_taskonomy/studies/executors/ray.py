@@ -11,6 +11,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from typing import Any, Self
 from lightning_taskonomy.arguments import show_log
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.studies.executors.base import Executor, Outcome
-from lightning_taskonomy.studies.executors.local import _TIDY, Failed, _tidy, performed
+from lightning_taskonomy.studies.executors.local import _TIDY, Failed, _environment, _tidy, performed
 from lightning_taskonomy.studies.graph import Job
 
 __all__ = ["RayExecutor"]
@@ -181,7 +182,9 @@ class RayExecutor(Executor):
                         num_cpus=None if self._limit is None else self._limit * self.cpus,
                     )  # fmt: skip
             else:
-                self._ray.init(address=self.address, **quiet)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # a client that finds no server says so twice
+                    self._ray.init(address=self.address, **quiet)
         except (OSError, RuntimeError, ValueError) as error:
             self._ray.shutdown()
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -396,17 +399,13 @@ def _check(address: str) -> None:
 
 @contextmanager
 def _loopback() -> Iterator[None]:
-    """What Ray starts meanwhile listens on the loopback device alone, as it does by default on other systems."""
+    """What Ray starts meanwhile listens on the loopback device alone, its default on other systems than Linux."""
     from ray._private import ray_constants
 
-    name, before = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, ray_constants.ENABLE_RAY_CLUSTER
-    variable = os.environ.get(name)
-    ray_constants.ENABLE_RAY_CLUSTER, os.environ[name] = False, "0"
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
     try:
-        yield
+        with _environment({ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}):
+            yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
-        if variable is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = variable
