@@ -98,7 +98,7 @@ class Manifest:
         file = folder / self.tables[kind]
         if not file.is_file():
             raise InputError(
-                f"{folder} is a {self.name} that has not come to its {self.tables[kind]}; run its study "
+                f"{folder} is a {self.name} that has not written {self.tables[kind]} yet; run its study "
                 f"again ('lightning-taskonomy status {folder}' says what is left)"
             )
         return file

@@ -29,7 +29,7 @@ def read_json(path: Path, kind: type, default: Any) -> Any:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}); run that stage of the study again") from error
+        raise InputError(f"{path} cannot be read ({error}); run the study again: nothing is trained twice") from error
     if not isinstance(content, kind):
         raise InputError(f"{path} holds a {type(content).__name__}, not a {kind.__name__}; run that stage again")
     return content

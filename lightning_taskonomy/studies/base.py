@@ -91,8 +91,8 @@ class Study(ABC):
         Args:
             folder: The study's folder.
         """
-        names = [*self.tables.values()]
-        return Results(tables={Path(name).stem: read_csv(folder / name) for name in names if (folder / name).is_file()})
+        files = [folder / name for name in self.tables.values()]
+        return Results(tables={file.stem: read_csv(file) for file in files if file.is_file()})
 
     def probes(self, folder: Path) -> dict[str, Probe]:
         """What one job of some kinds costs, measured on a few of their steps, for ``--dry-run``.
@@ -184,7 +184,7 @@ class Study(ABC):
             study=name, version=self.version, report=self.report, tables=dict(self.tables), settings=settings
         )
         if earlier is not None and earlier.study != name:
-            raise InputError(f"{folder} holds a {earlier.name}, not a {manifest.name}; give another --out")
+            raise InputError(f"{folder} is the folder of a {earlier.name}, not of {manifest.name}; give another --out")
         if earlier is not None and earlier.version > self.version:
             raise InputError(
                 f"{folder} was written by version {earlier.version} of {manifest.name}, this is version "
@@ -213,7 +213,7 @@ class Study(ABC):
                     adoption.take_over(stage.jobs())
                 scheduler.run(stage, later)
         if not ledger.planned:
-            raise InputError(f"{type(self).__name__} plans no jobs; its stages {', '.join(asked)} must give some")
+            raise InputError(f"{type(self).__name__} plans no jobs in the stages {', '.join(asked)}")
 
     def _analyse(self, folder: Path, ledger: Ledger) -> None:
         try:

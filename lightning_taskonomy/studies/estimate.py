@@ -3,11 +3,11 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from lightning_taskonomy.studies.graph import Job, Stage
-from lightning_taskonomy.studies.ledger import read_costs
+from lightning_taskonomy.studies.ledger import read_costs, seconds_each
 
 __all__ = ["Estimate", "Probe", "duration", "estimate"]
 
@@ -40,7 +40,7 @@ class Estimate:
     jobs: Mapping[str, int]
     costs: Mapping[str, Probe]
     workers: int
-    recorded: frozenset[str] = field(default=frozenset())
+    recorded: frozenset[str] = frozenset()
     done: int = 0
 
     @property
@@ -60,7 +60,7 @@ class Estimate:
             each = "unknown" if cost is None else f"{cost.seconds:.1f}"
             lines.append(f"{kind:<20} {count:>6} {each:>14}{'  as recorded' if kind in self.recorded else ''}")
         workers = f"{self.workers} worker{'s' if self.workers > 1 else ''}"
-        lines.append(f"about {duration(self.seconds)} on {workers}, if they are as idle as now")
+        lines.append(f"about {duration(self.seconds)} on {workers}, if the machine stays as idle as it is now")
         lines.append(f"disk: about {self.disk / 1e6:.0f} MB")
         if self.done:
             lines.append(f"{self.done} jobs are done already")
@@ -99,7 +99,7 @@ def estimate(stages: Sequence[Stage], probes: Mapping[str, Probe], folder: Path,
             else:
                 jobs[job.kind] += 1
                 first.setdefault(job.kind, job)
-    recorded = {kind: cost["seconds"] / cost["runs"] for kind, cost in read_costs(folder).items() if cost["runs"]}
+    recorded = seconds_each(read_costs(folder))
     costs = dict(probes)
     for kind, job in first.items():
         if kind not in costs and kind not in recorded and job.runs:

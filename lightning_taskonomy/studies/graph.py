@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +75,8 @@ class Job:
         for file in self.files:
             if not file.is_file():
                 raise InputError(
-                    f"{self.title} is marked as done by {self.done[0]}, but {file.name} is missing; remove the former "
-                    "and run again, or put the file back"
+                    f"{self.title} is marked as done by {self.done[0]}, but {file.name} is missing; remove "
+                    f"{self.done[0].name} to run it again, or put the file back"
                 )
         return True
 
@@ -101,7 +101,7 @@ class Stage:
     name: str
     jobs: Callable[[], Iterable[Job]]
     title: str = ""
-    expected: Mapping[str, int] | None = field(default=None)
+    expected: Mapping[str, int] | None = None
 
     def count(self) -> Counter[str]:
         """Jobs of each kind that are not done, as far as that is known beforehand."""

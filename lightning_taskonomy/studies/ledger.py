@@ -1,6 +1,5 @@
 """What became of a study's jobs, in files that can be read while it runs."""
 
-import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,10 +9,11 @@ from typing import Any
 
 from lightning_taskonomy.files import write_json
 from lightning_taskonomy.manifest import RunEntry, write_runs
+from lightning_taskonomy.reports.reading import read_json
 from lightning_taskonomy.studies.executors import Outcome
 from lightning_taskonomy.studies.graph import Job
 
-__all__ = ["COSTS", "FAILURES", "JOBS", "PROGRESS", "Failure", "Ledger", "read_costs"]
+__all__ = ["FAILURES", "JOBS", "PROGRESS", "Ledger", "expected_seconds", "read_costs", "seconds_each"]
 
 COSTS, FAILURES, JOBS, PROGRESS = "costs.json", "failures.json", "jobs.json", "progress.json"
 
@@ -40,9 +40,26 @@ class Failure:
 
 
 def read_costs(folder: Path) -> Costs:
-    """What each kind of job took so far; nothing where nothing is recorded."""
-    file = folder / COSTS
-    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+    """What each kind of job took so far; nothing where nothing is recorded.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    return dict(read_json(folder / COSTS, dict, {}))
+
+
+def seconds_each(costs: Costs) -> dict[str, float]:
+    """Mean seconds of a job, by kind."""
+    return {kind: cost["seconds"] / cost["runs"] for kind, cost in costs.items() if cost["runs"]}
+
+
+def expected_seconds(costs: Costs, jobs: Mapping[str, int], workers: int) -> float | None:
+    """Seconds that some jobs will take on so many workers; None where no job has ended yet."""
+    runs = sum(cost["runs"] for cost in costs.values())
+    if not runs:
+        return None
+    each, mean = seconds_each(costs), sum(cost["seconds"] for cost in costs.values()) / runs
+    return sum(n * each.get(kind, mean) for kind, n in jobs.items()) / max(workers, 1)
 
 
 class Ledger:
@@ -63,7 +80,7 @@ class Ledger:
         self.running: dict[str, tuple[str, float]] = {}
         self.workers, self.stage, self._written = 1, "", 0.0
         file = folder / JOBS
-        earlier = json.loads(file.read_text(encoding="utf-8")) if resumes and file.is_file() else {}
+        earlier = read_json(file, dict, {}) if resumes else {}
         self._jobs: dict[str, list[dict[str, Any]] | None] = {title: earlier.get(title) for title in stages}
 
     def plan(self, title: str, jobs: Sequence[Job]) -> None:
@@ -126,26 +143,18 @@ class Ledger:
 
     @property
     def remaining(self) -> float | None:
-        """Expected seconds until all that is known is done, from what each kind took so far; None before the first."""
-        jobs = sum(cost["runs"] for cost in self.costs.values())
-        if not jobs:
-            return None
-        mean = sum(cost["seconds"] for cost in self.costs.values()) / jobs
-        each = {kind: cost["seconds"] / cost["runs"] for kind, cost in self.costs.items() if cost["runs"]}
-        return sum(n * each.get(kind, mean) for kind, n in (self.left + self.later).items()) / self.workers
+        """Expected seconds until all that is known is done; None before the first job has ended."""
+        return expected_seconds(self.costs, self.left + self.later, self.workers)
 
     def write(self, *, now: bool = False) -> None:
         """Writes what changes with each job: at once, or unless that was done a moment ago."""
         if not now and time.monotonic() - self._written < _EVERY:
             return
-        remaining = self.remaining
         progress = {
             "stage": self.stage,
             "running": [{"job": job, "kind": kind, "since": since} for job, (kind, since) in self.running.items()],
-            "left": {kind: n for kind, n in self.left.items() if n > 0},
             "later": {kind: n for kind, n in self.later.items() if n > 0},
             "workers": self.workers,
-            "end": None if remaining is None else round(time.time() + remaining),
         }
         write_json(self.folder / PROGRESS, progress)
         if self.costs:

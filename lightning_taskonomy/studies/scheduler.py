@@ -76,7 +76,7 @@ class Scheduler:
                 if outcome.lost and tries[job.done] < self.executor.retries:
                     tries[job.done] += 1
                     self.ledger.running.pop(job.title, None)
-                    self.console.print(f"again: {job.title}: {outcome.error}", style="yellow", markup=False)
+                    self.console.print(f"retrying: {job.title}: {outcome.error}", style="yellow", markup=False)
                     graph.ready.append(job)
                     continue
                 self.ledger.end(outcome)
@@ -107,17 +107,17 @@ class _Graph:
         self.impossible: list[Job] = []
         self._unmet: dict[tuple[Path, ...], set[tuple[Path, ...]]] = {}
         self._dependents: dict[tuple[Path, ...], list[Job]] = {}
-        there: dict[Path, bool] = {}
+        exists: dict[Path, bool] = {}
         for job in jobs:
             needed = {makers[file].done for file in job.needs if file in makers}
             absent = [file for file in job.needs if file not in makers]
             for file in absent:
-                if file not in there:
-                    there[file] = file.is_file()
+                if file not in exists:
+                    exists[file] = file.is_file()
             self._unmet[job.done] = needed
             for maker in needed:
                 self._dependents.setdefault(maker, []).append(job)
-            if not all(there[file] for file in absent):
+            if not all(exists[file] for file in absent):
                 self.impossible.append(job)
             elif not needed:
                 self.ready.append(job)

@@ -1,23 +1,22 @@
 """How far a study is, from the files in its folder alone."""
 
-import json
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.manifest import Manifest
+from lightning_taskonomy.reports.reading import read_json
 from lightning_taskonomy.studies.estimate import duration
-from lightning_taskonomy.studies.ledger import FAILURES, JOBS, PROGRESS, read_costs
+from lightning_taskonomy.studies.ledger import FAILURES, JOBS, PROGRESS, expected_seconds, read_costs, seconds_each
 from lightning_taskonomy.studies.lock import driver_at_work
 
-__all__ = ["Kind", "Status", "status"]
+__all__ = ["Status", "status"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kind:
+class KindStatus:
     """The jobs of one kind.
 
     Args:
@@ -56,7 +55,7 @@ class Status:
     finished: bool
     driver: str | None
     stage: str
-    kinds: dict[str, Kind]
+    kinds: dict[str, KindStatus]
     running: dict[str, float]
     failed: dict[str, str]
     seconds: float
@@ -105,20 +104,21 @@ def status(folder: str | Path) -> Status:
     """
     folder = Path(folder)
     manifest = Manifest.read(folder)
-    jobs = {tuple(job["done"]): job for rows in _read(folder / JOBS).values() for job in rows}
+    jobs = {tuple(job["done"]): job for rows in read_json(folder / JOBS, dict, {}).values() for job in rows}
     planned, done = Counter[str](), Counter[str]()
     for files, job in jobs.items():
         planned[job["kind"]] += 1
         done[job["kind"]] += all((folder / file).is_file() for file in files)
-    costs, progress = read_costs(folder), _read(folder / PROGRESS)
+    costs, progress = read_costs(folder), read_json(folder / PROGRESS, dict, {})
     driver = driver_at_work(folder)
     later = Counter(progress.get("later", {})) if not manifest.finished else Counter[str]()
-    each = {kind: cost["seconds"] / cost["runs"] for kind, cost in costs.items() if cost["runs"]}
+    each = seconds_each(costs)
     kinds = {
-        kind: Kind(planned=planned[kind], done=done[kind], later=later[kind], seconds_each=each.get(kind))
+        kind: KindStatus(planned=planned[kind], done=done[kind], later=later[kind], seconds_each=each.get(kind))
         for kind in dict.fromkeys((*planned, *later))
     }
-    failures = _read(folder / FAILURES) or []
+    left = {name: kind.planned - kind.done + kind.later for name, kind in kinds.items()}
+    failures = read_json(folder / FAILURES, list, [])
     now = time.time()
     return Status(
         study=manifest.name,
@@ -131,29 +131,5 @@ def status(folder: str | Path) -> Status:
         failed={entry["name"]: entry["error"] for entry in failures},
         seconds=sum(cost["seconds"] for cost in costs.values()),
         gpu_hours=sum(cost.get("gpu_seconds", 0.0) for cost in costs.values()) / 3600,
-        left=_left(kinds, progress.get("workers", 1)),
+        left=expected_seconds(costs, left, progress.get("workers", 1)),
     )
-
-
-def _left(kinds: dict[str, Kind], workers: int) -> float | None:
-    """Expected seconds until all that is planned or to come is done."""
-    times = [kind.seconds_each for kind in kinds.values() if kind.seconds_each is not None]
-    if not times:
-        return None
-    mean = sum(times) / len(times)
-    each = {name: mean if kind.seconds_each is None else kind.seconds_each for name, kind in kinds.items()}
-    return sum((kind.planned - kind.done + kind.later) * each[name] for name, kind in kinds.items()) / max(workers, 1)
-
-
-def _read(file: Path) -> Any:
-    """A JSON file's content; nothing where there is no file.
-
-    Raises:
-        InputError: It is damaged.
-    """
-    if not file.is_file():
-        return {}
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{file} is damaged ({error}); run the study again: it is written anew") from error

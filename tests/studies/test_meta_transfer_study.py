@@ -317,7 +317,7 @@ WRONG = {
     "must be a multiple": {"steps": 7},
     "a case names 'norma'.*normals": {"cases": [{"primary": "depth_z", "auxiliary": ["norma"]}]},
     "none of them the primary": {"cases": [{"primary": "depth_z", "auxiliary": ["depth_z"]}]},
-    "name one twice": {"seeds": [0]},
+    "repeat a seed": {"seeds": [0]},
     "share of the steps": {"methods": {"transfer": {"pretrain": 1.0}}},
     "pretrain is 'half'": {"methods": {"transfer": {"pretrain": "half"}}},
     "method 'mtl': auxiliary_steps is 0": {"methods": {"mtl": {"auxiliary_steps": [1, 0]}}},

@@ -17,7 +17,7 @@ from lightning_taskonomy.reports.reading import read_cells, read_json, read_numb
 from lightning_taskonomy.solvers.taxonomy import Chance, TaxonomySolution, read_solutions
 from lightning_taskonomy.tasks import Task, TaskKind, catalog
 
-__all__ = ["OPTIONAL", "STAGES", "TaskInfo", "TaxonomyResults", "read_study"]
+__all__ = ["EXTENSIONS", "OPTIONAL", "TaskInfo", "TaxonomyResults", "read_study"]
 
 OPTIONAL = {
     "solutions.json": "the taxonomies",
@@ -30,7 +30,7 @@ OPTIONAL = {
 }
 """What else a study leaves, and what each file holds."""
 
-STAGES = {
+EXTENSIONS = {
     "novel": (
         "Novel tasks",
         "Each task as the only target, with no network of its own, against other features; losses are mean scores.",
@@ -43,7 +43,7 @@ STAGES = {
     "stability": ("Stability", "The taxonomy again after one choice of the study is changed."),
     "spread": ("Spread over seeds", "Mean and standard deviation of each affinity over the seeds."),
 }
-"""Tables of stages that may be switched on (``NAME.csv``): title and what it holds."""
+"""Tables of measurements that a setting adds (``NAME.csv``): title and what it holds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ class TaxonomyResults:
         examples: Arrays (N, ...) by task and column.
         labels: ``labels_per_source`` and ``labels_per_transfer``.
         absent: Names of the optional files that are not there.
-        stages: Header and rows of the stages that were switched on.
+        extensions: Header and rows of what settings added.
         rankings: Of sources on other data sets.
         requested: The taxonomy that was asked for; a study asks for none, and its report recommends one.
     """
@@ -97,7 +97,7 @@ class TaxonomyResults:
     examples: Mapping[str, Mapping[str, NDArray[Any]]] = field(default_factory=dict)
     labels: Mapping[str, float] = field(default_factory=dict)
     absent: tuple[str, ...] = ()
-    stages: Mapping[str, tuple[list[str], list[list[str | float]]]] = field(default_factory=dict)
+    extensions: Mapping[str, tuple[list[str], list[list[str | float]]]] = field(default_factory=dict)
     rankings: tuple[Ranking, ...] = ()
     requested: TaxonomySolution | None = None
 
@@ -143,7 +143,9 @@ def read_study(folder: Path, transfers: Path) -> TaxonomyResults:
         examples=_examples(folder / "examples.npz"),
         labels=read_json(folder / "labels.json", dict, {}),
         absent=absent,
-        stages={name: read_cells(folder / f"{name}.csv") for name in STAGES if (folder / f"{name}.csv").is_file()},
+        extensions={
+            name: read_cells(folder / f"{name}.csv") for name in EXTENSIONS if (folder / f"{name}.csv").is_file()
+        },
         rankings=_rankings(folder),
     )
 
@@ -217,5 +219,7 @@ def _examples(path: Path) -> dict[str, dict[str, NDArray[Any]]]:
                     task, _, column = name.rpartition("/")
                     arrays.setdefault(task, {})[column] = archive[name]
         except (OSError, ValueError, EOFError, BadZipFile) as error:
-            raise InputError(f"{path} cannot be read ({error}); run that stage of the study again") from error
+            raise InputError(
+                f"{path} cannot be read ({error}); run the study again: nothing is trained twice"
+            ) from error
     return arrays

@@ -11,7 +11,7 @@ from lightning_taskonomy.pictures import colorize, value_range
 from lightning_taskonomy.reports import figures
 from lightning_taskonomy.reports.html import Page
 from lightning_taskonomy.reports.taxonomy.decisions import headline
-from lightning_taskonomy.reports.taxonomy.files import STAGES, TaxonomyResults
+from lightning_taskonomy.reports.taxonomy.files import EXTENSIONS, TaxonomyResults
 from lightning_taskonomy.reports.words import join, readable
 from lightning_taskonomy.tasks import TaskKind
 
@@ -179,17 +179,17 @@ def control(page: Page, results: TaxonomyResults) -> None:
 
 
 def beyond(page: Page, results: TaxonomyResults) -> None:
-    """The stages that a study may switch on besides."""
-    for name, (title, about) in STAGES.items():
-        if name in results.stages:
-            header, rows = results.stages[name]
+    """What the study measured beyond the taxonomy."""
+    for name, (title, about) in EXTENSIONS.items():
+        if name in results.extensions:
+            header, rows = results.extensions[name]
             page.text(f"{title}. {about}")
             if name == "novel":
                 _novel(page, results, header, rows)
             if name == "fine_tune":
                 _fine_tuned(page, results)
             page.table(name, [readable(cell) for cell in header], rows)
-    missing = [title.lower() for name, (title, _) in STAGES.items() if name not in results.stages]
+    missing = [title.lower() for name, (title, _) in EXTENSIONS.items() if name not in results.extensions]
     if missing:
         page.text(f"Not switched on in this study: {join(missing)}.")
 

@@ -82,7 +82,7 @@ class MetaTransferSettings:
         object.__setattr__(self, "networks", networks)
         object.__setattr__(self, "cases", cases)
         if len(resolve(self.tasks)) < 2 or not networks:
-            raise InputError("a study of Task Meta-Transfer needs two tasks, a network and a method")
+            raise InputError("a study of Task Meta-Transfer needs at least two tasks and a network")
         for case in cases:
             for task in (case.primary, *case.auxiliary):
                 if task not in self.tasks:

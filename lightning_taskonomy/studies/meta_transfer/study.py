@@ -56,14 +56,14 @@ class MetaTransferStudy(MetaTransferSettings, Study):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.methods:
-            raise InputError("a study of Task Meta-Transfer needs two tasks, a network and a method")
+            raise InputError("a study of Task Meta-Transfer needs at least one method")
         if len(set(self.all_seeds)) < len(self.all_seeds):
-            raise InputError(f"seeds {self.all_seeds} name one twice; 'seeds' are further ones beside 'seed'")
+            raise InputError(f"seeds {self.all_seeds} repeat a seed; 'seeds' come in addition to 'seed'")
         for study, values in self.varied.items():
             for value in values:
                 if not value > 0 or (study != "amount" and int(value) != value):
                     allowed = "shares below 1 or counts" if study == "amount" else "whole numbers from 1 on"
-                    raise InputError(f"{study}s {list(values)}: {value} is none; give {allowed}")
+                    raise InputError(f"{study}s {list(values)}: {value} is not allowed; give {allowed}")
         check_runs(self.selection(Path(".")), self.varied)
 
     @property

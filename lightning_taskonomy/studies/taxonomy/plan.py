@@ -191,7 +191,7 @@ class TaxonomyPlan:
     def networks(self) -> list[Job]:
         """(I) What the data module prepares, all networks but transfers, and the average guesses."""
         runs = [self.random_encoder, *map(self.task_specific, self.tasks), *map(self.scratch, self.targets)]
-        prepared = self.prepared().values()
+        prepared = self.prepared.values()
         return [*prepared, *map(self.network_job, runs), *map(self.average, self.tasks)]
 
     def first_orders(self) -> list[Job]:
@@ -244,15 +244,12 @@ class TaxonomyPlan:
             folders=(place,),
         )
 
+    @cached_property
     def prepared(self) -> dict[str, Job]:
         """What the data module prepares once, a job per split."""
-        return self._preparation
-
-    @cached_property
-    def _preparation(self) -> dict[str, Job]:
         targets = keys_of([self.tasks[name] for name in self.targets])
         keys = {"train": keys_of(self.tasks.values()), "validation": targets, "test": targets}
         return prepare_jobs(self.training_data, keys, self.root)
 
     def _prepared(self, *splits: str) -> tuple[Path, ...]:
-        return tuple(self._preparation[split].done[0] for split in splits)
+        return tuple(self.prepared[split].done[0] for split in splits)

@@ -74,7 +74,9 @@ class TaxonomySettings:
             raise InputError(f"a study needs two tasks, one of them a target; given: {', '.join(tasks)}")
         for name, task in tasks.items():
             if task.kind is TaskKind.SET:
-                raise InputError(f"task {name!r} is of objects, of which there is no average guess; leave it out")
+                raise InputError(
+                    f"task {name!r} predicts sets of objects, for which there is no average guess; leave it out"
+                )
         if not 0 <= self.scratch_validation < 1:
             raise InputError(
                 f"scratch_validation is {self.scratch_validation}, must be a share of at least 0 and below 1"

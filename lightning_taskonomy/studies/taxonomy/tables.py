@@ -122,7 +122,7 @@ def labels(plan: TaxonomyPlan) -> dict[str, int]:
     Raises:
         InputError: A split was not prepared.
     """
-    prepared = plan.prepared()
+    prepared = plan.prepared
     for split, job in prepared.items():
         if not job.is_done:
             raise InputError(f"{plan.root}: split {split!r} of the data is not prepared; see its failures.json")
