@@ -213,11 +213,9 @@ class RayExecutor(Executor):
     @property
     def free(self) -> int:
         """Room for actors without a job, those not started yet included."""
-        return max(self._room - len(self._queue) - sum(actor.job is not None for actor in self._actors), 0)
-
-    @property
-    def _room(self) -> int:
-        return self._slots if self._limit is None else self._limit
+        return max(
+            (self._limit or self._slots) - len(self._queue) - sum(actor.job is not None for actor in self._actors), 0
+        )
 
     def submit(self, job: Job) -> None:
         """Gives a job to an idle actor, or keeps it until one is up."""
@@ -275,7 +273,7 @@ class RayExecutor(Executor):
         wanted.subtract(actor.share for actor in self._actors if actor.is_starting)
         for share, count in wanted.items():
             for _ in range(count):
-                if len(self._actors) >= self._room:
+                if len(self._actors) >= (self._limit or self._slots):
                     spare = next(self._spare(wanted), None)
                     if spare is None:
                         return
@@ -386,10 +384,9 @@ def _check(address: str) -> None:
         health = subprocess.run(command, timeout=_CONNECT, capture_output=True, check=False, text=True)
     except subprocess.TimeoutExpired:
         raise InputError(refused) from None
-    if (
-        health.returncode and "Unauthenticated" not in health.stderr
-    ):  # the check does not read Ray's token, but connects
-        raise InputError(refused)
+    if health.returncode:
+        token = "; it asks for a token: set RAY_AUTH_MODE=token" if "Unauthenticated" in health.stderr else ""
+        raise InputError(f"{refused}{token}")
 
 
 @contextmanager
