@@ -366,7 +366,7 @@ def test_an_address_without_ray_is_refused_at_once(scheme):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"{scheme}127.0.0.1:{free.getsockname()[1]}"
-        with pytest.raises(InputError, match=f"no Ray cluster answers at {address} .*refused") as caught:
+        with pytest.raises(InputError, match=f"no Ray cluster answers at {address}; .*refused") as caught:
             RayExecutor(address).__enter__()
     assert "\n" not in str(caught.value)
 

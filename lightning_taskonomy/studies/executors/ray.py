@@ -31,11 +31,8 @@ __all__ = ["RayExecutor"]
 _CONNECT = 20
 """Seconds within which a cluster must answer."""
 
-_LOOK = 1.0
-"""Seconds between two looks at the cluster's nodes."""
-
-_PATIENCE = 5.0
-"""Seconds for which an actor waits for resources before idle actors with another share of a GPU make room for it."""
+_LOOK, _PATIENCE = 1.0, 5.0
+"""Seconds between two looks at the nodes, and before idle actors with another share make room for one that waits."""
 
 _STORE = 100 * 2**20
 """Bytes of shared memory of a cluster that is started here: jobs leave files, so that hardly anything is in it."""
@@ -185,7 +182,7 @@ class RayExecutor(Executor):
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # a client that finds no server says so twice
                     self._ray.init(address=self.address, **quiet)
-        except (OSError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError, self._ray.exceptions.RayError) as error:
             self._ray.shutdown()
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             where = "could not be started here" if self.address is None else f"at {self.address} cannot be used"
@@ -216,11 +213,9 @@ class RayExecutor(Executor):
     @property
     def free(self) -> int:
         """Room for actors without a job, those not started yet included."""
-        return max(self._room - len(self._queue) - sum(actor.job is not None for actor in self._actors), 0)
-
-    @property
-    def _room(self) -> int:
-        return self._slots if self._limit is None else self._limit
+        return max(
+            (self._limit or self._slots) - len(self._queue) - sum(actor.job is not None for actor in self._actors), 0
+        )
 
     def submit(self, job: Job) -> None:
         """Gives a job to an idle actor, or keeps it until one is up."""
@@ -263,7 +258,6 @@ class RayExecutor(Executor):
                 self._end(actor)
 
     def _share(self, job: Job) -> float:
-        """GPUs that a job reserves."""
         return self.gpus.get(job.kind, self._unnamed)
 
     def _place(self) -> None:
@@ -279,7 +273,7 @@ class RayExecutor(Executor):
         wanted.subtract(actor.share for actor in self._actors if actor.is_starting)
         for share, count in wanted.items():
             for _ in range(count):
-                if len(self._actors) >= self._room:
+                if len(self._actors) >= (self._limit or self._slots):
                     spare = next(self._spare(wanted), None)
                     if spare is None:
                         return
@@ -316,8 +310,7 @@ class RayExecutor(Executor):
         except self._ray.exceptions.RayError as error:
             reason = str(error).strip() or type(error).__name__
             if actor.is_starting:
-                waiting = (job for job in self._queue if self._share(job) == actor.share)
-                actor.job = next(waiting, None)
+                actor.job = next((job for job in self._queue if self._share(job) == actor.share), None)
                 if actor.job is None:
                     self._end(actor)
                     return []
@@ -375,26 +368,25 @@ def _check(address: str) -> None:
     Raises:
         InputError: There is none.
     """
-    advice = "is it running there, and the port open?"
     command = [sys.executable, "-m", "ray.scripts.scripts", "health-check"]
-    if address == "auto":
-        address = os.environ.get("RAY_ADDRESS", address)
-        advice = "start one here with `ray start --head`, or name its address"
+    address = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
+    refused = f"execution: no Ray cluster answers at {address}; is it running there, and the port open?"
     if address != "auto":
         host, _, port = address.removeprefix("ray://").rpartition(":")
         try:
             socket.create_connection((host, int(port)), timeout=5).close()
         except (OSError, OverflowError, ValueError) as error:
-            raise InputError(f"execution: no Ray cluster answers at {address} ({error}); {advice}") from None
+            raise InputError(f"{refused} ({error})") from None
         command += ["--address", address]
     if address.startswith("ray://"):
         return  # a client's connection has a limit of its own
     try:
-        healthy = subprocess.run(command, timeout=_CONNECT, capture_output=True, check=False).returncode == 0
+        health = subprocess.run(command, timeout=_CONNECT, capture_output=True, check=False, text=True)
     except subprocess.TimeoutExpired:
-        healthy = False
-    if not healthy:
-        raise InputError(f"execution: no Ray cluster answers at {address}; {advice}")
+        raise InputError(refused) from None
+    if health.returncode:
+        token = "; it asks for a token: set RAY_AUTH_MODE=token" if "Unauthenticated" in health.stderr else ""
+        raise InputError(f"{refused}{token}")
 
 
 @contextmanager
