@@ -21,7 +21,7 @@ from pathlib import Path
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.files import write_text
 
-__all__ = ["STALE", "Owner", "claimed", "driver_at_work", "driving"]
+__all__ = ["STALE", "Owner", "claimed", "driver_at_work", "driving", "drop_claim"]
 
 _BEAT = 5.0
 """Seconds between two heartbeats."""
@@ -115,13 +115,25 @@ def claimed(file: Path) -> Iterator[None]:
         file: What is made; missing parent folders are made.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    claim = file.with_name(f".{file.name}.claim")
+    claim = _claim(file)
     watch, pause = _Watch(), 0.01
     while (token := _take(claim, watch.is_dead)) is None:
         time.sleep(pause)
         pause = min(2 * pause, 1.0)
     with _kept(claim, token):
         yield
+
+
+def drop_claim(file: Path) -> None:
+    """Removes the claim of a process that was killed just after it had made a file; nobody claims that file again."""
+    claim = _claim(file)
+    owner = _owner(claim)
+    if owner is not None and not (owner.runs if owner.is_here else _age(claim) < _LOST):
+        claim.unlink(missing_ok=True)
+
+
+def _claim(file: Path) -> Path:
+    return file.with_name(f".{file.name}.claim")
 
 
 class _Watch:

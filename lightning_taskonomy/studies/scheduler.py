@@ -12,6 +12,7 @@ from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.studies.executors import Executor
 from lightning_taskonomy.studies.graph import Job, Stage
 from lightning_taskonomy.studies.ledger import Ledger
+from lightning_taskonomy.studies.lock import drop_claim
 from lightning_taskonomy.studies.progress import StageProgress, stage_progress
 
 __all__ = ["Scheduler"]
@@ -53,7 +54,13 @@ class Scheduler:
                 if job.done not in self._redone:
                     job.forget()
                     self._redone.add(job.done)
-        todo = [job for job in jobs if not job.is_done]
+        todo = []
+        for job in jobs:
+            if not job.is_done:
+                todo.append(job)
+                continue
+            for file in job.done:
+                drop_claim(file)
         self.ledger.start(title, Counter(job.kind for job in todo), later, self.executor.workers)
         with stage_progress(self.console, title, len(jobs), len(jobs) - len(todo)) as progress:
             self._do(_Graph(todo), progress)

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
@@ -41,6 +42,7 @@ class Contract:
     kind: type[Executor]
     options: ClassVar[dict[str, object]] = {}
     outlives = False  # whether jobs go on when the driver is killed, as those of a batch system do
+    span = 3.0  # seconds that a study of the contract takes, start-up included, and within which its driver is killed
 
     @pytest.fixture
     def make(self):
@@ -148,28 +150,51 @@ class Contract:
         assert len(results()) == 12 and self.left_behind(tmp_path) == []
         assert before.items() <= {file: file.stat().st_mtime_ns for file in tmp_path.glob("results/*/done")}.items()
 
+    def kill_node(self, request, jobs, workers):
+        """Kills the node of one of some workers: here the machine's workers, at once."""
+        for worker in workers:
+            os.kill(worker, signal.SIGKILL)
+
+    def at_work(self, jobs, folder):
+        """Processes that do a job."""
+        processes = set()
+        for mark in folder.glob("results/*/at_work"):
+            with suppress(FileNotFoundError, ValueError):  # the job has ended or begins
+                processes.add(int(mark.read_text()))
+        return sorted(filter(jobs.lives, processes))
+
     @pytest.mark.slow
-    @pytest.mark.parametrize("what", ["worker", "driver"])
-    def test_killed_at_ten_random_moments_it_ends_as_an_unbroken_one(self, jobs, make, results, tmp_path, what):
-        moments = random.Random(0)
-        process = self.driver(tmp_path, "0.3")
-        for _ in range(10):
-            time.sleep(moments.uniform(0.2, 2.0))
-            if what == "driver":
+    @pytest.mark.parametrize("what", ["worker", "driver", "node"])
+    def test_killed_at_ten_random_moments_it_ends_as_an_unbroken_one(self, request, jobs, make, tmp_path, what):
+        moments, kills, folders, process = random.Random(what), 0, [tmp_path / "0"], None
+        expected = {f"{layer}-{place}": f"{layer}{place}" for layer in range(3) for place in range(4)}
+        while kills < 10:  # all meet a study that is not done; one that ends between two is followed by another
+            if len(list(folders[-1].glob("results/*/done"))) == len(expected):
+                process.wait()
+                folders.append(tmp_path / str(len(folders)))
+            if process is None or process.poll() is not None:
+                process = self.driver(folders[-1], "0.3")
+            time.sleep(moments.uniform(0, self.span if what == "driver" else 0.6))
+            workers = self.at_work(jobs, folders[-1])
+            if what == "driver" and process.poll() is None:
+                unfinished = len(list(folders[-1].glob("results/*/done"))) < len(expected)
                 process.kill()
                 process.wait()
-            else:
-                for mark in list(tmp_path.glob("results/*/at_work"))[:1]:
-                    try:
-                        os.kill(int(mark.read_text()), signal.SIGKILL)
-                    except (OSError, ValueError):
-                        continue  # it has ended meanwhile
-            if process.poll() is not None:
-                process = self.driver(tmp_path, "0.3")
+                kills += unfinished
+            elif what != "driver" and workers:
+                try:
+                    if what == "worker":
+                        os.kill(moments.choice(workers), signal.SIGKILL)
+                    else:
+                        self.kill_node(request, jobs, workers)
+                except ProcessLookupError:
+                    continue  # it has ended meanwhile
+                kills += 1
         process.wait()
-        jobs.drive(tmp_path, make(), jobs.study(tmp_path, 0.02))
-        assert results() == {f"{layer}-{place}": f"{layer}{place}" for layer in range(3) for place in range(4)}
-        assert not list(tmp_path.rglob("twice"))
+        for folder in folders:
+            assert jobs.drive(folder, make(), jobs.study(folder, 0.02)).failures == []
+            assert {file.parent.name: file.read_text() for file in folder.glob("results/*/done")} == expected
+            assert [file for file in self.left_behind(folder) if file.name != "at_work"] == []  # that is the job's own
 
 
 class TestLocal(Contract):
@@ -250,6 +275,7 @@ def cluster(request):
 @pytest.mark.usefixtures("cluster")
 class TestRay(Contract):
     kind = RayExecutor
+    span = 12.0
 
     def test_a_node_that_is_lost_costs_only_what_ran_there(self, jobs, make, results, cluster, tmp_path):
         node = cluster.add_node(num_cpus=1)
@@ -307,6 +333,12 @@ class TestRay(Contract):
             pass
         with pytest.raises(InputError, match="no node of the Ray cluster has 64 CPUs"), make(cpus=64):
             pass
+
+    def kill_node(self, request, jobs, workers):
+        """Kills the node that is not the head's, and starts another."""
+        cluster = request.getfixturevalue("cluster")
+        cluster.remove_node(sorted(cluster.worker_nodes, key=lambda node: node.node_id)[0], allow_graceful=False)
+        cluster.add_node(num_cpus=1)
 
 
 @pytest.mark.slow
@@ -388,6 +420,12 @@ class TestSubmitit(Contract):
     kind = SlurmExecutor
     options: ClassVar = {"cluster": "local", "workers": 2, "chunk": 3}
     outlives = True
+    span = 6.0
+
+    def kill_node(self, request, jobs, workers):
+        """Kills the process of a chunk; its worker goes with it."""
+        stat = Path(f"/proc/{workers[0]}/stat")
+        os.kill(int(stat.read_text().rpartition(")")[2].split()[1]), signal.SIGKILL)
 
     def later(self, jobs, folder, what):
         """Does something to the first job's process and its chunk's as soon as the job is at work."""

@@ -14,7 +14,7 @@ import pytest
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.studies import lock
 from lightning_taskonomy.studies.executors.base import perform
-from lightning_taskonomy.studies.lock import claimed, driving
+from lightning_taskonomy.studies.lock import claimed, driving, drop_claim
 
 FORK = multiprocessing.get_context("fork")
 
@@ -159,6 +159,23 @@ def test_a_claim_cut_short_by_a_kill_is_taken_over_in_the_end(tmp_path, monkeypa
     (tmp_path / ".done.claim").write_text(content)
     do(tmp_path / "done", 0)
     assert {path.name for path in tmp_path.iterdir()} == {"done", "done.log"}
+
+
+@pytest.mark.parametrize(
+    ("owner", "age", "stays"),
+    [
+        ({"host": socket.gethostname(), "boot": "", "pid": 2**22 + 1}, 0, False),
+        ({"host": socket.gethostname(), "boot": "", "pid": os.getpid(), "born": lock._born(os.getpid())}, 999, True),
+        ({}, lock._LOST - 20, True),
+        ({}, lock._LOST + 20, False),
+    ],
+)
+def test_a_claim_beside_a_file_that_is_made_goes_with_the_process_that_left_it(tmp_path, owner, age, stays):
+    claim = tmp_path / ".done.claim"
+    claim.write_text(elsewhere(**owner))
+    os.utime(claim, (time.time() - age,) * 2)
+    drop_claim(tmp_path / "done")
+    assert claim.exists() is stays
 
 
 def compete(folder, barrier, queue):
