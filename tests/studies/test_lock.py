@@ -59,7 +59,7 @@ def do(file, seconds):
 @pytest.fixture(autouse=True)
 def job(monkeypatch):
     """The job by its dotted path, without importing this module once more."""
-    monkeypatch.setattr("lightning_taskonomy.studies.executors.base.imported", lambda _: nap)
+    monkeypatch.setattr("lightning_taskonomy.studies.executors.base.pkgutil.resolve_name", lambda _: nap)
 
 
 def test_of_processes_with_one_job_one_does_it_and_the_others_find_it_done(tmp_path, locks):
@@ -105,7 +105,7 @@ def test_a_job_that_raises_leaves_no_claim(tmp_path, monkeypatch):
     def fail(**_):
         raise RuntimeError("no such thing")
 
-    monkeypatch.setattr("lightning_taskonomy.studies.executors.base.imported", lambda _: fail)
+    monkeypatch.setattr("lightning_taskonomy.studies.executors.base.pkgutil.resolve_name", lambda _: fail)
     with pytest.raises(RuntimeError, match="no such thing"):
         do(tmp_path / "done", 0)
     assert list(tmp_path.iterdir()) == []

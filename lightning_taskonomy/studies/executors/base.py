@@ -2,7 +2,7 @@
 
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.studies.graph import Job
 from lightning_taskonomy.studies.lock import claimed
 
-__all__ = ["Executor", "Outcome", "imported", "perform"]
+__all__ = ["Executor", "Outcome", "perform"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,17 +106,6 @@ class Executor(ABC):
         """
 
 
-def imported(function: str) -> Callable[..., Any]:
-    """What a job calls, by its dotted path.
-
-    Raises:
-        ImportError: Its module cannot be imported, here in a worker's process.
-        AttributeError: The module has no such name.
-    """
-    called: Callable[..., Any] = pkgutil.resolve_name(function)
-    return called
-
-
 def perform(function: str, arguments: Mapping[str, Any], done: Sequence[Path]) -> None:
     """Does a job in this process, unless it was done meanwhile. What every worker calls.
 
@@ -136,7 +125,7 @@ def perform(function: str, arguments: Mapping[str, Any], done: Sequence[Path]) -
             stack.enter_context(claimed(file))
         if all(file.is_file() for file in done):
             return
-        imported(function)(**arguments)
+        pkgutil.resolve_name(function)(**arguments)
         for file in done:
             if not file.is_file():
                 raise RuntimeError(f"{function} returned without leaving {file}")

@@ -1,7 +1,6 @@
 """Jobs on this machine: worker processes that stay warm between jobs and die with the study."""
 
 import ctypes
-import gc
 import itertools
 import multiprocessing
 import multiprocessing.connection
@@ -9,9 +8,8 @@ import os
 import signal
 import sys
 import time
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -20,16 +18,18 @@ from typing import Any, Self
 
 from lightning_taskonomy.arguments import show_log
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.studies.executors.base import Executor, Outcome, imported, perform
+from lightning_taskonomy.studies.executors.base import Executor, Outcome
+from lightning_taskonomy.studies.executors.worker import (
+    TIDY,
+    Failed,
+    attempt,
+    environment,
+    thread_variables,
+    tidy,
+)
 from lightning_taskonomy.studies.graph import Job
 
-__all__ = ["LocalExecutor", "performed"]
-
-Failed = tuple[str, str]
-"""The last line of a traceback, and the whole of it."""
-
-_TIDY = 10
-"""Jobs after which a worker gives freed memory back."""
+__all__ = ["LocalExecutor"]
 
 
 def _worker(connection: Connection, parent: int, threads: int) -> None:
@@ -45,41 +45,10 @@ def _worker(connection: Connection, parent: int, threads: int) -> None:
             function, arguments, done = connection.recv()
         except EOFError:
             return
-        ended = performed(function, arguments, done, threads)
-        if count % _TIDY == 0:
-            _tidy()
+        ended = attempt(function, arguments, done, threads)
+        if count % TIDY == 0:
+            tidy()
         connection.send((ended, _private()))
-
-
-def performed(
-    function: str, arguments: Mapping[str, Any], done: Sequence[Path], threads: int | None = None
-) -> Failed | None:
-    """Does a job in a worker's process.
-
-    Args:
-        function: Dotted path of what is called.
-        arguments: Its keyword arguments.
-        done: Its done-files.
-        threads: Torch threads of jobs that use torch; as they are where not given.
-
-    Returns:
-        None, or the last line of the traceback and the whole of it.
-    """
-    try:
-        imported(function)  # by now a job that uses torch has imported it
-        if threads is not None and "torch" in sys.modules:
-            sys.modules["torch"].set_num_threads(threads)
-        perform(function, arguments, done)
-    except Exception as error:  # the scheduler records it and goes on with what does not need it
-        return f"{type(error).__name__}: {error}", traceback.format_exc()
-    return None
-
-
-def _tidy() -> None:
-    """Gives freed memory back: hundreds of small fits in one process leave holes behind."""
-    gc.collect()
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
-        libc.malloc_trim(0)
 
 
 def _private() -> int:
@@ -159,11 +128,11 @@ class LocalExecutor(Executor):
     def __enter__(self) -> Self:
         """Prepares the slots; a process starts with its first job."""
         devices = _cuda_devices()
-        threads = {f"{library}_NUM_THREADS": str(self.threads) for library in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
+        variables = thread_variables(self.threads)
         self._slots = []
         for number in range(self._workers):
             device = devices[number // self.slots_per_device % len(devices)] if devices else None
-            environment = threads if device is None else {**threads, "CUDA_VISIBLE_DEVICES": device}
+            environment = variables if device is None else {**variables, "CUDA_VISIBLE_DEVICES": device}
             self._slots.append(_Slot(environment, 0.0 if device is None else 1 / self.slots_per_device))
         return self
 
@@ -192,7 +161,7 @@ class LocalExecutor(Executor):
         """Gives a job to a slot, or does it here where there are no workers."""
         if not self._slots:
             start = time.monotonic()
-            failed = performed(job.function, job.arguments, job.done)
+            failed = attempt(job.function, job.arguments, job.done)
             self._ended.append(_outcome(job, time.monotonic() - start, failed))
             return
         slot = next(slot for slot in self._slots if slot.job is None)
@@ -200,7 +169,7 @@ class LocalExecutor(Executor):
             context = multiprocessing.get_context("spawn")
             ours, theirs = context.Pipe()
             slot.process = context.Process(target=_worker, args=(theirs, os.getpid(), self.threads), daemon=False)
-            with _environment(slot.environment):  # read when libraries load, before the worker's first line
+            with environment(slot.environment):  # read when libraries load, before the worker's first line
                 slot.process.start()
             theirs.close()
             slot.connection = ours
@@ -268,21 +237,6 @@ class LocalExecutor(Executor):
 def _outcome(job: Job, seconds: float, failed: Failed | None, lost: bool = False, devices: float = 0.0) -> Outcome:
     error, trace = failed or ("", "")
     return Outcome(job=job, seconds=seconds, error=error, trace=trace, lost=lost, devices=devices)
-
-
-@contextmanager
-def _environment(changes: dict[str, str]) -> Iterator[None]:
-    """Environment variables for a child that starts meanwhile."""
-    before = {name: os.environ.get(name) for name in changes}
-    os.environ.update(changes)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def _cuda_devices() -> list[str]:

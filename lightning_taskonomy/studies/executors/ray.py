@@ -23,7 +23,14 @@ from typing import Any, Self
 from lightning_taskonomy.arguments import show_log
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.studies.executors.base import Executor, Outcome
-from lightning_taskonomy.studies.executors.local import _TIDY, Failed, _environment, _tidy, performed
+from lightning_taskonomy.studies.executors.worker import (
+    TIDY,
+    Failed,
+    attempt,
+    environment,
+    thread_variables,
+    tidy,
+)
 from lightning_taskonomy.studies.graph import Job
 
 __all__ = ["RayExecutor"]
@@ -54,9 +61,9 @@ class _Worker:
 
     def perform(self, function: str, arguments: Mapping[str, Any], done: Sequence[Path]) -> Failed | None:
         """Does a job."""
-        failed = performed(function, arguments, done, self._threads)
-        if next(self._count) % _TIDY == 0:
-            _tidy()
+        failed = attempt(function, arguments, done, self._threads)
+        if next(self._count) % TIDY == 0:
+            tidy()
         return failed
 
 
@@ -292,7 +299,7 @@ class RayExecutor(Executor):
 
     def _start(self, share: float) -> None:
         """Starts an actor; Ray places it as soon as a node has room."""
-        variables = {f"{library}_NUM_THREADS": str(self.threads) for library in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
+        variables = thread_variables(self.threads)
         if not share:
             variables["CUDA_VISIBLE_DEVICES"] = ""
         variables |= {"PYTHONPATH": os.pathsep.join(_paths(sys.path)), **self.variables}
@@ -397,7 +404,7 @@ def _loopback() -> Iterator[None]:
     before = ray_constants.ENABLE_RAY_CLUSTER
     ray_constants.ENABLE_RAY_CLUSTER = False
     try:
-        with _environment({ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}):
+        with environment({ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}):
             yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
