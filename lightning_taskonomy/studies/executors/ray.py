@@ -160,8 +160,7 @@ class RayExecutor(Executor):
         try:
             self._unnamed = float(any(node["Resources"].get("GPU", 0) for node in self._nodes()))
             self._look()
-            most = max(self.gpus.values(), default=0)
-            if most and not self._unnamed:
+            if (most := max(self.gpus.values(), default=0)) and not self._unnamed:
                 raise InputError(
                     f"execution: gpus asks for {most:g}, but no node of the Ray cluster has a GPU; leave it out, or "
                     "start a node that has"
@@ -286,8 +285,8 @@ class RayExecutor(Executor):
                         return
                     self._end(spare)
                 self._start(share)
-        now = time.monotonic()
-        if self._queue and any(actor.is_starting and now - actor.started > _PATIENCE for actor in self._actors):
+        since = time.monotonic() - _PATIENCE
+        if self._queue and any(actor.is_starting and actor.started < since for actor in self._actors):
             for actor in list(self._spare(wanted)):
                 self._end(actor)
 
@@ -349,20 +348,18 @@ class RayExecutor(Executor):
 
 def _slots(resources: Mapping[str, float], cpus: int, share: float) -> int:
     """How many actors a node has room for."""
-    slots = int(resources.get("CPU", 0) // cpus)
-    if share:
-        devices = int(resources.get("GPU", 0))
-        slots = min(slots, devices * math.floor(1 / share + 1e-9) if share <= 1 else devices // int(share))
-    return slots
+    slots, devices = int(resources.get("CPU", 0) // cpus), int(resources.get("GPU", 0))
+    if not share:
+        return slots
+    return min(slots, devices * math.floor(1 / share + 1e-9) if share <= 1 else devices // int(share))
 
 
 def _paths(paths: Iterable[str]) -> list[str]:
     """Folders that modules are imported from, apart from those of the Python installation, which each node has."""
     standard = Path(sysconfig.get_path("stdlib")).resolve()
-    folders = dict.fromkeys(Path(path or os.getcwd()).resolve() for path in paths)
     return [
         str(folder)
-        for folder in folders
+        for folder in dict.fromkeys(Path(path or os.getcwd()).resolve() for path in paths)
         if folder.is_dir()
         and not folder.is_relative_to(standard)
         and not {"site-packages", "dist-packages"} & set(folder.parts)
@@ -392,8 +389,8 @@ def _check(address: str) -> None:
     except subprocess.TimeoutExpired:
         raise InputError(refused) from None
     if health.returncode:
-        token = "; it asks for a token: set RAY_AUTH_MODE=token" if "Unauthenticated" in health.stderr else ""
-        raise InputError(f"{refused}{token}")
+        token = " It asks for a token: set RAY_AUTH_MODE=token" if "Unauthenticated" in health.stderr else ""
+        raise InputError(refused + token)
 
 
 @contextmanager
