@@ -22,15 +22,8 @@ from typing import Any, Self
 
 from lightning_taskonomy.arguments import show_log
 from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.studies.executors import worker
 from lightning_taskonomy.studies.executors.base import Executor, Outcome
-from lightning_taskonomy.studies.executors.worker import (
-    TIDY,
-    Failed,
-    attempt,
-    environment,
-    thread_variables,
-    tidy,
-)
 from lightning_taskonomy.studies.graph import Job
 
 __all__ = ["RayExecutor"]
@@ -59,11 +52,11 @@ class _Worker:
 
         return str(ray.get_runtime_context().get_node_id())
 
-    def perform(self, function: str, arguments: Mapping[str, Any], done: Sequence[Path]) -> Failed | None:
+    def perform(self, function: str, arguments: Mapping[str, Any], done: Sequence[Path]) -> worker.Failed | None:
         """Does a job."""
-        failed = attempt(function, arguments, done, self._threads)
-        if next(self._count) % TIDY == 0:
-            tidy()
+        failed = worker.attempt(function, arguments, done, self._threads)
+        if next(self._count) % worker.TIDY == 0:
+            worker.tidy()
         return failed
 
 
@@ -298,7 +291,7 @@ class RayExecutor(Executor):
 
     def _start(self, share: float) -> None:
         """Starts an actor; Ray places it as soon as a node has room."""
-        variables = thread_variables(self.threads)
+        variables = worker.thread_variables(self.threads)
         if not share:
             variables["CUDA_VISIBLE_DEVICES"] = ""
         variables |= {"PYTHONPATH": os.pathsep.join(_paths(sys.path)), **self.variables}
@@ -401,7 +394,7 @@ def _loopback() -> Iterator[None]:
     before = ray_constants.ENABLE_RAY_CLUSTER
     ray_constants.ENABLE_RAY_CLUSTER = False
     try:
-        with environment({ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}):
+        with worker.environment({ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}):
             yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
