@@ -6,7 +6,7 @@ Reports, solvers, the page and ``status`` go by these two files; none of them kn
 import csv
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ class Manifest:
         path = Path(folder) / MANIFEST
         if not path.is_file():
             raise InputError(
-                f"{folder} holds no {MANIFEST}: it is not a study's folder, or of an earlier release; then "
+                f"{folder} holds no {MANIFEST}: it is not a study's folder, or an earlier release wrote it; then "
                 "run 'lightning-taskonomy study' with its recipe again: what is done is taken over"
             )
         try:
@@ -77,10 +77,6 @@ class Manifest:
     def write(self, folder: Path) -> None:
         """Writes ``study.json``."""
         write_json(folder / MANIFEST, asdict(self))
-
-    def but(self, **changes: Any) -> "Manifest":
-        """The same with other values."""
-        return replace(self, **changes)
 
     def table(self, kind: str, folder: Path) -> Path:
         """The file of one of the study's tables.

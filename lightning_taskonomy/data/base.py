@@ -156,7 +156,7 @@ class TaskDataModule(LightningDataModule):
         if keys is None:
             if self.trainer is None:
                 raise InputError("data: no keys given and no module to ask; pass keys=['image', ...]")
-            keys = list(self.trainer.lightning_module.batch_keys)  # type: ignore[arg-type]
+            keys = list(self.trainer.lightning_module.batch_keys)  # type: ignore[arg-type]  # modules of ours
         offered = {*self.keys_offered, *pretext.KEYS} if "image" in self.keys_offered else {*self.keys_offered}
         offered |= {key for key, label in self._made(keys).items() if offered.issuperset(label.made_from)}
         for key in keys:

@@ -129,5 +129,5 @@ class Draws(DistributedSampler[Any]):
     """
 
     def __iter__(self) -> Iterator[int]:
-        length = len(self.dataset)  # type: ignore[arg-type]
+        length = len(self.dataset)  # type: ignore[arg-type]  # ours have a length
         return (self.epoch * length + index for index in super().__iter__())

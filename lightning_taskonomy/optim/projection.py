@@ -221,7 +221,7 @@ class _Project(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> tuple[Tensor, None]:
-        return ctx.projection(gradients[0]), None  # type: ignore[attr-defined]
+        return ctx.projection(gradients[0]), None  # type: ignore[attr-defined]  # set by forward
 
     @staticmethod
     def jvp(ctx: torch.autograd.function.FunctionCtx, *tangents: Tensor) -> Tensor:

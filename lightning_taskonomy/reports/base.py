@@ -53,6 +53,10 @@ class Report:
         """The headings of the page in their order, each with what writes below it."""
         for name, file in self.manifest.tables.items():
             yield readable(name).capitalize(), partial(self.table, file=file)
+        yield from self.appendix()
+
+    def appendix(self) -> Iterator[Section]:
+        """The last headings of the page: costs, configuration, failures."""
         yield "Costs", self.costs
         yield "Configuration", self.configuration
         yield "Failures", self.failures
@@ -98,7 +102,7 @@ class Report:
         """A table of the study, folded away if it is long."""
         path = self.folder / file
         if not path.is_file():
-            page.text(f"Not here yet: the study has not come to its {file}.")
+            page.text(f"Not here yet: the study has not written {file} yet.")
             return
         header, rows = read_cells(path)
         name = re.sub(r"[^A-Za-z0-9_-]+", "-", path.stem)
@@ -179,9 +183,11 @@ def open_report(folder: str | Path) -> Report:
     manifest = Manifest.read(folder)
     named = f"{Path(folder) / MANIFEST} names the report {manifest.report!r}"
     try:
-        written_by = pkgutil.resolve_name(manifest.report)
+        report_class = pkgutil.resolve_name(manifest.report)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"{named}, which cannot be imported ({error}); install it or set PYTHONPATH") from error
-    if not (isinstance(written_by, type) and issubclass(written_by, Report)):
-        raise InputError(f"{named}, which is not a subclass of {Report.__module__}.Report; mend 'report' of its study")
-    return written_by(folder)
+    if not (isinstance(report_class, type) and issubclass(report_class, Report)):
+        raise InputError(
+            f"{named}, which is not a subclass of {Report.__module__}.Report; correct 'report' in its class"
+        )
+    return report_class(folder)

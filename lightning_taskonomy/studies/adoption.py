@@ -36,8 +36,8 @@ class Adoption:
         """Renames the folders of some jobs; those of the jobs that they need were taken over before."""
         renamed = []
         for job in jobs:
-            for named in job.folders:
-                now, before = named.folder, named.folder.with_name(f"{named.stem}-{self._hash(named.content)}")
+            for hashed in job.hashed_folders:
+                now, before = hashed.folder, hashed.folder.with_name(f"{hashed.stem}-{self._hash(hashed.content)}")
                 self._names[str(now.relative_to(self.folder))] = str(before.relative_to(self.folder))
                 if before != now and before.is_dir() and not now.exists():
                     before.rename(now)

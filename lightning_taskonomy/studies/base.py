@@ -5,7 +5,7 @@ import json
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, is_dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -128,25 +128,25 @@ class Study(ABC):
         """
         folder = Path(out)
         planned = self._planned(folder)
-        asked = _asked(stages, [*dict.fromkeys(stage.name for stage in planned), ANALYSIS, REPORT])
+        selected = _selected(stages, [*dict.fromkeys(stage.name for stage in planned), ANALYSIS, REPORT])
         with driving(folder):
             earlier = Manifest.read(folder) if (folder / MANIFEST).is_file() else None
             manifest = self._manifest(folder, earlier)
             same = earlier is not None and earlier.settings == manifest.settings
-            finished = earlier is not None and earlier.finished and same and {*asked} <= {ANALYSIS, REPORT}
-            manifest.but(finished=finished).write(folder)
+            finished = earlier is not None and earlier.finished and same and {*selected} <= {ANALYSIS, REPORT}
+            replace(manifest, finished=finished).write(folder)
             if config is not None:
                 write_text(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
             ledger = Ledger(folder, [stage.title or stage.name for stage in planned], resumes=same)
             adoption = Adoption(folder) if earlier is None else None
             try:
-                self._jobs(planned, asked, ledger, (execution or LocalExecutor()).at(folder), redo, adoption)
-                if ANALYSIS in asked:
+                self._jobs(planned, selected, ledger, (execution or LocalExecutor()).at(folder), redo, adoption)
+                if ANALYSIS in selected:
                     self._analyse(folder, ledger)
-                    manifest.but(finished=ledger.is_complete).write(folder)
+                    replace(manifest, finished=ledger.is_complete).write(folder)
             finally:
                 ledger.close()
-            page = self._report(folder) if REPORT in asked else None
+            page = self._report(folder) if REPORT in selected else None
         results = self.results(folder)
         results.report = page
         if page is not None:
@@ -195,13 +195,13 @@ class Study(ABC):
     def _jobs(
         self,
         planned: Sequence[Stage],
-        asked: Sequence[str],
+        selected: Sequence[str],
         ledger: Ledger,
         execution: Executor,
         redo: bool,
         adoption: Adoption | None,
     ) -> None:
-        todo = [stage for stage in planned if stage.name in asked]
+        todo = [stage for stage in planned if stage.name in selected]
         if not todo:
             return
         with execution:
@@ -213,7 +213,7 @@ class Study(ABC):
                     adoption.take_over(stage.jobs())
                 scheduler.run(stage, later)
         if not ledger.planned:
-            raise InputError(f"{type(self).__name__} plans no jobs in the stages {', '.join(asked)}")
+            raise InputError(f"{type(self).__name__} plans no jobs in the stages {', '.join(selected)}")
 
     def _analyse(self, folder: Path, ledger: Ledger) -> None:
         try:
@@ -234,8 +234,8 @@ class Study(ABC):
         return report(folder)
 
 
-def _asked(stages: Sequence[str] | None, names: Sequence[str]) -> Sequence[str]:
-    """The stages asked for, all where None.
+def _selected(stages: Sequence[str] | None, names: Sequence[str]) -> Sequence[str]:
+    """The stages selected for, all where None.
 
     Raises:
         InputError: There is no such stage.

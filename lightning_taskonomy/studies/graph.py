@@ -9,11 +9,11 @@ from typing import Any
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.manifest import RunEntry
 
-__all__ = ["Job", "Named", "Stage"]
+__all__ = ["HashedFolder", "Job", "Stage"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Named:
+class HashedFolder:
     """A folder that is named by what is in it.
 
     Args:
@@ -41,7 +41,7 @@ class Job:
         needs: Files that must be there before, done-files of other jobs as a rule.
         files: Further files that a done job has left, such as weights; a done-file without them is refused.
         runs: The runs it owns, as they stand in ``runs.csv``.
-        folders: The folders it writes that are named by their content.
+        hashed_folders: The folders it writes that are named by their content.
     """
 
     kind: str
@@ -52,7 +52,7 @@ class Job:
     needs: tuple[Path, ...] = ()
     files: tuple[Path, ...] = ()
     runs: tuple[RunEntry, ...] = ()
-    folders: tuple[Named, ...] = ()
+    hashed_folders: tuple[HashedFolder, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.done:

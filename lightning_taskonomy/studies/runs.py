@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from lightning_taskonomy.manifest import RunEntry
-from lightning_taskonomy.studies.graph import Job, Named
-from lightning_taskonomy.training.identity import SCHEMA, identity
+from lightning_taskonomy.studies.graph import HashedFolder, Job
+from lightning_taskonomy.training.identity import RESULTS_VERSION, identity
 
-__all__ = ["QUIET", "RunSpec", "content_hash", "named", "prepare_jobs"]
+__all__ = ["QUIET", "RunSpec", "content_hash", "hashed_folder", "prepare_jobs"]
 
 QUIET = {
     "logger": False,
@@ -34,7 +34,7 @@ def content_hash(content: Any, root: Path) -> str:
         content: Configurations of runs, or parts of them.
         root: The study's folder.
     """
-    text = json.dumps([SCHEMA, _counting(content)], sort_keys=True, separators=(",", ":"), default=str)
+    text = json.dumps([RESULTS_VERSION, _counting(content)], sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.replace(str(root), "$STUDY").encode()).hexdigest()[:10]
 
 
@@ -45,7 +45,7 @@ def _counting(content: Any) -> Any:
     return [_counting(part) for part in content] if isinstance(content, list) else content
 
 
-def named(parent: Path, stem: str, content: Any, root: Path) -> Named:
+def hashed_folder(parent: Path, stem: str, content: Any, root: Path) -> HashedFolder:
     """A folder that is named by what is in it.
 
     Args:
@@ -54,7 +54,7 @@ def named(parent: Path, stem: str, content: Any, root: Path) -> Named:
         content: What is in it, as :func:`content_hash` takes it.
         root: The study's folder.
     """
-    return Named(folder=parent / f"{stem}-{content_hash(content, root)}", stem=stem, content=content)
+    return HashedFolder(folder=parent / f"{stem}-{content_hash(content, root)}", stem=stem, content=content)
 
 
 @dataclass(frozen=True)
@@ -74,15 +74,15 @@ class RunSpec:
     root: Path
 
     @cached_property
-    def place(self) -> Named:
+    def hashed_folder(self) -> HashedFolder:
         """Its folder, and what names it: kind, name and hash."""
         slug = re.sub(r"[^\w+<-]+", "-", self.name).replace("<-", "-from-")[:80]
-        return named(self.root / "runs", f"{self.kind}-{slug}", self.config, self.root)
+        return hashed_folder(self.root / "runs", f"{self.kind}-{slug}", self.config, self.root)
 
     @property
     def folder(self) -> Path:
         """The run's folder."""
-        return self.place.folder
+        return self.hashed_folder.folder
 
     @property
     def done(self) -> Path:
@@ -121,7 +121,7 @@ class RunSpec:
             needs=tuple(needs),
             files=(self.folder / "weights.safetensors",),
             runs=(entry,),
-            folders=(self.place,),
+            hashed_folders=(self.hashed_folder,),
         )
 
     def test_job(self, needs: Sequence[Path] = ()) -> Job:
@@ -148,7 +148,7 @@ def prepare_jobs(data: Mapping[str, Any], keys: Mapping[str, Sequence[str]], roo
     data = {**data, "init_args": init_args}
     jobs = {}
     for split, wanted in keys.items():
-        place = named(root / "data", split, [data, list(wanted)], root)
+        place = hashed_folder(root / "data", split, [data, list(wanted)], root)
         done = place.folder / "prepared.json"
         arguments = {"data": data, "split": split, "keys": list(wanted), "done": str(done)}
         function = "lightning_taskonomy.studies.jobs.prepare"

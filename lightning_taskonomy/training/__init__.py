@@ -6,13 +6,13 @@ is not trained again unasked.
 """
 
 from lightning_taskonomy.training.cli import TaskCLI
-from lightning_taskonomy.training.identity import SCHEMA, identity
+from lightning_taskonomy.training.identity import RESULTS_VERSION, identity
 from lightning_taskonomy.training.parser import check, instantiate_callback, instantiate_data, instantiate_model
 from lightning_taskonomy.training.run import Run, is_finished
 from lightning_taskonomy.training.warm import evaluate, execute, load_run
 
 __all__ = [
-    "SCHEMA",
+    "RESULTS_VERSION",
     "Run",
     "TaskCLI",
     "check",

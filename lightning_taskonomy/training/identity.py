@@ -1,7 +1,8 @@
 """What a run is, apart from how it is executed: two configurations of one identity give the same numbers.
 
-A study names a run's folder by a hash of :func:`identity` and :data:`SCHEMA`. Whatever is not in the lists here counts:
-seeds, sizes, precision, devices and strategy too, since sums over other shares of a batch are rounded otherwise.
+A study names a run's folder by a hash of :func:`identity` and :data:`RESULTS_VERSION`. Whatever is not in the lists
+here counts: seeds, sizes, precision, devices and strategy too, since sums over other shares of a batch are rounded
+otherwise.
 ``log_every_n_steps`` counts because Task Meta-Transfer measures at these steps what ``metrics.json`` reports. What is
 no part of a configuration (the seconds between checkpoints, the number of workers of a study) never counts.
 """
@@ -9,9 +10,9 @@ no part of a configuration (the seconds between checkpoints, the number of worke
 from collections.abc import Collection, Mapping
 from typing import Any
 
-__all__ = ["CALLBACKS", "DATA", "OPTIONS", "SCHEMA", "TRAINER", "identity"]
+__all__ = ["CALLBACKS", "DATA", "OPTIONS", "RESULTS_VERSION", "TRAINER", "identity"]
 
-SCHEMA = 1
+RESULTS_VERSION = 1
 """Raised by a release under which the same configuration gives other numbers: a default, an order of random draws."""
 
 OPTIONS: Collection[str] = frozenset({"ckpt_path", "config", "out", "overwrite"})

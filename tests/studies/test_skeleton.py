@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -145,8 +146,6 @@ def test_done_again_on_demand_and_only_once_in_one_start(job, tmp_path):
 
 
 def test_a_done_file_without_its_weights_is_one_line(job, scheduler, tmp_path):
-    from dataclasses import replace
-
     weights = tmp_path / "results/a/weights.safetensors"
     one = replace(job("write", "a"), files=(weights,))
     run(scheduler, job("write", "a"))
@@ -316,10 +315,10 @@ def test_a_folder_of_another_class_or_a_newer_release_is_one_line(tmp_path, job)
     with pytest.raises(InputError, match=r"is the folder of a Nothing, not of Other; give another --out"):
         Other(stages).run(tmp_path / "s", execution=HERE)
     manifest = Manifest.read(tmp_path / "s")
-    manifest.but(version=9).write(tmp_path / "s")
+    replace(manifest, version=9).write(tmp_path / "s")
     with pytest.raises(InputError, match=r"was written by version 9 of Nothing, this is version 1"):
         Nothing(stages).run(tmp_path / "s", execution=HERE)
-    manifest.but(schema=9).write(tmp_path / "s")
+    replace(manifest, schema=9).write(tmp_path / "s")
     for read in (lambda: Nothing(stages).run(tmp_path / "s", execution=HERE), lambda: status(tmp_path / "s")):
         with pytest.raises(InputError, match=r"has schema 9, this release reads up to 1; install a newer release"):
             read()
@@ -357,7 +356,7 @@ def test_what_an_earlier_release_named_is_taken_over(finished, tiny_settings, tm
 
     for stage in study.stages(out):
         for job in stage.jobs():
-            for named in job.folders:
+            for named in job.hashed_folders:
                 before = named.folder.with_name(f"{named.stem}-{former(named.content)}")
                 names[str(named.folder)] = str(before)
     moved = 0

@@ -73,9 +73,7 @@ class MetaTransferReport(Report):
             if comparison.varied(study):
                 yield heading, partial(_study, comparison=comparison, study=study)
         yield "What was chosen on validation", self.selection
-        yield "Costs", self.costs
-        yield "Configuration", self.configuration
-        yield "Failures", self.failures
+        yield from self.appendix()
 
     def test_results(self, page: Page) -> None:
         """Tables as the paper's 1 to 3."""

@@ -185,7 +185,7 @@ def _losses(path: Path) -> dict[TransferKey, float]:
     losses: dict[TransferKey, float] = {}
     for row in read_rows(path, ("target", "order", "sources", "kind", "mean_score")):
         sources = tuple(sorted(name for name in row["sources"].split(";") if name))
-        losses[row["target"], row["kind"], sources] = read_number(row, "mean_score", path)  # type: ignore[index]
+        losses[row["target"], row["kind"], sources] = read_number(row, "mean_score", path)  # type: ignore[index]  # kinds of the study
     return losses
 
 

@@ -51,9 +51,7 @@ class TaxonomyReport(Report):
         )
         for heading, write, needs in sections:
             yield heading, partial(self._section, write=write, needs=needs)
-        yield "Costs", self.costs
-        yield "Configuration", self.configuration
-        yield "Failures", self.failures
+        yield from self.appendix()
 
     def _section(self, page: Page, write: Writer, needs: str) -> None:
         if needs in self.results.absent:

@@ -15,8 +15,8 @@ from lightning_taskonomy.configurations import (
     transfer_arguments,
     with_arguments,
 )
-from lightning_taskonomy.studies.graph import Job, Named
-from lightning_taskonomy.studies.runs import QUIET, RunSpec, named, prepare_jobs
+from lightning_taskonomy.studies.graph import HashedFolder, Job
+from lightning_taskonomy.studies.runs import QUIET, RunSpec, hashed_folder, prepare_jobs
 from lightning_taskonomy.studies.specs import Spec
 from lightning_taskonomy.studies.taxonomy.settings import TaxonomySettings
 from lightning_taskonomy.tasks import Task, keys_of, resolve
@@ -161,10 +161,10 @@ class TaxonomyPlan:
         """The run whose encoder a source is."""
         return self.random_encoder if name == RANDOM else self.task_specific(name)
 
-    def representation(self, source: RunSpec) -> Named:
+    def representation(self, source: RunSpec) -> HashedFolder:
         """The folder of a source's cached representations."""
         content = [source.config, {**self.transfer_data, "key": "images"}]  # what decides which images are encoded
-        return named(self.root / "representations", source.name, content, self.root)
+        return hashed_folder(self.root / "representations", source.name, content, self.root)
 
     def encode(self, source: RunSpec, key: str) -> Job:
         """Encodes one input with the encoder of a run, once for all transfers."""
@@ -180,7 +180,7 @@ class TaxonomyPlan:
             arguments=arguments,
             done=(place.folder / f"{key}.done",),
             needs=(source.done, *self._prepared("validation", "test")),
-            folders=(place,),
+            hashed_folders=(place,),
         )
 
     def network_job(self, run: RunSpec) -> Job:
@@ -232,7 +232,7 @@ class TaxonomyPlan:
     def average(self, task: str) -> Job:
         """The statistically informed guess."""
         content = [self.training_data, self.references[task]]
-        place = named(self.root / "runs", f"average-{task}", content, self.root)
+        place = hashed_folder(self.root / "runs", f"average-{task}", content, self.root)
         arguments = {"task": self.references[task], "data": self.training_data, "folder": str(place.folder)}
         return Job(
             kind="average",
@@ -241,7 +241,7 @@ class TaxonomyPlan:
             arguments=arguments,
             done=(place.folder / "scores.npz",),
             needs=self._prepared("train", "test"),
-            folders=(place,),
+            hashed_folders=(place,),
         )
 
     @cached_property

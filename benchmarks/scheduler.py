@@ -1,7 +1,7 @@
-"""What the engine costs: jobs that do nothing, beside a bare process pool in the same run; and ``status`` of many runs.
+"""What a study's scheduler costs: jobs that do nothing, beside a bare pool; and ``status`` of many runs.
 
-Both sides do the same jobs on as many warm processes, in turns. The pool only calls the function; the engine plans jobs
-with needs, schedules them, keeps its ledger in files and checks that every job left its file.
+Both sides do the same jobs on as many warm processes, in turns. The pool only calls the function; the scheduler plans
+jobs with needs, schedules them, keeps its ledger in files and checks that every job left its file.
 """
 
 import io
@@ -47,8 +47,8 @@ def jobs(folder: Path, count: int, seconds: float = 0.0) -> list[Job]:
     ]  # fmt: skip
 
 
-def engine(folder: Path, count: int, workers: int, seconds: float = 0.0) -> float:
-    """Seconds for all jobs through the engine, start-up included."""
+def scheduled(folder: Path, count: int, workers: int, seconds: float = 0.0) -> float:
+    """Seconds for all jobs through the scheduler, start-up included."""
     start = time.perf_counter()
     with driving(folder), LocalExecutor(workers=workers).at(folder) as executor:
         ledger = Ledger(folder, ["stage"])
@@ -97,19 +97,20 @@ def main() -> None:
         turns = (Path(name) / str(number) for number in itertools.count())
 
         def ours() -> None:
-            engine(next(turns), arguments.jobs, arguments.workers)
+            scheduled(next(turns), arguments.jobs, arguments.workers)
             memory.append(round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
 
-        sides = {"engine": ours, "pool": lambda: pool(next(turns), arguments.jobs, arguments.workers)}
+        sides = {"scheduler": ours, "pool": lambda: pool(next(turns), arguments.jobs, arguments.workers)}
         seconds = interleaved(sides, arguments.rounds, warmup=1)
         count = 20 * arguments.workers
-        whole = engine(next(turns), count, arguments.workers, arguments.seconds)
+        whole = scheduled(next(turns), count, arguments.workers, arguments.seconds)
         each = whole * arguments.workers / count - arguments.seconds
         folder = next(turns)
         folder.mkdir()
         seconds_of_status = read_status(folder, arguments.runs)
         row = {
-            "engine s": seconds["engine"], "pool s": seconds["pool"], "ratio": seconds["engine"] / seconds["pool"],
+            "scheduler s": seconds["scheduler"], "pool s": seconds["pool"],
+            "ratio": seconds["scheduler"] / seconds["pool"],
             "driver MiB, first and last round": f"{memory[0]} {memory[-1]}", "overhead per job s": each,
             "% of ten-second jobs": 10 * each, f"status of {arguments.runs} runs s": seconds_of_status,
         }  # fmt: skip
@@ -117,6 +118,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    import engine as module  # by this name the workers import it
+    import scheduler as module  # by this name the workers import it
 
     module.main()
