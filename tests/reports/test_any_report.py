@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -52,7 +53,7 @@ def test_a_study_without_a_report_of_its_own_shows_its_tables_costs_and_failures
     assert rows(folder / "report/curve.csv") == [
         {"images": "4", "mean score": "0.25", "note": "<b>"}, {"images": "8", "mean score": "0.125", "note": ""},
     ]  # fmt: skip
-    assert "&lt;b&gt;" in text and "has not come to its summary.csv" in text
+    assert "&lt;b&gt;" in text and "has not written summary.csv yet" in text
     costs = {row["what ran"]: row for row in rows(folder / "report/costs.csv")}
     assert float(costs["fit"]["GPU-hours"]) == 1.5 and float(costs["all"]["seconds"]) == 100
     assert float(costs["fit"]["seconds per run"]) == 45
@@ -67,7 +68,7 @@ def test_a_half_done_study_is_named_and_how_to_go_on(folder, capsys):
     captured = capsys.readouterr()
     assert captured.out == f"report: {folder / 'report/index.html'}\n" and "is not finished" in captured.err
     assert "2 of the 3 runs planned so far" in (folder / "report/index.html").read_text()
-    Manifest.read(folder).but(finished=True).write(folder)
+    replace(Manifest.read(folder), finished=True).write(folder)
     assert main(["report", str(folder)]) == 0 and not capsys.readouterr().err
     assert "planned so far" not in (folder / "report/index.html").read_text()
 
@@ -83,7 +84,7 @@ def test_a_report_of_its_own_is_a_class_by_its_path(folder, tmp_path, monkeypatc
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     manifest = Manifest.read(folder)
-    manifest.but(report="my_reports.Mine").write(folder)
+    replace(manifest, report="my_reports.Mine").write(folder)
     text = report(folder, tmp_path / "elsewhere").read_text()
     assert "<h1>My own</h1>" in text and re.findall("<h2[^>]*>([^<]+)", text) == ["Only this"]
     assert not (folder / "report").exists()
@@ -93,7 +94,7 @@ def test_a_report_of_its_own_is_a_class_by_its_path(folder, tmp_path, monkeypatc
         ("no_such_module.Mine", "which cannot be imported .*set PYTHONPATH"),
         ("", "which cannot be imported"),
     ):
-        manifest.but(report=named).write(folder)
+        replace(manifest, report=named).write(folder)
         with pytest.raises(InputError, match=message) as refused:
             open_report(folder)
         assert "\n" not in str(refused.value)
@@ -172,7 +173,7 @@ def decided(folder, tables):
     for file in tables:
         file.rename(folder / file.name)
     tables = {"transfers": "transfers.csv", "groupings": "groups.tsv"}
-    Manifest.read(folder).but(tables=tables, settings={"seed": 7}).write(folder)
+    replace(Manifest.read(folder), tables=tables, settings={"seed": 7}).write(folder)
     return folder
 
 
@@ -188,7 +189,7 @@ def test_solve_takes_a_study_s_folder(decided, capsys):
 def test_solve_says_what_a_folder_lacks(folder, decided, capsys):
     (decided / "transfers.csv").unlink()
     for place, message in (
-        (decided, "has not come to its transfers.csv"), (folder.parent, "holds no study.json"),
+        (decided, "has not written transfers.csv"), (folder.parent, "holds no study.json"),
     ):  # fmt: skip
         assert main(["solve", "taxonomy", "--transfers", str(place)]) == 1
         error = capsys.readouterr().err
@@ -201,8 +202,8 @@ def test_the_page_shows_both_tables_of_a_folder_and_knows_its_settings(decided, 
     assert tables.transfers is not None and tables.groupings is not None and tables.families["normals"] == "3D"
     (decided / "tasks.json").write_text('{"normals": {"family": "2D"}, "depth_z": {"family": ""}}')
     assert read_tables(decided).families == {"normals": "2D", "depth_z": "3D", "edges_2d": "2D"}
-    Manifest.read(decided).but(tables={"groupings": "groups.tsv"}).write(decided)
+    replace(Manifest.read(decided), tables={"groupings": "groups.tsv"}).write(decided)
     assert read_tables(decided).transfers is None
-    Manifest.read(decided).but(tables={"curve": "curve.csv"}).write(decided)
+    replace(Manifest.read(decided), tables={"curve": "curve.csv"}).write(decided)
     with pytest.raises(InputError, match="without a table of transfers; it has curve"):
         read_tables(decided)
