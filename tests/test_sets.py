@@ -364,7 +364,7 @@ def test_disks_are_learnt_measured_scored_and_shown(folder, example, tmp_path, m
 
 
 def test_a_study_of_transfers_refuses_sets(example, rooms, tiny_backbone):
-    with pytest.raises(InputError, match=r"task .disks. is of objects, of which there is no average guess"):
+    with pytest.raises(InputError, match=r"task .disks. predicts sets of objects, for which there is no average guess"):
         TaxonomyStudy(tasks=["my_objects.DISKS", "normals"], data=rooms, backbone=tiny_backbone)
 
 
