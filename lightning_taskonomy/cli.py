@@ -66,6 +66,9 @@ def main(args: list[str] | None = None) -> int:
         else:
             called, longer = " ".join(words[:2]), [command for command in summaries if command.startswith(f"{name} ")]
             raise InputError(f"no command {called!r}{hint(called, longer) or hint(name, summaries)}")
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
     except Exception as error:
         if text := _writing_failed(error):
             print(f"error: {text}", file=sys.stderr)

@@ -65,14 +65,18 @@ class Manifest:
             content = dict(json.loads(path.read_text(encoding="utf-8")))
             schema = int(content.get("schema", 0))
         except (ValueError, TypeError) as error:
-            raise InputError(f"{path} is damaged ({error}); run the study again, nothing is trained twice") from error
+            raise InputError(
+                f"{path} is damaged ({error}); remove it and run the study again: nothing is trained twice"
+            ) from error
         if schema > SCHEMA:
             raise InputError(f"{path} has schema {schema}, this release reads up to {SCHEMA}; install a newer release")
         names = {one.name for one in fields(cls)}
         try:
             return cls(**{name: value for name, value in content.items() if name in names})
         except TypeError as error:
-            raise InputError(f"{path} is damaged ({error}); run the study again, nothing is trained twice") from error
+            raise InputError(
+                f"{path} is damaged ({error}); remove it and run the study again: nothing is trained twice"
+            ) from error
 
     def write(self, folder: Path) -> None:
         """Writes ``study.json``."""

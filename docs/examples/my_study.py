@@ -51,7 +51,7 @@ class LearningCurve(Study):
                 "data": {**self.data, "init_args": data},
                 "trainer": {**QUIET, "max_epochs": self.epochs},
             }
-            runs[size, seed] = RunSpec("fit", f"{self.task} on {size}", config, folder)
+            runs[size, seed] = RunSpec("fit", f"{self.task} on {size}, seed {seed}", config, folder)
         return runs
 
     def jobs(self, folder: Path) -> list[Job]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from lightning_taskonomy.reports.reading import read_json
 
 if TYPE_CHECKING:
     from lightning_taskonomy.results import Results
@@ -38,6 +41,12 @@ def study(
         print(study.dry_run(out, execution=execution))
         return None
     results = study.run(out, execution=execution, stages=stages, redo=redo, config=settings)
+    failures = read_json(out / "failures.json", list, [])
+    if failures:
+        print(
+            f"{len(failures)} jobs failed; see {out / 'failures.json'}; the same command tries them again",
+            file=sys.stderr,
+        )
     if results.report is not None:
         print(f"report: {results.report}")
     return results

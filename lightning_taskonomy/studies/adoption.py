@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_taskonomy.files import write_text
-from lightning_taskonomy.studies.graph import Job
+from lightning_taskonomy.studies.graph import Job, Stage
 
 __all__ = ["Adoption"]
 
@@ -31,6 +31,15 @@ class Adoption:
         self.folder = folder
         self._names: dict[str, str] = {}
         """Names that folders have now, and had then."""
+
+    def take_over_all(self, stages: Iterable[Stage]) -> None:
+        """Renames what can be told before anything runs: later stages depend on results of earlier ones."""
+        done = True
+        for stage in stages:
+            if stage.expected is None or done:
+                jobs = list(stage.jobs())
+                self.take_over(jobs)
+                done = done and all(file.is_file() for job in jobs for file in job.done)
 
     def take_over(self, jobs: Iterable[Job]) -> None:
         """Renames the folders of some jobs; those of the jobs that they need were taken over before."""

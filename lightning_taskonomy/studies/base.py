@@ -5,7 +5,7 @@ import json
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, is_dataclass, replace
+from dataclasses import MISSING, asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -53,13 +53,20 @@ class Study(ABC):
     arguments: dict[str, Any]
     """The arguments of the constructor, with its defaults."""
 
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]:
+        """Copies are made of the same arguments."""
+        return (), self.arguments
+
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Notes the arguments, which ``study.json`` keeps."""
         study = super().__new__(cls)
         bound = inspect.signature(cls.__init__).bind(study, *args, **kwargs)
+        made = {one.name: one.default_factory for one in fields(cls)} if is_dataclass(cls) else {}
+        for name, factory in made.items():
+            if factory is not MISSING and name not in bound.arguments:
+                bound.arguments[name] = factory()
         bound.apply_defaults()
-        _, *named = bound.arguments.items()
-        object.__setattr__(study, "arguments", dict(named))
+        object.__setattr__(study, "arguments", {name: v for name, v in bound.arguments.items() if v is not study})
         return study
 
     @abstractmethod
@@ -132,13 +139,14 @@ class Study(ABC):
         with driving(folder):
             earlier = Manifest.read(folder) if (folder / MANIFEST).is_file() else None
             manifest = self._manifest(folder, earlier)
-            same = earlier is not None and earlier.settings == manifest.settings
-            finished = earlier is not None and earlier.finished and same and {*selected} <= {ANALYSIS, REPORT}
+            same = earlier is not None and _counting(earlier.settings) == _counting(manifest.settings)
+            finished = same and earlier is not None and earlier.finished
             replace(manifest, finished=finished).write(folder)
             if config is not None:
                 write_text(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
-            ledger = Ledger(folder, [stage.title or stage.name for stage in planned], resumes=same)
-            adoption = Adoption(folder) if earlier is None else None
+            titles = [stage.title or stage.name for stage in planned]
+            ledger = Ledger(folder, titles, resumes=same, begins=lambda: manifest.write(folder))
+            adoption = Adoption(folder) if not finished and (folder / "runs").is_dir() else None
             try:
                 self._jobs(planned, selected, ledger, (execution or LocalExecutor()).at(folder), redo, adoption)
                 if ANALYSIS in selected:
@@ -170,6 +178,13 @@ class Study(ABC):
         stages = self.stages(folder)
         if not stages:
             raise InputError(f"{type(self).__name__} plans no jobs; its 'stages' must return at least one Stage")
+        titles = Counter(stage.title or stage.name for stage in stages)
+        for stage in stages:
+            if titles[stage.title or stage.name] > 1 or stage.name in (ANALYSIS, REPORT):
+                raise InputError(
+                    f"{type(self).__name__} has two stages called {stage.title or stage.name!r}, or one called "
+                    f"{ANALYSIS!r} or {REPORT!r}; give each a title of its own"
+                )
         return stages
 
     def _manifest(self, folder: Path, earlier: Manifest | None) -> Manifest:
@@ -201,6 +216,8 @@ class Study(ABC):
         redo: bool,
         adoption: Adoption | None,
     ) -> None:
+        if adoption is not None:
+            adoption.take_over_all(planned)
         todo = [stage for stage in planned if stage.name in selected]
         if not todo:
             return
@@ -232,6 +249,13 @@ class Study(ABC):
         from lightning_taskonomy.reports import report
 
         return report(folder)
+
+
+def _counting(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without what cannot change a number."""
+    from lightning_taskonomy.training.identity import identity
+
+    return {name: value for name, value in identity(settings).items() if name != "checkpoint_seconds"}
 
 
 def _selected(stages: Sequence[str] | None, names: Sequence[str]) -> Sequence[str]:

@@ -1,12 +1,14 @@
 """What became of a study's jobs, in files that can be read while it runs."""
 
+import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.files import write_json
 from lightning_taskonomy.manifest import RunEntry, write_runs
 from lightning_taskonomy.reports.reading import read_json
@@ -16,6 +18,8 @@ from lightning_taskonomy.studies.graph import Job
 __all__ = ["FAILURES", "JOBS", "PROGRESS", "Ledger", "expected_seconds", "read_costs", "seconds_each"]
 
 COSTS, FAILURES, JOBS, PROGRESS = "costs.json", "failures.json", "jobs.json", "progress.json"
+
+_LOG = logging.getLogger(__name__)
 
 _EVERY = 1.0
 """Seconds between two writes of what changes with each job."""
@@ -69,18 +73,26 @@ class Ledger:
         folder: The study's folder.
         stages: Titles of all its stages.
         resumes: Whether what was planned before holds; else the settings are others, and it is forgotten.
+        begins: Called before the first job.
     """
 
-    def __init__(self, folder: Path, stages: Iterable[str], resumes: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        stages: Iterable[str],
+        resumes: bool = True,
+        begins: Callable[[], None] | None = None,
+    ) -> None:
+        self._begins = begins
         self.folder = folder
-        self.costs = read_costs(folder)
+        self.costs: Costs = _kept(folder / COSTS)
         self.failures: list[Failure] = []
         self.left: Counter[str] = Counter()
         self.later: Counter[str] = Counter()
-        self.running: dict[str, tuple[str, float]] = {}
+        self.running: dict[tuple[Path, ...], tuple[Job, float]] = {}
         self.workers, self.stage, self._written = 1, "", 0.0
         file = folder / JOBS
-        earlier = read_json(file, dict, {}) if resumes else {}
+        earlier = _kept(file) if resumes else {}
         self._jobs: dict[str, list[dict[str, Any]] | None] = {title: earlier.get(title) for title in stages}
 
     def plan(self, title: str, jobs: Sequence[Job]) -> None:
@@ -120,12 +132,15 @@ class Ledger:
 
     def submit(self, job: Job) -> None:
         """Notes that a job is at work."""
-        self.running[job.title] = (job.kind, time.time())
+        if self._begins is not None:
+            self._begins()
+            self._begins = None
+        self.running[job.done] = (job, time.time())
 
     def end(self, outcome: Outcome) -> None:
         """Notes how a job ended."""
         job = outcome.job
-        self.running.pop(job.title, None)
+        self.running.pop(job.done, None)
         self.left[job.kind] -= 1
         if outcome.error:
             self.failures.append(Failure(job.title, outcome.error, outcome.trace))
@@ -152,7 +167,7 @@ class Ledger:
             return
         progress = {
             "stage": self.stage,
-            "running": [{"job": job, "kind": kind, "since": since} for job, (kind, since) in self.running.items()],
+            "running": [{"job": job.title, "since": since} for job, since in self.running.values()],
             "later": {kind: n for kind, n in self.later.items() if n > 0},
             "workers": self.workers,
         }
@@ -166,6 +181,15 @@ class Ledger:
         """Writes the last state; nothing is at work any more."""
         self.running = {}
         self.write(now=True)
+
+
+def _kept(file: Path) -> dict[str, Any]:
+    """What an earlier start left in a file; a damaged one is written anew."""
+    try:
+        return dict(read_json(file, dict, {}))
+    except InputError as error:
+        _LOG.warning("%s; it is written anew", error)
+        return {}
 
 
 def _relative(file: Path, folder: Path) -> str:

@@ -21,11 +21,12 @@ class StageProgress:
     """
 
     def __init__(self, bar: Progress, title: str, total: int, done: int) -> None:
-        self._bar = bar
+        self._bar, self.ran = bar, 0
         self._row = bar.add_task(title, total=total, completed=done, note="")
 
-    def advance(self) -> None:
-        """One more job has ended."""
+    def advance(self, ran: bool = True) -> None:
+        """One more job has ended, or is left out."""
+        self.ran += ran
         self._bar.advance(self._row)
 
     def note(self, remaining: float | None, running: Sequence[str]) -> None:
@@ -51,6 +52,7 @@ def stage_progress(console: Console, title: str, total: int, done: int) -> Itera
         TextColumn("{task.fields[note]}"),
     )  # fmt: skip
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        yield StageProgress(bar, title, total, done)
+        progress = StageProgress(bar, title, total, done)
+        yield progress
     if not console.is_terminal and total > done:
-        console.print(f"{title}: {total - done} ran in {time.monotonic() - start:.0f} s", highlight=False)
+        console.print(f"{title}: {progress.ran} ran in {time.monotonic() - start:.0f} s", highlight=False)

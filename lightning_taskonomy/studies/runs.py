@@ -35,7 +35,8 @@ def content_hash(content: Any, root: Path) -> str:
         root: The study's folder.
     """
     text = json.dumps([RESULTS_VERSION, _counting(content)], sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.replace(str(root), "$STUDY").encode()).hexdigest()[:10]
+    text = re.sub(rf'"{re.escape(str(root))}(?=[/"])', '"$STUDY', text)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
 def _counting(content: Any) -> Any:

@@ -76,13 +76,14 @@ class Scheduler:
                 self.ledger.submit(job)
                 self.executor.submit(job)
                 running += 1
-            progress.note(self.ledger.remaining, list(self.ledger.running))
+            running_now = [job.title for job, _ in self.ledger.running.values()]
+            progress.note(self.ledger.remaining, running_now)
             for outcome in self.executor.wait():
                 running -= 1
                 job = outcome.job
                 if outcome.lost and tries[job.done] < self.executor.retries:
                     tries[job.done] += 1
-                    self.ledger.running.pop(job.title, None)
+                    self.ledger.running.pop(job.done, None)
                     self.console.print(f"retrying: {job.title}: {outcome.error}", style="yellow", markup=False)
                     graph.ready.append(job)
                     continue
@@ -102,7 +103,9 @@ class Scheduler:
 
     def _leave_out(self, job: Job, progress: StageProgress) -> None:
         self.ledger.leave_out(job)
-        progress.advance()
+        absent = next((file for file in job.needs if not file.is_file()), None)
+        self.console.print(f"left out: {job.title} needs {absent}", style="yellow", markup=False)
+        progress.advance(ran=False)
 
 
 class _Graph:

@@ -56,8 +56,8 @@ class Status:
     driver: str | None
     stage: str
     kinds: dict[str, KindStatus]
-    running: dict[str, float]
-    failed: dict[str, str]
+    running: list[tuple[str, float]]
+    failed: list[tuple[str, str]]
     seconds: float
     gpu_hours: float
     left: float | None
@@ -77,15 +77,16 @@ class Status:
         return {**asdict(self), "planned": self.planned, "done": self.done}
 
     def __str__(self) -> str:
-        state = "finished" if self.finished else f"at {self.stage!r}" if self.stage else "not started"
+        state = "finished" if self.finished else "not finished" if self.planned else "not started"
+        state += f", at {self.stage!r}" if self.driver else ""
         driver = f"run by {self.driver}" if self.driver else "no process runs it"
         lines = [f"{self.study} in {self.folder}: {state}, {driver}"]
         lines.append(f"{'kind':<20} {'done':>7} {'of':>7} {'to come':>8} {'seconds each':>13}")
         for name, kind in self.kinds.items():
             each = "" if kind.seconds_each is None else f"{kind.seconds_each:.1f}"
             lines.append(f"{name:<20} {kind.done:>7} {kind.planned:>7} {kind.later or '':>8} {each:>13}")
-        lines += [f"running: {name} ({duration(seconds)})" for name, seconds in self.running.items()]
-        lines += [f"failed: {name}: {error}" for name, error in self.failed.items()]
+        lines += [f"running: {name} ({duration(seconds)})" for name, seconds in self.running]
+        lines += [f"failed: {name}: {error}" for name, error in self.failed]
         spent = f"spent: {duration(self.seconds)} of work"
         lines.append(spent + (f", {self.gpu_hours:.2f} GPU-hours" if self.gpu_hours else ""))
         if not self.finished:
@@ -127,8 +128,8 @@ def status(folder: str | Path) -> Status:
         driver=None if driver is None else f"{driver.host}:{driver.pid}",
         stage=progress.get("stage", ""),
         kinds=kinds,
-        running={entry["job"]: now - entry["since"] for entry in progress.get("running", []) if driver is not None},
-        failed={entry["name"]: entry["error"] for entry in failures},
+        running=[(entry["job"], now - entry["since"]) for entry in progress.get("running", []) if driver is not None],
+        failed=[(entry["name"], entry["error"]) for entry in failures],
         seconds=sum(cost["seconds"] for cost in costs.values()),
         gpu_hours=sum(cost.get("gpu_seconds", 0.0) for cost in costs.values()) / 3600,
         left=expected_seconds(costs, left, progress.get("workers", 1)),

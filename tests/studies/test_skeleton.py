@@ -260,7 +260,7 @@ def test_status_tells_what_is_done_and_left(learning_curve, capsys):
     assert main(["status", str(out), "--json"]) == 0
     plain = json.loads(capsys.readouterr().out)
     assert plain["finished"] and plain["done"] == plain["planned"] == 4 and plain["left"] == 0 and plain["seconds"] > 0
-    assert plain["driver"] is None and plain["failed"] == {} and plain["running"] == {}
+    assert plain["driver"] is None and plain["failed"] == [] and plain["running"] == []
     runs = read_runs(out)
     (out / runs[0].folder / "metrics.json").unlink()
     now = status(out)
@@ -373,8 +373,43 @@ def test_what_an_earlier_release_named_is_taken_over(finished, tiny_settings, tm
     content = {name: (out / name).read_bytes() for name in ("affinity.csv", "losses.csv", "sanity.csv")}
     trained = {file.parent.name.rpartition("-")[0]: file.stat().st_mtime_ns for file in out.glob("runs/*/metrics.json")}
     assert moved > 15
+    study.run(out, execution=HERE, stages=["networks"])  # the rest is taken over too, or in a later start
     study.run(out, execution=HERE, stages=["networks", "transfers", "analysis"])
     again = {file.parent.name.rpartition("-")[0]: file.stat().st_mtime_ns for file in out.glob("runs/*/metrics.json")}
     assert again == trained, "something was trained again"
     assert {name: (out / name).read_bytes() for name in content} == content
     assert not any(before in file.read_text() for file in out.glob("runs/*/config.yaml") for before in names.values())
+
+
+def test_what_cannot_change_a_number_leaves_a_finished_study_finished(learning_curve):
+    words, out = learning_curve
+    assert main(words) == 0
+    for more in (["--study.data.init_args.num_workers=1", "--stages=[analysis, report]"], ["--stages=[fits]"]):
+        assert main([*words, *more]) == 0
+        assert status(out).finished and len(read_runs(out)) == 4
+    (out / "costs.json").write_text("{bad")
+    assert main([*words, "--study.seeds=[0, 1, 2]", "--stages=[fits]"]) == 0
+    assert not status(out).finished and len(read_runs(out)) == 6
+
+
+def test_two_stages_of_one_title_are_refused(tmp_path, job):
+    stage = Stage(name="fits", jobs=lambda: [job("write", "a")])
+    with pytest.raises(InputError, match="two stages called 'fits'"):
+        Nothing([stage, stage]).run(tmp_path / "s", execution=HERE)
+
+
+def test_a_folder_whose_name_is_a_letter_names_runs_alike(learning_curve):
+    import my_study
+
+    study = my_study.LearningCurve("depth_z", "mae", {"class_path": "A", "init_args": {}}, {"class_path": "B"}, [4])
+    names = [{run.folder.name for run in study.fits(Path(out)).values()} for out in ("a", "e", "/some/where")]
+    assert names[0] == names[1] == names[2]
+
+
+def test_a_study_can_be_copied(learning_curve):
+    from copy import copy, deepcopy
+
+    import my_study
+
+    study = my_study.LearningCurve("depth_z", "mae", {"class_path": "A"}, {"class_path": "B"}, [4])
+    assert copy(study) == deepcopy(study) == study and deepcopy(study).arguments == study.arguments

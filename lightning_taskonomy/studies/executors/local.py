@@ -28,6 +28,7 @@ from lightning_taskonomy.studies.executors.worker import (
     tidy,
 )
 from lightning_taskonomy.studies.graph import Job
+from lightning_taskonomy.studies.lock import drop_claim
 
 __all__ = ["LocalExecutor"]
 
@@ -145,6 +146,8 @@ class LocalExecutor(Executor):
                 if slot.job is not None:
                     _kill(slot.process)
                 self._end(slot)
+                for file in slot.job.done if slot.job is not None else ():
+                    drop_claim(file)
         self._slots = []
 
     @property
