@@ -5,7 +5,7 @@ import json
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, asdict, fields, is_dataclass, replace
+from dataclasses import MISSING, asdict, is_dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -61,10 +61,9 @@ class Study(ABC):
         """Notes the arguments, which ``study.json`` keeps."""
         study = super().__new__(cls)
         bound = inspect.signature(cls.__init__).bind(study, *args, **kwargs)
-        made = {one.name: one.default_factory for one in fields(cls)} if is_dataclass(cls) else {}
-        for name, factory in made.items():
-            if factory is not MISSING and name not in bound.arguments:
-                bound.arguments[name] = factory()
+        for name, entry in getattr(cls, "__dataclass_fields__", {}).items():
+            if entry.default_factory is not MISSING and name not in bound.arguments:
+                bound.arguments[name] = entry.default_factory()
         bound.apply_defaults()
         object.__setattr__(study, "arguments", {name: v for name, v in bound.arguments.items() if v is not study})
         return study
