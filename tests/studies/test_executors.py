@@ -280,7 +280,7 @@ class TestRay(Contract):
     def test_a_node_that_is_lost_costs_only_what_ran_there(self, jobs, make, results, cluster, tmp_path):
         node = cluster.add_node(num_cpus=1)
         (raylet,) = node.all_processes["raylet"]
-        graph = [jobs.job(tmp_path, "work", name, seconds=8) for name in "abc"]
+        graph = [jobs.job(tmp_path, "work", name, seconds=15) for name in "abc"]
         executor, tries = make(), Counter()
         submit = executor.submit
         executor.submit = lambda job: (tries.update([job.name]), submit(job))
