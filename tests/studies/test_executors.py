@@ -209,6 +209,26 @@ class TestLocal(Contract):
             pids = {json.loads(file.read_text())["pid"] for file in folder.glob("results/*/done")}
             assert len(pids) == processes and os.getpid() not in pids
 
+    def test_a_worker_that_died_idle_costs_a_try_and_no_more(self, jobs, make, results, tmp_path, monkeypatch):
+        """It is dead when its job is sent, and nobody has noticed yet."""
+        with make(workers=1).at(tmp_path) as executor:
+            first, second = (jobs.job(tmp_path, "work", name) for name in "ab")
+            executor.submit(first)
+            while not executor.wait():
+                continue
+            (slot,) = executor._slots
+            slot.process.kill()
+            slot.process.join()
+            with monkeypatch.context() as patch:
+                patch.setattr(slot.process, "is_alive", lambda: True)
+                executor.submit(second)
+            (outcome,) = executor.wait()
+            assert outcome.job is second and outcome.lost and "process died" in outcome.error
+            executor.submit(second)
+            while not executor.wait():
+                continue
+        assert set(results()) == {"a", "b"}
+
     def test_several_workers_share_a_device(self, jobs, make, tmp_path, monkeypatch):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
         with make(workers=5, slots_per_device=2) as executor:

@@ -13,7 +13,7 @@ from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.studies.graph import Job
 from lightning_taskonomy.studies.lock import claimed
 
-__all__ = ["Executor", "Outcome", "perform"]
+__all__ = ["Executor", "Outcome", "check_least", "perform"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +104,20 @@ class Executor(ABC):
         Returns:
             Those that ended since the last call; none if none did.
         """
+
+
+def check_least(numbers: Mapping[str, tuple[float, float]]) -> None:
+    """Refuses settings below their least value.
+
+    Args:
+        numbers: Value and least value by name.
+
+    Raises:
+        InputError: One is below.
+    """
+    for name, (value, least) in numbers.items():
+        if value < least:
+            raise InputError(f"execution: {name} is {value}, must be at least {least}")
 
 
 def perform(function: str, arguments: Mapping[str, Any], done: Sequence[Path]) -> None:

@@ -2,6 +2,7 @@
 
 import ctypes
 import itertools
+import logging
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -17,8 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from lightning_taskonomy.arguments import show_log
-from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.studies.executors.base import Executor, Outcome
+from lightning_taskonomy.studies.executors.base import Executor, Outcome, check_least
 from lightning_taskonomy.studies.executors.worker import (
     TIDY,
     Failed,
@@ -31,6 +31,8 @@ from lightning_taskonomy.studies.graph import Job
 from lightning_taskonomy.studies.lock import drop_claim
 
 __all__ = ["LocalExecutor"]
+
+_LOG = logging.getLogger(__name__)
 
 
 def _worker(connection: Connection, parent: int, threads: int) -> None:
@@ -118,9 +120,7 @@ class LocalExecutor(Executor):
             "workers": (workers, 0), "threads": (threads, 1), "slots_per_device": (slots_per_device, 1),
             "memory_gb": (memory_gb, 0),
         }  # fmt: skip
-        for name, (value, least) in numbers.items():
-            if value < least:
-                raise InputError(f"execution: {name} is {value}, must be at least {least}")
+        check_least(numbers)
         self._workers, self.threads, self.slots_per_device = workers, threads, slots_per_device
         self.memory_gb = memory_gb
         self._slots: list[_Slot] = []
@@ -178,7 +178,10 @@ class LocalExecutor(Executor):
             slot.connection = ours
         assert slot.connection is not None
         slot.job, slot.started = job, time.monotonic()
-        slot.connection.send((job.function, job.arguments, job.done))
+        try:
+            slot.connection.send((job.function, job.arguments, job.done))
+        except OSError as error:  # the worker died while it was idle; `wait` sees that, and the job is tried again
+            _LOG.info("%s: its worker was gone (%s)", job.title, error)
 
     def wait(self) -> Sequence[Outcome]:
         """Waits for a worker's answer or death, or a time limit."""
@@ -206,8 +209,8 @@ class LocalExecutor(Executor):
                 if self.memory_gb and private > self.memory_gb * 1e9:
                     self._end(slot)
                 return outcome
-        except (EOFError, OSError):
-            pass  # the process died: said below
+        except (EOFError, OSError) as error:  # the process died within its answer
+            _LOG.info("%s: no answer (%s)", slot.job.title if slot.job else "a worker", error)
         slot.process.join(1)
         died = f"its process died (exit code {slot.process.exitcode}); out of memory?"
         self._end(slot)

@@ -23,7 +23,7 @@ from typing import Any, Self
 from lightning_taskonomy.arguments import show_log
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.studies.executors import worker
-from lightning_taskonomy.studies.executors.base import Executor, Outcome
+from lightning_taskonomy.studies.executors.base import Executor, Outcome, check_least
 from lightning_taskonomy.studies.graph import Job
 
 __all__ = ["RayExecutor"]
@@ -114,9 +114,8 @@ class RayExecutor(Executor):
         time_limits: dict[str, float] | None = None,
     ) -> None:
         super().__init__(retries, time_limits)
-        for name, value in (("workers", workers), ("cpus", cpus), ("threads", threads)):
-            if value is not None and value < 1:
-                raise InputError(f"execution: {name} is {value}, must be at least 1")
+        numbers = {"cpus": (cpus, 1), "threads": (threads, 1)}
+        check_least(numbers if workers is None else {"workers": (workers, 1), **numbers})
         for kind, share in (gpus or {}).items():
             if not (0 <= share <= 1 or (share > 1 and float(share).is_integer())):
                 raise InputError(

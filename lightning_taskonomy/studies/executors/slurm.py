@@ -21,7 +21,7 @@ from typing import Any, Literal, Self
 
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.files import write_json
-from lightning_taskonomy.studies.executors.base import Executor, Outcome
+from lightning_taskonomy.studies.executors.base import Executor, Outcome, check_least
 from lightning_taskonomy.studies.executors.chunk import Chunk
 from lightning_taskonomy.studies.graph import Job
 
@@ -111,9 +111,7 @@ class SlurmExecutor(Executor):
             "workers": (workers, 1), "chunk": (chunk, 1), "gpus": (gpus, 0), "cpus": (cpus, 1),
             "memory_gb": (memory_gb, 0), "threads": (threads, 1),
         }  # fmt: skip
-        for name, (value, least) in numbers.items():
-            if value < least:
-                raise InputError(f"execution: {name} is {value}, must be at least {least}")
+        check_least(numbers)
         if not hours > 0:
             raise InputError(f"execution: hours is {hours}, must be above 0")
         if cluster not in _ASK:
