@@ -3,6 +3,7 @@
 from lightning_taskonomy.modules.base import BaseModule
 from lightning_taskonomy.modules.bifurcation import Bifurcated
 from lightning_taskonomy.modules.multitask import MultiTaskModule
+from lightning_taskonomy.modules.standardised import StandardisedModule
 from lightning_taskonomy.modules.transfer import TransferModule
 
-__all__ = ["BaseModule", "Bifurcated", "MultiTaskModule", "TransferModule"]
+__all__ = ["BaseModule", "Bifurcated", "MultiTaskModule", "StandardisedModule", "TransferModule"]
