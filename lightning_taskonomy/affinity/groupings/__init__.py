@@ -6,6 +6,7 @@ from lightning_taskonomy.affinity.groupings.approximations import (
     max_ratio_error,
     overestimate,
 )
+from lightning_taskonomy.affinity.groupings.costs import Unit, priced
 from lightning_taskonomy.affinity.groupings.relationships import (
     Agreement,
     Relationships,
@@ -15,20 +16,23 @@ from lightning_taskonomy.affinity.groupings.relationships import (
 )
 from lightning_taskonomy.affinity.groupings.selection import idle, serving
 from lightning_taskonomy.affinity.groupings.significance import random_groupings
-from lightning_taskonomy.affinity.groupings.table import GroupingsTable, Network, NetworkKey
+from lightning_taskonomy.affinity.groupings.table import Footprint, GroupingsTable, Network, NetworkKey
 
 __all__ = [
     "Agreement",
+    "Footprint",
     "GroupingsTable",
     "Network",
     "NetworkKey",
     "Relationships",
+    "Unit",
     "agreement",
     "early_correlation",
     "higher_order",
     "idle",
     "max_ratio_error",
     "overestimate",
+    "priced",
     "random_groupings",
     "relationships",
     "serving",
