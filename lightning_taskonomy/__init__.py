@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lightning_taskonomy.callbacks import GradientAggregation as GradientAggregation
     from lightning_taskonomy.callbacks import KendallWeighting as KendallWeighting
     from lightning_taskonomy.callbacks import MetaWeighting as MetaWeighting
+    from lightning_taskonomy.callbacks import MGDAUpperBound as MGDAUpperBound
     from lightning_taskonomy.callbacks import TaskMetaTransfer as TaskMetaTransfer
     from lightning_taskonomy.data.base import TaskDataModule as TaskDataModule
     from lightning_taskonomy.data.camvid import CamVidDataModule as CamVidDataModule
@@ -72,6 +73,7 @@ _HOMES = {
     "Label": "tasks",
     "LabelKind": "tasks",
     "LocalExecutor": "studies.executors",
+    "MGDAUpperBound": "callbacks",
     "MetaTransferStudy": "studies.meta_transfer",
     "MetaWeighting": "callbacks",
     "MultiTaskModule": "modules",

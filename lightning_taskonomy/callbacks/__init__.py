@@ -11,6 +11,7 @@ from lightning_taskonomy.callbacks.weighting import (
     GradientAggregation,
     KendallWeighting,
     MetaWeighting,
+    MGDAUpperBound,
 )
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "DryPass",
     "GradientAggregation",
     "KendallWeighting",
+    "MGDAUpperBound",
     "MetaWeighting",
     "PredictionWriter",
     "ResumeCheckpoint",
