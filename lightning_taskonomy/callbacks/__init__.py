@@ -1,5 +1,6 @@
-"""Callbacks: Task Meta-Transfer, weightings of tasks, scores, predictions, best weights, checkpoints to resume from."""
+"""Callbacks: Task Meta-Transfer, weightings and affinities of tasks, scores, predictions, best weights, checkpoints."""
 
+from lightning_taskonomy.callbacks.affinity import TaskAffinity
 from lightning_taskonomy.callbacks.best import BestWeights
 from lightning_taskonomy.callbacks.dry_pass import DryPass
 from lightning_taskonomy.callbacks.meta_transfer import TaskMetaTransfer
@@ -25,5 +26,6 @@ __all__ = [
     "PredictionWriter",
     "ResumeCheckpoint",
     "ScoreWriter",
+    "TaskAffinity",
     "TaskMetaTransfer",
 ]

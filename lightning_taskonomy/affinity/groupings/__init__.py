@@ -1,5 +1,6 @@
 """Which tasks should be learned together: losses of networks of several tasks, and what can be read from them."""
 
+from lightning_taskonomy.affinity.groupings.affinities import Affinities
 from lightning_taskonomy.affinity.groupings.approximations import (
     early_correlation,
     higher_order,
@@ -19,6 +20,7 @@ from lightning_taskonomy.affinity.groupings.significance import random_groupings
 from lightning_taskonomy.affinity.groupings.table import Footprint, GroupingsTable, Network, NetworkKey
 
 __all__ = [
+    "Affinities",
     "Agreement",
     "Footprint",
     "GroupingsTable",
