@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from lightning_taskonomy.models.backbones import TaskonomyResNet as TaskonomyResNet
     from lightning_taskonomy.models.backbones import TimmBackbone as TimmBackbone
     from lightning_taskonomy.models.heads import Head as Head
+    from lightning_taskonomy.modules import GroupedModule as GroupedModule
     from lightning_taskonomy.modules import MultiTaskModule as MultiTaskModule
     from lightning_taskonomy.modules import TransferModule as TransferModule
     from lightning_taskonomy.solvers import GroupingSolver as GroupingSolver
@@ -62,6 +63,7 @@ _HOMES = {
     "CosineWeighting": "callbacks",
     "FolderDataModule": "data.folder",
     "GradientAggregation": "callbacks",
+    "GroupedModule": "modules",
     "GroupingSolver": "solvers",
     "GroupingsTable": "affinity.groupings",
     "HRNetV2": "models.backbones",
