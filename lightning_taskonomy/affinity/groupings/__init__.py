@@ -6,6 +6,7 @@ from lightning_taskonomy.affinity.groupings.approximations import (
     max_ratio_error,
     overestimate,
 )
+from lightning_taskonomy.affinity.groupings.equal_cost import EqualCost, equal_cost
 from lightning_taskonomy.affinity.groupings.relationships import (
     Agreement,
     Relationships,
@@ -19,12 +20,14 @@ from lightning_taskonomy.affinity.groupings.table import GroupingsTable, Network
 
 __all__ = [
     "Agreement",
+    "EqualCost",
     "GroupingsTable",
     "Network",
     "NetworkKey",
     "Relationships",
     "agreement",
     "early_correlation",
+    "equal_cost",
     "higher_order",
     "idle",
     "max_ratio_error",
