@@ -1,7 +1,6 @@
 """What a Task Meta-Transfer study measured: every method on every case, with the spread over seeds."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
