@@ -5,7 +5,14 @@ from collections.abc import Mapping, Sequence
 from lightning_taskonomy.reports.figures.style import readable
 from lightning_taskonomy.solvers.taxonomy import TaxonomySolution
 
-__all__ = ["join", "label_share", "labels_line", "percent", "policy_line", "readable", "whole"]
+__all__ = ["WEIGHTINGS", "join", "label_share", "labels_line", "percent", "policy_line", "readable", "whole"]
+
+WEIGHTINGS = {
+    "mtl": "MTL", "kendall": "Kendall et al.", "du": "Du et al.", "lin": "Lin et al.", "pcgrad": "PCGrad",
+    "cagrad": "CAGrad", "mgda": "MGDA", "mgda_ub": "MGDA-UB (Sener et al.)", "gradnorm": "GradNorm",
+    "nash_mtl": "Nash-MTL", "imtl_g": "IMTL-G", "aligned_mtl": "Aligned-MTL", "soft_sharing": "soft sharing",
+}  # fmt: skip
+"""Ways to train one network on several tasks, as the literature calls them."""
 
 
 def join(names: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from lightning_taskonomy.affinity.groupings.approximations import (
     overestimate,
 )
 from lightning_taskonomy.affinity.groupings.costs import Unit, priced
+from lightning_taskonomy.affinity.groupings.equal_cost import EqualCost, equal_cost
 from lightning_taskonomy.affinity.groupings.relationships import (
     Agreement,
     Relationships,
@@ -22,6 +23,7 @@ from lightning_taskonomy.affinity.groupings.table import Footprint, GroupingsTab
 __all__ = [
     "Affinities",
     "Agreement",
+    "EqualCost",
     "Footprint",
     "GroupingsTable",
     "Network",
@@ -30,6 +32,7 @@ __all__ = [
     "Unit",
     "agreement",
     "early_correlation",
+    "equal_cost",
     "higher_order",
     "idle",
     "max_ratio_error",

@@ -28,8 +28,8 @@ FAMILY_COLORS = {"2D": "#E69F00", "3D": "#56B4E9", "low-dimensional": "#009E73",
 """Okabe and Ito's palette, which colour-blind readers tell apart; the marker says the same once more."""
 FAMILY_MARKERS = {"2D": "s", "3D": "o", "low-dimensional": "^", "semantic": "D"}
 
-SERIES_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's, for curves; style and marker say the same once more."""
+SERIES_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", INK)
+"""Okabe and Ito's, for curves; style and marker say the same once more. Black turns with the page's text."""
 LINE_MARKERS = ("o", "s", "^", "D")
 LINE_STYLES: tuple[str | tuple[int, tuple[float, ...]], ...] = ("-", (0, (5, 1.6)), (0, (2.2, 1.4)), (0, (1, 1.4)))
 ORDER_WIDTHS = (3.2, 2.2, 1.4, 0.8)

@@ -40,12 +40,14 @@ class KeptNetworks:
         networks: The networks.
         serves: Per network, the tasks that are read from it.
         loss: The total loss they reach.
+        note: What else to say of them, in a few words.
     """
 
     budget: float
     networks: tuple[Network, ...]
     serves: tuple[tuple[str, ...], ...]
     loss: float
+    note: str = ""
 
 
 @styled
@@ -54,6 +56,7 @@ def grouping_curves(
     *,
     random: Sequence[tuple[float, Band]] = (),
     points: Mapping[str, tuple[float, float]] | None = None,
+    spreads: Mapping[str, Mapping[float, float]] | None = None,
     measure: str = "total loss",
 ) -> Figure:
     """Total loss against the inference budget, one curve per way to choose networks (Figs. 4 and 5 of the paper).
@@ -62,6 +65,7 @@ def grouping_curves(
         curves: (budget, loss) of every way to choose.
         random: Per budget, the 5th percentile, mean and 95th percentile of random groupings that spend it.
         points: (cost, loss) of choices without a search, such as all tasks in one network; a line carries each on.
+        spreads: Half of the interval of a loss, by curve and budget, where it is known; a whisker.
         measure: Which losses they are.
     """
     if not any(curves.values()):
@@ -75,15 +79,20 @@ def grouping_curves(
         axis.fill_between(places, low, high, color=MUTED, alpha=0.3, lw=0, label="random groupings (5–95 %)")
         axis.plot(places, [b.middle for _, b in random], color=MUTED, lw=1.4, marker="|", label="their mean")
     for index, (name, line) in enumerate(curves.items()):
+        color = SERIES_COLORS[index % len(SERIES_COLORS)]
         axis.plot(
             *zip(*sorted(line), strict=True),
-            color=SERIES_COLORS[index % len(SERIES_COLORS)],
+            color=color,
             marker=LINE_MARKERS[index % len(LINE_MARKERS)],
             ls=line_style(index),
             ms=5.5,
             lw=1.9,
             label=name,
         )
+        for budget, loss in line:
+            half = (spreads or {}).get(name, {}).get(budget)
+            if half is not None:
+                axis.errorbar(budget, loss, yerr=half, color=color, lw=1, capsize=2.5)
     for index, (name, (cost, loss)) in enumerate((points or {}).items()):
         axis.plot([cost, max(*budgets, cost)], [loss, loss], color=INK, lw=0.8, ls=":", alpha=0.7)
         axis.plot(
@@ -127,6 +136,7 @@ def kept_networks(solutions: Sequence[KeptNetworks], tasks: Sequence[str]) -> Fi
         if line[0] == 0:
             axis.text(0.05, top + 0.2, f"budget {solution.budget:g}", va="center", weight="bold")
             axis.text(0.05, top + 0.42, f"loss {solution.loss:.4g}", va="center", fontsize=8)
+            axis.text(0.05, top + 0.58, solution.note, va="center", fontsize=7, alpha=0.75)
         for place, n in enumerate(line):
             _box(axis, (1.3 + place * (wide + _GAP), top), wide, solution, n, looks)
         top += tall + _GAP
@@ -164,11 +174,11 @@ def _box(
 def relationship_matrices(
     panels: Mapping[str, ArrayLike], tasks: Sequence[str], *, rows: str = "trained with", columns: str = "change of"
 ) -> Figure:
-    """How tasks change each other, in per cent (Tables 1 and 2 of the paper): blue helps, red hurts.
+    """How tasks change each other (Tables 1 and 2 of the paper: in per cent): blue helps, red hurts.
 
     Args:
-        panels: Matrices by title, shape (tasks, tasks), per cent, positive where it helps; NaN is left hatched. The
-            first is directed; others, such as the symmetric affinity, stand beside it.
+        panels: Matrices by title, shape (tasks, tasks), positive where it helps, each on its own scale; NaN is left
+            hatched. The first is directed; others, such as the symmetric affinity, stand beside it.
         tasks: Names of rows and columns.
         rows: What a row of the first is.
         columns: What a column of the first is.
@@ -180,12 +190,13 @@ def relationship_matrices(
     if not tables:
         raise InputError("no matrix to draw; give at least one")
     side = max(0.34 if len(tasks) > 10 else 0.58, 0.34) * len(tasks)
-    stacked = len(tasks) > 12
-    size = (side + 2.2, (side + 1.5) * len(tables)) if stacked else ((side + 0.4) * len(tables) + 2.4, side + 1.5)
-    figure = new_figure(*size)
-    grid = (len(tables), 1) if stacked else (1, len(tables))
-    axes = figure.subplots(*grid, sharey=True, squeeze=False).ravel()
-    for index, (axis, (title, values)) in enumerate(zip(axes, tables.items(), strict=True)):
+    columns = 1 if len(tasks) > 12 else min(len(tables), 3)
+    lines = -(-len(tables) // columns)
+    figure = new_figure((side + 0.4) * columns + 2.4, (side + 1.5) * lines)
+    axes = figure.subplots(lines, columns, sharey=True, squeeze=False).ravel()
+    for axis in axes[len(tables) :]:
+        axis.set_visible(False)
+    for index, (axis, (title, values)) in enumerate(zip(axes, tables.items(), strict=False)):
         _relations(axis, values, tasks)
         axis.set_title(title)
         if index == 0:
@@ -228,9 +239,10 @@ def _relations(axis: Axes, values: np.ndarray, tasks: Sequence[str]) -> None:
     image = axis.imshow(np.ma.masked_invalid(values), cmap="RdBu", vmin=-reach, vmax=reach, interpolation="nearest")
     colors = image.to_rgba(values)
     size = 8.5 if count <= 10 else 6.2
+    digits = 1 if reach >= 1 else 2 if reach >= 0.1 else 3
     for row, column in np.argwhere(np.isfinite(values)):
         color = text_on(*colors[row, column, :3])
-        text = f"{values[row, column]:+.1f}".replace("-", "−")
+        text = f"{values[row, column]:+.{digits}f}".replace("-", "−")
         axis.text(column, row, text, ha="center", va="center", fontsize=size, color=color, in_layout=False)
     axis.set_xticks(range(count), [readable(task) for task in tasks], rotation=90 if count > 5 else 30)
     axis.set_yticks(range(count), [readable(task) for task in tasks])

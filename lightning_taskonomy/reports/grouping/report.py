@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,6 +12,7 @@ import numpy as np
 from lightning_taskonomy.affinity.groupings import (
     GroupingsTable,
     Network,
+    Relationships,
     early_correlation,
     higher_order,
     max_ratio_error,
@@ -24,7 +26,10 @@ from lightning_taskonomy.reports.words import join, readable, whole
 from lightning_taskonomy.solvers.grouping import GroupingSolution, GroupingSolver, pessimal, score, served
 from lightning_taskonomy.solvers.taxonomy import Band
 
-__all__ = ["write_groupings", "write_solved_groupings"]
+__all__ = [
+    "ESA", "HOA", "OPTIMAL", "random_bands", "write_approximations", "write_groupings", "write_relations",
+    "write_solved_groupings",
+]  # fmt: skip
 
 STEPS = 9
 """At most so many budgets are drawn beside those asked for."""
@@ -110,9 +115,12 @@ def write_solved_groupings(
     page.section("Loss against budget")
     _curves(page, solver, solutions, tables, "total validation loss" if test is None else "total test loss")
     page.section("What tasks do to each other")
-    _relations(page, tables.test)
+    try:
+        write_relations(page, relationships(tables.test))
+    except InputError as reason:
+        page.text(f"Not here: {reason}.")
     page.section("Approximations")
-    _approximations(page, tables)
+    write_approximations(page, tables.validation, tables.test, tables.early)
     return page.write()
 
 
@@ -185,15 +193,11 @@ def _curves(
             page.text(f"No curve of {name}: {reason}.")
         else:
             curves[name] = [(k.budget, k.loss) for k in kept]
-    random, worst = [], []
-    for budget in budgets:
-        try:
-            totals = random_groupings(tables.test, budget).sum(axis=1)
-            low, high = np.percentile(totals, [5, 95])
-            random.append((budget, Band(float(low), float(totals.mean()), float(high))))
+    random = random_bands(tables.test, budgets)
+    worst = []
+    for budget, _ in random:
+        with suppress(InputError):  # no choice spends this budget
             worst.append(pessimal(tables.test, budget, time_limit=PESSIMAL_SECONDS))
-        except InputError:
-            continue  # too small a budget: it hardly serves every task
     if all(solution.proven for solution in worst):
         curves["pessimal"] = [(solution.budget, solution.objective) for solution in worst]
     page.figure(
@@ -206,45 +210,55 @@ def _curves(
     )
 
 
-def _relations(page: Page, table: GroupingsTable) -> None:
-    """The relationship table and the symmetric affinity."""
-    try:
-        relations = relationships(table)
-    except InputError as reason:
-        page.text(f"Not here: {reason}.")
-        return
+def write_relations(page: Page, relations: Relationships, alone: str = "a half-size network") -> None:
+    """The relationship table and the symmetric affinity, as figure and table.
+
+    Args:
+        page: Where they go.
+        relations: The change of each task with each partner.
+        alone: What pairs are compared with, in words.
+    """
     page.figure(
         figures.relationship_matrices(
-            {"Trained in a pair": relations.change, "Mean of both directions": relations.symmetric}, table.tasks
+            {"Trained in a pair": relations.change, "Mean of both directions": relations.symmetric}, relations.tasks
         ),
         "relationships",
         alt="How much each task's loss falls when trained with each other; relationships-numbers.csv has the numbers.",
-        caption="Per cent by which the loss is lower in a full-size network of two than in a half-size network alone; "
+        caption=f"Per cent by which the loss is lower in a full-size network of two than in {alone} alone; "
         "blue helps, red hurts. Right: what a pair does to both, its affinity.",
     )
     rows: list[list[Cell]] = [
         [readable(task), *map(float, row), float(mean)]
-        for task, row, mean in zip(table.tasks, relations.change, relations.as_partner, strict=True)
+        for task, row, mean in zip(relations.tasks, relations.change, relations.as_partner, strict=True)
     ]
-    rows.append(["mean", *map(float, relations.with_partner), None])
-    page.table("relationships-numbers", ("trained with", *map(readable, table.tasks), "mean"), rows)
+    rows.append(["mean", *map(float, relations.with_partner), float(np.nanmean(relations.change))])
+    page.table("relationships-numbers", ("trained with", *map(readable, relations.tasks), "mean"), rows)
 
 
-def _approximations(page: Page, tables: _LossTables) -> None:
-    """How well losses that were not trained to the end tell the real ones."""
+def write_approximations(
+    page: Page, validation: GroupingsTable, test: GroupingsTable, early: GroupingsTable | None
+) -> None:
+    """How well losses that were not trained to the end tell the real ones, as a figure.
+
+    Args:
+        page: Where it goes.
+        validation: The losses of which the higher orders are predicted.
+        test: The losses at the end.
+        early: Losses early in training, if there are any.
+    """
     panels: dict[str, tuple[Sequence[float], Sequence[float], str]] = {}
     try:
-        guessed = higher_order(tables.validation)
-        error = max_ratio_error(guessed, tables.validation)
-        groups = [p for p in zip(guessed.networks, tables.validation.networks, strict=True) if len(p[1].tasks) > 2]
+        guessed = higher_order(validation)
+        error = max_ratio_error(guessed, validation)
+        groups = [p for p in zip(guessed.networks, validation.networks, strict=True) if len(p[1].tasks) > 2]
         predicted, measured = ([loss for pair in groups for loss in pair[side].losses] for side in (0, 1))
         panels["Higher order: a loss per task"] = predicted, measured, f"mean max-ratio error {100 * error:.1f} %"
     except InputError as reason:
         page.text(f"No Higher Order Approximation: {reason}.")
-    if tables.early is not None:
-        (early, final), _ = GroupingsTable.common(tables.early, tables.test)
-        first, last = ([float(np.mean(network.losses)) for network in table.networks] for table in (early, final))
-        panels["Early stopping: mean loss"] = first, last, f"Pearson r = {early_correlation(early, final):.3f}"
+    if early is not None:
+        (begun, final), _ = GroupingsTable.common(early, test)
+        first, last = ([float(np.mean(network.losses)) for network in table.networks] for table in (begun, final))
+        panels["Early stopping: mean loss"] = first, last, f"Pearson r = {early_correlation(begun, final):.3f}"
     if panels:
         page.figure(
             figures.approximation_scatter(panels),
@@ -252,6 +266,22 @@ def _approximations(page: Page, tables: _LossTables) -> None:
             alt="; ".join(f"{title}: {note}" for title, (_, _, note) in panels.items()),
             caption="Left to right: what is predicted without training every network to the end. Dotted: as measured.",
         )
+
+
+def random_bands(table: GroupingsTable, budgets: Iterable[float]) -> list[tuple[float, Band]]:
+    """The 5th percentile, mean and 95th percentile of the total loss of random groupings.
+
+    Budgets that are so small that random groupings hardly ever serve every task are left out.
+    """
+    bands = []
+    for budget in budgets:
+        try:
+            totals = random_groupings(table, budget).sum(axis=1)
+        except InputError:
+            continue
+        low, high = np.percentile(totals, [5, 95])
+        bands.append((budget, Band(float(low), float(totals.mean()), float(high))))
+    return bands
 
 
 def _budgets(table: GroupingsTable, requested: Iterable[float]) -> list[float]:

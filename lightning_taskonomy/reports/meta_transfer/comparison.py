@@ -1,12 +1,12 @@
 """What a Task Meta-Transfer study measured: every method on every case, with the spread over seeds."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 
+from lightning_taskonomy.affinity.intervals import half_width
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.reports.reading import read_rows
 
@@ -103,7 +103,7 @@ class CaseResult:
     @property
     def spread(self) -> float | None:
         """Half of the 95 % t interval of the mean over seeds; None of one seed."""
-        return _half_width([run.value for run in self.runs])
+        return half_width([run.value for run in self.runs])
 
     @property
     def reductions(self) -> list[float]:
@@ -265,13 +265,5 @@ def _leads(one: CaseResult, other: CaseResult) -> bool:
     """Whether the mean lead over seeds is larger than half its interval."""
     errors = {run.seed: run.error for run in other.runs}
     leads = [errors[run.seed] - run.error for run in one.runs if run.seed in errors]
-    width = _half_width(leads)
+    width = half_width(leads)
     return width is not None and fmean(leads) > width
-
-
-def _half_width(values: Sequence[float]) -> float | None:
-    """Half of the 95 % interval of a mean by Student's t; None of fewer than two values."""
-    from scipy.special import stdtrit
-
-    count = len(values)
-    return float(stdtrit(count - 1, 0.975)) * stdev(values) / math.sqrt(count) if count > 1 else None

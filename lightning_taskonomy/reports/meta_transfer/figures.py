@@ -20,8 +20,6 @@ from lightning_taskonomy.reports.figures.style import (
 
 __all__ = ["error_reductions", "variation_panels"]
 
-_COLORS = tuple(INK if color == "#000000" else color for color in SERIES_COLORS)
-"""Black turns with the page's text, or a dark page would swallow it."""
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*", "d")
 _HATCHES = ("", "///", "...", "xxx")
 _TITLE = 34
@@ -48,14 +46,14 @@ def error_reductions(groups: Mapping[str, Mapping[str, Sequence[float]]], subjec
             values = [value for value in group.get(name, ()) if math.isfinite(value)]
             if not values:
                 continue
-            color = _COLORS[index % len(_COLORS)]
+            color = SERIES_COLORS[index % len(SERIES_COLORS)]
             axis.plot([min(values), max(values)], [row + shift] * 2, color=color, lw=1.2, zorder=2 + is_subject)
             axis.plot(
                 fmean(values), row + shift, _MARKERS[index % len(_MARKERS)], color=color, ms=9 if is_subject else 6,
                 mec=INK if is_subject else color, zorder=3 + is_subject, ls="none",
             )  # fmt: skip
         axis.plot(
-            [], [], _MARKERS[index % len(_MARKERS)], color=_COLORS[index % len(_COLORS)],
+            [], [], _MARKERS[index % len(_MARKERS)], color=SERIES_COLORS[index % len(SERIES_COLORS)],
             ms=8 if is_subject else 6, mec=INK if is_subject else None, ls="none", label=name,
         )  # fmt: skip
     axis.axvline(0, color=INK, lw=0.8, ls=":", alpha=0.7)
@@ -103,7 +101,7 @@ def variation_panels(
             points = [(ticks.index(at), fmean(values), values) for at, values in panel.get(name, ()) if values]
             if not points:
                 continue
-            color = _COLORS[index % len(_COLORS)]
+            color = SERIES_COLORS[index % len(SERIES_COLORS)]
             width = 0.8 / len(names)
             spots = [x + (width * (index - (len(names) - 1) / 2) if bars else 0.0) for x, _, _ in points]
             means = [mean for _, mean, _ in points]

@@ -16,15 +16,16 @@ from lightning_taskonomy.reports.meta_transfer.comparison import (
     Wins,
     read_comparison,
 )
-from lightning_taskonomy.reports.words import join, percent, readable
+from lightning_taskonomy.reports.words import WEIGHTINGS, join, percent, readable
 
 __all__ = ["MetaTransferReport"]
 
 _NAMES = {
-    "primary_only": "Primary Only", "transfer": "Transfer Learning", "mtl": "MTL", "kendall": "Kendall et al.",
-    "du": "Du et al.", "lin": "Lin et al.", "pcgrad": "PCGrad", "cagrad": "CAGrad", "mgda": "MGDA",
-    "nash_mtl": "Nash-MTL", "imtl_g": "IMTL-G", "aligned_mtl": "Aligned-MTL", "tmt": "TMT", "oracle": "Oracle",
-}  # fmt: skip
+    "primary_only": "Primary Only",
+    "transfer": "Transfer Learning",
+    "tmt": "TMT",
+    "oracle": "Oracle",
+} | WEIGHTINGS
 _UNITS = {"miou": (100.0, "mIoU %"), "mean_angle": (1.0, "mean angle °"), "mae": (100.0, "10² × absolute error")}
 """How the paper prints a metric: factor and name."""
 _CASES, _METHODS = 4, 8

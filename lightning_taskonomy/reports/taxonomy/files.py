@@ -4,13 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
-import numpy as np
 from numpy.typing import NDArray
 
 from lightning_taskonomy.affinity.table import TransferKey, TransfersTable
-from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.reports.examples import read_examples
 from lightning_taskonomy.reports.families import families, family_rank
 from lightning_taskonomy.reports.figures.curves import Ranking
 from lightning_taskonomy.reports.reading import read_cells, read_json, read_number, read_rows
@@ -212,14 +210,7 @@ def _tasks(path: Path, table: TransfersTable) -> dict[str, TaskInfo]:
 def _examples(path: Path) -> dict[str, dict[str, NDArray[Any]]]:
     """Arrays of ``examples.npz`` by task and column."""
     arrays: dict[str, dict[str, NDArray[Any]]] = {}
-    if path.is_file():
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                for name in archive.files:
-                    task, _, column = name.rpartition("/")
-                    arrays.setdefault(task, {})[column] = archive[name]
-        except (OSError, ValueError, EOFError, BadZipFile) as error:
-            raise InputError(
-                f"{path} cannot be read ({error}); run the study again: nothing is trained twice"
-            ) from error
+    for name, array in (read_examples(path) if path.is_file() else {}).items():
+        task, _, column = name.rpartition("/")
+        arrays.setdefault(task, {})[column] = array
     return arrays

@@ -7,13 +7,12 @@ from numpy.typing import NDArray
 
 from lightning_taskonomy.affinity.tree import linkage_agreement, similarity_tree
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.pictures import colorize, value_range
 from lightning_taskonomy.reports import figures
+from lightning_taskonomy.reports.examples import example_pictures
 from lightning_taskonomy.reports.html import Page
 from lightning_taskonomy.reports.taxonomy.decisions import headline
 from lightning_taskonomy.reports.taxonomy.files import EXTENSIONS, TaxonomyResults
 from lightning_taskonomy.reports.words import join, readable
-from lightning_taskonomy.tasks import TaskKind
 
 __all__ = ["affinity", "beyond", "control", "predictions", "sanity", "similarity"]
 
@@ -107,24 +106,11 @@ def sanity(page: Page, results: TaxonomyResults) -> None:
 
 def predictions(page: Page, results: TaxonomyResults) -> None:
     """What the networks see, side by side."""
-    pictures: dict[str, dict[str, NDArray[np.uint8]]] = {}
-    for name, columns in results.examples.items():
-        if name not in results.tasks or not results.tasks[name].kind:
-            continue
-        task = results.tasks[name].as_task()
-        truth = columns.get("target")
-        pictures[name] = {}
-        for column, values in columns.items():
-            if column == "input":
-                views = values if values.ndim == 4 else values[:, 0]
-                colours = [np.round(np.clip(np.moveaxis(v, 0, -1), 0, 1) * 255).astype(np.uint8) for v in views]
-            else:
-                colours = []
-                for index, value in enumerate(values):
-                    single = task.kind is TaskKind.DENSE and task.channels == 1
-                    limits = value_range(task, truth[index]) if single and truth is not None else None
-                    colours.append(colorize(task, value, limits))
-            pictures[name][column] = np.stack(colours)
+    pictures = {
+        name: example_pictures(results.tasks[name].as_task(), columns)
+        for name, columns in results.examples.items()
+        if name in results.tasks and results.tasks[name].kind
+    }
     if not pictures:
         page.text("Not here: examples.npz holds no task of this study.")
         return

@@ -1,0 +1,137 @@
+"""What each method of a grouping study reaches at each budget, and by how much a choice leads over its rivals."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from lightning_taskonomy.affinity.intervals import half_width
+from lightning_taskonomy.reports.grouping.files import Choice, GroupingResults
+from lightning_taskonomy.reports.grouping.report import ESA, HOA, OPTIMAL
+from lightning_taskonomy.reports.words import WEIGHTINGS, readable
+
+__all__ = ["CHOICES", "RIVALS", "SAME", "Comparison", "MethodAtBudget", "Methods", "by_method", "method_name", "number"]
+
+CHOICES = {
+    "optimal": OPTIMAL, "search": "search", "esa": ESA, "hoa": HOA, "lookahead": "look-ahead affinity",
+    "lookahead_first_order": "look-ahead, first order", "gradient_cosine": "gradient cosine",
+}  # fmt: skip
+"""Ways to choose groups, the best informed first."""
+
+BASELINES = {"independent": "independent networks", **WEIGHTINGS, "mtl": "one joint network (MTL)"}
+"""What a choice is compared with."""
+
+RIVALS = {"independent": "independent networks", "mtl": "one joint network"}
+"""What must be beaten for grouping to help."""
+
+_NAMES = CHOICES | BASELINES | {"random": "random groupings", "pessimal": "pessimal groupings"}
+
+SAME = 1e-9
+"""Losses that differ by less are the same."""
+
+
+@dataclass(frozen=True)
+class MethodAtBudget:
+    """A method at a budget: a loss per seed.
+
+    Args:
+        method: Its key.
+        budget: The budget.
+        choices: At least one, one per seed.
+    """
+
+    method: str
+    budget: float
+    choices: tuple[Choice, ...]
+
+    @property
+    def mean(self) -> float:
+        """The mean test loss over seeds."""
+        return fmean(choice.test for choice in self.choices)
+
+    @property
+    def half(self) -> float | None:
+        """Half of the 95 % t-interval of that mean; None of one seed."""
+        return half_width([choice.test for choice in self.choices])
+
+    def lead(self, other: "MethodAtBudget") -> tuple[float, float | None] | None:
+        """By how much its loss is lower than another's, seed by seed: mean and half of its interval.
+
+        None if no seed has both.
+        """
+        losses = {choice.seed: choice.test for choice in other.choices}
+        leads = [losses[choice.seed] - choice.test for choice in self.choices if choice.seed in losses]
+        return (fmean(leads), half_width(leads)) if leads else None
+
+    @property
+    def words(self) -> str:
+        """Mean and interval."""
+        return number(self.mean, self.half)
+
+
+Methods = Mapping[str, Mapping[float, MethodAtBudget]]
+
+
+def method_name(method: str) -> str:
+    """A method as people read it."""
+    return _NAMES.get(method, readable(method))
+
+
+def number(mean: float, half: float | None, digits: int = 3) -> str:
+    """``0.452 ±0.004``, without the latter where it is unknown."""
+    text = f"{mean:.{digits}f}" if half is None else f"{mean:.{digits}f} ±{half:.{digits}f}"
+    return text.replace("-", "−")
+
+
+def by_method(results: GroupingResults) -> Methods:
+    """What each method reaches at each budget, choices before baselines; losses that are missing are left out."""
+    rows: dict[str, dict[float, list[Choice]]] = {}
+    for choice in results.choices:
+        if math.isfinite(choice.test):
+            budget = choice.cost if math.isnan(choice.budget) else choice.budget
+            rows.setdefault(choice.method, {}).setdefault(budget, []).append(choice)
+    order = [*_NAMES, *(method for method in rows if method not in _NAMES)]
+    return {
+        method: {at: MethodAtBudget(method, at, tuple(chosen)) for at, chosen in sorted(rows[method].items())}
+        for method in order
+        if method in rows
+    }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A choice against its rivals within the same budget.
+
+    Args:
+        choice: The choice.
+        rivals: By name: the rival, and the mean lead over it with half of its interval.
+    """
+
+    choice: MethodAtBudget
+    rivals: Mapping[str, tuple[MethodAtBudget, tuple[float, float | None]]]
+
+    @classmethod
+    def of(cls, methods: Methods, choice: MethodAtBudget, rivals: Sequence[str]) -> "Comparison":
+        """A choice against the costliest of each rival within its budget; those that have none are left out."""
+        compared = {}
+        for rival in rivals:
+            within = [one for budget, one in methods[rival].items() if budget <= choice.budget + SAME]
+            lead = choice.lead(within[-1]) if within else None
+            if lead is not None:
+                compared[rival] = within[-1], lead
+        return cls(choice, compared)
+
+    @property
+    def least(self) -> float:
+        """The lead over the better rival; minus infinity without one."""
+        return min((lead for _, (lead, _) in self.rivals.values()), default=-math.inf)
+
+    @property
+    def helps(self) -> bool:
+        """Whether it is better than each of them."""
+        return self.least > SAME
+
+    @property
+    def clear(self) -> bool:
+        """Whether each lead is beyond its interval."""
+        return self.helps and all(half is not None and lead > half for _, (lead, half) in self.rivals.values())

@@ -1,0 +1,261 @@
+"""What a grouping study left in its folder, read and checked: a file that cannot be used is named, with the reason."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_taskonomy.affinity.groupings import GroupingsTable, Network
+from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.manifest import Manifest
+from lightning_taskonomy.reports.examples import Examples, read_examples
+from lightning_taskonomy.reports.reading import read_json, read_number, read_rows
+
+__all__ = ["FILES", "Choice", "GroupingResults", "MeasuredNetwork", "read_grouping_study"]
+
+FILES = {
+    "network_losses.csv": "the losses of each network and seed",
+    "validation.csv": "the validation losses of the candidates",
+    "test.csv": "their test losses",
+    "early.csv": "their losses after a part of the data",
+    "choices.csv": "what each method chooses or trains at each budget",
+    "inference.csv": "what encoders and decoders cost",
+    "machine.json": "the machine that this was measured on",
+    "affinities.csv": "how tasks affect each other, by several measures",
+    "approximations.csv": "the cost and the regret of the approximations",
+    "trainings.csv": "how long each network trained",
+    "examples": "predictions on a few test images",
+}
+"""What a study may leave, and what each file holds."""
+
+_LOSSES = ("network", "kind", "tasks", "size", "cost", "seed", "split", "task", "loss")
+_CHOICES = ("method", "budget", "seed", "cost", "networks", "validation_loss", "test_loss")
+_INFERENCE = ("size", "part", "task", "weights", "multiply_adds", "latency_1", "latency_32", "memory", "snt")
+_APPROXIMATIONS = ("approximation", "trainings", "kendall_tau", "budget", "test_loss", "optimal_loss", "regret")
+_TRAININGS = ("network", "size", "seed", "epochs", "seconds", "best_epoch", "status", "reason")
+_TEXT = {"network", "kind", "tasks", "seed", "split", "task", "method", "networks", "part", "partner", "approximation",
+         "status", "reason"}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredNetwork:
+    """A network of one seed.
+
+    Args:
+        kind: ``candidate``, ``single``, ``mtl`` or another baseline.
+        tasks: The tasks it serves, in the study's order.
+        size: The size of its encoder; 1 is the full-size one.
+        seed: Its seed.
+        losses: Losses by split and task.
+    """
+
+    kind: str
+    tasks: tuple[str, ...]
+    size: float
+    seed: str
+    losses: Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What a method chose, or trained, at a budget: a row of ``choices.csv``.
+
+    Args:
+        method: Its key.
+        budget: The inference budget.
+        seed: The seed of the networks.
+        cost: What the networks cost together.
+        networks: Tasks and size of each; none for random groupings.
+        validation: The total validation loss; NaN where unknown.
+        test: The total test loss.
+        tasks: Test losses by task.
+    """
+
+    method: str
+    budget: float
+    seed: str
+    cost: float
+    networks: tuple[tuple[tuple[str, ...], float], ...]
+    validation: float
+    test: float
+    tasks: Mapping[str, float] = field(default_factory=dict)
+
+
+Row = Mapping[str, Any]
+"""Text and numbers by column; a number is NaN where its cell is empty."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupingResults:
+    """Everything a study left; what is not there is empty here and named in ``absent``.
+
+    Args:
+        tasks: The tasks in the study's order.
+        networks: All networks of all seeds.
+        validation: Validation losses of the candidates, means over seeds.
+        test: Their test losses.
+        early: Their losses after a part of the data.
+        choices: What each method chose.
+        inference: Rows of ``inference.csv``.
+        machine: What ``machine.json`` says of the machine.
+        affinities: (T, T) matrices by measure; rows are partners, columns the task that is measured.
+        approximations: Rows of ``approximations.csv``.
+        trainings: Rows of ``trainings.csv``.
+        examples: Per budget, the arrays by task and column.
+        absent: Names of :data:`FILES` that are not there.
+    """
+
+    tasks: tuple[str, ...]
+    networks: tuple[MeasuredNetwork, ...] = ()
+    validation: GroupingsTable | None = None
+    test: GroupingsTable | None = None
+    early: GroupingsTable | None = None
+    choices: tuple[Choice, ...] = ()
+    inference: tuple[Row, ...] = ()
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    affinities: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    approximations: tuple[Row, ...] = ()
+    trainings: tuple[Row, ...] = ()
+    examples: Mapping[str, Examples] = field(default_factory=dict)
+    absent: tuple[str, ...] = ()
+
+    @cached_property
+    def seeds(self) -> tuple[str, ...]:
+        """All seeds, in the order of the files."""
+        return tuple(dict.fromkeys([n.seed for n in self.networks] + [c.seed for c in self.choices]))
+
+    def by_size(self, seed: str, split: str, kinds: Sequence[str] = ("candidate", "single")) -> GroupingsTable:
+        """The losses of one seed, a table of networks by their size in place of their cost.
+
+        Args:
+            seed: The seed.
+            split: ``validation``, ``test`` or ``early``.
+            kinds: Which networks.
+
+        Raises:
+            InputError: Some task is served by none of them.
+        """
+        networks: dict[tuple[tuple[str, ...], float], Network] = {}
+        for one in self.networks:
+            losses = one.losses.get(split, {})
+            if one.seed == seed and one.kind in kinds and all(task in losses for task in one.tasks):
+                network = Network(one.tasks, one.size, tuple(losses[task] for task in one.tasks))
+                networks.setdefault(network.key, network)
+        return GroupingsTable(self.tasks, tuple(networks.values()))
+
+
+def read_grouping_study(folder: Path, manifest: Manifest) -> GroupingResults:
+    """Reads a study's folder.
+
+    Args:
+        folder: Where ``lightning-taskonomy study`` wrote.
+        manifest: Its manifest.
+
+    Raises:
+        InputError: A file cannot be used; it is named.
+    """
+    tables = {
+        name: GroupingsTable.read(folder / f"{name}.csv") if (folder / f"{name}.csv").is_file() else None
+        for name in ("validation", "test", "early")
+    }
+    choices = _read(folder / "choices.csv", _CHOICES)
+    losses = _read(folder / "network_losses.csv", _LOSSES)
+    tasks = _tasks(tables.values(), choices, losses, manifest)
+    return GroupingResults(
+        tasks=tasks,
+        networks=_networks(losses),
+        choices=tuple(_choice(row, tasks, folder / "choices.csv") for row in choices),
+        inference=_read(folder / "inference.csv", _INFERENCE),
+        machine=read_json(folder / "machine.json", dict, {}),
+        affinities=_affinities(folder / "affinities.csv", tasks),
+        approximations=_read(folder / "approximations.csv", _APPROXIMATIONS),
+        trainings=_read(folder / "trainings.csv", _TRAININGS),
+        examples=_examples(folder / "examples"),
+        absent=tuple(name for name in FILES if not (folder / name).exists()),
+        **tables,
+    )
+
+
+def _read(path: Path, columns: Sequence[str]) -> tuple[Row, ...]:
+    """The rows of a CSV; what is no text is a number."""
+    return tuple(
+        {name: cell if name in _TEXT else read_number(row, name, path) for name, cell in row.items()}
+        for row in read_rows(path, columns)
+    )
+
+
+def _tasks(
+    tables: Iterable[GroupingsTable | None], choices: Sequence[Row], losses: Sequence[Row], manifest: Manifest
+) -> tuple[str, ...]:
+    """The tasks in the study's order, by the first file that has them."""
+    for table in tables:
+        if table is not None:
+            return table.tasks
+    if choices:
+        return tuple(name for name in choices[0] if name not in _CHOICES)
+    if losses:
+        return max((tuple(str(row["tasks"]).split(";")) for row in losses), key=len)
+    return tuple(str(name).rpartition(".")[2] for name in manifest.settings.get("tasks") or ())
+
+
+def _networks(rows: Sequence[Row]) -> tuple[MeasuredNetwork, ...]:
+    losses: dict[tuple[str, str, float, str], dict[str, dict[str, float]]] = {}
+    for row in rows:
+        by_split = losses.setdefault((row["kind"], row["tasks"], row["size"], row["seed"]), {})
+        if np.isfinite(row["loss"]):
+            by_split.setdefault(row["split"], {})[row["task"]] = row["loss"]
+    return tuple(
+        MeasuredNetwork(kind=kind, tasks=tuple(tasks.split(";")), size=size, seed=seed, losses=by_split)
+        for (kind, tasks, size, seed), by_split in losses.items()
+    )
+
+
+def _choice(row: Row, tasks: Sequence[str], path: Path) -> Choice:
+    try:
+        names = [one.strip().rpartition("@") for one in row["networks"].split(";") if one.strip()]
+        networks = tuple((tuple(group.split("+")), float(size)) for group, _, size in names)
+    except ValueError:
+        raise InputError(
+            f"{path}: networks {row['networks']!r} are not such as 'a+b@1; c@0.5'; write it anew"
+        ) from None
+    return Choice(
+        method=row["method"],
+        budget=row["budget"],
+        seed=row["seed"],
+        cost=row["cost"],
+        networks=networks,
+        validation=row["validation_loss"],
+        test=row["test_loss"],
+        tasks={task: row[task] for task in tasks if task in row},
+    )
+
+
+def _affinities(path: Path, tasks: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    matrices: dict[str, NDArray[np.float64]] = {}
+    for row in _read(path, ("task", "partner")):
+        for name in ("task", "partner"):
+            if row[name] not in tasks:
+                raise InputError(f"{path}: {name} {row[name]!r} is not among {', '.join(tasks)}; write it anew")
+        for measure, value in row.items():
+            if measure not in ("task", "partner"):
+                matrix = matrices.setdefault(measure, np.full((len(tasks), len(tasks)), np.nan))
+                matrix[tasks.index(row["partner"]), tasks.index(row["task"])] = value
+    return {measure: matrix for measure, matrix in matrices.items() if np.isfinite(matrix).any()}
+
+
+def _examples(folder: Path) -> dict[str, Examples]:
+    """Examples by budget, the least first; folders without a picture are left out."""
+    budgets = [place for place in folder.iterdir() if place.is_dir()] if folder.is_dir() else []
+    read = {place.name: {file.stem: read_examples(file) for file in sorted(place.glob("*.npz"))} for place in budgets}
+    return {budget: by_task for budget, by_task in sorted(read.items(), key=_by_number) if by_task}
+
+
+def _by_number(entry: tuple[str, Any]) -> tuple[float, str]:
+    try:
+        return float(entry[0]), entry[0]
+    except ValueError:
+        return float("inf"), entry[0]
