@@ -9,6 +9,7 @@ from lightning_taskonomy.training.cli import TaskCLI
 from lightning_taskonomy.training.identity import RESULTS_VERSION, identity
 from lightning_taskonomy.training.parser import check, instantiate_callback, instantiate_data, instantiate_model
 from lightning_taskonomy.training.run import Run, is_finished
+from lightning_taskonomy.training.stream import execute_together
 from lightning_taskonomy.training.warm import evaluate, execute, load_run
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "check",
     "evaluate",
     "execute",
+    "execute_together",
     "identity",
     "instantiate_callback",
     "instantiate_data",
