@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lightning_taskonomy.callbacks import GradientAggregation as GradientAggregation
     from lightning_taskonomy.callbacks import KendallWeighting as KendallWeighting
     from lightning_taskonomy.callbacks import MetaWeighting as MetaWeighting
+    from lightning_taskonomy.callbacks import MGDAUpperBound as MGDAUpperBound
     from lightning_taskonomy.callbacks import TaskMetaTransfer as TaskMetaTransfer
     from lightning_taskonomy.data.base import TaskDataModule as TaskDataModule
     from lightning_taskonomy.data.camvid import CamVidDataModule as CamVidDataModule
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from lightning_taskonomy.models.backbones import TaskonomyResNet as TaskonomyResNet
     from lightning_taskonomy.models.backbones import TimmBackbone as TimmBackbone
     from lightning_taskonomy.models.heads import Head as Head
+    from lightning_taskonomy.modules import GroupedModule as GroupedModule
     from lightning_taskonomy.modules import MultiTaskModule as MultiTaskModule
     from lightning_taskonomy.modules import TransferModule as TransferModule
     from lightning_taskonomy.solvers import GroupingSolver as GroupingSolver
@@ -61,6 +63,7 @@ _HOMES = {
     "CosineWeighting": "callbacks",
     "FolderDataModule": "data.folder",
     "GradientAggregation": "callbacks",
+    "GroupedModule": "modules",
     "GroupingSolver": "solvers",
     "GroupingsTable": "affinity.groupings",
     "HRNetV2": "models.backbones",
@@ -72,6 +75,7 @@ _HOMES = {
     "Label": "tasks",
     "LabelKind": "tasks",
     "LocalExecutor": "studies.executors",
+    "MGDAUpperBound": "callbacks",
     "MetaTransferStudy": "studies.meta_transfer",
     "MetaWeighting": "callbacks",
     "MultiTaskModule": "modules",

@@ -14,6 +14,8 @@ __all__ = [
     "head_of",
     "network_arguments",
     "transfer_arguments",
+    "untrained",
+    "untrained_backbone",
     "with_arguments",
 ]
 
@@ -109,3 +111,27 @@ def fitted_on(data: Spec, split: str, size: int | None, seed: int) -> Spec:
 def with_arguments(spec: Spec, **arguments: Any) -> Spec:
     """A described object with some arguments changed or added."""
     return {**spec, "init_args": {**(spec.get("init_args") or {}), **arguments}}
+
+
+def untrained_backbone(spec: Mapping[str, Any]) -> Spec:
+    """A backbone that starts without weights, where trained ones are loaded anyway.
+
+    Args:
+        spec: The backbone.
+    """
+    init_args = spec.get("init_args") or {}
+    return {**spec, "init_args": {k: v for k, v in init_args.items() if k not in ("pretrained", "weights")}}
+
+
+def untrained(spec: Mapping[str, Any]) -> Spec:
+    """A module whose backbones start without weights, where trained ones are loaded anyway.
+
+    Args:
+        spec: A module with a backbone, or with networks that have one each.
+    """
+    init_args = dict(spec.get("init_args") or {})
+    if isinstance(init_args.get("backbone"), Mapping):
+        init_args["backbone"] = untrained_backbone(init_args["backbone"])
+    if init_args.get("networks"):
+        init_args["networks"] = [untrained(network) for network in init_args["networks"]]
+    return {**spec, "init_args": init_args}

@@ -1,5 +1,6 @@
-"""Callbacks: Task Meta-Transfer, weightings of tasks, scores, predictions, best weights, checkpoints to resume from."""
+"""Callbacks: Task Meta-Transfer, weightings and affinities of tasks, scores, predictions, best weights, checkpoints."""
 
+from lightning_taskonomy.callbacks.affinity import TaskAffinity
 from lightning_taskonomy.callbacks.best import BestWeights
 from lightning_taskonomy.callbacks.dry_pass import DryPass
 from lightning_taskonomy.callbacks.meta_transfer import TaskMetaTransfer
@@ -11,6 +12,7 @@ from lightning_taskonomy.callbacks.weighting import (
     GradientAggregation,
     KendallWeighting,
     MetaWeighting,
+    MGDAUpperBound,
 )
 
 __all__ = [
@@ -19,9 +21,11 @@ __all__ = [
     "DryPass",
     "GradientAggregation",
     "KendallWeighting",
+    "MGDAUpperBound",
     "MetaWeighting",
     "PredictionWriter",
     "ResumeCheckpoint",
     "ScoreWriter",
+    "TaskAffinity",
     "TaskMetaTransfer",
 ]

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from lightning_taskonomy.data.pipeline import Pipeline
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.models.backbones.sizes import dry_pass
-from lightning_taskonomy.modules import MultiTaskModule
+from lightning_taskonomy.modules import GroupedModule, MultiTaskModule
 
 __all__ = ["DryPass"]
 
@@ -36,18 +36,20 @@ class DryPass(Callback):
                         f"the checkpoint's optimizer has no {absent[0]!r} and is not {type(optimizer).__name__}; "
                         "resume with the optimizer of that run, or start from its weights by --weights"
                     )
-        if not isinstance(pl_module, MultiTaskModule):
-            return
-        backbone, inputs = pl_module.backbone, {task.input for task in pl_module.tasks.values()}
+        networks = pl_module.networks if isinstance(pl_module, GroupedModule) else [pl_module]
         if not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy):
             return
-        if getattr(backbone, "are_cached", False):  # it sees no image
-            return
-        samples = [_first(loader) for loader in _loaders([trainer.train_dataloader, trainer.val_dataloaders])]
-        shapes = {tuple(sample[key].shape[-3:]) for sample in samples for key in inputs & sample.keys()}
-        for channels, height, width in sorted(shapes):
-            with trainer.precision_plugin.forward_context():
-                dry_pass(backbone, channels, (height, width))
+        samples = None
+        for network in networks:
+            if not isinstance(network, MultiTaskModule) or getattr(network.backbone, "are_cached", False):
+                continue  # a cached source sees no image
+            if samples is None:
+                samples = [_first(loader) for loader in _loaders([trainer.train_dataloader, trainer.val_dataloaders])]
+            inputs = {task.input for task in network.tasks.values()}
+            shapes = {tuple(sample[key].shape[-3:]) for sample in samples for key in inputs & sample.keys()}
+            for channels, height, width in sorted(shapes):
+                with trainer.precision_plugin.forward_context():
+                    dry_pass(network.backbone, channels, (height, width))
 
 
 def _loaders(loaders: Any) -> Iterator[DataLoader[Any]]:

@@ -10,6 +10,7 @@ from jsonargparse import ArgumentParser
 from torch import Tensor, nn
 
 from lightning_taskonomy.arguments import read_recipe
+from lightning_taskonomy.configurations import untrained_backbone
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.files import write_json
 from lightning_taskonomy.models.backbones import Backbone
@@ -50,11 +51,10 @@ def load_backbone(folder: str | Path) -> Backbone:
 
 
 def _built(spec: dict[str, Any]) -> Backbone:
-    """An untrained backbone: the trained weights replace whatever it started from."""
-    init_args = {k: v for k, v in (spec.get("init_args") or {}).items() if k not in ("pretrained", "weights")}
+    """An untrained backbone."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--backbone", type=Backbone)
-    built: Backbone = parser.instantiate(parser.parse_object({"backbone": {**spec, "init_args": init_args}})).backbone
+    built: Backbone = parser.instantiate(parser.parse_object({"backbone": untrained_backbone(spec)})).backbone
     return built
 
 

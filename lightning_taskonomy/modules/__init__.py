@@ -1,9 +1,17 @@
-"""LightningModules: many tasks on one backbone, and transfers from frozen sources."""
+"""LightningModules: many tasks on one backbone, networks side by side, and transfers from frozen sources."""
 
 from lightning_taskonomy.modules.base import BaseModule
 from lightning_taskonomy.modules.bifurcation import Bifurcated
+from lightning_taskonomy.modules.grouped import GroupedModule
 from lightning_taskonomy.modules.multitask import MultiTaskModule
 from lightning_taskonomy.modules.standardised import StandardisedModule
 from lightning_taskonomy.modules.transfer import TransferModule
 
-__all__ = ["BaseModule", "Bifurcated", "MultiTaskModule", "StandardisedModule", "TransferModule"]
+__all__ = [
+    "BaseModule",
+    "Bifurcated",
+    "GroupedModule",
+    "MultiTaskModule",
+    "StandardisedModule",
+    "TransferModule",
+]

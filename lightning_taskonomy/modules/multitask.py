@@ -1,7 +1,7 @@
 """One backbone, one head per task: task-specific networks and multi-task learning with labels missing anywhere."""
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 
 import torch
@@ -85,6 +85,17 @@ class MultiTaskModule(BaseModule):
     def configure_metrics(self, prefix: str) -> Evaluation:
         """What is measured in a validation or a test, logged as ``<prefix>/<task>/<metric>``."""
         return Evaluation(prefix, self.tasks, self.objectives)
+
+    def keep_tasks(self, names: Sequence[str]) -> None:
+        """Drops the heads of all other tasks, for a network that is asked for these alone.
+
+        Args:
+            names: The tasks that stay.
+        """
+        for name in [name for name in self.tasks if name not in names]:
+            del self.tasks[name], self.objectives[name], self.heads[name]
+        self.val_metrics, self.test_metrics = self.configure_metrics("val"), self.configure_metrics("test")
+        self._broken = LateFlags(list(self.tasks))
 
     @property
     def batch_keys(self) -> list[str]:
@@ -267,20 +278,34 @@ class MultiTaskModule(BaseModule):
 
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor | None:
         """The combined loss; none where no task has a label."""
+        trained = self.training_losses(batch)
+        if trained is None:
+            return None
+        loss, mean, task_means = trained
+        size = _batch_size(batch)
+        self.log("train/loss", mean, prog_bar=True, batch_size=size)
+        if len(task_means) > 1:
+            self.log_dict({f"train/{name}/loss": value for name, value in task_means.items()}, batch_size=size)
+        return loss
+
+    def training_losses(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, dict[str, Tensor]] | None:
+        """The combined loss, and what is logged of it; none where no task has a label.
+
+        Args:
+            batch: The batch.
+
+        Returns:
+            The loss to descend; its mean over all processes; and the tasks' losses by name, over all processes too.
+        """
         task_losses, _ = self.losses(batch)
         if not task_losses:
             return None
         loss, names = self.combine(task_losses), list(task_losses)
         # over the processes each task's loss was divided by the mean of their counts: its mean is that over all labels
         means = self._mean_over_processes(torch.stack([loss.detach(), *(task_losses[n].detach() for n in names)]))
-        self.require_finite(dict(zip(names, means[1:].unbind(), strict=True)))
-        size = _batch_size(batch)
-        self.log("train/loss", means[0], prog_bar=True, batch_size=size)
-        if len(names) > 1:
-            self.log_dict(
-                {f"train/{n}/loss": value for n, value in zip(names, means[1:].unbind(), strict=True)}, batch_size=size
-            )
-        return loss
+        task_means = dict(zip(names, means[1:].unbind(), strict=True))
+        self.require_finite(task_means)
+        return loss, means[0], task_means
 
     def _mean_over_processes(self, values: Tensor) -> Tensor:
         world = self.trainer_world_size

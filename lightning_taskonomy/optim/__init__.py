@@ -10,6 +10,7 @@ from lightning_taskonomy.optim.meta_gradient import (
     MetaStep,
     meta_gradient,
 )
+from lightning_taskonomy.optim.min_norm import min_norm_weights
 from lightning_taskonomy.optim.processes import any_process
 from lightning_taskonomy.optim.projection import Diagonal, Full, Identity, LowRank, Projection, Scalar, project
 from lightning_taskonomy.optim.state import PassState
@@ -42,5 +43,6 @@ __all__ = [
     "gradient_cosine",
     "meta_gradient",
     "meta_weight_gradients",
+    "min_norm_weights",
     "project",
 ]

@@ -3,7 +3,7 @@
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, ClassVar, Self
 
 from lightning_taskonomy.errors import InputError
@@ -73,7 +73,8 @@ class Solution(ABC):
         if plain.get("kind") != cls.kind:
             raise InputError(f"a solution of kind {plain.get('kind')!r}, not {cls.kind!r}; give one of that kind")
         try:
-            values = {field.name: plain[field.name] for field in fields(cls)}
+            names = [field.name for field in fields(cls) if field.name in plain or field.default is MISSING]
+            values = {name: plain[name] for name in names}
             for name in ("objective", "gap", "seconds", "budget"):
                 if not isinstance(values[name], int | float):
                     raise TypeError(f"{name} {values[name]!r} is not a number")

@@ -13,7 +13,7 @@ from lightning_taskonomy.manifest import RunEntry
 from lightning_taskonomy.studies.graph import HashedFolder, Job
 from lightning_taskonomy.training.identity import RESULTS_VERSION, identity
 
-__all__ = ["QUIET", "RunSpec", "content_hash", "hashed_folder", "prepare_jobs"]
+__all__ = ["QUIET", "RunSpec", "content_hash", "hashed_folder", "prepare_jobs", "stream_job"]
 
 QUIET = {
     "logger": False,
@@ -95,6 +95,19 @@ class RunSpec:
         """Whether it is finished."""
         return self.done.is_file()
 
+    @property
+    def entry(self) -> RunEntry:
+        """Its row of ``runs.csv``."""
+        init_args = self.config["model"].get("init_args", {})
+        tasks = init_args.get("tasks") or [name for name in [init_args.get("target")] if name is not None]
+        return RunEntry(
+            run=self.name,
+            folder=str(self.folder.relative_to(self.root)),
+            kind=self.kind,
+            tasks=tuple(map(str, tasks)),
+            seed=int(self.config.get("seed_everything", 0)),
+        )
+
     def job(self, checkpoint_seconds: float = 60.0, test: bool = True, needs: Sequence[Path] = ()) -> Job:
         """The job that fits it, and tests or only validates it.
 
@@ -104,15 +117,6 @@ class RunSpec:
             needs: Files that must be there before.
         """
         arguments = {"config": self.config, "folder": str(self.folder), "checkpoint_seconds": checkpoint_seconds}
-        init_args = self.config["model"].get("init_args", {})
-        tasks = init_args.get("tasks") or [name for name in [init_args.get("target")] if name is not None]
-        entry = RunEntry(
-            run=self.name,
-            folder=str(self.folder.relative_to(self.root)),
-            kind=self.kind,
-            tasks=tuple(map(str, tasks)),
-            seed=int(self.config.get("seed_everything", 0)),
-        )
         return Job(
             kind=self.kind,
             name=self.name,
@@ -121,7 +125,7 @@ class RunSpec:
             done=(self.done,),
             needs=tuple(needs),
             files=(self.folder / "weights.safetensors",),
-            runs=(entry,),
+            runs=(self.entry,),
             hashed_folders=(self.hashed_folder,),
         )
 
@@ -135,6 +139,32 @@ class RunSpec:
             done=(self.folder / "test.json",),
             needs=(self.done, *needs),
         )
+
+
+def stream_job(
+    kind: str, name: str, runs: Sequence[RunSpec], checkpoint_seconds: float = 60.0, needs: Sequence[Path] = ()
+) -> Job:
+    """The job that trains several runs side by side from one stream of batches; what is finished of them stays.
+
+    Args:
+        kind: The job's kind.
+        name: What a person calls it.
+        runs: The runs, at least one.
+        checkpoint_seconds: The shortest time between two checkpoints of each run to resume from.
+        needs: Files that must be there before.
+    """
+    described = [{"config": run.config, "folder": str(run.folder)} for run in runs]
+    return Job(
+        kind=kind,
+        name=name,
+        function="lightning_taskonomy.training.execute_together",
+        arguments={"runs": described, "checkpoint_seconds": checkpoint_seconds},
+        done=tuple(run.done for run in runs),
+        needs=tuple(needs),
+        files=tuple(run.folder / "weights.safetensors" for run in runs),
+        runs=tuple(run.entry for run in runs),
+        hashed_folders=tuple(run.hashed_folder for run in runs),
+    )
 
 
 def prepare_jobs(data: Mapping[str, Any], keys: Mapping[str, Sequence[str]], root: Path) -> dict[str, Job]:

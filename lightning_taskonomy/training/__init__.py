@@ -7,7 +7,13 @@ is not trained again unasked.
 
 from lightning_taskonomy.training.cli import TaskCLI
 from lightning_taskonomy.training.identity import RESULTS_VERSION, identity
-from lightning_taskonomy.training.parser import check, instantiate_callback, instantiate_data, instantiate_model
+from lightning_taskonomy.training.parser import (
+    check,
+    instantiate_backbone,
+    instantiate_callback,
+    instantiate_data,
+    instantiate_model,
+)
 from lightning_taskonomy.training.run import Run, is_finished
 from lightning_taskonomy.training.warm import evaluate, execute, load_run
 
@@ -19,6 +25,7 @@ __all__ = [
     "evaluate",
     "execute",
     "identity",
+    "instantiate_backbone",
     "instantiate_callback",
     "instantiate_data",
     "instantiate_model",

@@ -12,12 +12,14 @@ from lightning.pytorch.cli import LightningArgumentParser
 from lightning_taskonomy import data, modules
 from lightning_taskonomy.arguments import explained, stop
 from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.models.backbones import Backbone
 from lightning_taskonomy.refusals import refusing
 
 __all__ = [
     "Parser",
     "add_run_options",
     "check",
+    "instantiate_backbone",
     "instantiate_callback",
     "instantiate_data",
     "instantiate_model",
@@ -115,6 +117,16 @@ def check(config: dict[str, Any]) -> None:
     """
     with refusing():
         run_parser().parse_object(deepcopy(config))  # the parser changes its argument
+
+
+def instantiate_backbone(spec: dict[str, Any]) -> Backbone:
+    """A backbone from its ``class_path`` and ``init_args``.
+
+    Raises:
+        InputError: Unknown class or argument, or what its constructor refuses.
+    """
+    backbone: Backbone = _instantiate(Backbone, spec)
+    return backbone
 
 
 def instantiate_callback(spec: dict[str, Any]) -> Callback:

@@ -15,6 +15,7 @@ from lightning_taskonomy.callbacks import (
     GradientAggregation,
     KendallWeighting,
     MetaWeighting,
+    MGDAUpperBound,
     TaskMetaTransfer,
 )
 from lightning_taskonomy.tasks import Task, TaskKind
@@ -125,3 +126,8 @@ def test_an_aggregation_waits_for_what_torchjd_decides_on_the_host(tmp_path):
     steps = waits(tmp_path, [GradientAggregation("mgda")])
     ours = {who for step in steps for _, who in step if not who.startswith("torchjd")}
     assert ours <= {"lightning_taskonomy.callbacks.weighting.aggregation"}
+
+
+def test_the_shortest_sum_is_waited_for_once(tmp_path):
+    steps = waits(tmp_path, [MGDAUpperBound()])
+    assert all({who for _, who in step} == {"lightning_taskonomy.callbacks.weighting.mgda"} for step in steps)

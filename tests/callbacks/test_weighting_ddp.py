@@ -22,7 +22,7 @@ import importlib.util
 import torch
 from lightning.pytorch import Trainer
 from torch import nn
-from lightning_taskonomy.callbacks import CosineWeighting, GradientAggregation, KendallWeighting
+from lightning_taskonomy.callbacks import CosineWeighting, GradientAggregation, KendallWeighting, MGDAUpperBound
 from lightning_taskonomy.models.backbones import Backbone
 from lightning_taskonomy.modules import MultiTaskModule
 from lightning_taskonomy.tasks import Task, TaskKind
@@ -30,6 +30,7 @@ from lightning_taskonomy.tasks import Task, TaskKind
 NAMES = {
     "kendall": lambda: KendallWeighting("few", ["many"], optimizer=lambda params: torch.optim.SGD(params, lr=0.5)),
     "cosine": lambda: CosineWeighting("few", ["many"], between="last"),
+    "mgda_ub": lambda: MGDAUpperBound(normalisation="loss+"),
 }
 if importlib.util.find_spec("torchjd"):
     NAMES["mgda"] = lambda: GradientAggregation("mgda")

@@ -126,7 +126,10 @@ def test_a_budget_that_nothing_meets_does_not_lose_the_others(files, capsys):
         assert [one["budget"] for one in json.loads(captured.out)["solutions"]] == [2]
     assert main([*words, "--budget=[0.5, 0.75]"]) == 1
     captured = capsys.readouterr()
-    assert "budget 0.75 is below what any choice costs: the cheapest" in captured.err and not captured.out
+    assert (
+        "budget 0.75 is below what any choice costs: b and c stay uncovered; the cheapest" in captured.err
+        and not captured.out
+    )
 
 
 def test_without_test_losses_and_with_a_single_budget(files, capsys, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_taskonomy.affinity.groupings import GroupingsTable, Network
+from lightning_taskonomy.affinity.groupings import Footprint, GroupingsTable, Network
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.solvers import GroupingSolver
 from lightning_taskonomy.solvers.grouping import pessimal, score, select_again, served
@@ -23,7 +23,24 @@ def exact(number):
     return Fraction(repr(number))
 
 
-def enumerated(table, budget, importance=None, limits=None, objective="total", largest=False):
+def takes(networks):
+    """Bytes: weights add up, the largest activations count."""
+    return sum(one.memory.weights for one in networks) + max(one.memory.activations for one in networks)
+
+
+def most_covered(table, budget, limits=None, memory=None, **_):
+    """How many tasks a choice within the budget and the memory can serve, by trying every one."""
+    counts = [0]
+    for size in range(1, len(table.networks) + 1):
+        for chosen in itertools.combinations(table.networks, size):
+            within = float(sum(exact(network.cost) for network in chosen)) <= budget
+            if within and (memory is None or takes(chosen) <= memory * 2**20):
+                good = {t for n in chosen for t in n.tasks if n.loss(t) <= (limits or {}).get(t, 1e9)}
+                counts.append(len(good))
+    return max(counts)
+
+
+def enumerated(table, budget, importance=None, limits=None, objective="total", memory=None, largest=False):
     """The best set of networks by trying every one, ties by the documented rule; None if none is within the budget."""
     networks = sorted(table.networks, key=lambda network: (sorted(network.tasks), network.cost))
     found = []
@@ -36,6 +53,8 @@ def enumerated(table, budget, importance=None, limits=None, objective="total", l
                 for task in table.tasks
             }
             if float(cost) > budget or any(loss > (limits or {}).get(task, 1e9) for task, loss in lowest.items()):
+                continue
+            if memory is not None and takes(chosen) > memory * 2**20:
                 continue
             if largest and min(exact(network.cost) for network in networks) <= exact(budget) - cost:
                 continue
@@ -60,19 +79,29 @@ def tables(draw, most_tasks=6, most_networks=8, step=10):
     )
     served = {task for names, _ in keys for task in names}
     keys += [((task,), draw(st.integers(1, step))) for task in tasks if task not in served]
-    networks = [Network(names, cost / 10, tuple(draw(st.integers(0, 30)) / 100 for _ in names)) for names, cost in keys]
+    quarters = st.integers(1, 8).map(lambda count: count << 18)  # of a MiB
+    networks = [
+        Network(
+            names,
+            cost / 10,
+            tuple(draw(st.integers(0, 30)) / 100 for _ in names),
+            memory=Footprint(draw(quarters), draw(quarters)),
+        )
+        for names, cost in keys
+    ]
     return GroupingsTable(tuple(tasks), tuple(draw(st.permutations(networks))))
 
 
 @st.composite
 def problems(draw, **sizes):
-    """A table with a budget, weights, limits and an objective."""
+    """A table with a budget, weights, limits, an objective and perhaps a limit of memory."""
     table = draw(tables(**sizes))
     some = st.sampled_from(table.tasks)
     options = {
         "importance": draw(st.dictionaries(some, st.integers(0, 30).map(lambda weight: weight / 10), max_size=3)),
         "limits": draw(st.dictionaries(some, st.integers(5, 40).map(lambda limit: limit / 100), max_size=2)),
         "objective": draw(st.sampled_from(["total", "max"])),
+        "memory": draw(st.none() | st.integers(2, 40).map(lambda count: count / 4)),
     }
     return table, draw(st.integers(1, 40)) / 10, options
 
@@ -81,18 +110,29 @@ def check(way, table, budget, options):
     expected = enumerated(table, budget, **options)
     solver = GroupingSolver(budget, **options, **way)
     if expected is None:
-        with pytest.raises(InputError, match=r"limits: no network|budget .* is below") as error:
+        with pytest.raises(InputError, match=r"limits: no network|budget .* is below|memory of .* is below") as error:
             solver.solve(table)
-        if "raise the budget" in str(error.value):
-            enough = float(str(error.value).split(" cost ")[1].split(" ")[0])
+        text = str(error.value)
+        if "raise the budget" in text:
+            enough = float(text.split(" cost ")[1].split(" ")[0])
             assert enumerated(table, enough, **options) is not None
             assert enumerated(table, math.nextafter(enough, 0), **options) is None
+        if "raise memory" in text:
+            enough = float(text.split(" take ")[1].split(" ")[0])
+            assert enumerated(table, 1e9, **{**options, "memory": enough}) is not None
+            assert enumerated(table, 1e9, **{**options, "memory": math.nextafter(enough, 0)}) is None
+            budget = 1e9
+        if "uncovered" in text:
+            left = text.split(": ")[1].split(" stay")[0].replace(" and ", ", ").split(", ")
+            assert set(left) <= set(table.tasks)
+            assert len(table.tasks) - len(left) == most_covered(table, budget, **options)
         return
     answer = solver.solve(table)
     assert answer.networks == expected[0]
     assert answer.objective == expected[1]
     assert (answer.proven, answer.gap, answer.budget) == (True, 0.0, budget)
     assert answer.cost == float(sum(exact(network.cost) for network in answer.networks)) <= budget
+    assert answer.memory is None or answer.memory.total == takes(answer.networks)
     for task, place in answer.assignment.items():
         able = [network.loss(task) for network in answer.networks if task in network.tasks]
         assert answer.values[task] == answer.networks[place].loss(task) == min(able)
@@ -132,18 +172,26 @@ def random_table(seed, tasks, networks):
     return GroupingsTable(
         names,
         tuple(
-            Network(p, float(generator.choice([0.5, 1.0])), tuple(generator.random(len(p)).tolist())) for p in picked
+            Network(
+                p,
+                float(generator.choice([0.5, 1.0])),
+                tuple(generator.random(len(p)).tolist()),
+                memory=Footprint(*generator.integers(1 << 18, 1 << 20, 2).tolist()),
+            )
+            for p in picked
         ),
     )
 
 
 @pytest.mark.parametrize("objective", ["total", "max"])
-def test_methods_agree_on_larger_tables(objective):
+@pytest.mark.parametrize("memory", [None, 3.5])
+def test_methods_agree_on_larger_tables(objective, memory):
     table = random_table(0, tasks=6, networks=30)
-    answers = [GroupingSolver(objective=objective, **way).sweep(table, [2, 2.5, 4]) for way in WAYS]
+    answers = [GroupingSolver(memory=memory, objective=objective, **way).sweep(table, [2, 2.5, 4]) for way in WAYS]
     for others in zip(*answers, strict=True):
         assert len({(answer.networks, answer.objective) for answer in others}) == 1
         assert all(answer.proven for answer in others)
+        assert memory is None or others[0].memory.total <= memory * 2**20
 
 
 @settings(max_examples=30)
@@ -221,9 +269,42 @@ def test_importance_limits_and_max_move_the_answer():
     assert ignored.values == {"a": 0.45, "b": 0.2}
 
 
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_memory_is_the_sum_of_weights_and_the_largest_activations(way):
+    mib = 1 << 20
+
+    def network(tasks, losses, weights, activations):
+        return Network(tuple(tasks), 1.0, losses, memory=Footprint(weights * mib, activations * mib))
+
+    wide = network("ab", (0.2, 0.2), 4, 8)
+    table = GroupingsTable(("a", "b"), (wide, network("a", (0.1,), 3, 2), network("b", (0.1,), 3, 5)))
+    for memory, tasks in ((None, ["a", "b"]), (11, ["a", "b"]), (12, ["a", "b"])):
+        answer = GroupingSolver(2, memory=memory, **way).solve(table)
+        assert ["+".join(one.tasks) for one in answer.networks] == tasks
+        assert answer.memory == Footprint(6 * mib, 5 * mib)
+    with pytest.raises(
+        InputError, match=r"memory of 10 MiB .*: [ab] stays uncovered; .* take 11 MiB \(a .*, b .*\); raise"
+    ):
+        GroupingSolver(2, memory=10, **way).solve(table)
+    with pytest.raises(InputError, match=r"budget 1 .*: [ab] stays uncovered; .* all 2 tasks in 11 MiB cost 2 \("):
+        GroupingSolver(1, memory=11, **way).solve(table)
+    assert GroupingSolver(1, memory=12, **way).solve(table).networks == (wide,)
+
+
+def test_memory_of_a_network_that_nobody_measured():
+    table = GroupingsTable(("a",), (Network(("a",), 1.0, (0.1,)),))
+    with pytest.raises(
+        InputError, match=r"what network a \(cost 1\) takes is not known: give measured inference costs"
+    ):
+        GroupingSolver(1, memory=10).solve(table)
+    assert GroupingSolver(1).solve(table).memory is None
+
+
 def test_what_cannot_be_met_is_named():
     table = GroupingsTable(("a", "b"), (Network(("a", "b"), 1.0, (0.1, 0.5)), Network(("b",), 0.5, (0.4,))))
-    with pytest.raises(InputError, match=r"budget 0.9 .* all 2 tasks cost 1 \(a\+b \(cost 1\)\)"):
+    with pytest.raises(
+        InputError, match=r"budget 0.9 .*: a stays uncovered; .* all 2 tasks cost 1 \(a\+b \(cost 1\)\)"
+    ):
         GroupingSolver(0.9).solve(table)
     with pytest.raises(InputError, match=r"budget 1 .* within the limits cost 1.5 \("):
         GroupingSolver(1, limits={"b": 0.4}).solve(table)
@@ -243,6 +324,8 @@ def test_what_cannot_be_met_is_named():
         {"budget": math.inf},
         {"importance": {"a": -1.0}},
         {"limits": {"a": math.nan}},
+        {"memory": 0},
+        {"memory": math.nan},
         {"objective": "mean"},
         {"method": "simplex"},
         {"backend": "gurobi"},

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_taskonomy.affinity import Transfer, TransfersTable
-from lightning_taskonomy.affinity.groupings import Network
+from lightning_taskonomy.affinity.groupings import Footprint, Network
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.solvers import GroupingSolution, TaxonomySolution, TaxonomySolver
 from lightning_taskonomy.solvers.base import SCHEMA
@@ -51,8 +51,16 @@ def taxonomies(draw):
 def groupings(draw):
     """Any grouping, sensible or not."""
     sets = draw(st.lists(st.lists(names, min_size=1, max_size=3, unique=True), min_size=1, max_size=3))
+    memory = st.none() | st.builds(Footprint, st.integers(0), st.integers(0))
     networks = tuple(
-        Network(tuple(tasks), draw(st.floats(0.01, 4)), tuple(draw(numbers) for _ in tasks)) for tasks in sets
+        Network(
+            tuple(tasks),
+            draw(st.floats(0.01, 4)),
+            tuple(draw(numbers) for _ in tasks),
+            draw(st.just(0.0) | st.floats(0.01, 1)),
+            draw(memory),
+        )
+        for tasks in sets
     )
     assignment = {task: place for place, network in enumerate(networks) for task in network.tasks}
     return GroupingSolution(
@@ -61,7 +69,18 @@ def groupings(draw):
         networks=networks,
         cost=draw(numbers),
         assignment=assignment,
+        memory=draw(memory),
     )
+
+
+def test_a_grouping_of_an_earlier_release_is_read():
+    """It said nothing of sizes and memory."""
+    network = {"tasks": ["a"], "cost": 0.5, "losses": [0.25]}
+    plain = {"schema": 1, "kind": "grouping", "objective": 0.25, "values": {"a": 0.25}, "proven": True, "gap": 0.0,
+             "seconds": 0.1, "budget": 1.0, "networks": [network], "cost": 0.5, "assignment": {"a": 0}}  # fmt: skip
+    solution = GroupingSolution.from_dict(plain)
+    assert solution.networks == (Network(("a",), 0.5, (0.25,)),) and solution.networks[0].size == 0.5
+    assert solution.memory is None
 
 
 @given(taxonomies() | groupings())

@@ -1,11 +1,13 @@
 """Which tasks should be learned together: losses of networks of several tasks, and what can be read from them."""
 
+from lightning_taskonomy.affinity.groupings.affinities import Affinities
 from lightning_taskonomy.affinity.groupings.approximations import (
     early_correlation,
     higher_order,
     max_ratio_error,
     overestimate,
 )
+from lightning_taskonomy.affinity.groupings.costs import Unit, priced
 from lightning_taskonomy.affinity.groupings.equal_cost import EqualCost, equal_cost
 from lightning_taskonomy.affinity.groupings.relationships import (
     Agreement,
@@ -16,15 +18,18 @@ from lightning_taskonomy.affinity.groupings.relationships import (
 )
 from lightning_taskonomy.affinity.groupings.selection import idle, serving
 from lightning_taskonomy.affinity.groupings.significance import random_groupings
-from lightning_taskonomy.affinity.groupings.table import GroupingsTable, Network, NetworkKey
+from lightning_taskonomy.affinity.groupings.table import Footprint, GroupingsTable, Network, NetworkKey
 
 __all__ = [
+    "Affinities",
     "Agreement",
     "EqualCost",
+    "Footprint",
     "GroupingsTable",
     "Network",
     "NetworkKey",
     "Relationships",
+    "Unit",
     "agreement",
     "early_correlation",
     "equal_cost",
@@ -32,6 +37,7 @@ __all__ = [
     "idle",
     "max_ratio_error",
     "overestimate",
+    "priced",
     "random_groupings",
     "relationships",
     "serving",

@@ -6,6 +6,7 @@ computed here.
 """
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ def higher_order(table: GroupingsTable, cost: float | None = None) -> GroupingsT
     """The Higher Order Approximation (section 3.3.2): groups of three or more tasks by their pairs.
 
     Each loss of such a group becomes the mean loss of that task over the group's pairs that contain it. Pairs are
-    taken at the group's cost, or at the nearest cost at which they were measured (of two equally near, the lower).
+    taken at the group's size, or at the nearest size at which they were measured (of two equally near, the smaller).
     Networks of one and two tasks stay as they are.
 
     Args:
@@ -52,10 +53,10 @@ def _predict(group: Network, pairs: dict[tuple[str, ...], list[Network]]) -> Net
             raise InputError(
                 f"the higher-order approximation of {group} needs a network of {'+'.join(tasks)}: measure it"
             )
-        pair = min(pairs[tasks], key=lambda network: (abs(network.cost - group.cost), network.cost))
+        pair = min(pairs[tasks], key=lambda network: (abs(network.size - group.size), network.size))
         for task in tasks:
             losses[task].append(pair.loss(task))
-    return Network(group.tasks, group.cost, tuple(sum(values) / len(values) for values in losses.values()))
+    return replace(group, losses=tuple(sum(values) / len(values) for values in losses.values()))
 
 
 def max_ratio_error(approximation: GroupingsTable, table: GroupingsTable) -> float:

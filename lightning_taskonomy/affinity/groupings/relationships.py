@@ -63,17 +63,18 @@ def relationships(table: GroupingsTable, *, pair_cost: float = 1.0, single_cost:
 
     Args:
         table: The measurements; the paper takes test losses.
-        pair_cost: The cost of the networks of two tasks.
-        single_cost: The cost of the single-task networks; half of ``pair_cost`` makes the total cost equal.
+        pair_cost: The cost of the networks of two tasks; their size, where costs are in another unit.
+        single_cost: That of the single-task networks; half of ``pair_cost`` makes the total cost equal.
 
     Raises:
         InputError: A task has no single-task network at that cost or its loss is 0, or no pair was measured.
     """
     alone = []
+    by_size = {(network.tasks, network.size): network for network in table.networks}
     for task in table.tasks:
-        network = table.by_key.get(((task,), single_cost))
+        network = by_size.get(((task,), single_cost))
         if network is None or network.losses[0] == 0:
-            costs = ", ".join(f"{cost:g}" for tasks, cost in table.by_key if tasks == (task,))
+            costs = ", ".join(f"{cost:g}" for tasks, cost in by_size if tasks == (task,))
             raise InputError(
                 f"task {task!r} has no single-task network of cost {single_cost:g} with a loss above 0; "
                 f"it has them at costs: {costs or 'none'}"
@@ -81,7 +82,7 @@ def relationships(table: GroupingsTable, *, pair_cost: float = 1.0, single_cost:
         alone.append(network.losses[0])
     change = np.full((len(alone), len(alone)), np.nan)
     for network in table.networks:
-        if len(network.tasks) == 2 and network.cost == pair_cost:
+        if len(network.tasks) == 2 and network.size == pair_cost:
             first, second = (table.tasks.index(task) for task in network.tasks)
             change[second, first], change[first, second] = (
                 100 * (1 - loss / alone[position])

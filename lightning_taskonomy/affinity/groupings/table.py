@@ -8,8 +8,8 @@ import csv
 import io
 import math
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.files import write_text
 
-__all__ = ["PUBLISHED_TASKS", "GroupingsTable", "Network", "NetworkKey"]
+__all__ = ["PUBLISHED_TASKS", "Footprint", "GroupingsTable", "Network", "NetworkKey"]
 
 PUBLISHED_TASKS = ("SemSeg", "Depth", "Normals", "Keypoints", "Edges")
 """The columns of the published measurements (the paper's task set 1), whose files have no header."""
@@ -32,6 +32,33 @@ HALF = 0.5
 
 
 @dataclass(frozen=True)
+class Footprint:
+    """The memory of inference, in bytes.
+
+    Args:
+        weights: Of the networks together: all of them stay loaded.
+        activations: At their peak, of the network that takes the most: they run one after another.
+    """
+
+    weights: int
+    activations: int
+
+    @classmethod
+    def of(cls, networks: Iterable["Network"]) -> "Footprint | None":
+        """That of several networks; None if that of one is unknown."""
+        parts = [network.memory for network in networks]
+        known = [part for part in parts if part is not None]
+        if not known or len(known) < len(parts):
+            return None
+        return cls(sum(part.weights for part in known), max(part.activations for part in known))
+
+    @property
+    def total(self) -> int:
+        """Weights and activations."""
+        return self.weights + self.activations
+
+
+@dataclass(frozen=True)
 class Network:
     """A candidate network.
 
@@ -39,6 +66,8 @@ class Network:
         tasks: The tasks it serves, in the table's order; at least one.
         cost: What one inference costs, above 0; 1 is one full-size network.
         losses: One loss per task of ``tasks``, finite and at least 0, lower is better.
+        size: Its encoder's share of the full-size one, where the cost is in another unit; if not given, the cost.
+        memory: Its memory, where it was measured.
 
     Raises:
         InputError: A value is not allowed; the message does not name the row.
@@ -47,8 +76,11 @@ class Network:
     tasks: tuple[str, ...]
     cost: float
     losses: tuple[float, ...]
+    size: float = 0.0
+    memory: Footprint | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "size", self.size or self.cost)
         if not self.tasks:
             raise InputError("a network that serves no task: give it a loss, or remove its row")
         if len(set(self.tasks)) != len(self.tasks):
@@ -289,4 +321,4 @@ def _number(name: str, cell: str) -> float:
 def _ordered(network: Network, tasks: Sequence[str]) -> Network:
     """The same network with its tasks in the order of ``tasks``."""
     order = tuple(task for task in tasks if task in network.tasks)
-    return Network(order, network.cost, tuple(network.loss(task) for task in order))
+    return replace(network, tasks=order, losses=tuple(network.loss(task) for task in order))

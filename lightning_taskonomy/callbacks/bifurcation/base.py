@@ -63,7 +63,9 @@ class BifurcationCallback(Callback):
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by the trainer
         names = [type(callback).__name__ for callback in callbacks if isinstance(callback, BifurcationCallback)]
         if len(names) > 1:
-            raise InputError(f"{' and '.join(names)} both decide what a task's gradient counts; keep one of them")
+            raise InputError(
+                f"{' and '.join(names)} both decide what a task's gradient counts, or measure it; keep one"
+            )
         split = Bifurcation.of(pl_module, *self.paths)
         self._check_tasks(split, getattr(trainer, "datamodule", None))
         self._check_trainer(trainer, pl_module)

@@ -87,6 +87,11 @@ class Cuts:
                 else head.register_forward_pre_hook(self._before_head(name), with_kwargs=True)
             )
 
+    @property
+    def are_active(self) -> bool:
+        """Whether a ``training_step`` runs."""
+        return self._kind is not None
+
     def begin(self, kind: BatchKind) -> None:
         """Before a ``training_step`` on such a batch."""
         self._kind, self._pass, self._maps = kind, None, []

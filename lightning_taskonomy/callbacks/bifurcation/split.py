@@ -24,14 +24,15 @@ class Bifurcation:
         backbone: What all tasks share, run once per batch.
         heads: One head per task, which reads the backbone's features as they are.
         label_keys: Each task's key in a batch.
-        loss: A task's loss, weighted as in ``training_step``, from its name, the features and the batch. It is taken
-            again, beside ``training_step``: what the module logs, counts or moves meanwhile is lost.
+        losses: The losses of several tasks, weighted as in ``training_step``, by name, from their names, the features
+            and the batch. They are taken again, beside ``training_step``: what the module logs, counts or moves
+            meanwhile is lost.
     """
 
     backbone: nn.Module
     heads: Mapping[str, nn.Module]
     label_keys: Mapping[str, str]
-    loss: Callable[[str, Features, Any], Tensor]
+    losses: Callable[[Sequence[str], Features, Any], dict[str, Tensor]]
 
     @classmethod
     def of(cls, module: LightningModule, backbone: str = "backbone", heads: str = "heads") -> Self:
@@ -67,16 +68,26 @@ class Bifurcation:
             raise InputError(f"the backbone {backbone!r} has no parameter that learns; unfreeze it")
         head_loss = _head_loss(module, branches)
 
-        def loss(name: str, features: Features, batch: Any) -> Tensor:
+        def losses(names: Sequence[str], features: Features, batch: Any) -> dict[str, Tensor]:
             with leaving_no_trace(module, trunk):
-                return head_loss(name, features, batch)
+                return {name: head_loss(name, features, batch) for name in names}
 
         return cls(
             backbone=trunk,
             heads=dict(branches.items()),
             label_keys={name: _label_key(module, name) for name in branches},
-            loss=loss,
+            losses=losses,
         )
+
+    def loss(self, name: str, features: Features, batch: Any) -> Tensor:
+        """One of :attr:`losses`.
+
+        Args:
+            name: The task.
+            features: What the backbone gave.
+            batch: The batch.
+        """
+        return self.losses([name], features, batch)[name]
 
     def has_label(self, name: str, batch: Any) -> bool:
         """Whether a batch, a mapping, has any valid label of a task; a ``Batch`` says so without a wait.

@@ -1,8 +1,9 @@
-"""Weightings of tasks as callbacks: by uncertainty, by gradient cosines, by a meta-gradient, by aggregation."""
+"""Weightings of tasks as callbacks: by uncertainty, by their gradients, by a meta-gradient."""
 
 from lightning_taskonomy.callbacks.weighting.aggregation import GradientAggregation
 from lightning_taskonomy.callbacks.weighting.cosine import CosineWeighting
 from lightning_taskonomy.callbacks.weighting.kendall import KendallWeighting
 from lightning_taskonomy.callbacks.weighting.meta import MetaWeighting
+from lightning_taskonomy.callbacks.weighting.mgda import MGDAUpperBound
 
-__all__ = ["CosineWeighting", "GradientAggregation", "KendallWeighting", "MetaWeighting"]
+__all__ = ["CosineWeighting", "GradientAggregation", "KendallWeighting", "MGDAUpperBound", "MetaWeighting"]

@@ -7,8 +7,12 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from lightning_taskonomy.callbacks.bifurcation import BatchKind
-from lightning_taskonomy.callbacks.weighting.gradients import GradientWeighting, TaskGradients, gradient_norms
-from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.callbacks.weighting.gradients import (
+    GradientWeighting,
+    TaskGradients,
+    gradient_norms,
+    several,
+)
 from lightning_taskonomy.optim import Aggregation, AggregatorName, gradient_cosine
 
 __all__ = ["GradientAggregation"]
@@ -41,10 +45,7 @@ class GradientAggregation(GradientWeighting):
         backbone: str = "backbone",
         heads: str = "heads",
     ) -> None:
-        names: Any = tasks  # may be a single name where the type is not checked
-        if names is not None and (isinstance(names, str) or len(set(names)) < max(len(names), 2)):
-            raise InputError(f"GradientAggregation has tasks {names!r}; give a list of two names or more, each once")
-        super().__init__(tasks, backbone, heads)
+        super().__init__(several(tasks, type(self).__name__), backbone, heads)
         self.aggregator, self.options = aggregator, options or {}
         self._aggregations: dict[tuple[str, ...], Aggregation] = {}  # one per set of tasks: some have a memory
         self._seed = 0

@@ -6,6 +6,7 @@ gradient goes through the backbone alone. What the weighting makes of them stand
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -18,8 +19,18 @@ from lightning_taskonomy.optim import LateFlags
 from lightning_taskonomy.optim.features import entries, learnable
 from lightning_taskonomy.optim.sums import GradientSum
 
-__all__ = ["GradientWeighting", "TaskGradients", "gradient_norms"]
+__all__ = [
+    "ALL_TASKS",
+    "GradientWeighting",
+    "TaskGradients",
+    "gradient_norms",
+    "pulled_back",
+    "several",
+    "weighted_sum",
+]
 
+ALL_TASKS = ""
+"""In the place of a task's name: the gradient of all of them together."""
 TaskGradients = Mapping[str, Sequence[Tensor | None]]
 
 
@@ -42,7 +53,7 @@ class GradientWeighting(CuttingCallback):
         Args:
             trainer: The trainer.
             gradients: Of each task that has any, and of one at least, in the backbone's parameters; None counts as
-                zero.
+                zero. Of ``ALL_TASKS`` instead, where it came by :meth:`collect_sum`.
         """
         raise NotImplementedError(f"{type(self).__name__} must define combine(trainer, gradients)")
 
@@ -61,24 +72,36 @@ class GradientWeighting(CuttingCallback):
         super().on_fit_end(trainer, pl_module)
 
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Takes each task's gradient through the backbone."""
+        """Takes from the bifurcation what the loss's backward has left there."""
         meta_pass, self._meta_pass = self._meta_pass, None
-        if meta_pass is None:
-            return
-        shared, at_maps = self._shared(), meta_pass.gradients(1.0)
-        maps = [entry for entry in entries(meta_pass.features) if learnable(entry)]
-        pairs = {
-            name: [(entry, gradient) for entry, gradient in zip(maps, of_task, strict=True) if gradient is not None]
-            for name, of_task in at_maps.items()
-        }
-        left = sum(map(bool, pairs.values()))
+        if meta_pass is not None:
+            maps = [entry for entry in entries(meta_pass.features) if learnable(entry)]
+            self.collect(trainer, maps, meta_pass.gradients(1.0))
+
+    def collect(self, trainer: Trainer, maps: Sequence[Tensor], at_maps: TaskGradients) -> None:
+        """Takes each task's gradient through the backbone.
+
+        Args:
+            trainer: The trainer.
+            maps: The feature maps at the bifurcation, as the backbone made them.
+            at_maps: The gradient in these maps of each task whose head ran.
+        """
+        shared = self._shared()
+        last = [name for name in self.split.heads if any(entry is not None for entry in at_maps.get(name, ()))][-1:]
         for name in self.split.heads:  # one order on all processes
-            in_shared: Sequence[Tensor | None] = [None] * len(shared)
-            if pairs.get(name):
-                left -= 1
-                outputs, gradients = zip(*pairs[name], strict=True)
-                in_shared = torch.autograd.grad(outputs, shared, gradients, retain_graph=left > 0, allow_unused=True)
+            in_shared = pulled_back(maps, at_maps.get(name, [None] * len(maps)), shared, keep=[name] != last)
             self._sums.setdefault(name, GradientSum()).add(shared, in_shared)
+
+    def collect_sum(self, maps: Sequence[Tensor], at_maps: Sequence[Tensor | None]) -> None:
+        """Takes one gradient of all tasks through the backbone, in place of :meth:`collect`; ``combine`` gets it.
+
+        Args:
+            maps: The feature maps at the bifurcation, as the backbone made them.
+            at_maps: The gradient in each of them.
+        """
+        shared = self._shared()
+        in_shared = pulled_back(maps, at_maps, shared, keep=False)
+        self._sums.setdefault(ALL_TASKS, GradientSum()).add(shared, in_shared)
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
@@ -119,6 +142,58 @@ class GradientWeighting(CuttingCallback):
 
     def _shared(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.split.backbone.parameters() if parameter.requires_grad]
+
+
+def several(tasks: list[str] | None, reader: str) -> list[str] | None:
+    """The names of tasks, of which there must be two; None stands for all of a module's.
+
+    Args:
+        tasks: The names.
+        reader: Who asks.
+
+    Raises:
+        InputError: Fewer than two names, a name twice, or a single name in place of a list.
+    """
+    names: Any = tasks  # may be a single name where the type is not checked
+    if names is not None and (isinstance(names, str) or len(set(names)) < max(len(names), 2)):
+        raise InputError(f"{reader} has tasks {names!r}; give a list of two names or more, each once")
+    return tasks
+
+
+def pulled_back(
+    maps: Sequence[Tensor], gradients: Sequence[Tensor | None], parameters: Sequence[Tensor], *, keep: bool
+) -> Sequence[Tensor | None]:
+    """A gradient in the feature maps, taken back into parameters; None in those that play no part.
+
+    Args:
+        maps: The maps, as the backbone made them.
+        gradients: The gradient in each; None where there is none.
+        parameters: Parameters of the backbone.
+        keep: Whether another pass back will follow.
+    """
+    pairs = [(entry, gradient) for entry, gradient in zip(maps, gradients, strict=True) if gradient is not None]
+    if not pairs:
+        return [None] * len(parameters)
+    outputs, at_outputs = zip(*pairs, strict=True)
+    return torch.autograd.grad(outputs, parameters, at_outputs, retain_graph=keep, allow_unused=True)
+
+
+def weighted_sum(gradients: TaskGradients, weights: Mapping[str, float]) -> list[Tensor | None]:
+    """The weighted sum of the tasks' gradients.
+
+    Args:
+        gradients: Per task one gradient for each of the same tensors; None counts as zero.
+        weights: Weights of tasks, one at least of those that have gradients; a task without counts as zero.
+
+    Returns:
+        One per tensor; None where no task has any.
+    """
+    names = [name for name in weights if name in gradients]
+    sums: list[Tensor | None] = []
+    for column in zip(*(gradients[name] for name in names), strict=True):
+        terms = [weights[name] * entry for name, entry in zip(names, column, strict=True) if entry is not None]
+        sums.append(sum(terms[1:], terms[0]) if terms else None)
+    return sums
 
 
 def gradient_norms(gradients: TaskGradients) -> dict[str, Tensor]:

@@ -14,12 +14,12 @@ from torch import Tensor
 from lightning_taskonomy.callbacks.bifurcation import (
     BifurcationCallback,
     adam,
+    hook_losses,
     loss_scale,
     mean_over_processes,
     primary_and_auxiliary,
 )
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.modules.bifurcation import Bifurcated, LossHook
 from lightning_taskonomy.optim import UncertaintyWeighting
 from lightning_taskonomy.tasks import Task, TaskKind
 
@@ -96,7 +96,7 @@ class KendallWeighting(BifurcationCallback):
                 weighting.log_variances.copy_(state["log_variances"])
             optimizer.load_state_dict(state["optimizer"])
         self._learnt, self._weighed = (weighting, optimizer), set()
-        self._remove_hook = self._hook(pl_module)
+        self._remove_hook = hook_losses(pl_module, self._weigh)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leaves the module as it was."""
@@ -141,16 +141,6 @@ class KendallWeighting(BifurcationCallback):
         """A batch without a loss ends here."""
         self._parallel = None
 
-    def _hook(self, module: LightningModule) -> Callable[[], None]:
-        """Lets the tasks' losses pass through the weighting; returns what ends that."""
-
-        def weigh(name: str, loss: Tensor) -> Tensor:  # a function, not a method: a copy of the module shares it
-            return self._weigh(name, loss)
-
-        if isinstance(module, Bifurcated):
-            return module.register_loss_hook(weigh).remove
-        return _patch(module, "task_loss" if hasattr(module, "task_loss") else "head_loss", weigh)
-
     def _weigh(self, name: str, loss: Tensor) -> Tensor:
         """The loss's value with the gradient that the batch asks for."""
         if self._parallel is None or self._learnt is None:
@@ -168,20 +158,3 @@ def _regressions(module: LightningModule) -> list[str]:
     classes = (TaskKind.SEGMENTATION, TaskKind.CLASSIFICATION)
     values = tasks.values() if isinstance(tasks, Mapping) else ()
     return [task.name for task in values if isinstance(task, Task) and task.kind not in classes]
-
-
-def _patch(module: LightningModule, method: str, hook: LossHook) -> Callable[[], None]:
-    """Lets a hook replace what a method returns of a module that registers none; returns what undoes it."""
-    unhooked, attributes = getattr(module, method), vars(module)  # there it hides even a submodule of that name
-    before = {method: attributes[method]} if method in attributes else {}
-
-    def hooked(task: Task | str, *args: Any, **kwargs: Any) -> Tensor:
-        loss: Tensor = unhooked(task, *args, **kwargs)
-        return hook(task if isinstance(task, str) else task.name, loss)
-
-    def undo() -> None:
-        del attributes[method]
-        attributes.update(before)
-
-    attributes[method] = hooked
-    return undo

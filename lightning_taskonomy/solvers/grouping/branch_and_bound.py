@@ -12,16 +12,16 @@ __all__ = ["branch_and_bound"]
 def branch_and_bound(problem: GroupingProblem, most: int, start: Choice, gap: float, deadline: float) -> BoundedChoice:
     """Searches choices network by network, the most promising ones first.
 
-    As printed: networks beyond the remaining budget, and those that would lower no task's loss, are filtered out; the
-    rest is sorted by how much each lowers the losses now; each in turn is added and then taken out of the candidates of
-    those after it. The paper leaves open how branches that cannot lead to an optimal solution are recognised: here by
-    the losses that all remaining candidates together would give. ``BETTER`` compares objectives and then breaks ties as
-    documented.
+    As printed: networks beyond the remaining budget (and beyond the memory), and those that would lower no task's loss,
+    are filtered out; the rest is sorted by how much each lowers the losses now; each in turn is added and then taken
+    out of the candidates of those after it. The paper leaves open how branches that cannot lead to an optimal solution
+    are recognised: here by the losses that all remaining candidates together would give. ``BETTER`` compares objectives
+    and then breaks ties as documented.
 
     Args:
         problem: What is solved, for either objective.
         most: The highest cost of a choice.
-        start: A choice within it that serves all tasks.
+        start: A choice within it and within the memory that serves all tasks.
         gap: The relative gap at which the search may stop.
         deadline: ``time.perf_counter()`` at which to return the best so far.
     """
@@ -50,7 +50,7 @@ class _Search:
         self.stopped = self.stopped or time.perf_counter() > self.deadline
         useful = []
         for n in candidates:
-            if problem.costs[n] <= left:
+            if problem.costs[n] <= left and problem.fits((*networks, n)):
                 gain = sum(now - loss for now, loss in zip(row, problem.losses[n], strict=True) if loss < now)
                 if gain:
                     useful.append((-gain, n))

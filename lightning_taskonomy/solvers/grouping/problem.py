@@ -7,7 +7,7 @@ from fractions import Fraction
 from functools import cached_property
 from typing import Literal
 
-from lightning_taskonomy.affinity.groupings import GroupingsTable, Network
+from lightning_taskonomy.affinity.groupings import Footprint, GroupingsTable, Network
 from lightning_taskonomy.errors import InputError, hint
 
 __all__ = ["BoundedChoice", "Choice", "GroupingProblem", "Objective", "Stopped", "checked_budget"]
@@ -53,6 +53,9 @@ class GroupingProblem:
         loss_unit: How many make a loss of 1.
         unserved: Stands for no network; more than all tasks' losses together.
         objective: What is minimised.
+        weights: (N,) bytes, which add up over kept networks; zeros where memory has no limit.
+        activations: (N,) bytes, of which the largest counts; zeros where memory has no limit.
+        memory: The most bytes of both.
     """
 
     tasks: tuple[str, ...]
@@ -63,6 +66,9 @@ class GroupingProblem:
     loss_unit: int
     unserved: int
     objective: Objective
+    weights: tuple[int, ...]
+    activations: tuple[int, ...]
+    memory: int
 
     @classmethod
     def of(
@@ -71,6 +77,7 @@ class GroupingProblem:
         importance: Mapping[str, float],
         limits: Mapping[str, float],
         objective: Objective = "total",
+        memory: int | None = None,
     ) -> "GroupingProblem":
         """The problem of a table.
 
@@ -79,9 +86,11 @@ class GroupingProblem:
             importance: The weight of each task; 1 where not given.
             limits: The highest loss (without its weight) that a task may have.
             objective: What is minimised.
+            memory: The most bytes that the networks may take, if there is a limit.
 
         Raises:
-            InputError: A name is not a task, or no network serves a task within its limit.
+            InputError: A name is not a task, no network serves a task within its limit, or there is a limit of memory
+                and what a network takes is not known.
         """
         for option, numbers in (("importance", importance), ("limits", limits)):
             for name in numbers:
@@ -107,6 +116,7 @@ class GroupingProblem:
         _, loss_unit = _whole([loss for row in weighted for loss in row.values()])
         highest = sum(max(row[task] for row in weighted if task in row) for task in table.tasks)
         unserved = int(highest * loss_unit) + 1
+        takes = [Footprint(0, 0) if memory is None else _known(network) for network in networks]
         return cls(
             table.tasks,
             tuple(networks),
@@ -119,6 +129,9 @@ class GroupingProblem:
             loss_unit,
             unserved,
             objective,
+            tuple(one.weights for one in takes),
+            tuple(one.activations for one in takes),
+            memory or 0,
         )
 
     @cached_property
@@ -135,6 +148,51 @@ class GroupingProblem:
         """The problem of the lowest total in which no task may lose more than ``level`` (times its importance)."""
         losses = tuple(tuple(loss if loss <= level else self.unserved for loss in row) for row in self.losses)
         return replace(self, losses=losses, objective="total")
+
+    @property
+    def without_limit(self) -> "GroupingProblem":
+        """The problem with as much memory as all networks take."""
+        return replace(self, memory=self.taken(tuple(range(len(self.networks)))))
+
+    @property
+    def with_gaps(self) -> "GroupingProblem":
+        """The problem of leaving as few tasks as possible without a network.
+
+        What leaves a task comes after the networks, one per task: it costs nothing and has a loss of 1, all others 0.
+        """
+        count = len(self.tasks)
+        losses = [tuple(0 if loss < self.unserved else count + 1 for loss in row) for row in self.losses]
+        losses += [tuple(1 if t == left else count + 1 for t in range(count)) for left in range(count)]
+        nothing = (0,) * count
+        return replace(
+            self,
+            networks=self.networks + tuple(Network((task,), 1.0, (1.0,)) for task in self.tasks),
+            costs=self.costs + nothing,
+            losses=tuple(losses),
+            unserved=count + 1,
+            objective="total",
+            weights=self.weights + nothing,
+            activations=self.activations + nothing,
+        )
+
+    @cached_property
+    def is_limited(self) -> bool:
+        """Whether memory has a limit."""
+        return any(self.weights) or any(self.activations)
+
+    @cached_property
+    def peaks(self) -> tuple[int, ...]:
+        """What the largest activations may be, ascending: those of any network that alone is within the memory."""
+        alone = zip(self.weights, self.activations, strict=True)
+        return tuple(sorted({peak for weights, peak in alone if weights + peak <= self.memory}))
+
+    def taken(self, choice: Choice) -> int:
+        """Bytes that networks take together."""
+        return sum(self.weights[n] for n in choice) + max((self.activations[n] for n in choice), default=0)
+
+    def fits(self, choice: Choice) -> bool:
+        """Whether networks are within the memory."""
+        return not self.is_limited or self.taken(choice) <= self.memory
 
     def most(self, budget: float) -> int:
         """The highest cost within a budget: the largest whose nearest float is not above it."""
@@ -166,7 +224,8 @@ class GroupingProblem:
     def extended(self, choice: Choice, most: int) -> Choice:
         """A good choice at once: adds the network that lowers the loss most, until none within the cost does."""
         while True:
-            fitting = [n for n in range(len(self.costs)) if self.cost(choice) + self.costs[n] <= most]
+            affordable = (n for n in range(len(self.costs)) if self.cost(choice) + self.costs[n] <= most)
+            fitting = [n for n in affordable if self.fits((*choice, n))]
             better = min(
                 (tuple(sorted({*choice, n})) for n in fitting),
                 key=lambda other: (self.measure(self.row(other)), other),
@@ -186,6 +245,20 @@ def checked_budget(budget: float) -> float:
     if not 0 <= budget < math.inf:
         raise InputError(f"budget {budget} must be a finite number of at least 0")
     return float(budget)
+
+
+def _known(network: Network) -> Footprint:
+    """What a network takes.
+
+    Raises:
+        InputError: It is not known.
+    """
+    if network.memory is None:
+        raise InputError(
+            f"memory has a limit, but what network {network} takes is not known: give measured inference costs, or "
+            "leave the limit out"
+        )
+    return network.memory
 
 
 def _decimal(number: float) -> Fraction:

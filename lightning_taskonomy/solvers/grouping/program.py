@@ -1,5 +1,6 @@
 """Groupings as a binary program: which networks are kept, and which of them serves each task."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -36,8 +37,9 @@ class GroupingProgram:
     """The binary program of one problem, for its total loss.
 
     Variables: ``x`` of a network and a task is 1 if the network serves the task, ``y`` of a network if it is kept. Each
-    task is served by exactly one network; x <= y. The libraries hold rows to about 1e-9 in floats; what they answer is
-    measured in whole numbers, and cut off and searched again if it is beyond a limit.
+    task is served by exactly one network; x <= y. Under a limit of memory one ``z`` is 1, that of the largest
+    activations that count, and no network beyond them is kept. The libraries hold rows to about 1e-9 in floats; what
+    they answer is measured in whole numbers, and cut off and searched again if it is beyond a limit.
 
     Args:
         problem: What is solved.
@@ -51,34 +53,62 @@ class GroupingProgram:
         pairs = [
             (n, t) for n, serves in enumerate(problem.serves) for t in range(len(problem.tasks)) if serves >> t & 1
         ]
-        self.program = Program(len(pairs) + self.count, self.count)
+        peaks = problem.peaks if problem.is_limited else ()
+        self.program = Program(len(pairs) + len(peaks) + self.count, self.count)
         for t in range(len(problem.tasks)):
             serving = np.array([x for x, pair in enumerate(pairs) if pair[1] == t])
             self.program.rows.append(Row(serving, np.ones(len(serving)), 1.0, 1.0))
         for x, (n, _) in enumerate(pairs):
-            self.program.rows.append(Row(np.array([x, len(pairs) + n]), np.array([1.0, -1.0]), upper=0.0))
+            self.program.rows.append(Row(np.array([x, self._kept(n)]), np.array([1.0, -1.0]), upper=0.0))
         losses = [problem.losses[n][t] for n, t in pairs]
-        self.loss = self._measure(losses + [0] * self.count, lambda choice: sum(problem.row(choice)))
+        self.loss = self._measure(
+            losses + [0] * (self.program.size - len(pairs)), lambda choice: sum(problem.row(choice))
+        )
         self.cost = self._over_networks(problem.costs)
+        self.memory = self._measure([0] * len(pairs) + [*peaks, *problem.weights], problem.taken)
+        self.limits = [(self.memory, problem.memory)] if problem.is_limited else []
+        if problem.is_limited:
+            levels = np.arange(len(pairs), len(pairs) + len(peaks))
+            self.program.rows.append(Row(levels, np.ones(len(peaks)), 1.0, 1.0))
+            for n, peak in enumerate(problem.activations):
+                enough = levels[bisect_left(peaks, peak) :]
+                columns = np.array([self._kept(n), *enough])
+                self.program.rows.append(Row(columns, np.array([1.0] + [-1.0] * len(enough)), upper=0.0))
 
-    def cheapest_cover(self, deadline: float) -> Choice | None:
-        """The networks of lowest cost that serve all tasks, whatever their losses; None if none do.
+    def _kept(self, n: int) -> int:
+        """The column that says whether a network is kept."""
+        return self.program.size - self.count + n
+
+    def smallest_cover(self, deadline: float) -> Choice:
+        """The networks that take the least memory and serve all tasks, within the memory; there are some.
 
         Raises:
             Stopped: The deadline came first.
         """
-        answer = self._minimise(self.cost, [], deadline)
+        answer = self._minimise(self.memory, self.limits, deadline)
+        if answer.x is None:
+            raise Stopped
+        return self._choice(answer)
+
+    def cheapest_cover(self, deadline: float) -> Choice | None:
+        """The networks of lowest cost within the memory that serve all tasks, whatever their losses; None if none do.
+
+        Raises:
+            Stopped: The deadline came first.
+        """
+        answer = self._minimise(self.cost, self.limits, deadline)
         if answer.status == "stopped":
             raise Stopped
         return None if answer.x is None else self._choice(answer)
 
     def best(self, most: int, deadline: float) -> BoundedChoice:
-        """The choice of lowest loss within a cost.
+        """The choice of lowest loss within a cost and the memory.
 
         Raises:
             Stopped: The deadline came before any choice was found.
         """
-        answer = self._minimise(self.loss, [(self.cost, most)], deadline, self.gap)
+        limits = [*self.limits, (self.cost, most)]
+        answer = self._minimise(self.loss, limits, deadline, self.gap)
         if answer.x is None:
             raise Stopped
         choice = self._choice(answer)
@@ -87,7 +117,7 @@ class GroupingProgram:
         if self.gap == 0 and answer.status == "optimal" and lowest - bound <= 1e-6 * lowest:
             bound = lowest  # the library proves to a finer tolerance than it reports
         if bound == lowest and self.gap == 0:
-            choice = self._first(choice, [(self.cost, most), (self.loss, lowest)], deadline)
+            choice = self._first(choice, [*limits, (self.loss, lowest)], deadline)
         return BoundedChoice(choice, bound)
 
     def _first(self, choice: Choice, limits: list[tuple[_Measure, int]], deadline: float) -> Choice:
@@ -139,8 +169,8 @@ class GroupingProgram:
 
     def _over_networks(self, numbers: Sequence[int]) -> _Measure:
         """The sum of one number per kept network."""
-        pairs = self.program.size - self.count
-        return self._measure([0] * pairs + list(numbers), lambda choice: sum(numbers[n] for n in choice))
+        others = self.program.size - self.count
+        return self._measure([0] * others + list(numbers), lambda choice: sum(numbers[n] for n in choice))
 
     def _measure(self, numbers: Sequence[int], exact: Callable[[Choice], int]) -> _Measure:
         unit = 1e3 / (max(map(abs, numbers)) or 1)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from lightning_taskonomy.affinity.groupings import Network, serving
+from lightning_taskonomy.affinity.groupings import Footprint, Network, serving
 from lightning_taskonomy.solvers.base import Solution
 from lightning_taskonomy.solvers.grouping.problem import Choice, GroupingProblem
 
@@ -18,6 +18,7 @@ class GroupingSolution(Solution):
         networks: The kept networks, by name.
         cost: What they cost together, at most the budget.
         assignment: For each task the position in ``networks`` of the one that serves it.
+        memory: What they take together, where it is known of all.
     """
 
     kind: ClassVar[str] = "grouping"
@@ -25,6 +26,7 @@ class GroupingSolution(Solution):
     networks: tuple[Network, ...]
     cost: float
     assignment: dict[str, int]
+    memory: Footprint | None = None
 
     @classmethod
     def of(
@@ -54,11 +56,23 @@ class GroupingSolution(Solution):
             networks=networks,
             cost=problem.cost(choice) / problem.cost_unit,
             assignment=assignment,
+            memory=Footprint.of(networks),
         )
 
     @classmethod
     def _restored(cls, values: dict[str, Any]) -> dict[str, Any]:
-        networks = (
-            Network(tuple(plain["tasks"]), plain["cost"], tuple(plain["losses"])) for plain in values["networks"]
+        networks = tuple(
+            Network(
+                tuple(plain["tasks"]),
+                plain["cost"],
+                tuple(plain["losses"]),
+                plain.get("size", 0.0),
+                _footprint(plain.get("memory")),
+            )
+            for plain in values["networks"]
         )
-        return {**values, "networks": tuple(networks)}
+        return {**values, "networks": networks, "memory": _footprint(values.get("memory"))}
+
+
+def _footprint(plain: dict[str, int] | None) -> Footprint | None:
+    return None if plain is None else Footprint(**plain)

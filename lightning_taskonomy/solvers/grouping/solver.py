@@ -8,7 +8,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import Literal, NoReturn, get_args
 
 from lightning_taskonomy.affinity.groupings import GroupingsTable
 from lightning_taskonomy.errors import InputError, hint
@@ -39,6 +39,10 @@ MOST_TASKS = 16
 """Beyond, they would take hours or the machine's memory."""
 
 
+MIB = 1 << 20
+"""Bytes."""
+
+
 class GroupingSolver(Solver):
     """Finds the networks to keep: the lowest loss within the budget, each task served by the kept one best at it.
 
@@ -57,6 +61,8 @@ class GroupingSolver(Solver):
         budget: The most that the kept networks may cost together; 1 is one full-size network.
         importance: The weight of each task's loss; 1 where not given.
         limits: The highest loss that a task may have, without its weight; none where not given.
+        memory: MiB that the kept networks may take at inference: the weights of all and the largest activations of one;
+            any if not given. The table's networks must say what they take.
         objective: Minimise the total of the weighted losses, or the largest of them.
         method: How.
         backend: The library of the binary program: python-mip (CBC), or SciPy (HiGHS).
@@ -72,6 +78,7 @@ class GroupingSolver(Solver):
         budget: float = 2.5,
         importance: Mapping[str, float] | None = None,
         limits: Mapping[str, float] | None = None,
+        memory: float | None = None,
         objective: Objective = "total",
         method: Method = "auto",
         backend: Backend = "mip",
@@ -86,6 +93,8 @@ class GroupingSolver(Solver):
         for task, limit in self.limits.items():
             if math.isnan(limit):
                 raise InputError(f"limits: {task!r} has {limit}; give the highest loss it may have")
+        if memory is not None and not 0 < memory < math.inf:
+            raise InputError(f"memory {memory} must be a finite number of MiB above 0")
         for option, value, allowed in (
             ("objective", objective, get_args(Objective)),
             ("method", method, get_args(Method)),
@@ -97,15 +106,15 @@ class GroupingSolver(Solver):
             raise InputError(f"gap {gap} must be a number of at least 0")
         if time_limit is not None and not time_limit > 0:
             raise InputError(f"time_limit {time_limit} must be a number of seconds above 0")
-        self.objective, self.method, self.backend = objective, method, backend
+        self.memory, self.objective, self.method, self.backend = memory, objective, method, backend
         self.gap, self.time_limit = gap, time_limit
 
     def solve(self, table: GroupingsTable) -> GroupingSolution:
         """The best choice of a table's networks.
 
         Raises:
-            InputError: A name is not a task, or nothing meets budget and limits; the message names the constraint and
-                the smallest budget that would do.
+            InputError: A name is not a task, or nothing meets budget, memory and limits; the message names the
+                constraint, the tasks that stay uncovered and the least that would do.
         """
         return self.sweep(table, [self.budget])[0]
 
@@ -133,7 +142,8 @@ class GroupingSolver(Solver):
         if not numbers:
             return []
         start = time.perf_counter()
-        problem = GroupingProblem.of(table, self.importance, self.limits, self.objective)
+        memory = None if self.memory is None else int(self.memory * MIB)
+        problem = GroupingProblem.of(table, self.importance, self.limits, self.objective, memory)
         search = _Search(self, problem)
         search.check(max(numbers) if skip_infeasible else min(numbers))
         numbers = [budget for budget in numbers if budget >= search.least]
@@ -155,7 +165,7 @@ class _Search:
     """The searches in one table, and what they share.
 
     Raises:
-        InputError: There are too many tasks for the method, or too little time for any choice.
+        InputError: There are too many tasks for the method, too little time for any choice, or too little memory.
     """
 
     def __init__(self, solver: GroupingSolver, problem: GroupingProblem) -> None:
@@ -169,24 +179,55 @@ class _Search:
         self.covers: dict[int, Choice | None] = {}
         try:
             cover = self._cover(problem.unserved, self._deadline(time.perf_counter()))
+            if cover is None:  # every task is served by some network within its limit
+                self._refuse_memory()
         except Stopped:
             raise InputError(f"time_limit {solver.time_limit} s ended before any choice was found: raise it") from None
-        assert cover is not None  # every task is served by some network within its limit
         self.cheapest, self.least = cover, problem.cost(cover) / problem.cost_unit
 
     def check(self, budget: float) -> None:
         """Refuses a budget below what any choice costs.
 
         Raises:
-            InputError: It is; the least one that would do is named.
+            InputError: It is; the tasks that it leaves, and the least one that would do, are named.
         """
         if budget < self.least:
-            names = ", ".join(str(self.problem.networks[n]) for n in self.cheapest)
-            tasks = f"{len(self.problem.tasks)} tasks" + " within the limits" * bool(self.solver.limits)
+            memory = "" if self.solver.memory is None else f" in {_shown(self.solver.memory)} MiB"
             raise InputError(
-                f"budget {_shown(budget)} is below what any choice costs: the cheapest networks that serve all {tasks} "
-                f"cost {_shown(self.least)} ({names}); raise the budget to that"
+                f"budget {_shown(budget)} is below what any choice costs: {self._left(self.problem.most(budget))}; "
+                f"the cheapest networks that serve all {self._tasks}{memory} cost {_shown(self.least)} "
+                f"({self._names(self.cheapest)}); raise the budget to that"
             )
+
+    def _refuse_memory(self) -> NoReturn:
+        """Refuses a memory below what any choice takes."""
+        problem = self.problem
+        if self.small:
+            smallest = dynamic.smallest_cover(problem)
+        else:
+            smallest = GroupingProgram(problem.without_limit, self.solver.backend).smallest_cover(math.inf)
+        raise InputError(
+            f"memory of {_shown(problem.memory / MIB)} MiB is below what any choice takes: "
+            f"{self._left(sum(problem.costs))}; the smallest networks that serve all {self._tasks} take "
+            f"{_shown(problem.taken(smallest) / MIB)} MiB ({self._names(smallest)}); raise memory to that"
+        )
+
+    @property
+    def _tasks(self) -> str:
+        return f"{len(self.problem.tasks)} tasks" + " within the limits" * bool(self.solver.limits)
+
+    def _names(self, choice: Choice) -> str:
+        return ", ".join(str(self.problem.networks[n]) for n in choice)
+
+    def _left(self, most: int) -> str:
+        """The fewest tasks that a choice within a cost and the memory leaves uncovered, as a clause."""
+        problem = self.problem.with_gaps
+        if self.small:
+            choice = dynamic.front(problem, most, math.inf)[-1][1]
+        else:
+            choice = GroupingProgram(problem, self.solver.backend).best(most, math.inf).choice
+        left = [problem.networks[n].tasks[0] for n in choice if n >= len(self.problem.networks)]
+        return f"{', '.join(left[:-1])}{' and ' * (len(left) > 1)}{left[-1]} stay{'s' * (len(left) == 1)} uncovered"
 
     def best(self, most: int, start: float) -> BoundedChoice:
         """The best choice within a cost, by a search that began at a time."""

@@ -1,0 +1,38 @@
+"""Other ways to train one network on all tasks, which a grouping is compared with (section 4.3 of the paper)."""
+
+from dataclasses import dataclass, field
+
+from lightning_taskonomy.studies.specs import Spec
+
+__all__ = ["BASELINES", "Baseline"]
+
+_AGGREGATION = "lightning_taskonomy.callbacks.GradientAggregation"
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """How a network of all tasks is trained.
+
+    Args:
+        callback: Dotted path of the callback that makes it more than the mean of the losses; empty for none.
+        arguments: Of the callback.
+        shares: Whether it has a network for each task instead, tied to the others.
+    """
+
+    callback: str = ""
+    arguments: Spec = field(default_factory=dict)
+    shares: bool = False
+
+
+BASELINES = {
+    "mtl": Baseline(),
+    "mgda_ub": Baseline("lightning_taskonomy.callbacks.MGDAUB"),
+    "gradnorm": Baseline("lightning_taskonomy.callbacks.GradNorm"),
+    "kendall": Baseline("lightning_taskonomy.callbacks.KendallWeighting"),
+    "soft_sharing": Baseline(shares=True),
+    **{
+        name: Baseline(_AGGREGATION, {"aggregator": name})
+        for name in ("pcgrad", "cagrad", "mgda", "nash_mtl", "imtl_g", "aligned_mtl")
+    },
+}
+"""The baselines by name."""

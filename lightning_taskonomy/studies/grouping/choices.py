@@ -1,0 +1,159 @@
+"""Which networks each method keeps under each budget: selected by validation losses, reported by test losses."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import fsum
+
+from lightning_taskonomy.affinity.groupings import GroupingsTable, Network, higher_order, random_groupings
+from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.solvers.grouping import GroupingSolver, pessimal, score
+from lightning_taskonomy.studies.grouping.baselines import BASELINES
+from lightning_taskonomy.studies.grouping.measurements import Losses, Measured
+from lightning_taskonomy.studies.grouping.plan import CANDIDATE, SINGLE, Candidate
+
+__all__ = ["CHOICES", "Choice", "Chooser"]
+
+CHOICES = ("method", "budget", "seed", "cost", "networks", "validation_loss", "test_loss")
+"""The first columns of ``choices.csv``; a column per task follows, its test loss."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a method keeps under a budget, and what that is worth.
+
+    Args:
+        method: How it was chosen.
+        budget: The budget.
+        seed: The seed of the networks.
+        cost: What the networks cost together.
+        networks: In words; empty for a mean over many choices.
+        losses: The test loss of each task.
+        validation_loss: The total on validation images; None where it was not asked for.
+    """
+
+    method: str
+    budget: float
+    seed: int
+    cost: float
+    networks: str
+    losses: Losses
+    validation_loss: float | None = None
+
+    def row(self, tasks: Sequence[str]) -> list[object]:
+        """Its row of ``choices.csv``."""
+        total = fsum(self.losses.values())
+        losses = [self.losses[task] for task in tasks]
+        return [
+            self.method, self.budget, self.seed, self.cost, self.networks, self.validation_loss, total, *losses,
+        ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Chooser:
+    """Chooses among the networks of one seed.
+
+    Args:
+        tasks: All tasks.
+        seed: The seed.
+        solver: Importance and limits of the tasks.
+        budgets: What the networks may cost together.
+        validation: Losses of candidates that decide.
+        test: Those that are reported.
+        early: Those after one part of the data; None where there are none.
+        measured: All that was trained under this seed.
+        costs: What each network costs.
+    """
+
+    tasks: Sequence[str]
+    seed: int
+    solver: GroupingSolver
+    budgets: Sequence[float]
+    validation: GroupingsTable
+    test: GroupingsTable
+    early: GroupingsTable | None
+    measured: Sequence[Measured]
+    costs: Mapping[Candidate, float]
+
+    def choices(self) -> Iterator[Choice]:
+        """What each method keeps under each budget that it can meet."""
+        yield from self.selected("optimal", self.validation)
+        yield from self.if_possible("hoa", lambda: higher_order(self.validation))
+        if self.early is not None:
+            yield from self.selected("esa", self.early)
+        yield from self.independent()
+        kinds = dict.fromkeys(one.network.kind for one in self.measured if one.network.kind in BASELINES)
+        for method in {"mtl": None, **kinds}:
+            yield from self.alone(method)
+        yield from self.by_chance()
+
+    def if_possible(self, method: str, approximated: Callable[[], GroupingsTable]) -> Iterator[Choice]:
+        """What is selected by losses that cannot always be approximated; nothing where they cannot."""
+        try:
+            table = approximated()
+        except InputError:
+            return
+        yield from self.selected(method, table)
+
+    def selected(self, method: str, by: GroupingsTable) -> Iterator[Choice]:
+        """What the solver keeps by some losses; networks whose training failed are never kept.
+
+        Args:
+            method: What it is called.
+            by: The losses to select by.
+        """
+        failed = {(one.network.tasks, self.costs[one.network]) for one in self.measured if one.reason}
+        left = GroupingsTable(by.tasks, tuple(network for network in by.networks if network.key not in failed))
+        for solution in self.solver.sweep(left, self.budgets, skip_infeasible=True):
+            networks = solution.networks
+            if all(network.key in self.validation.by_key for network in networks):  # else it is still to be trained
+                decided = fsum(score(networks, self.validation, self.validation).values())
+                losses = score(networks, self.test, self.validation)
+                yield Choice(method, solution.budget, self.seed, solution.cost, self.words(networks), losses, decided)
+
+    def words(self, networks: Sequence[Network]) -> str:
+        """Networks as ``choices.csv`` writes them."""
+        sizes = {
+            (network.tasks, cost): network.size for network, cost in self.costs.items() if network.kind == CANDIDATE
+        }
+        return "; ".join(f"{'+'.join(n.tasks)}@{sizes[n.tasks, n.cost]:g}" for n in networks)
+
+    def independent(self) -> Iterator[Choice]:
+        """A network of its own for each task, all of one size: those of equal total cost with a budget, or less."""
+        by_size: dict[float, dict[str, Measured]] = {}
+        for one in self.measured:
+            if len(one.network.tasks) == 1 and one.network.kind in (CANDIDATE, SINGLE) and not one.reason:
+                by_size.setdefault(one.network.size, {})[one.network.tasks[0]] = one
+        for _, by_task in sorted(by_size.items()):
+            if len(by_task) == len(self.tasks):
+                yield self._together("independent", [by_task[task] for task in self.tasks])
+
+    def alone(self, method: str) -> Iterator[Choice]:
+        """One network of all tasks, of each size that was trained."""
+        everything = tuple(self.tasks)
+        for one in self.measured:
+            same = one.network.kind == method or (
+                method == "mtl" and one.network.kind == CANDIDATE and one.network.size == 1
+            )
+            if same and one.network.tasks == everything and not one.reason:
+                yield self._together(method, [one])
+
+    def _together(self, method: str, networks: Sequence[Measured]) -> Choice:
+        """A choice that nobody searched for, under the budget that it costs."""
+        cost = fsum(self.costs[one.network] for one in networks)
+        losses = {task: loss for one in networks for task, loss in one.losses["test"].items()}
+        decided = fsum(loss for one in networks for loss in one.losses["validation"].values())
+        return Choice(method, cost, self.seed, cost, "; ".join(one.network.name for one in networks), losses, decided)
+
+    def by_chance(self) -> Iterator[Choice]:
+        """The mean of 1,000 random choices, and the worst one that spends the budget (section 4.3)."""
+        for budget in self.budgets:
+            try:
+                losses = random_groupings(self.test, budget).mean(axis=0)
+                worst = pessimal(self.test, budget, time_limit=10.0)
+            except InputError:  # too small a budget: it hardly serves every task
+                continue
+            by_task = dict(zip(self.tasks, losses.tolist(), strict=True))
+            yield Choice("random", budget, self.seed, budget, "", by_task)
+            names = self.words(worst.networks)
+            losses_of = score(worst.networks, self.test, self.test)
+            yield Choice("pessimal", budget, self.seed, worst.cost, names, losses_of)
