@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_taskonomy.configurations import fit_configuration, network_arguments, with_arguments
+from lightning_taskonomy.inference import INFERENCE, MACHINE
 from lightning_taskonomy.studies.graph import Job
 from lightning_taskonomy.studies.grouping.baselines import BASELINES
 from lightning_taskonomy.studies.grouping.settings import GroupingSettings
@@ -166,8 +167,17 @@ class GroupingPlan:
             "backbones": str(self.encoders.done[0]), "tasks": self.settings.tasks, "heads": self.settings.heads,
         }  # fmt: skip
         content = [self.settings.data, {"init_args": arguments}]
-        job = self._measured("inference", "inference_costs", content, **arguments)
-        return replace(job, needs=(*job.needs, self.encoders.done[0]))
+        place = hashed_folder(self.root / "data", "inference", content, self.root)
+        return Job(
+            kind="inference",
+            name="of all sizes",
+            function=f"{_JOBS}.inference_costs",
+            arguments={**arguments, "data": self.settings.data, "folder": str(place.folder)},
+            done=(place.folder / INFERENCE,),
+            needs=(*self.encoders.needs, self.encoders.done[0]),
+            files=(place.folder / MACHINE,),
+            hashed_folders=(place,),
+        )
 
     def _measured(self, kind: str, function: str, content: Any, **arguments: Any) -> Job:
         """A job that measures the data or what reads them, and writes one JSON file."""
@@ -235,6 +245,10 @@ class GroupingPlan:
             scheduler=settings.scheduler or (_SCHEDULER if settings.optimizer is None else None),
         )
         return RunSpec(network.kind, network.name, config, self.root)
+
+    def is_done(self, network: Candidate) -> bool:
+        """Whether a network is trained."""
+        return self.run(network).is_done
 
     def _heads(self, network: Candidate) -> dict[str, Spec] | None:
         """The heads that the network's tasks use."""
