@@ -6,7 +6,7 @@ from lightning_taskonomy.affinity.groupings.approximations import (
     max_ratio_error,
     overestimate,
 )
-from lightning_taskonomy.affinity.groupings.costs import Unit, priced
+from lightning_taskonomy.affinity.groupings.costs import Batch, Unit, priced
 from lightning_taskonomy.affinity.groupings.relationships import (
     Agreement,
     Relationships,
@@ -20,6 +20,7 @@ from lightning_taskonomy.affinity.groupings.table import Footprint, GroupingsTab
 
 __all__ = [
     "Agreement",
+    "Batch",
     "Footprint",
     "GroupingsTable",
     "Network",
