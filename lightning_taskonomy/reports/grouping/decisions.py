@@ -61,7 +61,7 @@ def answer(page: Page, results: GroupingResults) -> None:
         cells: list[Cell] = [whole(row.choice.budget), row.choice.mean, row.choice.half]
         for rival in shown:
             other, lead = row.rivals.get(rival, (None, None))
-            cells += [other and other.mean, *(lead or (None, None))]
+            cells += [None if other is None else other.mean, *(lead or (None, None))]
         table.append(cells)
     page.table("answer", header, table, caption="Above 0 the grouping is better.")
 

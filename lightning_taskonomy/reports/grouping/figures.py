@@ -190,10 +190,10 @@ def relationship_matrices(
     if not tables:
         raise InputError("no matrix to draw; give at least one")
     side = max(0.34 if len(tasks) > 10 else 0.58, 0.34) * len(tasks)
-    columns = 1 if len(tasks) > 12 else min(len(tables), 3)
-    lines = -(-len(tables) // columns)
-    figure = new_figure((side + 0.4) * columns + 2.4, (side + 1.5) * lines)
-    axes = figure.subplots(lines, columns, sharey=True, squeeze=False).ravel()
+    abreast = 1 if len(tasks) > 12 else min(len(tables), 3)
+    lines = -(-len(tables) // abreast)
+    figure = new_figure((side + 0.4) * abreast + 2.4, (side + 1.5) * lines)
+    axes = figure.subplots(lines, abreast, sharey=True, squeeze=False).ravel()
     for axis in axes[len(tables) :]:
         axis.set_visible(False)
     for index, (axis, (title, values)) in enumerate(zip(axes, tables.items(), strict=False)):

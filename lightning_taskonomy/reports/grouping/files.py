@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_taskonomy.affinity.groupings import GroupingsTable, Network
+from lightning_taskonomy.affinity.groupings import Affinities, GroupingsTable, Network
 from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.inference import INFERENCE, MACHINE, InferenceCosts
 from lightning_taskonomy.manifest import Manifest
 from lightning_taskonomy.reports.examples import Examples, read_examples
-from lightning_taskonomy.reports.reading import read_json, read_number, read_rows
+from lightning_taskonomy.reports.reading import read_number, read_rows
 
 __all__ = ["FILES", "Choice", "GroupingResults", "MeasuredNetwork", "read_grouping_study"]
 
@@ -34,11 +35,10 @@ FILES = {
 
 _LOSSES = ("network", "kind", "tasks", "size", "cost", "seed", "split", "task", "loss")
 _CHOICES = ("method", "budget", "seed", "cost", "networks", "validation_loss", "test_loss")
-_INFERENCE = ("size", "part", "task", "weights", "multiply_adds", "latency_1", "latency_32", "memory", "snt")
 _APPROXIMATIONS = ("approximation", "trainings", "kendall_tau", "budget", "test_loss", "optimal_loss", "regret")
 _TRAININGS = ("network", "size", "seed", "epochs", "seconds", "best_epoch", "status", "reason")
-_TEXT = {"network", "kind", "tasks", "seed", "split", "task", "method", "networks", "part", "partner", "approximation",
-         "status", "reason"}  # fmt: skip
+_TEXT = {"network", "kind", "tasks", "seed", "split", "task", "method", "networks", "approximation",
+         "status", "reason", "folder"}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +100,7 @@ class GroupingResults:
         test: Their test losses.
         early: Their losses after a part of the data.
         choices: What each method chose.
-        inference: Rows of ``inference.csv``.
-        machine: What ``machine.json`` says of the machine.
+        inference: What encoders and decoders cost, and on which machine.
         affinities: (T, T) matrices by measure; rows are partners, columns the task that is measured.
         approximations: Rows of ``approximations.csv``.
         trainings: Rows of ``trainings.csv``.
@@ -115,8 +114,7 @@ class GroupingResults:
     test: GroupingsTable | None = None
     early: GroupingsTable | None = None
     choices: tuple[Choice, ...] = ()
-    inference: tuple[Row, ...] = ()
-    machine: Mapping[str, Any] = field(default_factory=dict)
+    inference: InferenceCosts | None = None
     affinities: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     approximations: tuple[Row, ...] = ()
     trainings: tuple[Row, ...] = ()
@@ -169,8 +167,7 @@ def read_grouping_study(folder: Path, manifest: Manifest) -> GroupingResults:
         tasks=tasks,
         networks=_networks(losses),
         choices=tuple(_choice(row, tasks, folder / "choices.csv") for row in choices),
-        inference=_read(folder / "inference.csv", _INFERENCE),
-        machine=read_json(folder / "machine.json", dict, {}),
+        inference=InferenceCosts.read(folder / INFERENCE) if _both(folder, INFERENCE, MACHINE) else None,
         affinities=_affinities(folder / "affinities.csv", tasks),
         approximations=_read(folder / "approximations.csv", _APPROXIMATIONS),
         trainings=_read(folder / "trainings.csv", _TRAININGS),
@@ -178,6 +175,10 @@ def read_grouping_study(folder: Path, manifest: Manifest) -> GroupingResults:
         absent=tuple(name for name in FILES if not (folder / name).exists()),
         **tables,
     )
+
+
+def _both(folder: Path, *names: str) -> bool:
+    return all((folder / name).is_file() for name in names)
 
 
 def _read(path: Path, columns: Sequence[str]) -> tuple[Row, ...]:
@@ -224,7 +225,7 @@ def _choice(row: Row, tasks: Sequence[str], path: Path) -> Choice:
         ) from None
     return Choice(
         method=row["method"],
-        budget=row["budget"],
+        budget=round(row["budget"], 6),
         seed=row["seed"],
         cost=row["cost"],
         networks=networks,
@@ -235,15 +236,12 @@ def _choice(row: Row, tasks: Sequence[str], path: Path) -> Choice:
 
 
 def _affinities(path: Path, tasks: Sequence[str]) -> dict[str, NDArray[np.float64]]:
-    matrices: dict[str, NDArray[np.float64]] = {}
-    for row in _read(path, ("task", "partner")):
-        for name in ("task", "partner"):
-            if row[name] not in tasks:
-                raise InputError(f"{path}: {name} {row[name]!r} is not among {', '.join(tasks)}; write it anew")
-        for measure, value in row.items():
-            if measure not in ("task", "partner"):
-                matrix = matrices.setdefault(measure, np.full((len(tasks), len(tasks)), np.nan))
-                matrix[tasks.index(row["partner"]), tasks.index(row["task"])] = value
+    """The matrices that have a value between two tasks; what a task does for itself is left out."""
+    if not path.is_file():
+        return {}
+    table = Affinities.read(path)
+    apart = ~np.eye(len(tasks), dtype=bool)
+    matrices = {measure: np.where(apart, table.of(measure, tasks), np.nan) for measure in table.values}
     return {measure: matrix for measure, matrix in matrices.items() if np.isfinite(matrix).any()}
 
 

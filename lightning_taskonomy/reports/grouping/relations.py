@@ -163,7 +163,8 @@ def affinities(page: Page, results: GroupingResults) -> None:
         return
     relations = Relationships(results.tasks, matrices[COTRAINING])
     letters = _initials(results.tasks)
-    panels, rows = {}, []
+    panels = {}
+    rows: list[list[Cell]] = []
     for name in (name for name in matrices if name != COTRAINING):
         compared = partial(agreement, relations, _symmetric(matrices[name]))
         try:
@@ -180,11 +181,12 @@ def affinities(page: Page, results: GroupingResults) -> None:
             _agreement_words(every, rest),
             None if outlier is None else pairs.index(outlier),
         )
-        rows.append(
-            [_title(name), every.pairs, every.pearson, every.pearson_p, every.spearman, every.spearman_p,
-             outlier and _pair(relations.tasks, outlier), rest and rest.pearson, rest and rest.pearson_p,
-             rest and rest.spearman, *_directed(relations.change, matrices[name])]
-        )  # fmt: skip
+        row: list[Cell] = [_title(name), every.pairs, every.pearson, every.pearson_p, every.spearman, every.spearman_p]
+        if outlier is None or rest is None:
+            row += [None] * 4
+        else:
+            row += [_pair(relations.tasks, outlier), rest.pearson, rest.pearson_p, rest.spearman]
+        rows.append([*row, *_directed(relations.change, matrices[name])])
     if not panels:
         return
     shorts = ", ".join(f"{letter} {readable(task)}" for letter, task in zip(letters, results.tasks, strict=True))

@@ -7,7 +7,7 @@ from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.reports import figures
 from lightning_taskonomy.reports.base import Report, Section
 from lightning_taskonomy.reports.examples import example_pictures
-from lightning_taskonomy.reports.grouping import decisions, relations, training
+from lightning_taskonomy.reports.grouping import costs, decisions, relations, training
 from lightning_taskonomy.reports.grouping.comparison import method_name
 from lightning_taskonomy.reports.grouping.files import FILES, GroupingResults, read_grouping_study
 from lightning_taskonomy.reports.html import Page
@@ -61,6 +61,7 @@ class GroupingReport(Report):
             ("More tasks at equal cost", relations.at_equal_cost, ""),
             ("Affinities", relations.affinities, "affinities.csv"),
             ("Less training", training.approximations, ""),
+            ("Cost of inference", costs.inference, "inference.csv"),
             ("Predictions", self.predictions, "examples"),
             ("Trainings", self.trainings, ""),
         )

@@ -103,7 +103,7 @@ def trainings(page: Page, results: GroupingResults, folder: Path, runs: Sequence
 
 
 def _label(row: Row) -> str:
-    return " + ".join(readable(name) for name in str(row["network"]).split("+"))
+    return " + ".join(readable(name) for name in str(row["network"]).partition("@")[0].split("+"))
 
 
 def _curves(folder: Path, runs: Sequence[RunEntry]) -> dict[str, Mapping[str, Sequence[tuple[float, float]]]]:
