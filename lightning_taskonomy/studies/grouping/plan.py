@@ -17,10 +17,11 @@ from lightning_taskonomy.studies.runs import QUIET, RunSpec, hashed_folder, prep
 from lightning_taskonomy.studies.specs import Spec
 from lightning_taskonomy.tasks import Task, keys_of, resolve
 
-__all__ = ["CANDIDATE", "EARLY", "SINGLE", "Candidate", "GroupingPlan"]
+__all__ = ["AFFINITY", "CANDIDATE", "EARLY", "SINGLE", "Candidate", "GroupingPlan"]
 
-CANDIDATE, SINGLE, EARLY = "candidate", "single", "early"
-"""Kinds of networks: those that may be chosen, single-task baselines, those that are trained on a part of the data."""
+CANDIDATE, SINGLE, EARLY, AFFINITY = "candidate", "single", "early", "affinity"
+"""Kinds of networks: those that may be chosen, single-task baselines, those that are trained on a part of the data, and
+the one in which affinities are measured."""
 
 _STANDARDISED = "lightning_taskonomy.modules.StandardisedModule"
 _SHARING = "lightning_taskonomy.modules.SoftSharingModule"
@@ -118,7 +119,14 @@ class GroupingPlan:
             for size in settings.baseline_sizes or [1.0]
             if not (name == "mtl" and size == 1 and tuple(self.tasks) in self.groups())
         ]
-        return singles + together
+        joint = [self.joint] if settings.affinity_steps and self.joint.kind == AFFINITY else []
+        return singles + together + joint
+
+    @property
+    def joint(self) -> Candidate:
+        """The full-size network of all tasks, in which affinities are measured: a candidate, or trained for that."""
+        everything = Candidate(tuple(self.tasks))
+        return everything if everything in self.first() else replace(everything, kind=AFFINITY)
 
     def sizes(self) -> list[float]:
         """The sizes of all encoders."""
@@ -228,6 +236,9 @@ class GroupingPlan:
         callbacks = list((settings.trainer or {}).get("callbacks", []))
         if baseline is not None and baseline.callback:
             callbacks.append({"class_path": baseline.callback, "init_args": baseline.arguments})
+        if settings.affinity_steps and network == self.joint:
+            every = {"every": settings.affinity_steps}
+            callbacks.append({"class_path": "lightning_taskonomy.callbacks.TaskAffinity", "init_args": every})
         stall = {"monitor": "val/loss", "patience": settings.patience}
         callbacks += [
             {"class_path": "lightning_taskonomy.callbacks.BestWeights"},

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
+from statistics import mean
 from typing import Any, ClassVar
 
 from lightning_taskonomy.affinity.groupings import Unit
@@ -15,6 +16,7 @@ from lightning_taskonomy.solvers.grouping import GroupingSolver
 from lightning_taskonomy.studies.base import Study, Table
 from lightning_taskonomy.studies.estimate import Probe
 from lightning_taskonomy.studies.graph import Job, Stage
+from lightning_taskonomy.studies.grouping.examples import example_jobs
 from lightning_taskonomy.studies.grouping.plan import GroupingPlan
 from lightning_taskonomy.studies.grouping.prices import Prices
 from lightning_taskonomy.studies.grouping.selection import trained
@@ -71,6 +73,8 @@ class GroupingStudy(GroupingSettings, Study):
         "choices": "choices.csv",
         "network_losses": "network_losses.csv",
         "trainings": "trainings.csv",
+        "inference": "inference.csv",
+        "affinities": "affinities.csv",
     }
 
     def __post_init__(self) -> None:
@@ -152,6 +156,9 @@ class GroupingStudy(GroupingSettings, Study):
         for number in range(1, _ROUNDS.get(str(self.candidates), 0) + 1):
             asked = partial(_asked, self, plans)
             stages.append(Stage(name="networks", title=f"networks, round {number}", jobs=asked, expected={}))
+        if dense := sum(task.is_dense for task in plan.tasks.values()) if self.examples else 0:
+            pictures = partial(_pictures, self, plan)
+            stages.append(Stage(name="examples", jobs=pictures, expected={"examples": dense}))
         if (taxonomy := self.taxonomy) is not None:
             stages += [replace(one, title=f"taxonomy: {one.title or one.name}") for one in taxonomy.stages(folder)]
         return stages
@@ -163,6 +170,15 @@ class GroupingStudy(GroupingSettings, Study):
     def results(self, folder: Path) -> Results:
         """The test loss of every method and budget, and the tables; see the base class."""
         results = super().results(folder)
+        if "choices" in results.tables:
+            columns, rows = results.tables["choices"]
+            by_key: dict[str, list[float]] = {}
+            for row in rows:
+                cells = dict(zip(columns, row, strict=True))
+                key = f"{cells['method']}/budget_{float(cells['budget']):g}/test_loss"
+                by_key.setdefault(key, []).append(float(cells["test_loss"]))
+            results.scalars = {key: mean(losses) for key, losses in by_key.items()}
+            results.artifacts = {name: folder / file for name, file in self.tables.items() if (folder / file).is_file()}
         return results
 
     def probes(self, folder: Path) -> dict[str, Probe]:
@@ -179,6 +195,11 @@ _ROUNDS = {"early": 1, "pairs": 1, "search": 10}
 def _asked(study: GroupingStudy, plans: Sequence[GroupingPlan]) -> list[Job]:
     """The networks that the losses so far ask for."""
     return [job for plan in plans for job in plan.jobs(trained(study, plan)[1])]
+
+
+def _pictures(study: GroupingStudy, plan: GroupingPlan) -> list[Job]:
+    """Pictures of the choice, known once all are measured."""
+    return list(example_jobs(study, plan).values())
 
 
 def _networks(plans: Sequence[GroupingPlan]) -> list[Job]:

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_taskonomy.affinity import TransfersTable
-from lightning_taskonomy.affinity.groupings import GroupingsTable, relationships
+from lightning_taskonomy.affinity.groupings import Affinities, GroupingsTable, relationships
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.studies.base import Table
 from lightning_taskonomy.studies.grouping.choices import CHOICES
+from lightning_taskonomy.studies.grouping.examples import example_jobs, write_examples
 from lightning_taskonomy.studies.grouping.measurements import SPLITS, Measured, groupings_table, measure
 from lightning_taskonomy.studies.grouping.plan import Candidate, GroupingPlan
 from lightning_taskonomy.studies.grouping.selection import chooser, trained
@@ -61,7 +62,8 @@ def grouping_tables(study: "GroupingStudy", folder: Path) -> Iterator[tuple[str,
         for choice in chooser(study, list(plan.tasks), seed, several, prices).choices()
     ]
     yield "choices.csv", ((*CHOICES, *plan.tasks), [choice.row(list(plan.tasks)) for choice in chosen])
-    yield "affinities.csv", _affinities(study, plan, folder)
+    write_examples(folder, example_jobs(study, plan))
+    _affinities(study, plan, folder).write(folder / "affinities.csv")
 
 
 def _training(one: Measured, folder: Path) -> list[object]:
@@ -84,26 +86,23 @@ def _losses(measured: Sequence[Measured], costs: Mapping[Candidate, float]) -> l
     ]  # fmt: skip
 
 
-def _affinities(study: "GroupingStudy", plan: GroupingPlan, folder: Path) -> Table:
+def _affinities(study: "GroupingStudy", plan: GroupingPlan, folder: Path) -> Affinities:
     """How much each partner helps each task, by every measure that was taken."""
-    tasks = list(plan.tasks)
-    columns: dict[str, NDArray[np.float64]] = {}
+    tasks = tuple(plan.tasks)
+    values: dict[str, NDArray[np.float64]] = {}
     try:
-        table = GroupingsTable.read(folder / "test.csv")
-        columns["cotraining"] = relationships(table, single_cost=study.single_size).change
+        test = GroupingsTable.read(folder / "test.csv")
+        values["cotraining"] = relationships(test, single_cost=study.single_size).change
     except InputError:  # pairs or single networks were not trained
-        columns["cotraining"] = np.full((len(tasks), len(tasks)), np.nan)
+        values["cotraining"] = np.full((len(tasks), len(tasks)), np.nan)
     if (taxonomy := study.taxonomy) is not None:
         transfers, *_ = Measurements(taxonomy.plan(folder), taxonomy.same_images).table()
         transfers.write(folder / "affinity.csv")
-        columns["transfer"] = _transfer(transfers, tasks)
-    rows = [
-        [task, partner, *(None if np.isnan(values[p, t]) else float(values[p, t]) for values in columns.values())]
-        for t, task in enumerate(tasks)
-        for p, partner in enumerate(tasks)
-        if task != partner
-    ]
-    return ("task", "partner", *columns), rows
+        values["transfer"] = _transfer(transfers, tasks)
+    if study.affinity_steps and (file := plan.run(plan.joint).folder / "affinities.csv").is_file():
+        measured = Affinities.read(file)
+        values |= {measure: measured.of(measure, tasks) for measure in measured.values}
+    return Affinities(tasks, values)
 
 
 def _transfer(transfers: TransfersTable, tasks: Sequence[str]) -> NDArray[np.float64]:
