@@ -9,6 +9,7 @@ from lightning_taskonomy.callbacks.scores import ScoreWriter
 from lightning_taskonomy.callbacks.weighting import (
     CosineWeighting,
     GradientAggregation,
+    GradNormWeighting,
     KendallWeighting,
     MetaWeighting,
     MGDAUpperBound,
@@ -18,6 +19,7 @@ __all__ = [
     "BestWeights",
     "CosineWeighting",
     "DryPass",
+    "GradNormWeighting",
     "GradientAggregation",
     "KendallWeighting",
     "MGDAUpperBound",
