@@ -57,6 +57,8 @@ class Job:
     def __post_init__(self) -> None:
         if not self.done:
             raise ValueError(f"job {self.title} has no done-file")
+        if len(set(self.done)) < len(self.done):
+            raise ValueError(f"job {self.title} has a done-file twice: {', '.join(map(str, self.done))}")
 
     @property
     def title(self) -> str:

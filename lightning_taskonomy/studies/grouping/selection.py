@@ -28,7 +28,8 @@ def trained(study: "GroupingStudy", plan: GroupingPlan) -> tuple[list[Candidate]
     """
     networks, runs = plan.first(), plan.is_done
     while all(map(runs, networks)):
-        asked = [one for one in _asked(study, plan, measure(plan, networks)) if one not in networks]
+        wanted = dict.fromkeys(_asked(study, plan, measure(plan, networks)))
+        asked = [network for network in wanted if network not in networks]
         if not asked:
             return networks, []
         networks += asked
