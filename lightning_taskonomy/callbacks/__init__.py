@@ -1,7 +1,8 @@
-"""Callbacks: Task Meta-Transfer, weightings of tasks, scores, predictions, best weights, checkpoints to resume from."""
+"""Callbacks: Task Meta-Transfer, weightings of tasks, scores, predictions, best weights, history, resuming."""
 
 from lightning_taskonomy.callbacks.best import BestWeights
 from lightning_taskonomy.callbacks.dry_pass import DryPass
+from lightning_taskonomy.callbacks.history import History
 from lightning_taskonomy.callbacks.meta_transfer import TaskMetaTransfer
 from lightning_taskonomy.callbacks.predictions import PredictionWriter
 from lightning_taskonomy.callbacks.resume import ResumeCheckpoint
@@ -18,6 +19,7 @@ __all__ = [
     "CosineWeighting",
     "DryPass",
     "GradientAggregation",
+    "History",
     "KendallWeighting",
     "MetaWeighting",
     "PredictionWriter",

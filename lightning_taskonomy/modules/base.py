@@ -10,7 +10,10 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from lightning_taskonomy.errors import InputError
 
-__all__ = ["BaseModule", "adamw", "allow_unused_parameters"]
+__all__ = ["EPOCH_LOSS", "BaseModule", "adamw", "allow_unused_parameters", "is_monitored"]
+
+EPOCH_LOSS = "train/loss_epoch"
+"""The mean of ``train/loss`` over an epoch's steps, logged where a schedule or a callback goes by it."""
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +42,17 @@ def allow_unused_parameters(trainer: Trainer) -> None:
                 "DDP: a batch may lack labels of a task, so find_unused_parameters is set; where each batch has labels "
                 "of all tasks, strategy ddp_find_unused_parameters_false is faster"
             )
+
+
+def is_monitored(trainer: Trainer, name: str) -> bool:
+    """Whether a schedule or a callback of a fit goes by a logged value.
+
+    Args:
+        trainer: The trainer, once its optimizers are there.
+        name: The value's name.
+    """
+    callbacks: Any = trainer.callbacks  # type: ignore[attr-defined]  # a connector sets them
+    return any(getattr(one, "monitor", None) == name for one in [*trainer.lr_scheduler_configs, *callbacks])
 
 
 class BaseModule(LightningModule):

@@ -14,7 +14,7 @@ from lightning_taskonomy.batch import is_labelled
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.models.backbones import Backbone
 from lightning_taskonomy.models.heads import merge_views
-from lightning_taskonomy.modules.base import BaseModule, adamw, allow_unused_parameters
+from lightning_taskonomy.modules.base import EPOCH_LOSS, BaseModule, adamw, allow_unused_parameters, is_monitored
 from lightning_taskonomy.modules.bifurcation import LossHook
 from lightning_taskonomy.modules.evaluation import Evaluation
 from lightning_taskonomy.modules.objectives import HeadFactory, Objective, objective, target_of
@@ -63,7 +63,7 @@ class MultiTaskModule(BaseModule):
         self._checked: set[str] = set()
         self._broken = LateFlags(list(self.tasks))
         self._loss_hooks: OrderedDict[int, LossHook] = OrderedDict()  # RemovableHandle refers to it weakly
-        self._is_silent = False
+        self._is_silent = self._logs_epoch_loss = False
 
     # construction: each step may be overridden
 
@@ -276,6 +276,8 @@ class MultiTaskModule(BaseModule):
         self.require_finite(dict(zip(names, means[1:].unbind(), strict=True)))
         size = _batch_size(batch)
         self.log("train/loss", means[0], prog_bar=True, batch_size=size)
+        if self._logs_epoch_loss:
+            self.log(EPOCH_LOSS, means[0], on_step=False, on_epoch=True, sync_dist=True, batch_size=size)
         if len(names) > 1:
             self.log_dict(
                 {f"train/{n}/loss": value for n, value in zip(names, means[1:].unbind(), strict=True)}, batch_size=size
@@ -310,8 +312,9 @@ class MultiTaskModule(BaseModule):
             )
 
     def on_train_start(self) -> None:
-        """Forgets what an earlier fit broke."""
+        """Forgets what an earlier fit broke, and looks whether anything goes by an epoch's mean loss."""
         self._broken = LateFlags(list(self.tasks))
+        self._logs_epoch_loss = is_monitored(self.trainer, EPOCH_LOSS)
 
     def on_train_epoch_end(self) -> None:
         """Waits for what the device has to say of the losses."""

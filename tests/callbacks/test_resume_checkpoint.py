@@ -87,7 +87,7 @@ def test_removing_what_is_not_there_is_no_error(tmp_path):
 
 
 class Stalling(Line):
-    """Its training loss stalls in epochs 2 and 4, its validation loss falls until epoch 4; rates halve at each stall."""
+    """Its training loss stalls in epochs 2 and 4, which halves the rate; its validation loss falls until epoch 4."""
 
     losses = (5.0, 4.0, 4.0, 3.0, 3.0, 2.0, 1.0, 0.5)
     scores = (9.0, 8.0, 7.0, 6.0, 5.0, 6.0, 6.0, 6.0)
