@@ -1,8 +1,9 @@
-"""Callbacks: Task Meta-Transfer, weightings and affinities of tasks, scores, predictions, best weights, checkpoints."""
+"""Callbacks: Task Meta-Transfer, weightings and affinities of tasks, scores, best weights, history, checkpoints."""
 
 from lightning_taskonomy.callbacks.affinity import TaskAffinity
 from lightning_taskonomy.callbacks.best import BestWeights
 from lightning_taskonomy.callbacks.dry_pass import DryPass
+from lightning_taskonomy.callbacks.history import History
 from lightning_taskonomy.callbacks.meta_transfer import TaskMetaTransfer
 from lightning_taskonomy.callbacks.predictions import PredictionWriter
 from lightning_taskonomy.callbacks.resume import ResumeCheckpoint
@@ -22,6 +23,7 @@ __all__ = [
     "DryPass",
     "GradNormWeighting",
     "GradientAggregation",
+    "History",
     "KendallWeighting",
     "MGDAUpperBound",
     "MetaWeighting",

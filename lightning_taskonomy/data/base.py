@@ -45,6 +45,8 @@ class TaskDataModule(LightningDataModule):
         limit: At most so many samples of a split, by split name: a seeded subset.
         fit_split: The split that is trained on.
         fit_size: Train on so many of its samples only; nested: the first n of one seeded permutation.
+        parts: Epochs of one pass over what is trained on: with 5 an epoch is a fifth of it, so that validation, early
+            stopping and schedules come five times a pass. A pass draws each sample at most once.
         validation_split: The split that ``validate`` and validation during training run on.
         validation_share: Above 0, they run on this share of what would be trained on instead, which then never is:
             neighbours in the data set's order, hence mostly whole scenes, from a seeded place on.
@@ -64,6 +66,7 @@ class TaskDataModule(LightningDataModule):
         limit: dict[str, int] | None = None,
         fit_split: str = "train",
         fit_size: int | None = None,
+        parts: int = 1,
         validation_split: str = "validation",
         validation_share: float = 0.0,
         test_split: str = "test",
@@ -71,7 +74,7 @@ class TaskDataModule(LightningDataModule):
         predict_split: str = "test",
     ) -> None:
         super().__init__()
-        for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
+        for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0), ("parts", parts, 1)):
             if value < least:
                 raise InputError(f"data: {name} is {value}, must be at least {least}")
         for name, size in {"fit_size": fit_size, **(limit or {})}.items():
@@ -89,6 +92,7 @@ class TaskDataModule(LightningDataModule):
         self.limit: Mapping[str, int] = limit or {}
         self.fit_split = fit_split
         self.fit_size = fit_size
+        self.parts = parts
         self.validation_split = validation_split
         self.validation_share = validation_share
         self.test_split = test_split
@@ -232,12 +236,20 @@ class TaskDataModule(LightningDataModule):
         """Shuffled batches of ``fit_split``; the last one is dropped if it is not whole and not the only one.
 
         Raises:
-            InputError: A task of the module being trained has no label in it.
+            InputError: A task of the module being trained has no label in it, or it has fewer batches than parts.
         """
         samples = self.dataset(self.fit_split, size=self.fit_size, part=self.fit_part, training=True)
         self.require_labels(samples)
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        sampler = Draws(samples, num_replicas=world, rank=rank, seed=self.seed)
+        sampler = Draws(
+            samples, parts=self.parts, multiple=self.batch_size, num_replicas=world, rank=rank, seed=self.seed
+        )
+        if len(sampler) == 0:
+            count = len(samples) // self.batch_size // world
+            raise InputError(
+                f"data: parts is {self.parts}, but {len(samples)} samples make {count} batches of {self.batch_size}"
+                f"{f' on each of {world} devices' if world > 1 else ''}; give fewer parts, smaller batches, more samples"
+            )
         return self.loader(samples, sampler=sampler, drop_last=len(sampler) >= self.batch_size)
 
     def require_labels(self, samples: Pipeline) -> None:

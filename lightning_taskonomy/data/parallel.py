@@ -93,6 +93,10 @@ class ParallelLabels(TaskDataModule):
         for name, value in (("auxiliary_steps", auxiliary_steps), ("steps", steps)):
             if value is not None and value < 1:
                 raise InputError(f"ParallelLabels: {name} is {value}, must be at least 1")
+        if self.parts > 1:
+            raise InputError(
+                f"ParallelLabels: its epochs are counted by steps; leave out parts={self.parts} of the data"
+            )
         if streams not in _STREAMS:
             raise InputError(f"ParallelLabels has no streams {streams!r}{hint(streams, _STREAMS)}")
         self.data, self.parallel, self.auxiliary_steps, self.streams = data, parallel, auxiliary_steps, streams

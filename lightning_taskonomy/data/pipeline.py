@@ -123,11 +123,32 @@ class Pipeline(Dataset[Sample]):
 
 
 class Draws(DistributedSampler[Any]):
-    """Draws of one epoch, distinct from those of the others: epoch * length + index.
+    """Draws of one epoch, distinct from those of the others: pass * length + index.
 
     Lightning sets the epoch, also after a resume, and leaves a ``DistributedSampler`` as it is.
+
+    Args:
+        samples: What is drawn from.
+        parts: Epochs of one pass: epoch e has part e % parts of the order of pass e // parts.
+        multiple: A part has a multiple of so many samples; those that are left over are drawn in another pass.
+        **options: As ``DistributedSampler``; each of several processes has parts of its share.
     """
 
+    def __init__(self, samples: Pipeline, *, parts: int = 1, multiple: int = 1, **options: Any) -> None:
+        super().__init__(samples, **options)
+        self.parts, self.multiple = parts, multiple
+
+    def __len__(self) -> int:
+        """Draws of one epoch on one process."""
+        whole = super().__len__()
+        return whole if self.parts == 1 else whole // (self.parts * self.multiple) * self.multiple
+
     def __iter__(self) -> Iterator[int]:
-        length = len(self.dataset)  # type: ignore[arg-type]  # ours have a length
-        return (self.epoch * length + index for index in super().__iter__())
+        length, epoch = len(self.dataset), self.epoch  # type: ignore[arg-type]  # ours have a length
+        self.epoch, part = divmod(epoch, self.parts)
+        try:
+            order = list(super().__iter__())
+            first, draws = self.epoch * length, len(self)
+        finally:
+            self.epoch = epoch
+        return (first + index for index in order[part * draws : (part + 1) * draws])

@@ -103,7 +103,9 @@ class RepresentationDataModule(TaskDataModule):
     """
 
     def __init__(self, labels: TaskDataModule, sources: list[str], input: str = "image") -> None:
-        super().__init__(batch_size=labels.batch_size, seed=labels.seed, validation_share=labels.validation_share)
+        super().__init__(
+            batch_size=labels.batch_size, seed=labels.seed, validation_share=labels.validation_share, parts=labels.parts
+        )
         self.labels, self.sources, self.input = labels, sources, input
         self.fit_split, self.fit_size = labels.fit_split, labels.fit_size
         self.validation_split, self.test_split, self.test_part = (

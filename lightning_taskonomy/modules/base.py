@@ -7,10 +7,14 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor
 
 from lightning_taskonomy.errors import InputError
 
-__all__ = ["BaseModule", "adamw", "allow_unused_parameters"]
+__all__ = ["EPOCH_LOSS", "BaseModule", "adamw", "allow_unused_parameters", "is_monitored"]
+
+EPOCH_LOSS = "train/loss_epoch"
+"""The mean of ``train/loss`` over an epoch's steps, logged where a schedule or a callback goes by it."""
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +45,17 @@ def allow_unused_parameters(trainer: Trainer) -> None:
             )
 
 
+def is_monitored(trainer: Trainer, name: str) -> bool:
+    """Whether a schedule or a callback of a fit goes by a logged value.
+
+    Args:
+        trainer: The trainer, once its optimizers are there.
+        name: The value's name.
+    """
+    callbacks: Any = trainer.callbacks  # type: ignore[attr-defined]  # a connector sets them
+    return any(getattr(one, "monitor", None) == name for one in [*trainer.lr_scheduler_configs, *callbacks])
+
+
 class BaseModule(LightningModule):
     """A LightningModule whose optimizer and schedule are callables, as LightningCLI gives them.
 
@@ -58,6 +73,17 @@ class BaseModule(LightningModule):
     ) -> None:
         super().__init__()
         self.optimizer, self.scheduler, self.scheduler_interval = optimizer, scheduler, scheduler_interval
+
+    def log_loss(self, mean: Tensor, batch_size: int) -> None:
+        """Logs the loss of a training step, and its mean over the epoch where a schedule or a callback goes by it.
+
+        Args:
+            mean: The loss over all processes.
+            batch_size: Samples of the batch.
+        """
+        self.log("train/loss", mean, prog_bar=True, batch_size=batch_size)
+        if is_monitored(self.trainer, EPOCH_LOSS):
+            self.log(EPOCH_LOSS, mean, on_step=False, on_epoch=True, sync_dist=True, batch_size=batch_size)
 
     def configure_optimizers(self) -> Any:
         """The optimizer over everything that asks for a gradient, and the schedule if there is one.

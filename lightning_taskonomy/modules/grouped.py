@@ -147,7 +147,7 @@ class GroupedModule(BaseModule):
         if not losses:
             return None
         size = len(next(iter(batch.values())))
-        self.log("train/loss", torch.stack(list(logged.values())).sum(), prog_bar=True, batch_size=size)
+        self.log_loss(torch.stack(list(logged.values())).sum(), size)
         self.log_dict(logged, batch_size=size)
         return torch.stack(losses).sum()
 

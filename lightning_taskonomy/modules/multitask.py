@@ -283,7 +283,7 @@ class MultiTaskModule(BaseModule):
             return None
         loss, mean, task_means = trained
         size = _batch_size(batch)
-        self.log("train/loss", mean, prog_bar=True, batch_size=size)
+        self.log_loss(mean, size)
         if len(task_means) > 1:
             self.log_dict({f"train/{name}/loss": value for name, value in task_means.items()}, batch_size=size)
         return loss

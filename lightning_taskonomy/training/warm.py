@@ -95,7 +95,7 @@ def execute_anew(
                 raise InputError(f"{error}; remove it and the run starts anew") from error
         if share is not None:
             share(built.data)
-        run = _run(built, [*(built.trainer.callbacks or []), resume])
+        run = _run(built, [resume, *(built.trainer.callbacks or [])])
         if run.trainer.max_epochs != 0 and run.trainer.max_steps != 0:
             metrics = run.fit(ckpt_path=resume.checkpoint, weights_only=True)
         else:

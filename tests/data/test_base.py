@@ -12,6 +12,8 @@ from torchvision.transforms import v2
 
 from lightning_taskonomy.data.base import TaskDataModule
 from lightning_taskonomy.data.batch import Sample, SkipSample
+from lightning_taskonomy.data.parallel import ParallelLabels
+from lightning_taskonomy.data.pipeline import Draws
 from lightning_taskonomy.errors import InputError
 
 torch.set_num_threads(1)
@@ -76,6 +78,39 @@ def test_an_epoch_is_the_same_whatever_came_before() -> None:
     assert ids[0] != ids[1] and all(len(set(found)) == 20 for found in ids), "whole batches, no image twice"
     other = epoch(NumbersModule(batch_size=5, keys=KEYS, seed=1).train_dataloader(), 0)
     assert torch.cat([batch["id"] for batch in other]).tolist() != ids[0]
+
+
+@pytest.mark.parametrize(("parts", "each"), [(1, 4), (2, 2), (3, 1), (4, 1)])
+def test_parts_of_a_pass_are_its_batches_one_after_the_other(parts: int, each: int) -> None:
+    whole = NumbersModule(batch_size=5, keys=KEYS, transforms=flipping()).train_dataloader()
+    loader = NumbersModule(batch_size=5, keys=KEYS, transforms=flipping(), parts=parts).train_dataloader()
+    assert len(loader) == each
+    for passed in (0, 1):
+        batches = [batch for part in range(parts) for batch in epoch(loader, passed * parts + part)]
+        assert same(batches, epoch(whole, passed)[: each * parts])
+        ids = torch.cat([batch["id"] for batch in batches]).tolist()
+        assert len(set(ids)) == len(ids) == each * parts * 5
+
+
+def test_processes_share_the_parts_of_a_pass() -> None:
+    samples = NumbersModule(keys=["number"]).dataset("train", size=20, training=True)
+    shares = [Draws(samples, parts=2, multiple=5, num_replicas=2, rank=rank) for rank in (0, 1)]
+    drawn = []
+    for number in (2, 3):  # the second pass
+        for share in shares:
+            share.set_epoch(number)
+            drawn.append(list(share))
+    assert [len(part) for part in drawn] == [len(share) for share in shares] * 2 == [5] * 4
+    assert sorted(index for part in drawn for index in part) == list(range(20, 40))
+
+
+def test_more_parts_than_batches_are_refused() -> None:
+    with pytest.raises(InputError, match=r"parts is 5, but 23 samples make 4 batches of 5; give fewer parts"):
+        NumbersModule(batch_size=5, keys=KEYS, parts=5).train_dataloader()
+    with pytest.raises(InputError, match=r"parts is 0, must be at least 1"):
+        NumbersModule(parts=0)
+    with pytest.raises(InputError, match=r"epochs are counted by steps; leave out parts=2"):
+        ParallelLabels(NumbersModule(parts=2), "depth_z", ["normals"])
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

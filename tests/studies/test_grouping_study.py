@@ -73,7 +73,7 @@ def pretending(monkeypatch):
             row = losses["of"](group, size, run["config"]["seed_everything"])
             first, last, test = ({f"{split}/{t}/loss": loss for t, loss in zip(group, one, strict=True)}
                                  for split, one in zip(("val", "val", "test"), row, strict=True))  # fmt: skip
-            write_json(folder / "history.json", [{"epoch": 0, "step": 1, "lr": 0.1, "metrics": first}])
+            write_json(folder / "history.json", [{"epoch": 0, "step": 1, "learning_rate": 0.1, **first}])
             write_bytes(folder / "weights.safetensors", b"")
             write_json(folder / "metrics.json", {**(first if early else last), **test, "seconds": 1.0})
 

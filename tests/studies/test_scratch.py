@@ -91,18 +91,18 @@ def test_it_ends_with_the_weights_of_its_best_epoch_also_after_a_kill(plan, seen
     assert same_weights(tmp_path / "whole/weights.safetensors", seen[best][1])
     assert metrics["val/loss"] == pytest.approx(losses[best], rel=1e-5), "of the weights that are kept"
 
-    plain = ResumeCheckpoint.on_train_epoch_end
+    plain = ResumeCheckpoint.save
     for last in (best, 4, 5):  # just after the best epoch, before the last and after the last
 
-        def stop(self, trainer, module, last=last):
-            plain(self, trainer, module)
-            if trainer.current_epoch == last:
+        def stop(self, trainer, last=last):
+            plain(self, trainer)
+            if trainer.current_epoch == last + 1:
                 raise KeyboardInterrupt
 
-        monkeypatch.setattr(ResumeCheckpoint, "on_train_epoch_end", stop)
+        monkeypatch.setattr(ResumeCheckpoint, "save", stop)
         with pytest.raises((KeyboardInterrupt, SystemExit)):
             execute(config, tmp_path / str(last), checkpoint_seconds=0)
-        monkeypatch.setattr(ResumeCheckpoint, "on_train_epoch_end", plain)
+        monkeypatch.setattr(ResumeCheckpoint, "save", plain)
         assert (tmp_path / str(last) / "resume.ckpt").is_file()
         execute(config, tmp_path / str(last), checkpoint_seconds=0)
         assert same_weights(tmp_path / str(last) / "weights.safetensors", seen[best][1])

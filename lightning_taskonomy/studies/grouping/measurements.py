@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from statistics import mean
 
@@ -62,8 +62,8 @@ def _read(network: Candidate, seed: int, folder: Path) -> Measured:
     metrics = json.loads(file.read_text())
     validations = json.loads(history.read_text()) if history.is_file() else []
     losses = {split: _losses(metrics, network, prefix) for split, prefix in (("validation", "val"), ("test", "test"))}
-    losses["early"] = _losses(validations[0]["metrics"] if validations else {}, network, "val")
-    totals = [entry["metrics"].get("val/loss", float("inf")) for entry in validations]
+    losses["early"] = _losses(validations[0] if validations else {}, network, "val")
+    totals = [inf if (loss := entry.get("val/loss")) is None else loss for entry in validations]
     absent = [task for task in network.tasks if task not in losses["validation"] or task not in losses["test"]]
     return Measured(
         network,
@@ -77,7 +77,7 @@ def _read(network: Candidate, seed: int, folder: Path) -> Measured:
     )
 
 
-def _losses(metrics: Mapping[str, float], network: Candidate, prefix: str) -> dict[str, float]:
+def _losses(metrics: Mapping[str, float | None], network: Candidate, prefix: str) -> dict[str, float]:
     named = {task: metrics.get(f"{prefix}/{task}/loss") for task in network.tasks}
     return {task: loss for task, loss in named.items() if loss is not None and isfinite(loss)}
 
