@@ -222,17 +222,18 @@ def _processor() -> str:
         for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
-    if platform.system() == "Darwin":
-        return _said("sysctl", "-n", "machdep.cpu.brand_string")[0]
-    return platform.processor() or platform.machine()
+    brand = _said("sysctl", "-n", "machdep.cpu.brand_string") if platform.system() == "Darwin" else []
+    return brand[0] if brand else platform.processor() or platform.machine()
 
 
 def _gpus() -> list[str]:
     """The models of the GPUs here, as torch calls them."""
-    return _said("nvidia-smi", "--query-gpu=name", "--format=csv,noheader") if shutil.which("nvidia-smi") else []
+    return _said("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
 
 
 def _said(*command: str) -> list[str]:
-    """The lines that a command prints; none if it fails."""
-    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    """The lines that a command prints; none if it is not there or fails."""
+    if shutil.which(command[0]) is None:
+        return []
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
     return [line.strip() for line in answer.stdout.splitlines() if line.strip()] if answer.returncode == 0 else []

@@ -35,6 +35,15 @@ def test_multiply_adds_are_those_of_the_formula(layer, shape, expected):
     assert multiply_adds(layer.eval(), torch.zeros(shape)) == expected
 
 
+def test_multiply_adds_of_a_whole_network_are_those_that_torchvision_publishes():
+    from torchvision.models import ResNet18_Weights, resnet18
+
+    published = ResNet18_Weights.IMAGENET1K_V1.meta
+    network = resnet18(num_classes=1000).eval()
+    assert multiply_adds(network, torch.zeros(1, 3, 224, 224)) == pytest.approx(published["_ops"] * 1e9, rel=1e-3)
+    assert sum(weight.numel() for weight in network.parameters()) == published["num_params"]
+
+
 def test_weights_count_buffers_in_bytes():
     assert weight_bytes(nn.BatchNorm2d(4)) == 4 * 4 * 4 + 8  # scale, shift, mean, variance; a counter of 64 bits
     assert weight_bytes(nn.Linear(7, 5).half()) == 2 * (7 * 5 + 5)

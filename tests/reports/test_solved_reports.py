@@ -9,7 +9,7 @@ import pytest
 from lightning_taskonomy.affinity.groupings import GroupingsTable, Network
 from lightning_taskonomy.affinity.table import Transfer, TransfersTable
 from lightning_taskonomy.reports.families import PUBLISHED_NAMES, families
-from lightning_taskonomy.reports.grouping import write_solved_groupings
+from lightning_taskonomy.reports.grouping import write_groupings, write_solved_groupings
 from lightning_taskonomy.reports.taxonomy import write_solved_taxonomy
 from lightning_taskonomy.reports.taxonomy.solved import solved_results
 from lightning_taskonomy.solvers import TaxonomySolver
@@ -145,6 +145,12 @@ def test_a_groupings_page_says_what_measurements_it_lacks(tmp_path):
     page = write_solved_groupings(tmp_path, solver, [solver.solve(table)], table).read_text()
     assert "no Higher Order Approximation" in page and "measure pairs" in page
     assert "early stopping" not in page
+
+
+def test_a_groupings_page_names_networks_whose_loss_is_nan(tmp_path):
+    (tmp_path / "losses.csv").write_text("cost,a,b\n0.5,0.1,\n0.5,,0.2\n1,0.3,nan\n")
+    page = write_groupings(tmp_path, GroupingsTable.read(tmp_path / "losses.csv"))
+    assert "Left out, as a loss is NaN: a+b (cost 1)." in page.read_text()
 
 
 def test_both_solve_commands_write_their_page_when_asked(tmp_path, capsys):

@@ -176,7 +176,7 @@ def random_table(seed, tasks, networks):
                 p,
                 float(generator.choice([0.5, 1.0])),
                 tuple(generator.random(len(p)).tolist()),
-                memory=Footprint(*generator.integers(1 << 18, 1 << 20, 2).tolist()),
+                memory=Footprint(int(generator.integers(1 << 18, 1 << 20)), int(generator.integers(1, 4)) << 18),
             )
             for p in picked
         ),
@@ -340,11 +340,14 @@ def test_values_out_of_range_are_refused(options):
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
 @pytest.mark.parametrize("objective", ["total", "max"])
-def test_out_of_time_there_is_an_answer_with_its_gap(way, objective):
+@pytest.mark.parametrize("memory", [None, 2.5])
+def test_out_of_time_there_is_an_answer_with_its_gap(way, objective, memory):
     table = random_table(1, tasks=8, networks=60)
-    best = GroupingSolver(3, objective=objective, method="dynamic").solve(table)
-    answer = GroupingSolver(3, objective=objective, time_limit=1e-6, **way).solve(table)
+    limits = {"budget": 3, "objective": objective, "memory": memory}
+    best = GroupingSolver(**limits, method="dynamic").solve(table)
+    answer = GroupingSolver(**limits, time_limit=1e-6, **way).solve(table)
     assert set(answer.assignment) == set(table.tasks) and answer.cost <= 3
+    assert memory is None or answer.memory.total <= memory * 2**20
     assert answer.objective * (1 - answer.gap) <= best.objective + 1e-12 <= answer.objective + 1e-12
     assert answer.proven == (answer.gap == 0)
 
@@ -372,6 +375,23 @@ def test_many_tasks_are_solved_by_the_binary_program():
         GroupingSolver(7.5, backend="scipy").solve(table)
     with pytest.raises(InputError, match="20 tasks are too many, 16 at most"):
         GroupingSolver(11, method="dynamic").solve(table)
+
+
+def test_memory_of_many_tasks_is_met_by_the_binary_program():
+    """Of two wide networks and twenty small ones, as many of the better small ones as memory holds."""
+    mib = 1 << 20
+    names = tuple(f"task{index:02}" for index in range(20))
+    rows = [Network((name,), 1.0, (0.1,), memory=Footprint(2 * mib, mib)) for name in names]
+    rows += [Network(names[i : i + 10], 1.0, (0.5,) * 10, memory=Footprint(9 * mib, peak * mib))
+             for i, peak in ((0, 3), (10, 7))]  # fmt: skip
+    table = GroupingsTable(names, tuple(rows))
+    # small ones alone: 40 + 1; one wide and k small ones: 9 + 2k + 3, k at least 10; both wide: 18 + 2k + 7
+    for memory, small, taken in ((41, 20, 41), (40, 14, 40), (35, 11, 34), (31.5, 3, 31)):
+        answer = GroupingSolver(30, memory=memory, backend="scipy").solve(table)
+        assert answer.proven and answer.memory.total == taken * mib
+        assert answer.objective == pytest.approx(0.1 * small + 0.5 * (20 - small))
+    with pytest.raises(InputError, match=r"memory of 24\.5 MiB .* stay uncovered; .* all 20 tasks take 25 MiB"):
+        GroupingSolver(30, memory=24.5, backend="scipy").solve(table)
 
 
 def test_a_solver_with_another_setting_keeps_the_rest():

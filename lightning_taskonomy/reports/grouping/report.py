@@ -102,6 +102,8 @@ def write_solved_groupings(
         f"{len(tasks)} tasks, {len(validation.networks)} candidate networks, {len(solutions)} inference budgets.",
     )
     page.text(_lead(solver, approximation, remove_idle, "validation" if test is None else "test"))
+    if validation.unmeasured:
+        page.text(f"Left out, as a loss is NaN: {'; '.join(validation.unmeasured)}.")
     page.section("Answer")
     _answer(page, solutions, tables)
     page.section("The networks")
