@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from lightning_taskonomy.models.heads import Head as Head
     from lightning_taskonomy.modules import GroupedModule as GroupedModule
     from lightning_taskonomy.modules import MultiTaskModule as MultiTaskModule
+    from lightning_taskonomy.modules import SoftSharingModule as SoftSharingModule
     from lightning_taskonomy.modules import TransferModule as TransferModule
     from lightning_taskonomy.solvers import GroupingSolver as GroupingSolver
     from lightning_taskonomy.solvers import TaxonomySolver as TaxonomySolver
@@ -88,6 +89,7 @@ _HOMES = {
     "RoomsDataset": "data.rooms",
     "RunSpec": "studies.runs",
     "SlurmExecutor": "studies.executors",
+    "SoftSharingModule": "modules",
     "SplitRes": "models.backbones",
     "SplitVGG": "models.backbones",
     "Stage": "studies.graph",

@@ -4,6 +4,7 @@ from lightning_taskonomy.modules.base import BaseModule
 from lightning_taskonomy.modules.bifurcation import Bifurcated
 from lightning_taskonomy.modules.grouped import GroupedModule
 from lightning_taskonomy.modules.multitask import MultiTaskModule
+from lightning_taskonomy.modules.soft_sharing import SoftSharingModule, StandardisedSoftSharingModule
 from lightning_taskonomy.modules.standardised import StandardisedModule
 from lightning_taskonomy.modules.transfer import TransferModule
 
@@ -12,6 +13,8 @@ __all__ = [
     "Bifurcated",
     "GroupedModule",
     "MultiTaskModule",
+    "SoftSharingModule",
     "StandardisedModule",
+    "StandardisedSoftSharingModule",
     "TransferModule",
 ]

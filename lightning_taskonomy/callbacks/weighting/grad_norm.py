@@ -164,11 +164,8 @@ class GradNormWeighting(GradientWeighting):
         ratios = {name: loss / self._first[name] for name, loss in losses.items()}
         self._flag_step(trainer, lengths, ratios)
         if len(lengths) > 1:
-            names = list(lengths)
-            columns = [
-                torch.stack([by_task[name] for name in names]).detach() for by_task in (lengths, ratios, weights)
-            ]
-            for name, slope in zip(names, grad_norm_slopes(*columns, alpha=self.alpha).unbind(), strict=True):
+            g, r, w = (torch.stack([of[name] for name in lengths]).detach() for of in (lengths, ratios, weights))
+            for name, slope in zip(lengths, grad_norm_slopes(g, r, w, self.alpha).unbind(), strict=True):
                 weights[name].grad = slope.to(weights[name])
             optimizer.step()
             optimizer.zero_grad()
