@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lightning_taskonomy.callbacks import KendallWeighting as KendallWeighting
     from lightning_taskonomy.callbacks import MetaWeighting as MetaWeighting
     from lightning_taskonomy.callbacks import MGDAUpperBound as MGDAUpperBound
+    from lightning_taskonomy.callbacks import TaskAffinity as TaskAffinity
     from lightning_taskonomy.callbacks import TaskMetaTransfer as TaskMetaTransfer
     from lightning_taskonomy.data.base import TaskDataModule as TaskDataModule
     from lightning_taskonomy.data.camvid import CamVidDataModule as CamVidDataModule
@@ -95,6 +96,7 @@ _HOMES = {
     "Stage": "studies.graph",
     "Study": "studies.base",
     "Task": "tasks",
+    "TaskAffinity": "callbacks",
     "TaskDataModule": "data.base",
     "TaskKind": "tasks",
     "TaskMetaTransfer": "callbacks",

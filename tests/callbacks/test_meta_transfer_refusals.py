@@ -153,7 +153,7 @@ def test_two_of_them_are_refused(two_headed, batches_of, fit):
         pass
 
     both = [TaskMetaTransfer("few", ["many"], rank=2), Another("few", ["many"], rank=2)]
-    with pytest.raises(InputError, match="TaskMetaTransfer and Another both decide"):
+    with pytest.raises(InputError, match="TaskMetaTransfer and Another both"):
         fit(two_headed(), both, batches_of("m"))
 
 
