@@ -10,6 +10,9 @@ from lightning_taskonomy.files import check_writable, write_text
 
 __all__ = ["export"]
 
+SUFFIXES = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors"}
+"""How the file of a format is called; torch itself asks for its own."""
+
 
 def export(
     run: Path | list[Path],
@@ -24,7 +27,8 @@ def export(
 
     Args:
         run: A run's folder, what an earlier export to safetensors wrote, or a list of run folders of one network each.
-        out: The file. Beside safetensors goes a recipe of the same name, which builds the networks.
+        out: The file: .onnx, .pt2 or .safetensors. Beside the last goes a recipe of the same name, a .yaml, which builds
+            the networks.
         format: What it holds. Inputs are named by their batch keys (image: RGB in [0, 1], normalised inside), outputs
             by the tasks.
         size: Height and width of the images, or one number for both; safetensors take any.
@@ -55,10 +59,10 @@ def export(
             raise InputError(
                 f"{run} is a run of {type(found).__name__}; GroupedModule and MultiTaskModule are exported"
             )
+    if out.suffix != SUFFIXES[format]:
+        raise InputError(f"out {out} must end in {SUFFIXES[format]} for format {format}")
     check_writable(out)
     if format == "safetensors":
-        if out.suffix != ".safetensors":
-            raise InputError(f"out {out} must end in .safetensors: a recipe of the same name goes beside it")
         init_args = {"networks": specs, "serves": model.serves, "drop_unused": True}
         recipe = {"model": {"class_path": "lightning_taskonomy.modules.GroupedModule", "init_args": init_args}}
         save_weights(model.deployed(), out)

@@ -117,15 +117,15 @@ def test_decoded_outputs_are_what_a_person_wants(tmp_path):
     assert torch.equal(classes, model.eval()(image)["classes"].argmax(1))
 
 
-@pytest.mark.parametrize(("form", "backbone"), [("torch", Looking), ("onnx", Decomposing)])
-def test_a_network_that_cannot_be_exported_is_named_and_the_others_are_written(form, backbone, tmp_path):
+@pytest.mark.parametrize(("form", "suffix", "backbone"), [("torch", "pt2", Looking), ("onnx", "onnx", Decomposing)])
+def test_a_network_that_cannot_be_exported_is_named_and_the_others_are_written(form, suffix, backbone, tmp_path):
     model = GroupedModule([network(Convolving(), DEPTH), network(backbone(), CLASSES)])
     with pytest.raises(InputError) as refused:
-        export_networks(model, tmp_path / "choice.bin", form, SIZE)
+        export_networks(model, tmp_path / f"choice.{suffix}", form, SIZE)
     message = str(refused.value)
     assert message.startswith(f"network 1 (classes, {backbone.__name__}) cannot be exported as {form} (")
-    assert message.endswith("the others are in choice_network_0.bin; --format safetensors takes any network")
-    assert "\n" not in message and [file.name for file in tmp_path.iterdir()] == ["choice_network_0.bin"]
+    assert message.endswith(f"the others are in choice_network_0.{suffix}; --format safetensors takes any network")
+    assert "\n" not in message and [file.name for file in tmp_path.iterdir()] == [f"choice_network_0.{suffix}"]
 
 
 def test_a_lone_network_that_cannot_be_exported_leaves_nothing(tmp_path):
@@ -173,6 +173,7 @@ def test_runs_are_exported_by_a_command(runs, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--size", "32", "--format", "onnx"], "must end in .onnx for format onnx"),
         (["--size", "0"], "size 0: give one number, or height and width"),
         ([], "format torch is for images of one size: give --size 256"),
         (["--size", "32", "--batch", "0"], "batch 0: give at least 1"),
@@ -180,6 +181,6 @@ def test_runs_are_exported_by_a_command(runs, tmp_path, capsys):
     ],
 )
 def test_what_cannot_be_written_is_said_in_one_line(options, message, runs, tmp_path, capsys):
-    assert main(["export", str(runs / "second"), "--out", str(tmp_path / "x"), "--format", "torch", *options]) == 1
+    assert main(["export", str(runs / "second"), "--out", str(tmp_path / "x.pt2"), "--format", "torch", *options]) == 1
     assert message in capsys.readouterr().err
-    assert not (tmp_path / "x").exists()
+    assert not (tmp_path / "x.pt2").exists()
