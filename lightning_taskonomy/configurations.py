@@ -9,6 +9,7 @@ from typing import Any
 
 __all__ = [
     "Spec",
+    "descent",
     "fit_configuration",
     "fitted_on",
     "head_of",
@@ -57,6 +58,24 @@ def fit_configuration(
         "model": {"class_path": model, "init_args": init_args},
         "data": data,
         "trainer": dict(trainer),
+    }
+
+
+_SGD = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.2}}
+
+
+def descent(optimizer: Spec | None, scheduler: Spec | None) -> tuple[Spec, Spec | None]:
+    """Optimizer and schedule of the networks of a grouping.
+
+    Args:
+        optimizer: The optimizer; where not given, SGD from a rate of 0.2 (Standley et al., section 4.2).
+        scheduler: The schedule; where neither is given, the rate is halved when the loss stalls.
+    """
+    if optimizer is not None or scheduler is not None:
+        return optimizer or _SGD, scheduler
+    return _SGD, {
+        "class_path": "lightning.pytorch.cli.ReduceLROnPlateau",
+        "init_args": {"monitor": "val/loss", "factor": 0.5, "patience": 1},
     }
 
 

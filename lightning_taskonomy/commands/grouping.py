@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from lightning_taskonomy.affinity.groupings import Batch, GroupingsTable, Unit, higher_order, priced
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.files import check_writable, write_json
+from lightning_taskonomy.files import check_writable, write_json, write_text
 from lightning_taskonomy.inference import InferenceCosts
 from lightning_taskonomy.manifest import Manifest, table_file
 from lightning_taskonomy.results import Results
@@ -42,13 +42,14 @@ def solve_grouping(
     json: bool = False,
     out: Path | None = None,
     report: Path | None = None,
+    recipe: Path | None = None,
 ) -> Results:
     """Find which trained networks to keep under an inference budget, from tables of losses.
 
     Args:
         validation: The losses to select by, which also decide which kept network serves a task; or the folder of a
             study that has such a table.
-        test: The losses to report; networks match by their tasks and cost.
+        test: The losses to report; networks match by their tasks and cost. If not given, those of the study's folder.
         budget: One budget, or a list of them, in place of the solver's own; those that nothing meets are left out.
         approximation: Select by the losses as they are; or as if networks of three and more tasks were not trained
             (hoa, the Higher Order Approximation); or by losses early in training (esa, the Early Stopping one).
@@ -67,6 +68,8 @@ def solve_grouping(
         json: Print one JSON object instead of a table.
         out: Also write that object there.
         report: Also write a page with figures and tables into this folder.
+        recipe: Also write a recipe for 'fit' that trains the choice, with the settings of the study whose folder
+            'validation' is: a YAML file; for several budgets a folder, which gets one file each.
     """
     solver = (solver or GroupingSolver()).replace(**({} if memory is None else {"memory": memory}))
     budgets = [solver.budget] if budget is None else budget if isinstance(budget, list) else [budget]
@@ -83,6 +86,9 @@ def solve_grouping(
             if begun is None:
                 raise InputError("approximation esa selects by losses early in training: give their table as --early")
             approximated = begun
+    if test is None and validation.is_dir():
+        beside = validation / Manifest.read(validation).tables.get("groupings_test", "")
+        test = beside if beside.is_file() else None
     others = [] if test is None else [GroupingsTable.read(test, tasks)]
     read = [table for table in (trained, begun, *others) if table is not None]
     unmeasured = list(dict.fromkeys(name for table in read for name in table.unmeasured))
@@ -102,7 +108,10 @@ def solve_grouping(
         trained, approximated, *others = map(price, (trained, approximated, *others))
         begun = None if begun is None else price(begun)
     tested = others[0] if others else None
-    check_writable(out, report and report / "index.html")
+    is_file = recipe is not None and recipe.suffix in (".yaml", ".yml")
+    if is_file and len(budgets) > 1:
+        raise InputError(f"recipe {recipe} is one file for {len(budgets)} budgets; give a folder, or one budget")
+    check_writable(out, report and report / "index.html", recipe and (recipe if is_file else recipe / "budget"))
     solutions = solver.sweep(approximated, budgets, skip_infeasible=True)
     unmet = sorted({*budgets} - {solution.budget for solution in solutions})
     if unmet:
@@ -114,6 +123,11 @@ def solve_grouping(
     if out is not None:
         write_json(out, result)
     print(dumps(result, allow_nan=False) if json else "\n".join(_words(one, UNITS[unit]) for one in plain))
+
+    if recipe is not None:
+        for one, solution in zip(plain, solutions, strict=True):
+            file = recipe if is_file else recipe / f"budget_{solution.budget:g}.yaml"
+            _write_recipe(file, solution, one["serves"], validation)
 
     def page(folder: Path) -> Path:
         from lightning_taskonomy.reports.grouping import write_solved_groupings
@@ -153,6 +167,16 @@ def _costs(inference: Path | None, validation: Path, needed: str) -> InferenceCo
     elif needed:
         raise InputError(f"{needed}: measured costs are needed; give them as --inference, or the folder of a study")
     return None
+
+
+def _write_recipe(file: Path, solution: GroupingSolution, serves: list[list[str]], origin: Path) -> None:
+    """Writes the recipe that trains a choice, as the study in a folder trained its networks."""
+    from lightning_taskonomy.reports.candidates import CandidateTraining
+    from lightning_taskonomy.reports.page.recipes import grouping_recipes
+
+    training = CandidateTraining.read(origin) if origin.is_dir() else None
+    write_text(file, grouping_recipes(solution.networks, serves, training, file.stem)[f"{file.stem}.yaml"])
+    print(f"recipe: {file}", file=sys.stderr)
 
 
 def _without_idle(solver: GroupingSolver, selected: GroupingsTable, trained: GroupingsTable) -> GroupingSolution:

@@ -6,17 +6,13 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
-from jsonargparse import ArgumentParser
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
-from lightning_taskonomy.arguments import read_recipe
-from lightning_taskonomy.configurations import untrained
 from lightning_taskonomy.errors import InputError, hint
-from lightning_taskonomy.models.weights import assign_weights, read_weights
 from lightning_taskonomy.modules.base import BaseModule, adamw, allow_unused_parameters
 from lightning_taskonomy.modules.multitask import MultiTaskModule
-from lightning_taskonomy.refusals import refusing
+from lightning_taskonomy.modules.trained import trained
 from lightning_taskonomy.tasks import Task, keys_of
 
 __all__ = ["GroupedModule"]
@@ -48,7 +44,8 @@ class GroupedModule(BaseModule):
         drop_unused: Leave out from the start what :meth:`deployed` drops.
 
     Raises:
-        InputError: There is no network, or ``serves`` names a task that its network does not have, one twice, or none.
+        InputError: There is no network, ``serves`` names a task twice or one that its network does not have, or a
+            network answers nothing.
     """
 
     networks: nn.ModuleList
@@ -79,7 +76,7 @@ class GroupedModule(BaseModule):
         Raises:
             InputError: A folder holds no finished run, or one of another kind; or as the constructor.
         """
-        return cls([_trained(Path(folder)) for folder in folders], serves).eval()
+        return cls([trained(folder, MultiTaskModule) for folder in folders], serves).eval()
 
     @property
     def tasks(self) -> dict[str, Task]:
@@ -92,7 +89,7 @@ class GroupedModule(BaseModule):
         return keys_of(task for network, _ in self._parts() for task in network.tasks.values())
 
     def deployed(self) -> Self:
-        """A copy in eval mode with what answers need: networks that serve a task, with the heads of those tasks."""
+        """A copy in eval mode without the heads of tasks that a network does not serve."""
         copy = deepcopy(self).eval()
         copy._drop_unused()
         return copy
@@ -218,48 +215,32 @@ class GroupedModule(BaseModule):
         return list(zip(self.networks, self.serves, strict=True))  # type: ignore[arg-type]  # a ModuleList forgets what is in it
 
     def _drop_unused(self) -> None:
-        """Removes networks that serve nothing, and the heads of tasks that a network does not serve."""
-        kept = [(network, names) for network, names in self._parts() if names]
-        for network, names in kept:
+        """Removes the heads of tasks that a network does not serve."""
+        for network, names in self._parts():
             network.keep_tasks(names)
-        self.networks, self.serves = nn.ModuleList(network for network, _ in kept), [names for _, names in kept]
 
 
 def _checked(networks: Sequence[MultiTaskModule], serves: Sequence[Sequence[str]] | None) -> list[list[str]]:
     """The tasks that each network serves, in its own order."""
     if not networks:
         raise InputError("networks is empty: a grouping has one network at least")
-    taken: set[str] = set()
     if serves is None:
-        first: list[list[str]] = []
+        earlier: set[str] = set()
+        first = []
         for network in networks:
-            first.append([name for name in network.tasks if name not in taken])
-            taken.update(network.tasks)
-        return first
+            first.append([name for name in network.tasks if name not in earlier])
+            earlier.update(network.tasks)
+        serves = first
     if len(serves) != len(networks):
-        raise InputError(f"serves has {len(serves)} lists for {len(networks)} networks; give one per network, [] too")
+        raise InputError(f"serves has {len(serves)} lists for {len(networks)} networks; give one per network")
+    taken: set[str] = set()
     for index, (network, names) in enumerate(zip(networks, serves, strict=True)):
+        if not names:
+            raise InputError(f"network {index} ({', '.join(network.tasks)}) serves no task; leave it out")
         for name in names:
             if name not in network.tasks:
                 raise InputError(f"serves: network {index} has no task {name!r} to serve{hint(name, network.tasks)}")
             if name in taken:
                 raise InputError(f"serves names task {name!r} twice; one network answers it")
             taken.add(name)
-    if not taken:
-        raise InputError("serves names no task: nothing would be answered")
     return [[name for name in network.tasks if name in names] for network, names in zip(networks, serves, strict=True)]
-
-
-def _trained(folder: Path) -> MultiTaskModule:
-    """The network of a finished run."""
-    config, weights = folder / "config.yaml", folder / "weights.safetensors"
-    if not config.is_file() or not weights.is_file():
-        raise InputError(f"{folder} holds no finished run (config.yaml and weights.safetensors); train it first")
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--network", type=MultiTaskModule)
-    with refusing():
-        network: MultiTaskModule = parser.instantiate(
-            parser.parse_object({"network": untrained(read_recipe(config)["model"])})
-        ).network
-    assign_weights(network, read_weights(weights), origin=str(folder))
-    return network

@@ -10,6 +10,7 @@ from lightning_taskonomy.affinity.groupings import GroupingsTable
 from lightning_taskonomy.affinity.table import COLUMNS, TransfersTable
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.manifest import Manifest
+from lightning_taskonomy.reports.candidates import CandidateTraining
 from lightning_taskonomy.reports.families import GROUPING_NAMES, families, family_rank
 from lightning_taskonomy.reports.reading import read_json
 
@@ -25,6 +26,8 @@ class Tables:
         groupings_title: The file that the groupings came from, where they stand beside transfers.
         transfers: Transfers; None if there are none to decide on.
         groupings: Candidate networks of several tasks; None if there are none.
+        groupings_test: Their losses on test images, where a study has them.
+        training: How they were trained, as far as known.
         families: Family of every task that has a known one.
         settings: The settings of the study that measured them, as its recipe has them; empty if unknown.
     """
@@ -32,6 +35,8 @@ class Tables:
     title: str
     transfers: TransfersTable | None = None
     groupings: GroupingsTable | None = None
+    groupings_test: GroupingsTable | None = None
+    training: CandidateTraining = field(default_factory=CandidateTraining)
     families: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     groupings_title: str = ""
@@ -62,12 +67,15 @@ def read_tables(
     transfers_file, groupings_file = None, None if groupings is None else Path(groupings)
     described: dict[str, str] = {}
     settings: Mapping[str, Any] = {}
+    training, test = CandidateTraining(), None
     if path.is_dir():
         manifest = Manifest.read(path)
         if "transfers" in manifest.tables or "groupings" not in manifest.tables:
             transfers_file = manifest.table("transfers", path)
         if "groupings" in manifest.tables and groupings_file is None:
-            groupings_file = manifest.table("groupings", path)
+            groupings_file, training = manifest.table("groupings", path), CandidateTraining.read(path)
+            if (tested := path / manifest.tables.get("groupings_test", "")).is_file():
+                test = GroupingsTable.read(tested)
         entries = read_json(path / "tasks.json", dict, {})
         described = {name: str(entry["family"]) for name, entry in entries.items() if entry.get("family")}
         settings = manifest.settings
@@ -88,6 +96,8 @@ def read_tables(
         title=path.name,
         transfers=transfers,
         groupings=networks,
+        groupings_test=test,
+        training=training,
         families={name: family[meant] for name, meant in names.items() if meant in family} | described,
         settings=settings,
         groupings_title="" if transfers_file is None or groupings_file is None else groupings_file.name,

@@ -90,20 +90,15 @@ def test_inputs_of_several_kinds_reach_their_networks(counting, batch_of):
 
 
 def test_what_is_deployed_answers_the_same_with_less(counting, batch_of):
-    groups = [*GROUPS, [DEPTH]]
-    model, batch = GroupedModule(networks(counting, groups), [*SERVES, []]), batch_of([DEPTH, CLASSES, LAYOUT])
+    model, batch = GroupedModule(networks(counting), SERVES), batch_of([DEPTH, CLASSES, LAYOUT])
     deployed = model.deployed()
     assert [list(network.heads) for network in deployed.networks] == SERVES
-    assert [list(network.heads) for network in model.networks] == [
-        ["depth", "classes"],
-        ["classes", "layout"],
-        ["depth"],
-    ]
+    assert [list(network.heads) for network in model.networks] == [["depth", "classes"], ["classes", "layout"]]
     assert not deployed.training and model.training
     answers = model.eval()(batch)
     assert deployed(batch).keys() == answers.keys()
     assert all(torch.equal(preds, answers[name]) for name, preds in deployed(batch).items())
-    built = GroupedModule(networks(counting, groups), [*SERVES, []], drop_unused=True)
+    built = GroupedModule(networks(counting), SERVES, drop_unused=True)
     assert built.state_dict().keys() == deployed.state_dict().keys()
     assert deployed.test_step(batch, 0).keys() == {"id", *answers}
 
@@ -118,7 +113,7 @@ def test_without_a_word_the_first_network_that_has_a_task_answers_it(counting):
         ([["depth"]], "serves has 1 lists for 2 networks"),
         ([["depth"], ["layuot"]], "network 1 has no task 'layuot' to serve; did you mean 'layout'"),
         ([["classes"], ["classes"]], "serves names task 'classes' twice"),
-        ([[], []], "serves names no task"),
+        ([["depth", "classes"], []], r"network 1 \(classes, layout\) serves no task; leave it out"),
     ],
 )
 def test_what_cannot_be_served_is_refused(serves, message, counting):

@@ -346,9 +346,9 @@ def test_groupings_download(groups):
     quick, _ = asked(groups)
     files = unpacked(groups.as_recipes(1, quick["request"])["data"])
     solution = groups.answers.cached(groups.restored(quick["request"]["settings"]))
-    assert len(files) == len(solution.networks) + 1
-    tasks = [len(yaml.safe_load(files[name])["model"]["init_args"]["tasks"]) for name in files if name != "train.sh"]
-    assert tasks == [len(network.tasks) for network in solution.networks]
+    assert list(files) == ["choice.yaml", "train.sh"]
+    parts = yaml.safe_load(files["choice.yaml"])["model"]["init_args"]["networks"]
+    assert [len(part["init_args"]["tasks"]) for part in parts] == [len(network.tasks) for network in solution.networks]
 
 
 def test_a_grouping_that_cannot_be(groups):

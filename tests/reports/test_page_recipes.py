@@ -1,15 +1,21 @@
 """The recipes of a solution: the parser takes every one, and those of a study train for real."""
 
+import json
 import shlex
 
 import pytest
+import torch
+import yaml
 
 from lightning_taskonomy.affinity.groupings import Network
 from lightning_taskonomy.affinity.table import Transfer
 from lightning_taskonomy.cli import main
 from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.files import write_csv
+from lightning_taskonomy.manifest import Manifest
 from lightning_taskonomy.reports.page.recipes import archive, grouping_recipes, taxonomy_recipes
 from lightning_taskonomy.solvers import TaxonomySolution
+from lightning_taskonomy.training import load_run
 
 pytestmark = pytest.mark.recipe
 
@@ -89,15 +95,119 @@ def test_the_recipes_of_a_study_train(written, rooms, tiny_backbone, tmp_path):
 
 
 def test_half_a_network_has_half_the_cost():
-    import yaml
-
-    files = grouping_recipes(GROUPS)
+    (choice,) = (yaml.safe_load(text) for name, text in grouping_recipes(GROUPS).items() if name == "choice.yaml")
     full, half = (
-        yaml.safe_load(files[name])["model"]["init_args"]["backbone"]["init_args"]["options"]["channels"]
-        for name in ("network_1_SemSeg_Depth.yaml", "network_2_Normals.yaml")
+        network["init_args"]["backbone"]["init_args"]["options"]["channels"]
+        for network in choice["model"]["init_args"]["networks"]
     )
     assert full == [64, 128, 256, 512]
     assert [h * h / (f * f) for h, f in zip(half, full, strict=True)] == pytest.approx([0.5] * 4, rel=0.02)
+
+
+@pytest.fixture
+def grouping_study(tmp_path, rooms, tiny_backbone):
+    """The folder of a finished study of groupings, as far as a choice needs it."""
+    smaller = {**tiny_backbone, "init_args": {**tiny_backbone["init_args"], "channels": 4}}
+    light = {"class_path": "lightning_taskonomy.models.heads.DenseHead", "init_args": {"layers": 2, "width": 8}}
+    folder = tmp_path / "study"
+    folder.mkdir()
+    heads = {"normals": light, "dense": light, "depth_z": {**light, "init_args": {"layers": 3, "width": 8}}}
+    settings = {
+        "tasks": ["depth_z", "normals", "edges_2d"], "data": rooms, "backbone": tiny_backbone, "heads": heads,
+        "optimizer": None, "scheduler": None, "trainer": {"accelerator": "cpu", "logger": False}, "seed": 5,
+    }  # fmt: skip
+    Manifest(
+        study="lightning_taskonomy.studies.grouping.GroupingStudy", version=1, settings=settings, finished=True,
+        report="lightning_taskonomy.reports.grouping.GroupingReport",
+        tables={"groupings": "validation.csv", "groupings_test": "test.csv"},
+    ).write(folder)  # fmt: skip
+    (folder / "backbones.json").write_text(json.dumps({"1.0": tiny_backbone, "0.5": smaller}))
+    statistics = {"depth_z": {"mean": 4.0, "std": 2.0}, "normals": {"mean": 0.1, "std": 0.6}}
+    (folder / "statistics.json").write_text(json.dumps({**statistics, "edges_2d": {"mean": 0.2, "std": 0.1}}))
+    for name, unit in (("validation", 0.1), ("test", 0.01)):
+        rows = [(1, 2, 3, None), (1, 9, 8, 7), (0.5, 6, None, None), (0.5, None, 5, None), (0.5, None, None, 4)]
+        lines = [[cost, *("" if loss is None else loss * unit for loss in losses)] for cost, *losses in rows]
+        write_csv(folder / f"{name}.csv", ["cost", "depth_z", "normals", "edges_2d"], lines)
+    return folder
+
+
+def change_settings(folder, **changes):
+    content = json.loads((folder / "study.json").read_text())
+    content["settings"] |= changes
+    (folder / "study.json").write_text(json.dumps(content))
+
+
+def test_a_choice_is_trained_as_its_study_trained_the_candidates(grouping_study, tmp_path, tiny_backbone, capsys):
+    change_settings(grouping_study, passes=3, parts=5, patience=4)
+    file = tmp_path / "choice.yaml"
+    assert main(["solve", "grouping", str(grouping_study), "--budget", "1.5", "--recipe", str(file)]) == 0
+    assert "test loss" in capsys.readouterr().out, "the study has test losses"
+    text = file.read_text()
+    assert "# depth_z+normals (size 1) answers depth_z, normals\n" in text and "(size 0.5) answers edges_2d" in text
+    recipe = yaml.safe_load(text)
+    model = recipe["model"]["init_args"]
+    first, second = (network["init_args"] for network in model["networks"])
+    assert (first["tasks"], second["tasks"]) == (["depth_z", "normals"], ["edges_2d"])
+    assert model["serves"] == [["depth_z", "normals"], ["edges_2d"]]
+    assert first["backbone"] == tiny_backbone and second["backbone"]["init_args"]["channels"] == 4
+    assert first["statistics"] == {"depth_z": [4.0, 2.0], "normals": [0.1, 0.6]}
+    assert set(first["heads"]) == {"normals", "dense", "depth_z"} and set(second["heads"]) == {"dense"}
+    assert model["optimizer"]["init_args"] == {"lr": 0.2} and model["scheduler"]["init_args"]["factor"] == 0.5
+    assert recipe["trainer"]["max_epochs"] == 15 and recipe["data"]["init_args"]["parts"] == 5
+    assert recipe["data"]["init_args"]["seed"] == recipe["seed_everything"] == 5
+    best, stop = recipe["trainer"]["callbacks"]
+    assert best["init_args"]["monitor"] == {"networks.0.": "val/network_0/loss", "networks.1.": "val/network_1/loss"}
+    assert stop["init_args"] == {"monitor": "val/loss", "patience": 4}
+
+
+def test_several_budgets_have_a_recipe_each(grouping_study, tmp_path, capsys):
+    words = ["solve", "grouping", str(grouping_study), "--budget", "[1, 1.5]", "--recipe"]
+    assert main([*words, str(tmp_path / "recipes")]) == 0
+    assert sorted(file.name for file in (tmp_path / "recipes").iterdir()) == ["budget_1.5.yaml", "budget_1.yaml"]
+    assert main([*words, str(tmp_path / "one.yaml")]) == 1
+    assert "one.yaml is one file for 2 budgets; give a folder, or one budget" in capsys.readouterr().err
+
+
+def test_a_size_that_the_study_has_no_encoder_of_is_named(grouping_study, tmp_path, capsys):
+    (grouping_study / "backbones.json").write_text(json.dumps({"1.0": {}}))
+    words = ["solve", "grouping", str(grouping_study), "--budget", "1.5", "--recipe", str(tmp_path / "choice.yaml")]
+    assert main(words) == 1
+    assert "no encoder of size 0.5 for edges_2d (cost 0.5), only 1" in capsys.readouterr().err
+
+
+def test_the_page_shows_a_study_of_groupings_and_writes_the_same_recipe(grouping_study, tmp_path):
+    pytest.importorskip("dash", reason="the extra 'page' is not installed")
+    from lightning_taskonomy.reports.page.grouping import GroupingTab
+    from lightning_taskonomy.reports.page.server import make_app
+    from lightning_taskonomy.reports.page.settings import GroupingSettings
+    from lightning_taskonomy.reports.tables import read_tables
+
+    tables = read_tables(grouping_study)
+    tab = GroupingTab(tables)
+    solution = GroupingSettings(1.5).solve(tab.table)
+    assert tab.test_losses(solution) == pytest.approx({"depth_z": 0.02, "normals": 0.03, "edges_2d": 0.04})
+    shown = str(tab.shown(GroupingSettings(1.5), solution))
+    assert "Test loss" in shown and "0.09000" in shown
+    file = tmp_path / "choice.yaml"
+    assert main(["solve", "grouping", str(grouping_study), "--budget", "1.5", "--recipe", str(file)]) == 0
+    assert tab.recipes(solution)["choice.yaml"] == file.read_text()
+    page = (
+        make_app(tables).server.test_client().get("/_dash-layout", base_url="http://127.0.0.1").get_data(as_text=True)
+    )
+    assert "grouping-budget" in page
+
+
+def test_a_choice_is_trained_and_deployed_in_three_commands(grouping_study, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["solve", "grouping", "study", "--budget", "1.5", "--recipe", "choice.yaml"]) == 0
+    assert main(["fit", "--config", "choice.yaml", "--trainer.max_epochs", "1", "--trainer.logger", "false"]) == 0
+    assert main(["export", "runs/choice", "--format", "torch", "--out", "choice.pt2", "--size", "32"]) == 0
+    model, _ = load_run(tmp_path / "runs/choice")
+    image = torch.rand(3, 3, 32, 32)
+    answers = model.eval()(image)
+    assert list(answers) == ["depth_z", "normals", "edges_2d"]
+    for output, answer in zip(torch.export.load("choice.pt2").module()(image), answers.values(), strict=True):
+        torch.testing.assert_close(output, answer)
 
 
 def test_an_unknown_task_is_named():

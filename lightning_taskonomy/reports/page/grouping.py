@@ -54,11 +54,20 @@ class GroupingTab(Tab[GroupingsTable, GroupingSettings, GroupingSolution]):
 
     def shown(self, settings: GroupingSettings, solution: GroupingSolution) -> tuple[Elements, Any, Any]:
         """Graph, cards, losses."""
+        test = self.test_losses(solution)
         return (
             grouping_elements(solution, self.tables.families),
-            views.grouping_cards(solution, settings.objective),
-            views.loss_table(solution, self.tables.families, self.lowest),
+            views.grouping_cards(solution, settings.objective, test),
+            views.loss_table(solution, self.tables.families, self.lowest, test),
         )
+
+    def test_losses(self, solution: GroupingSolution) -> dict[str, float] | None:
+        """The loss of each task on test images; None where a kept network has none."""
+        tested = self.tables.groupings_test
+        if tested is None or any(network.key not in tested.by_key for network in solution.networks):
+            return None
+        kept = [tested.by_key[network.key] for network in solution.networks]
+        return {task: kept[place].loss(task) for task, place in solution.assignment.items()}
 
     def bought(self, now: GroupingSolution, then: GroupingSolution) -> list[Any]:
         """Networks and losses; see the base class."""
@@ -74,5 +83,8 @@ class GroupingTab(Tab[GroupingsTable, GroupingSettings, GroupingSolution]):
         return views.chart("grouping-chart", [s.budget for s in solutions], {"loss": losses}, here, "loss")
 
     def recipes(self, solution: GroupingSolution) -> dict[str, str]:
-        """A recipe per network."""
-        return grouping_recipes(solution.networks)
+        """One recipe, which trains all networks."""
+        served = [
+            [task for task, place in solution.assignment.items() if place == n] for n in range(len(solution.networks))
+        ]
+        return grouping_recipes(solution.networks, served, self.tables.training)

@@ -8,15 +8,18 @@ from typing import Any
 
 import yaml
 
-from lightning_taskonomy.affinity.groupings import Network
+from lightning_taskonomy.affinity.groupings import Network, serving
 from lightning_taskonomy.configurations import (
+    descent,
     fit_configuration,
     fitted_on,
     head_of,
     network_arguments,
     transfer_arguments,
+    with_arguments,
 )
 from lightning_taskonomy.errors import InputError, hint
+from lightning_taskonomy.reports.candidates import CandidateTraining
 from lightning_taskonomy.reports.families import GROUPING_NAMES, PUBLISHED_NAMES
 from lightning_taskonomy.solvers import TaxonomySolution
 from lightning_taskonomy.tasks import catalog, resolve
@@ -79,26 +82,94 @@ def taxonomy_recipes(solution: TaxonomySolution, study: Mapping[str, Any]) -> di
     return _files(recipes, about)
 
 
-def grouping_recipes(networks: Sequence[Network]) -> dict[str, str]:
-    """The networks of a grouping: each serves some tasks; its channels follow from its inference cost.
+def grouping_recipes(
+    networks: Sequence[Network],
+    serves: Sequence[Sequence[str]] | None = None,
+    training: CandidateTraining | None = None,
+    name: str = "choice",
+) -> dict[str, str]:
+    """The networks of a grouping in one recipe, which trains them to convergence as their study trained them.
+
+    Args:
+        networks: The networks. One that answers nothing is left out.
+        serves: Per network the tasks that it answers; by the losses of the networks where not given.
+        training: How they were trained; without a study their channels follow from their cost.
+        name: The recipe's name, and that of the run's folder.
+
+    Returns:
+        The recipe for ``lightning-taskonomy fit``, and ``train.sh``, by file name.
 
     Raises:
-        InputError: A task is in no catalog.
+        InputError: A task is in no catalog, or the study has no encoder of a network's size.
     """
-    references, data = _references(dict.fromkeys(task for network in networks for task in network.tasks), {})
-    recipes = {}
-    for number, network in enumerate(networks, 1):
-        channels = [max(8, round(width * math.sqrt(network.cost))) for width in (64, 128, 256, 512)]
-        backbone = {
-            "class_path": "TimmBackbone",
-            "init_args": {"name": "resnet18", "options": {"channels": channels}},
-        }
-        name = f"network_{number}_{'_'.join(network.tasks)}"
-        arguments = network_arguments([references[task] for task in network.tasks], backbone, None)
-        recipes[name] = _fit(
-            f"runs/grouping/{name}", "MultiTaskModule", arguments, data, DEFAULTS["epochs"], None, DEFAULTS
+    if serves is None:
+        best = serving(networks)
+        serves = [[task for task in network.tasks if best[task] == n] for n, network in enumerate(networks)]
+    pairs = [(network, names) for network, names in zip(networks, serves, strict=True) if names]
+    training = training or CandidateTraining()
+    recipe = _grouping_recipe([n for n, _ in pairs], [names for _, names in pairs], training, f"runs/{name}")
+    words = [f"{'+'.join(n.tasks)} (size {n.size:g}) answers {', '.join(names)}" for n, names in pairs]
+    return _files({name: recipe}, f"the {len(pairs)} networks of a grouping", words)
+
+
+def _grouping_recipe(
+    networks: Sequence[Network], serves: Sequence[Sequence[str]], training: CandidateTraining, out: str
+) -> Recipe:
+    study = training.settings
+    references, data = _references(dict.fromkeys(task for network in networks for task in network.tasks), study)
+    names = {task: _task(reference).name for task, reference in references.items()}
+    parts = []
+    for network in networks:
+        others = {names[task] for task in references if task not in network.tasks}
+        heads = {name: head for name, head in (study.get("heads") or {}).items() if name not in others}
+        arguments = network_arguments(
+            [references[task] for task in network.tasks], _encoder(network, training), heads or None
         )
-    return _files(recipes, f"the {len(networks)} networks of a grouping")
+        statistics = {task: training.statistics[task] for task in network.tasks if task in training.statistics}
+        parts.append(
+            {
+                "class_path": "StandardisedModule",
+                "init_args": {**arguments, "statistics": statistics} if statistics else arguments,
+            }
+        )
+    monitors = {f"networks.{index}.": f"val/network_{index}/loss" for index in range(len(parts))}
+    trainer: Recipe = {**(study.get("trainer") or {})}
+    callbacks = [*trainer.pop("callbacks", []), {"class_path": "BestWeights", "init_args": {"monitor": monitors}}]
+    optimizer, scheduler = DEFAULTS["optimizer"], None
+    if study:
+        optimizer, scheduler = descent(study.get("optimizer"), study.get("scheduler"))
+    if "passes" in study:
+        stall = {"monitor": "val/loss", "patience": study["patience"]}
+        callbacks.append({"class_path": "EarlyStopping", "init_args": stall})
+        data = with_arguments(data, seed=study["seed"], parts=study["parts"])
+    epochs = study["passes"] * study["parts"] if "passes" in study else DEFAULTS["epochs"]
+    configuration = fit_configuration(
+        "GroupedModule",
+        {"networks": parts, "serves": [[names[task] for task in served] for served in serves]},
+        data,
+        trainer={"max_epochs": epochs, **trainer, "callbacks": callbacks},
+        seed=study.get("seed", DEFAULTS["seed"]),
+        optimizer=optimizer,
+        scheduler=scheduler,
+    )
+    return {"out": out, **configuration}
+
+
+def _encoder(network: Network, training: CandidateTraining) -> Recipe:
+    """The encoder of a network's size.
+
+    Raises:
+        InputError: The study has none.
+    """
+    if training.encoders:
+        if network.size not in training.encoders:
+            sizes = ", ".join(f"{size:g}" for size in sorted(training.encoders))
+            raise InputError(
+                f"no recipe: the study has no encoder of size {network.size:g} for {network}, only {sizes}"
+            )
+        return training.encoders[network.size]
+    channels = [max(8, round(width * math.sqrt(network.size))) for width in (64, 128, 256, 512)]
+    return {"class_path": "TimmBackbone", "init_args": {"name": "resnet18", "options": {"channels": channels}}}
 
 
 def archive(files: Mapping[str, str]) -> bytes:
@@ -170,12 +241,12 @@ def _fit(
     return {"out": out, **configuration}
 
 
-def _files(recipes: Mapping[str, Recipe], about: str) -> dict[str, str]:
-    """Recipes as text, and the script that runs them."""
+def _files(recipes: Mapping[str, Recipe], about: str, words: Sequence[str] = ()) -> dict[str, str]:
+    """Recipes as text, each with its command and perhaps some more words on top, and the script that runs them."""
     lines = [f"lightning-taskonomy fit --config {name}.yaml" for name in recipes]
-    files = {
-        f"{name}.yaml": f"# {line}\n{yaml.safe_dump(recipe, sort_keys=False)}"
-        for line, (name, recipe) in zip(lines, recipes.items(), strict=True)
-    }
+    files = {}
+    for line, (name, recipe) in zip(lines, recipes.items(), strict=True):
+        comments = "".join(f"# {word}\n" for word in [line, *words])
+        files[f"{name}.yaml"] = comments + yaml.safe_dump(recipe, sort_keys=False)
     script = ["#!/bin/sh", f"# Trains {about}; run it in this folder.", "set -e", *lines]
     return {**files, "train.sh": "\n".join(script) + "\n"}

@@ -113,14 +113,23 @@ def policy_table(solution: TaxonomySolution, families: Mapping[str, str], order:
     )
 
 
-def grouping_cards(solution: GroupingSolution, objective: str) -> Component:
-    """What the grouping costs and loses."""
+def grouping_cards(solution: GroupingSolution, objective: str, test: Mapping[str, float] | None = None) -> Component:
+    """What the grouping costs and loses.
+
+    Args:
+        solution: The grouping.
+        objective: What was minimised: ``total`` or ``max``.
+        test: The loss of each task on test images, where that was measured too.
+    """
     what = "sum of importance × loss" if objective == "total" else "largest importance × loss"
     total = sum(solution.values.values())
     cards = [card("Networks", str(len(solution.networks)), f"cost {solution.cost:g} of {solution.budget:g}")]
     if not math.isclose(total, solution.objective):
         cards.append(card("Objective", number(solution.objective, 5), what))
-    return html.Dl([*cards, card("Total loss", number(total, 5), "sum of the losses")], className="cards")
+    cards.append(card("Total loss", number(total, 5), "sum of the losses"))
+    if test is not None:
+        cards.append(card("Test loss", number(sum(test.values()), 5), "their sum on test images"))
+    return html.Dl(cards, className="cards")
 
 
 def more_grouping(now: GroupingSolution, then: GroupingSolution) -> list[Any]:
@@ -137,13 +146,19 @@ def more_grouping(now: GroupingSolution, then: GroupingSolution) -> list[Any]:
     return [html.P([head, html.Strong(f"{what}.")]), html.P(change)]
 
 
-def loss_table(solution: GroupingSolution, families: Mapping[str, str], lowest: Mapping[str, float]) -> Component:
+def loss_table(
+    solution: GroupingSolution,
+    families: Mapping[str, str],
+    lowest: Mapping[str, float],
+    test: Mapping[str, float] | None = None,
+) -> Component:
     """Which network serves each task, and what it loses.
 
     Args:
         solution: The grouping.
         families: Family of each task, as far as known.
         lowest: The lowest loss of each task in the table.
+        test: The loss of each task on test images, where that was measured too.
     """
     rows = [
         [
@@ -151,10 +166,12 @@ def loss_table(solution: GroupingSolution, families: Mapping[str, str], lowest: 
             str(solution.networks[place]),
             number(solution.values[task], 5),
             number(lowest[task], 5),
+            *([] if test is None else [number(test[task], 5)]),
         ]
         for task, place in solution.assignment.items()
     ]
-    return table("How every task is served", ("Task", "Network", "Loss", "Lowest of any network"), rows, numeric=(2, 3))
+    header = ("Task", "Network", "Loss", "Lowest of any network", *([] if test is None else ["Test loss"]))
+    return table("How every task is served", header, rows, numeric=(2, 3, 4))
 
 
 def table(caption: str, header: Sequence[str], rows: Sequence[Sequence[Any]], numeric: Sequence[int] = ()) -> Component:

@@ -8,7 +8,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from lightning_taskonomy.configurations import fit_configuration, network_arguments, with_arguments
+from lightning_taskonomy.configurations import descent, fit_configuration, network_arguments, with_arguments
 from lightning_taskonomy.inference import INFERENCE, MACHINE
 from lightning_taskonomy.studies.graph import Job
 from lightning_taskonomy.studies.grouping.baselines import BASELINES
@@ -26,11 +26,6 @@ the one in which affinities are measured."""
 _STANDARDISED = "lightning_taskonomy.modules.StandardisedModule"
 _SHARING = "lightning_taskonomy.modules.SoftSharingModule"
 _JOBS = "lightning_taskonomy.studies.grouping.jobs"
-_OPTIMIZER = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.2}}
-_SCHEDULER = {
-    "class_path": "lightning.pytorch.cli.ReduceLROnPlateau",
-    "init_args": {"monitor": "val/loss", "factor": 0.5, "patience": 1},
-}
 
 
 @dataclass(frozen=True)
@@ -245,6 +240,7 @@ class GroupingPlan:
             {"class_path": "lightning_taskonomy.callbacks.History"},
             {"class_path": "lightning.pytorch.callbacks.EarlyStopping", "init_args": stall},
         ]
+        optimizer, scheduler = descent(settings.optimizer, settings.scheduler)
         epochs = 1 if network.kind == EARLY else settings.passes * settings.parts
         config = fit_configuration(
             _SHARING if shares else _STANDARDISED,
@@ -252,8 +248,8 @@ class GroupingPlan:
             self.data,
             trainer={**QUIET, "max_epochs": epochs, **(settings.trainer or {}), "callbacks": callbacks},
             seed=settings.seed,
-            optimizer=settings.optimizer or _OPTIMIZER,
-            scheduler=settings.scheduler or (_SCHEDULER if settings.optimizer is None else None),
+            optimizer=optimizer,
+            scheduler=scheduler,
         )
         return RunSpec(network.kind, network.name, config, self.root)
 
