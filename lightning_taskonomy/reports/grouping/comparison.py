@@ -77,7 +77,7 @@ def method_name(method: str) -> str:
     return _NAMES.get(method, readable(method))
 
 
-def number(mean: float, half: float | None, digits: int = 3) -> str:
+def number(mean: float, half: float | None = None, digits: int = 3) -> str:
     """``0.452 ±0.004``, without the latter where it is unknown."""
     text = f"{mean:.{digits}f}" if half is None else f"{mean:.{digits}f} ±{half:.{digits}f}"
     return text.replace("-", "−")

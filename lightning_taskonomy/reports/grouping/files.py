@@ -16,7 +16,7 @@ from lightning_taskonomy.manifest import Manifest
 from lightning_taskonomy.reports.examples import Examples, read_examples
 from lightning_taskonomy.reports.reading import read_number, read_rows
 
-__all__ = ["FILES", "Choice", "GroupingResults", "MeasuredNetwork", "read_grouping_study"]
+__all__ = ["FILES", "Choice", "GroupingResults", "MeasuredNetwork", "as_written", "read_grouping_study"]
 
 FILES = {
     "network_losses.csv": "the losses of each network and seed",
@@ -177,6 +177,11 @@ def read_grouping_study(folder: Path, manifest: Manifest) -> GroupingResults:
     )
 
 
+def as_written(size: float) -> float:
+    """A size in the digits that names of networks have."""
+    return float(f"{size:g}")
+
+
 def _both(folder: Path, *names: str) -> bool:
     return all((folder / name).is_file() for name in names)
 
@@ -206,7 +211,7 @@ def _tasks(
 def _networks(rows: Sequence[Row]) -> tuple[MeasuredNetwork, ...]:
     losses: dict[tuple[str, str, float, str], dict[str, dict[str, float]]] = {}
     for row in rows:
-        by_split = losses.setdefault((row["kind"], row["tasks"], row["size"], row["seed"]), {})
+        by_split = losses.setdefault((row["kind"], row["tasks"], as_written(row["size"]), row["seed"]), {})
         if np.isfinite(row["loss"]):
             by_split.setdefault(row["split"], {})[row["task"]] = row["loss"]
     return tuple(

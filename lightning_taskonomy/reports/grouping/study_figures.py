@@ -101,9 +101,10 @@ def regret_scatter(points: Mapping[str, tuple[float, Sequence[float]]]) -> Figur
         color, mean = SERIES_COLORS[index % len(SERIES_COLORS)], float(np.mean(regrets))
         axis.plot([trainings] * 2, [min(regrets), max(regrets)], color=color, lw=1.2)
         axis.plot(trainings, mean, LINE_MARKERS[index % len(LINE_MARKERS)], color=color, ms=8, label=name)
-        axis.annotate(name, (trainings, mean), (7, 0), textcoords="offset points", va="center", fontsize=8)
     axis.axhline(0, color=INK, lw=0.8, ls=":", alpha=0.7)
-    axis.set_xlim(0, 1.3 * max(trainings for trainings, _ in points.values()))
+    most = max(trainings for trainings, _ in points.values())
+    _labels(axis, {name: (trainings, float(np.mean(regrets))) for name, (trainings, regrets) in points.items()}, most)
+    axis.set_xlim(0, 1.3 * most)
     axis.set_xlabel("cost in trainings of a full-size network")
     axis.set_ylabel("regret: test loss above that of the optimal choice")
     axis.grid(True)
@@ -162,6 +163,20 @@ def learning_curves(panels: Mapping[str, Mapping[str, Points]], measure: str) ->
     for axis in axes[::_COLUMNS]:
         axis.set_ylabel(measure)
     return figure
+
+
+def _labels(axis: Axes, points: Mapping[str, tuple[float, float]], wide: float) -> None:
+    """Names beside points, moved up where they would lie on each other."""
+    low, high = axis.get_ylim()
+    written: list[tuple[float, float]] = []
+    for name, (x, y) in sorted(points.items(), key=lambda entry: entry[1][1]):
+        near = [above for other, above in written if abs(other - x) < 0.4 * wide]
+        spot = max([y, *(above + 0.055 * (high - low) for above in near)])
+        written.append((x, spot))
+        axis.annotate(
+            name, (x, y), (x + 0.035 * wide, spot), textcoords="data", va="center", fontsize=8,
+            arrowprops={"arrowstyle": "-", "lw": 0.5, "color": MUTED},
+        )  # fmt: skip
 
 
 def _grid(count: int, wide: float, tall: float, *, sharey: bool = False) -> tuple[Figure, Sequence[Axes]]:
