@@ -26,6 +26,8 @@ RIVALS = {"independent": "independent networks", "mtl": "one joint network"}
 
 _NAMES = CHOICES | BASELINES | {"random": "random groupings", "pessimal": "pessimal groupings"}
 
+_DIGITS = 12
+"""Of a difference, so that rounding in the sum of losses does not show."""
 SAME = 1e-9
 """Losses that differ by less are the same."""
 
@@ -61,7 +63,7 @@ class MethodAtBudget:
         """
         losses = {choice.seed: choice.test for choice in other.choices}
         leads = [losses[choice.seed] - choice.test for choice in self.choices if choice.seed in losses]
-        return (fmean(leads), half_width(leads)) if leads else None
+        return (round(fmean(leads), _DIGITS), half_width(leads)) if leads else None
 
     @property
     def words(self) -> str:

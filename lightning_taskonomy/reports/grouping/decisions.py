@@ -31,8 +31,8 @@ __all__ = ["answer", "groups", "losses_by_budget"]
 
 _PAPER = ("optimal", "esa", "hoa", "independent", "mtl", "mgda_ub", "pessimal")
 """The curves of the paper's Fig. 4."""
-_FAR = 2.0
-"""A baseline is left out of the picture where it lies beyond so many times the span of what the picture is about."""
+_FAR = 1.0
+"""A baseline is left out of the picture where it lies higher above than so many times the span of what matters."""
 
 
 def answer(page: Page, results: GroupingResults) -> None:
@@ -168,7 +168,7 @@ def _curves(
     most = max(near) + _FAR * (max(near) - min(near))
     curves: dict[str, list[tuple[float, float]]] = {}
     spreads, far, ends = {}, [], []
-    for method, cells in methods.items():
+    for method, cells in sorted(methods.items(), key=lambda entry: entry[0] not in _PAPER):
         title, shown = method_name(method), cells if method in drawn else {}
         curves[title] = line = [(at, one.mean) for at, one in shown.items() if one.mean <= most]
         spreads[title] = {at: one.half for at, one in shown.items() if one.half is not None}

@@ -135,7 +135,7 @@ class GroupingResults:
             kinds: Which networks.
 
         Raises:
-            InputError: Some task is served by none of them.
+            InputError: There are none, or some task is served by none of them.
         """
         networks: dict[tuple[tuple[str, ...], float], Network] = {}
         for one in self.networks:
@@ -143,6 +143,8 @@ class GroupingResults:
             if one.seed == seed and one.kind in kinds and all(task in losses for task in one.tasks):
                 network = Network(one.tasks, one.size, tuple(losses[task] for task in one.tasks))
                 networks.setdefault(network.key, network)
+        if not networks:
+            raise InputError(f"network_losses.csv has no {split} losses of {' and '.join(kinds)} networks, seed {seed}")
         return GroupingsTable(self.tasks, tuple(networks.values()))
 
 

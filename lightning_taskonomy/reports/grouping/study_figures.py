@@ -184,6 +184,9 @@ def _grid(count: int, wide: float, tall: float, *, sharey: bool = False) -> tupl
     columns = min(count, _COLUMNS)
     rows = -(-count // columns)
     figure = new_figure(wide * columns + 0.3, tall * rows + 0.3)
+    layout = figure.get_layout_engine()
+    assert layout is not None  # new_figure has one
+    layout.set(hspace=0.06)
     axes = figure.subplots(rows, columns, squeeze=False, sharey=sharey).ravel()
     for axis in axes[count:]:
         axis.set_visible(False)
