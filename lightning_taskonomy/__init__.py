@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lightning_taskonomy.batch import Batch as Batch
     from lightning_taskonomy.callbacks import CosineWeighting as CosineWeighting
     from lightning_taskonomy.callbacks import GradientAggregation as GradientAggregation
+    from lightning_taskonomy.callbacks import GradNormWeighting as GradNormWeighting
     from lightning_taskonomy.callbacks import KendallWeighting as KendallWeighting
     from lightning_taskonomy.callbacks import MetaWeighting as MetaWeighting
     from lightning_taskonomy.callbacks import MGDAUpperBound as MGDAUpperBound
@@ -62,6 +63,7 @@ _HOMES = {
     "CityscapesDataModule": "data.cityscapes",
     "CosineWeighting": "callbacks",
     "FolderDataModule": "data.folder",
+    "GradNormWeighting": "callbacks",
     "GradientAggregation": "callbacks",
     "GroupedModule": "modules",
     "GroupingSolver": "solvers",

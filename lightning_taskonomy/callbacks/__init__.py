@@ -10,6 +10,7 @@ from lightning_taskonomy.callbacks.scores import ScoreWriter
 from lightning_taskonomy.callbacks.weighting import (
     CosineWeighting,
     GradientAggregation,
+    GradNormWeighting,
     KendallWeighting,
     MetaWeighting,
     MGDAUpperBound,
@@ -19,6 +20,7 @@ __all__ = [
     "BestWeights",
     "CosineWeighting",
     "DryPass",
+    "GradNormWeighting",
     "GradientAggregation",
     "KendallWeighting",
     "MGDAUpperBound",

@@ -5,7 +5,6 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
-from torch.utils.data import DataLoader
 
 from lightning_taskonomy.data.pipeline import Pipeline
 from lightning_taskonomy.errors import InputError
@@ -52,15 +51,14 @@ class DryPass(Callback):
                     dry_pass(network.backbone, channels, (height, width))
 
 
-def _loaders(loaders: Any) -> Iterator[DataLoader[Any]]:
+def _loaders(loaders: Any) -> Iterator[Any]:
     """The loaders of the library's data sets, however they are put together."""
-    if isinstance(loaders, DataLoader):
-        if isinstance(loaders.dataset, Pipeline):
-            yield loaders
+    if isinstance(getattr(loaders, "dataset", None), Pipeline):
+        yield loaders
     elif isinstance(loaders, dict | list | tuple):
         for part in loaders.values() if isinstance(loaders, dict) else loaders:
             yield from _loaders(part)
 
 
-def _first(loader: DataLoader[Any]) -> dict[str, Any]:
+def _first(loader: Any) -> dict[str, Any]:
     return dict(loader.dataset[0])

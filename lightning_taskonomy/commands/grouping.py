@@ -9,15 +9,19 @@ from json import dumps
 from pathlib import Path
 from typing import Any, Literal
 
-from lightning_taskonomy.affinity.groupings import GroupingsTable, higher_order
+from lightning_taskonomy.affinity.groupings import Batch, GroupingsTable, Unit, higher_order, priced
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.files import check_writable, write_json
-from lightning_taskonomy.manifest import table_file
+from lightning_taskonomy.inference import InferenceCosts
+from lightning_taskonomy.manifest import Manifest, table_file
 from lightning_taskonomy.results import Results
 from lightning_taskonomy.solvers import GroupingSolution, GroupingSolver
 from lightning_taskonomy.solvers.grouping import score, select_again, served
 
 __all__ = ["solve_grouping"]
+
+UNITS = {"snt": "", "multiply_adds": " G multiply-adds", "milliseconds": " ms"}
+"""What stands after a budget."""
 
 
 def solve_grouping(
@@ -29,6 +33,12 @@ def solve_grouping(
     solver: GroupingSolver | None = None,
     remove_idle: bool = False,
     tasks: list[str] | None = None,
+    unit: Unit = "snt",
+    count_decoders: bool = False,
+    batch: Batch = 1,
+    memory: float | None = None,
+    inference: Path | None = None,
+    other_machine: bool = False,
     json: bool = False,
     out: Path | None = None,
     report: Path | None = None,
@@ -46,11 +56,19 @@ def solve_grouping(
         solver: The solver with its settings.
         remove_idle: Remove chosen networks that serve no task by their validation losses, and select again.
         tasks: The names of the columns, for tables without a header; with one, the tasks it may name.
+        unit: What budgets and costs count: full-size encoders (snt, the tables' own), 1e9 multiply-adds per image, or
+            milliseconds.
+        count_decoders: Decoders count too, not encoders alone.
+        batch: The batch whose milliseconds count.
+        memory: MiB that the kept networks may take, in place of the solver's own.
+        inference: What encoders and decoders cost: an inference.csv, or a study's folder; if not given, that of the
+            study's folder in 'validation'.
+        other_machine: Go by milliseconds that were measured on another machine.
         json: Print one JSON object instead of a table.
         out: Also write that object there.
         report: Also write a page with figures and tables into this folder.
     """
-    solver = solver or GroupingSolver()
+    solver = (solver or GroupingSolver()).replace(**({} if memory is None else {"memory": memory}))
     budgets = [solver.budget] if budget is None else budget if isinstance(budget, list) else [budget]
     if not budgets:
         raise InputError("budget: the list is empty; give at least one")
@@ -66,10 +84,24 @@ def solve_grouping(
                 raise InputError("approximation esa selects by losses early in training: give their table as --early")
             approximated = begun
     others = [] if test is None else [GroupingsTable.read(test, tasks)]
+    read = [table for table in (trained, begun, *others) if table is not None]
+    unmeasured = list(dict.fromkeys(name for table in read for name in table.unmeasured))
+    for name in unmeasured:
+        print(f"a loss is NaN, left out: {name}", file=sys.stderr)
     (trained, approximated, *others), missing = GroupingsTable.common(trained, approximated, *others)
-    tested = others[0] if others else None
     for name in missing:
-        print(f"not in every table, left out: {name}", file=sys.stderr)
+        if name not in unmeasured:
+            print(f"not in every table, left out: {name}", file=sys.stderr)
+    wants = ["unit"] * (unit != "snt") + ["count_decoders"] * count_decoders + ["memory"] * (solver.memory is not None)
+    costs = _costs(inference, validation, ", ".join(wants))
+    if costs is not None:
+
+        def price(table: GroupingsTable) -> GroupingsTable:
+            return priced(table, costs, unit, count_decoders=count_decoders, batch=batch, other_machine=other_machine)
+
+        trained, approximated, *others = map(price, (trained, approximated, *others))
+        begun = None if begun is None else price(begun)
+    tested = others[0] if others else None
     check_writable(out, report and report / "index.html")
     solutions = solver.sweep(approximated, budgets, skip_infeasible=True)
     unmet = sorted({*budgets} - {solution.budget for solution in solutions})
@@ -78,10 +110,10 @@ def solve_grouping(
     if remove_idle:
         solutions = [_without_idle(solver.replace(budget=one.budget), approximated, trained) for one in solutions]
     plain = [_plain(solution, trained, tested) for solution in solutions]
-    result = {"approximation": approximation, "solutions": plain}
+    result = {"approximation": approximation, "unit": unit, "solutions": plain}
     if out is not None:
         write_json(out, result)
-    print(dumps(result, allow_nan=False) if json else "\n".join(map(_words, plain)))
+    print(dumps(result, allow_nan=False) if json else "\n".join(_words(one, UNITS[unit]) for one in plain))
 
     def page(folder: Path) -> Path:
         from lightning_taskonomy.reports.grouping import write_solved_groupings
@@ -110,6 +142,19 @@ def solve_grouping(
     )
 
 
+def _costs(inference: Path | None, validation: Path, needed: str) -> InferenceCosts | None:
+    """What inference of the networks' parts costs, if that is there or needed by some options."""
+    if inference is not None:
+        return InferenceCosts.read(table_file(inference, "inference"))
+    if validation.is_dir():
+        manifest = Manifest.read(validation)
+        if needed or (validation / manifest.tables.get("inference", "")).is_file():
+            return InferenceCosts.read(manifest.table("inference", validation))
+    elif needed:
+        raise InputError(f"{needed}: measured costs are needed; give them as --inference, or the folder of a study")
+    return None
+
+
 def _without_idle(solver: GroupingSolver, selected: GroupingsTable, trained: GroupingsTable) -> GroupingSolution:
     """The selection without networks that serve no task once trained; says which those are."""
     solution, removed = select_again(solver, selected, trained)
@@ -132,16 +177,24 @@ def _plain(solution: GroupingSolution, trained: GroupingsTable, tested: Grouping
     }
 
 
-def _words(plain: dict[str, Any]) -> str:
+def _words(plain: dict[str, Any], unit: str) -> str:
     """A solution as lines of a table."""
     test = "" if plain["test_loss"] is None else f", test loss {plain['test_loss']:.5f}"
     ended = "proven optimal" if plain["proven"] else f"gap {plain['gap']:.2%}"
-    lines = [f"budget {plain['budget']:g}: validation loss {plain['validation_loss']:.5f}{test}, {ended}"]
+    lines = [f"budget {plain['budget']:g}{unit}: validation loss {plain['validation_loss']:.5f}{test}, {ended}"]
+    if plain["memory"] is not None:
+        weights, activations = (plain["memory"][part] / 2**20 for part in ("weights", "activations"))
+        lines[0] += f", {weights:.1f} MiB of weights and {activations:.1f} MiB of activations"
     lines += [
-        f"  {'+'.join(network['tasks']):45} cost {network['cost']:g}, serves {', '.join(serves) or 'none'}"
+        f"  {'+'.join(network['tasks']):45} {_size(network)}cost {network['cost']:g}, "
+        f"serves {', '.join(serves) or 'none'}"
         for network, serves in zip(plain["networks"], plain["serves"], strict=True)
     ]
     return "\n".join(lines)
+
+
+def _size(network: dict[str, Any]) -> str:
+    return "" if network["size"] == network["cost"] else f"size {network['size']:g}, "
 
 
 def _names(networks: Sequence[dict[str, Any]]) -> str:

@@ -17,6 +17,7 @@ from lightning_taskonomy.optim.state import PassState
 from lightning_taskonomy.optim.weighting import (
     UncertaintyWeighting,
     cosine_weight,
+    grad_norm_slopes,
     gradient_cosine,
     meta_weight_gradients,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "UncertaintyWeighting",
     "any_process",
     "cosine_weight",
+    "grad_norm_slopes",
     "gradient_cosine",
     "meta_gradient",
     "meta_weight_gradients",

@@ -1,4 +1,4 @@
-"""Weights of tasks: by uncertainty, by the cosine between gradients, by a meta-gradient."""
+"""Weights of tasks: by uncertainty, by the cosine between gradients or their norms, by a meta-gradient."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -8,7 +8,7 @@ from torch.nn.utils import get_total_norm
 
 from lightning_taskonomy.errors import InputError, hint
 
-__all__ = ["UncertaintyWeighting", "cosine_weight", "gradient_cosine", "meta_weight_gradients"]
+__all__ = ["UncertaintyWeighting", "cosine_weight", "grad_norm_slopes", "gradient_cosine", "meta_weight_gradients"]
 
 
 class UncertaintyWeighting(nn.Module):
@@ -94,6 +94,25 @@ def cosine_weight(
     """
     cosine = gradient_cosine(primary, auxiliary)
     return (cosine > 0).to(cosine) if hard else cosine.clamp(min=0)
+
+
+def grad_norm_slopes(lengths: Tensor, ratios: Tensor, weights: Tensor, alpha: float) -> Tensor:
+    """∂/∂w of Σ_t |G_t - mean(G)·r_t^α| with constant targets (GradNorm, Chen et al. 2018, Eqs. 1 and 2).
+
+    G_t = |∇(w_t·L_t)| is w_t times a length that w does not change, so its derivative is G_t/w_t. The rate r_t is the
+    ratio over its mean.
+
+    Args:
+        lengths: G, (T,).
+        ratios: Each task's loss over its first one, (T,), positive.
+        weights: w, (T,), positive.
+        alpha: α.
+
+    Returns:
+        (T,).
+    """
+    targets = lengths.mean() * (ratios / ratios.mean()) ** alpha
+    return torch.sign(lengths - targets) * lengths / weights
 
 
 def meta_weight_gradients(

@@ -15,6 +15,7 @@ from lightning_taskonomy.training.parser import (
     instantiate_model,
 )
 from lightning_taskonomy.training.run import Run, is_finished
+from lightning_taskonomy.training.stream import execute_together
 from lightning_taskonomy.training.warm import evaluate, execute, load_run
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "check",
     "evaluate",
     "execute",
+    "execute_together",
     "identity",
     "instantiate_backbone",
     "instantiate_callback",

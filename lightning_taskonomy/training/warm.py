@@ -4,7 +4,7 @@ import json
 import logging
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -22,7 +22,7 @@ from lightning_taskonomy.refusals import refusing
 from lightning_taskonomy.training.parser import place, run_parser
 from lightning_taskonomy.training.run import CONFIG, METRICS, TESTED, Run, is_finished
 
-__all__ = ["evaluate", "execute", "load_run"]
+__all__ = ["evaluate", "execute", "execute_anew", "load_run", "quiet"]
 
 
 def execute(
@@ -45,9 +45,38 @@ def execute(
     folder = Path(folder)
     if is_finished(folder):
         return dict(json.loads((folder / METRICS).read_text()))
-    start = time.monotonic()
+    with quiet():
+        return execute_anew(config, folder, checkpoint_seconds=checkpoint_seconds, test=test)
+
+
+def execute_anew(
+    config: dict[str, Any],
+    folder: Path,
+    *,
+    checkpoint_seconds: float,
+    test: bool,
+    share: Callable[[LightningDataModule], None] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> dict[str, float]:
+    """What :func:`execute` does with a run that is not finished, but for silencing Lightning.
+
+    Args:
+        config: As there.
+        folder: The run's folder.
+        checkpoint_seconds: As there.
+        test: As there.
+        share: Takes the data module before the fit, so that its loaders may share batches with those of other runs.
+        clock: Tells the seconds that count as the run's.
+
+    Returns:
+        The metrics.
+
+    Raises:
+        InputError: As there.
+    """
+    start = clock()
     parser = run_parser()
-    with refusing(), _quiet():
+    with refusing():
         parsed = parser.parse_object(deepcopy({**config, "out": str(folder)}))  # the parser changes its argument
         seed = parsed.seed_everything
         if isinstance(seed, bool):
@@ -64,6 +93,8 @@ def execute(
                 check_checkpoint(resume.checkpoint, folder, resumes=True)
             except InputError as error:
                 raise InputError(f"{error}; remove it and the run starts anew") from error
+        if share is not None:
+            share(built.data)
         run = _run(built, [*(built.trainer.callbacks or []), resume])
         if run.trainer.max_epochs != 0 and run.trainer.max_steps != 0:
             metrics = run.fit(ckpt_path=resume.checkpoint, weights_only=True)
@@ -73,7 +104,7 @@ def execute(
             metrics |= run.test(verbose=False)
         elif not run.is_validated:
             metrics |= run.validate(verbose=False)
-        metrics["seconds"] = round(time.monotonic() - start, 3)
+        metrics["seconds"] = round(clock() - start, 3)
         run.record(metrics)
         resume.remove()
     return metrics
@@ -94,7 +125,7 @@ def evaluate(folder: str | Path) -> dict[str, float]:
     folder = Path(folder)
     if not (folder / TESTED).is_file():
         config = _config(folder)
-        with refusing(), _quiet():
+        with refusing(), quiet():
             built = _instantiate({**config, "trainer": {**config["trainer"], "callbacks": None}})
             load_weights(built.model, folder)
             built.trainer.default_root_dir = str(folder)
@@ -109,7 +140,7 @@ def load_run(folder: str | Path) -> tuple[LightningModule, LightningDataModule]:
         InputError: The folder holds no finished run.
     """
     config = _config(folder)
-    with _quiet():
+    with quiet():
         built = _instantiate({name: config[name] for name in ("model", "data")})
     load_weights(built.model, folder)
     return built.model, built.data
@@ -133,8 +164,11 @@ def _instantiate(config: dict[str, Any]) -> Namespace:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Lightning's greetings and hints are for interactive fits."""
+def quiet() -> Iterator[None]:
+    """Lightning's greetings and hints are for interactive fits; inside it they are not shown.
+
+    It changes what the whole process logs and warns of: enter it once, around all threads.
+    """
     names = ["lightning.pytorch", "lightning.fabric", "lightning"]
     before = {name: logging.getLogger(name).level for name in names}
     for name in names:

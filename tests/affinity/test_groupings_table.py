@@ -75,7 +75,12 @@ def test_the_published_files_load(part):
         (HEADED + "1\t\t\t\n", None, 5, "serves no task"),
         (HEADED + "1\t-0.5\t\t\n", None, 5, "loss -0.5 of depth is not a finite number of at least 0"),
         (HEADED + "2\tinf\t\t\n", None, 5, "loss inf of depth is not a finite"),
-        (HEADED + "2\tnan\t\t\n", None, 5, "loss nan of depth is not a finite"),
+        (
+            "cost\ta\tb\n1\t1\t\n1\t1\tnan\n",
+            None,
+            1,
+            "'b' is served by no network (left out, a loss is NaN: a+b (cost 1))",
+        ),
         (HEADED + "2\tlow\t\t\n", None, 5, "'low' of depth is not a number"),
         (HEADED + "2\t0.5\t\n", None, 5, "3 cells, but there are 4 columns"),
         (HEADED + "0\t0.5\t\t\n", None, 5, "cost 0 is not a finite number above 0"),
@@ -102,6 +107,19 @@ def test_what_is_wrong_is_said_with_its_line(read, text, tasks, line, message):
     assert f"table.tsv line {line}: " in str(error.value)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_network_with_a_loss_of_nan_is_left_out_and_named(read):
+    table = read(HEADED + "2\t0.5\tnan\t\n0.5\tNaN\t\t\n")
+    assert table == read(HEADED) and table.unmeasured == ("depth+edges (cost 2)", "depth (cost 0.5)")
+    assert not read(HEADED).unmeasured
+    bare = read("nan\t0.2\t\n0.3\tnan\t0.2\n" + BARE.partition("\n")[2], TASKS)
+    assert bare.unmeasured == ("depth (cost 0.5)", "depth+edges+normals (cost 1)")
+    assert [network.key for network in bare.networks] == [
+        (("edges",), 0.5),
+        (("depth", "normals"), 1.0),
+        (("edges",), 1.0),
+    ]
 
 
 def test_a_file_that_cannot_be_read(read, tmp_path):

@@ -13,6 +13,7 @@ from lightning_taskonomy.batch import Batch, labelled_keys
 from lightning_taskonomy.callbacks import (
     CosineWeighting,
     GradientAggregation,
+    GradNormWeighting,
     KendallWeighting,
     MetaWeighting,
     MGDAUpperBound,
@@ -111,6 +112,7 @@ def test_of_a_plain_dictionary_the_labels_are_looked_at(tmp_path):
         lambda: TaskMetaTransfer("few", AUXILIARY, method="double_vjp"),
         lambda: MetaWeighting("few", AUXILIARY),
         lambda: KendallWeighting("few", AUXILIARY, optimizer=lambda params: torch.optim.SGD(params, 1e-3)),
+        lambda: GradNormWeighting(optimizer=lambda params: torch.optim.SGD(params, 1e-3)),
         lambda: CosineWeighting("few", AUXILIARY),
         lambda: CosineWeighting("few", AUXILIARY, between="last"),
     ],

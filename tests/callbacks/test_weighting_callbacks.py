@@ -14,6 +14,7 @@ from torch.nn import functional
 from lightning_taskonomy.callbacks import (
     CosineWeighting,
     GradientAggregation,
+    GradNormWeighting,
     KendallWeighting,
     MetaWeighting,
     MGDAUpperBound,
@@ -30,6 +31,7 @@ MAKERS = {
     "cosine_last": lambda: CosineWeighting("few", ["many"], between="last"),
     "mgda": lambda: GradientAggregation("mgda"),
     "mgda_ub": lambda: MGDAUpperBound(),
+    "grad_norm": lambda: GradNormWeighting(),
     "meta": lambda: MetaWeighting("few", ["many"], inner_lr=0.1),
 }
 
@@ -249,7 +251,7 @@ def test_a_penalty_on_the_parameters_is_no_task(two_headed, batches_of, fit):
             torch.testing.assert_close(ours[f"backbone.{name}"], without[f"backbone.{name}"] + parameter)
 
 
-@any_of("cosine", "mgda", "mgda_ub")
+@any_of("cosine", "mgda", "mgda_ub", "grad_norm")
 def test_clipping_comes_after(two_headed, batches_of, fit, make):
     module = two_headed(norm=False, lr=0.5)
     before = {name: p.detach().clone() for name, p in module.named_parameters()}
@@ -276,7 +278,7 @@ def test_accumulated_halves_are_the_whole(two_headed, batches_of, fit, make):
         torch.testing.assert_close(ends[1][1]["log_variances"], ends[0][1]["log_variances"])
 
 
-@any_of("kendall", "cosine", "mgda", "mgda_ub")
+@any_of("kendall", "cosine", "mgda", "mgda_ub", "grad_norm")
 def test_bf16_within_its_rounding(two_headed, batches_of, fit, make):
     seen = []
     for precision in ("32-true", "bf16-mixed"):
@@ -288,7 +290,7 @@ def test_bf16_within_its_rounding(two_headed, batches_of, fit, make):
             torch.testing.assert_close(ours[name], value, rtol=0.1, atol=0.05 * float(value.abs().max() + 0.1))
 
 
-@any_of("kendall", "cosine_last", "mgda", "mgda_ub", "meta")
+@any_of("kendall", "cosine_last", "mgda", "mgda_ub", "grad_norm", "meta")
 def test_a_resumed_fit_ends_as_the_unbroken_one(two_headed, batches_of, fit, make, tmp_path):
     def pieces():
         return two_headed(dropout=0.3, momentum=0.9), [ResumeCheckpoint(tmp_path, seconds=0), make()]
@@ -307,7 +309,7 @@ def test_a_resumed_fit_ends_as_the_unbroken_one(two_headed, batches_of, fit, mak
     torch.load(tmp_path / "resume.ckpt", weights_only=True)
 
 
-@any_of("kendall", "cosine", "mgda", "mgda_ub", "meta")
+@any_of("kendall", "cosine", "mgda", "mgda_ub", "grad_norm", "meta")
 def test_they_train_the_librarys_own_module(batches_of, fit, make):
     tasks = [Task("few", TaskKind.SEGMENTATION, "few", 3), Task("many", TaskKind.DENSE, "many", 1)]
     torch.manual_seed(0)

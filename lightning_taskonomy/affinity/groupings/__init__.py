@@ -7,7 +7,7 @@ from lightning_taskonomy.affinity.groupings.approximations import (
     max_ratio_error,
     overestimate,
 )
-from lightning_taskonomy.affinity.groupings.costs import Unit, priced
+from lightning_taskonomy.affinity.groupings.costs import Batch, Unit, priced
 from lightning_taskonomy.affinity.groupings.equal_cost import EqualCost, equal_cost
 from lightning_taskonomy.affinity.groupings.relationships import (
     Agreement,
@@ -23,6 +23,7 @@ from lightning_taskonomy.affinity.groupings.table import Footprint, GroupingsTab
 __all__ = [
     "Affinities",
     "Agreement",
+    "Batch",
     "EqualCost",
     "Footprint",
     "GroupingsTable",

@@ -9,7 +9,7 @@ import io
 import math
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -29,6 +29,9 @@ NetworkKey = tuple[tuple[str, ...], float]
 
 HALF = 0.5
 """The cost of the networks in the first line of a file without a header; all others cost 1."""
+
+_Row = tuple[tuple[str, ...], float, tuple[float, ...]]
+"""Tasks, cost and losses, as a file has them."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,7 @@ class GroupingsTable:
     Args:
         tasks: The T tasks; each is served by some network.
         networks: The N candidates, in the file's order, no two with the same tasks and cost.
+        unmeasured: Names of networks of the file that have a loss of NaN: left out; name them to the user.
 
     Raises:
         InputError: There is no task, two networks have the same key, one names an unknown task or its tasks in
@@ -124,6 +128,7 @@ class GroupingsTable:
 
     tasks: tuple[str, ...]
     networks: tuple[Network, ...]
+    unmeasured: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         if not self.tasks:
@@ -141,7 +146,8 @@ class GroupingsTable:
             seen.add(network.key)
         for task in self.tasks:
             if not any(task in network.tasks for network in self.networks):
-                raise InputError(f"task {task!r} is served by no network: measure one or leave the task out")
+                left_out = f" (left out, a loss is NaN: {', '.join(self.unmeasured)})" if self.unmeasured else ""
+                raise InputError(f"task {task!r} is served by no network{left_out}: measure one or leave the task out")
 
     def losses(self) -> NDArray[np.float64]:
         """(N, T) losses, NaN where a network does not serve a task."""
@@ -199,7 +205,7 @@ class GroupingsTable:
         A first line with the cell ``cost`` is a header: the other cells are the tasks, then comes one network a line,
         and an empty cell means that it does not serve the task. Without a header the columns are the tasks, the first
         line has one network of cost 0.5 per cell (half-size, one task each), and every other line is one network of
-        cost 1.
+        cost 1. A network with a loss of NaN, such as one whose training failed, is left out.
 
         Args:
             path: The file.
@@ -223,6 +229,7 @@ class GroupingsTable:
         header = lines.pop(0) if "cost" in lines[0][1] else None
         where = f"{path} line {header[0] if header else lines[0][0]}"
         rows: list[tuple[int, Network]] = []
+        unmeasured: list[str] = []
         try:
             columns = _named(header[1], tasks) if header else _unnamed(len(lines[0][1]), tasks)
             names = tuple(name for name in columns if name != "cost")
@@ -231,14 +238,18 @@ class GroupingsTable:
                 if len(cells) != len(columns):
                     raise InputError(f"{len(cells)} cells, but there are {len(columns)} columns: {', '.join(columns)}")
                 parsed = _halves(cells, columns) if header is None and index == 0 else (_parse(cells, columns),)
-                rows += [(line, network) for network in parsed]
+                for served, cost, losses in parsed:
+                    if any(map(math.isnan, losses)):
+                        unmeasured.append(f"{'+'.join(served)} (cost {cost:g})")
+                    else:
+                        rows.append((line, Network(served, cost, losses)))
             first: dict[NetworkKey, int] = {}
             for line, network in rows:
                 where = f"{path} line {line}"
                 if first.setdefault(network.key, line) != line:
                     raise InputError(f"network {network} is a duplicate of line {first[network.key]}: keep one of them")
             where = f"{path} line {header[0]}" if header else str(path)
-            return cls(names, tuple(network for _, network in rows))
+            return cls(names, tuple(network for _, network in rows), tuple(unmeasured))
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
 
@@ -294,21 +305,21 @@ def _unnamed(width: int, names: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _halves(cells: list[str], tasks: Sequence[str]) -> tuple[Network, ...]:
+def _halves(cells: list[str], tasks: Sequence[str]) -> tuple[_Row, ...]:
     """The first line of a file without a header: one half-size network per task."""
     row = zip(tasks, cells, strict=True)
-    networks = tuple(Network((task,), HALF, (_number(task, cell),)) for task, cell in row if cell)
+    networks = tuple(((task,), HALF, (_number(task, cell),)) for task, cell in row if cell)
     if not networks:
         raise InputError("no half-size network has a loss: give one, or a header")
     return networks
 
 
-def _parse(cells: list[str], columns: Sequence[str]) -> Network:
+def _parse(cells: list[str], columns: Sequence[str]) -> _Row:
     """One row; without a column ``cost`` it costs 1."""
     row = dict(zip(columns, cells, strict=True))
     cost = _number("cost", row.pop("cost", "1"))
     losses = {task: _number(task, cell) for task, cell in row.items() if cell}
-    return Network(tuple(losses), cost, tuple(losses.values()))
+    return tuple(losses), cost, tuple(losses.values())
 
 
 def _number(name: str, cell: str) -> float:

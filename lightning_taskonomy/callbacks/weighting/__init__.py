@@ -2,8 +2,16 @@
 
 from lightning_taskonomy.callbacks.weighting.aggregation import GradientAggregation
 from lightning_taskonomy.callbacks.weighting.cosine import CosineWeighting
+from lightning_taskonomy.callbacks.weighting.grad_norm import GradNormWeighting
 from lightning_taskonomy.callbacks.weighting.kendall import KendallWeighting
 from lightning_taskonomy.callbacks.weighting.meta import MetaWeighting
 from lightning_taskonomy.callbacks.weighting.mgda import MGDAUpperBound
 
-__all__ = ["CosineWeighting", "GradientAggregation", "KendallWeighting", "MGDAUpperBound", "MetaWeighting"]
+__all__ = [
+    "CosineWeighting",
+    "GradNormWeighting",
+    "GradientAggregation",
+    "KendallWeighting",
+    "MGDAUpperBound",
+    "MetaWeighting",
+]

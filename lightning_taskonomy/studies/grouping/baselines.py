@@ -26,7 +26,7 @@ class Baseline:
 
 BASELINES = {
     "mtl": Baseline(),
-    "mgda_ub": Baseline("lightning_taskonomy.callbacks.MGDAUB"),
+    "mgda_ub": Baseline("lightning_taskonomy.callbacks.MGDAUpperBound"),
     "gradnorm": Baseline("lightning_taskonomy.callbacks.GradNorm"),
     "kendall": Baseline("lightning_taskonomy.callbacks.KendallWeighting"),
     "soft_sharing": Baseline(shares=True),

@@ -11,7 +11,7 @@ from lightning_taskonomy.studies.grouping.baselines import BASELINES
 from lightning_taskonomy.studies.grouping.measurements import Losses, Measured
 from lightning_taskonomy.studies.grouping.plan import CANDIDATE, SINGLE, Candidate
 
-__all__ = ["CHOICES", "Choice", "Chooser"]
+__all__ = ["CHOICES", "Choice", "Chooser", "in_words"]
 
 CHOICES = ("method", "budget", "seed", "cost", "networks", "validation_loss", "test_loss")
 """The first columns of ``choices.csv``; a column per task follows, its test loss."""
@@ -61,7 +61,7 @@ class Chooser:
         test: Those that are reported.
         early: Those after one part of the data; None where there are none.
         measured: All that was trained under this seed.
-        costs: What each network costs.
+        costs: What each of them costs, in the budget's unit.
     """
 
     tasks: Sequence[str]
@@ -101,21 +101,14 @@ class Chooser:
             method: What it is called.
             by: The losses to select by.
         """
-        failed = {(one.network.tasks, self.costs[one.network]) for one in self.measured if one.reason}
-        left = GroupingsTable(by.tasks, tuple(network for network in by.networks if network.key not in failed))
+        failed = {(one.network.tasks, one.network.size) for one in self.measured if one.reason}
+        left = GroupingsTable(by.tasks, tuple(n for n in by.networks if (n.tasks, n.size) not in failed))
         for solution in self.solver.sweep(left, self.budgets, skip_infeasible=True):
             networks = solution.networks
             if all(network.key in self.validation.by_key for network in networks):  # else it is still to be trained
                 decided = fsum(score(networks, self.validation, self.validation).values())
                 losses = score(networks, self.test, self.validation)
-                yield Choice(method, solution.budget, self.seed, solution.cost, self.words(networks), losses, decided)
-
-    def words(self, networks: Sequence[Network]) -> str:
-        """Networks as ``choices.csv`` writes them."""
-        sizes = {
-            (network.tasks, cost): network.size for network, cost in self.costs.items() if network.kind == CANDIDATE
-        }
-        return "; ".join(f"{'+'.join(n.tasks)}@{sizes[n.tasks, n.cost]:g}" for n in networks)
+                yield Choice(method, solution.budget, self.seed, solution.cost, in_words(networks), losses, decided)
 
     def independent(self) -> Iterator[Choice]:
         """A network of its own for each task, all of one size: those of equal total cost with a budget, or less."""
@@ -154,6 +147,11 @@ class Chooser:
                 continue
             by_task = dict(zip(self.tasks, losses.tolist(), strict=True))
             yield Choice("random", budget, self.seed, budget, "", by_task)
-            names = self.words(worst.networks)
+            names = in_words(worst.networks)
             losses_of = score(worst.networks, self.test, self.test)
             yield Choice("pessimal", budget, self.seed, worst.cost, names, losses_of)
+
+
+def in_words(networks: Sequence[Network]) -> str:
+    """Networks as ``choices.csv`` writes them."""
+    return "; ".join(Candidate(network.tasks, network.size).name for network in networks)

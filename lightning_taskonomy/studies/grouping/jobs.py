@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.files import write_json
 from lightning_taskonomy.models.backbones.shrink import shrunk
 from lightning_taskonomy.models.cost import measure_inference
+from lightning_taskonomy.models.heads import Head
 from lightning_taskonomy.modules import MultiTaskModule
 from lightning_taskonomy.tasks import IGNORE_INDEX, Task, TaskKind, resolve
 from lightning_taskonomy.training import instantiate_backbone, instantiate_data, instantiate_model
@@ -107,24 +108,29 @@ def encoder_sizes(
 
 
 def inference_costs(
-    backbones: str, tasks: Sequence[str], heads: Mapping[str, dict[str, Any]] | None, data: dict[str, Any], done: str
+    backbones: str, tasks: Sequence[str], heads: Mapping[str, dict[str, Any]] | None, data: dict[str, Any], folder: str
 ) -> None:
-    """Measures what encoder and decoders of each size cost at inference, on this machine.
+    """Measures what encoder and decoders of each size cost at inference, on this machine: ``inference.csv``.
 
     Args:
         backbones: The file that :func:`encoder_sizes` has written.
         tasks: The tasks as a recipe names them.
         heads: Head factories by task or kind.
         data: The data module's class and arguments; its images decide on the size.
-        done: The JSON file that is written: ``rows`` of ``inference.csv`` and ``machine``.
+        folder: Where it is written.
     """
-    networks = {}
+    networks, by_name = {}, resolve(tasks)
     for size, spec in json.loads(Path(backbones).read_text()).items():
-        arguments = {**network_arguments(tasks, spec, heads)}
+        arguments = network_arguments(tasks, spec, heads)
         model = instantiate_model({"class_path": "lightning_taskonomy.modules.MultiTaskModule", "init_args": arguments})
         assert isinstance(model, MultiTaskModule)
-        networks[float(size)] = (model.backbone, {name: model.heads[name] for name in model.tasks})
-    write_json(done, measure_inference(networks, _image_size(data)))
+        heads_by_task = {name: cast(Head, model.heads[name]) for name in model.tasks}
+        networks[float(size)] = (model.backbone, heads_by_task)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    costs = measure_inference(
+        networks, _image_size(data), tasks=by_name, device=device, threads=torch.get_num_threads()
+    )
+    costs.write(Path(folder))
 
 
 def _image_size(data: dict[str, Any]) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import mean
 
 from lightning_taskonomy.affinity.groupings import GroupingsTable, Network
-from lightning_taskonomy.studies.grouping.plan import CANDIDATE, Candidate, GroupingPlan
+from lightning_taskonomy.studies.grouping.plan import CANDIDATE, EARLY, Candidate, GroupingPlan
 
 __all__ = ["SPLITS", "Losses", "Measured", "groupings_table", "measure"]
 
@@ -82,16 +82,13 @@ def _losses(metrics: Mapping[str, float], network: Candidate, prefix: str) -> di
     return {task: loss for task, loss in named.items() if loss is not None and isfinite(loss)}
 
 
-def groupings_table(
-    tasks: Sequence[str], measured: Iterable[Measured], split: str, costs: Mapping[Candidate, float]
-) -> GroupingsTable:
-    """The losses of candidates on one split, the mean over the seeds.
+def groupings_table(tasks: Sequence[str], measured: Iterable[Measured], split: str) -> GroupingsTable:
+    """The losses of candidates on one split, the mean over the seeds; costs are sizes.
 
     Args:
         tasks: All tasks, in the study's order.
         measured: What was trained; what is no candidate, or failed under any seed, is left out.
         split: Of ``SPLITS``.
-        costs: What each network costs at inference.
 
     Raises:
         InputError: A task is served by no network.
@@ -100,14 +97,14 @@ def groupings_table(
     failed = set()
     for one in measured:
         network = Candidate(one.network.tasks, one.network.size)
-        if one.network.kind not in (CANDIDATE, "early" if split == "early" else CANDIDATE):
+        if one.network.kind not in ((CANDIDATE, EARLY) if split == "early" else (CANDIDATE,)):
             continue
-        if split in one.losses and not (one.reason and split != "early"):
+        if split in one.losses and not one.reason:
             by_network.setdefault(network, []).append(one.losses[split])
         else:
             failed.add(network)
     networks = [
-        Network(network.tasks, costs[network], tuple(mean(losses[task] for losses in rows) for task in network.tasks))
+        Network(network.tasks, network.size, tuple(mean(losses[task] for losses in rows) for task in network.tasks))
         for network, rows in by_network.items()
         if network not in failed
     ]

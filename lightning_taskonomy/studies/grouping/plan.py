@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_taskonomy.configurations import fit_configuration, network_arguments, with_arguments
+from lightning_taskonomy.inference import INFERENCE, MACHINE
 from lightning_taskonomy.studies.graph import Job
 from lightning_taskonomy.studies.grouping.baselines import BASELINES
 from lightning_taskonomy.studies.grouping.settings import GroupingSettings
@@ -16,10 +17,11 @@ from lightning_taskonomy.studies.runs import QUIET, RunSpec, hashed_folder, prep
 from lightning_taskonomy.studies.specs import Spec
 from lightning_taskonomy.tasks import Task, keys_of, resolve
 
-__all__ = ["CANDIDATE", "EARLY", "SINGLE", "Candidate", "GroupingPlan"]
+__all__ = ["AFFINITY", "CANDIDATE", "EARLY", "SINGLE", "Candidate", "GroupingPlan"]
 
-CANDIDATE, SINGLE, EARLY = "candidate", "single", "early"
-"""Kinds of networks: those that may be chosen, single-task baselines, those that are trained on a part of the data."""
+CANDIDATE, SINGLE, EARLY, AFFINITY = "candidate", "single", "early", "affinity"
+"""Kinds of networks: those that may be chosen, single-task baselines, those that are trained on a part of the data, and
+the one in which affinities are measured."""
 
 _STANDARDISED = "lightning_taskonomy.modules.StandardisedModule"
 _SHARING = "lightning_taskonomy.modules.SoftSharingModule"
@@ -117,7 +119,14 @@ class GroupingPlan:
             for size in settings.baseline_sizes or [1.0]
             if not (name == "mtl" and size == 1 and tuple(self.tasks) in self.groups())
         ]
-        return singles + together
+        joint = [self.joint] if settings.affinity_steps and self.joint.kind == AFFINITY else []
+        return singles + together + joint
+
+    @property
+    def joint(self) -> Candidate:
+        """The full-size network of all tasks, in which affinities are measured: a candidate, or trained for that."""
+        everything = Candidate(tuple(self.tasks))
+        return everything if everything in self.first() else replace(everything, kind=AFFINITY)
 
     def sizes(self) -> list[float]:
         """The sizes of all encoders."""
@@ -166,8 +175,17 @@ class GroupingPlan:
             "backbones": str(self.encoders.done[0]), "tasks": self.settings.tasks, "heads": self.settings.heads,
         }  # fmt: skip
         content = [self.settings.data, {"init_args": arguments}]
-        job = self._measured("inference", "inference_costs", content, **arguments)
-        return replace(job, needs=(*job.needs, self.encoders.done[0]))
+        place = hashed_folder(self.root / "data", "inference", content, self.root)
+        return Job(
+            kind="inference",
+            name="of all sizes",
+            function=f"{_JOBS}.inference_costs",
+            arguments={**arguments, "data": self.settings.data, "folder": str(place.folder)},
+            done=(place.folder / INFERENCE,),
+            needs=(*self.encoders.needs, self.encoders.done[0]),
+            files=(place.folder / MACHINE,),
+            hashed_folders=(place,),
+        )
 
     def _measured(self, kind: str, function: str, content: Any, **arguments: Any) -> Job:
         """A job that measures the data or what reads them, and writes one JSON file."""
@@ -218,6 +236,9 @@ class GroupingPlan:
         callbacks = list((settings.trainer or {}).get("callbacks", []))
         if baseline is not None and baseline.callback:
             callbacks.append({"class_path": baseline.callback, "init_args": baseline.arguments})
+        if settings.affinity_steps and network == self.joint:
+            every = {"every": settings.affinity_steps}
+            callbacks.append({"class_path": "lightning_taskonomy.callbacks.TaskAffinity", "init_args": every})
         stall = {"monitor": "val/loss", "patience": settings.patience}
         callbacks += [
             {"class_path": "lightning_taskonomy.callbacks.BestWeights"},
@@ -235,6 +256,10 @@ class GroupingPlan:
             scheduler=settings.scheduler or (_SCHEDULER if settings.optimizer is None else None),
         )
         return RunSpec(network.kind, network.name, config, self.root)
+
+    def is_done(self, network: Candidate) -> bool:
+        """Whether a network is trained."""
+        return self.run(network).is_done
 
     def _heads(self, network: Candidate) -> dict[str, Spec] | None:
         """The heads that the network's tasks use."""

@@ -40,6 +40,8 @@ class GroupingSettings:
             ``gradnorm``, ``kendall``, ``soft_sharing``, and the aggregators ``pcgrad``, ``cagrad``, ``mgda``,
             ``nash_mtl``, ``imtl_g``, ``aligned_mtl``.
         baseline_sizes: Sizes of those networks, in all; of ``soft_sharing`` each task's network has its share.
+        affinity_steps: Measure in the network of all tasks, each so many steps, what a step on one task does for the
+            others (``TaskAffinity``), an approximation from one training; not measured where not given.
         parts: An epoch is one of so many parts of a pass over the training images; the networks are validated after
             each.
         passes: Passes over the training images at most.
@@ -64,6 +66,7 @@ class GroupingSettings:
     small_sizes: list[float] | None = None
     baselines: list[str] | None = None
     baseline_sizes: list[float] | None = None
+    affinity_steps: int | None = None
     parts: int = 5
     passes: int = 8
     patience: int = 5
@@ -74,8 +77,8 @@ class GroupingSettings:
         names = list(resolve(self.tasks))
         if len(names) < 2:
             raise InputError(f"a study of groups needs two tasks at least; given: {', '.join(names)}")
-        for name in ("parts", "passes", "patience", "side_by_side"):
-            if getattr(self, name) < 1:
+        for name in ("parts", "passes", "patience", "side_by_side", "affinity_steps"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}, must be at least 1")
         for name, sizes in (("single_size", [self.single_size]), ("small_sizes", self.small_sizes or [])):
             for size in sizes:

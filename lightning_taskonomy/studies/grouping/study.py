@@ -1,18 +1,25 @@
 """The grouping study: which tasks to learn together under an inference budget (Standley et al., ICML 2020)."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
+from statistics import mean
 from typing import Any, ClassVar
 
+from lightning_taskonomy.affinity.groupings import Unit
+from lightning_taskonomy.affinity.groupings.costs import Batch
 from lightning_taskonomy.errors import InputError, hint
+from lightning_taskonomy.inference import InferenceCosts
 from lightning_taskonomy.results import Results
 from lightning_taskonomy.solvers.grouping import GroupingSolver
 from lightning_taskonomy.studies.base import Study, Table
 from lightning_taskonomy.studies.estimate import Probe
 from lightning_taskonomy.studies.graph import Job, Stage
+from lightning_taskonomy.studies.grouping.examples import example_jobs
 from lightning_taskonomy.studies.grouping.plan import GroupingPlan
+from lightning_taskonomy.studies.grouping.prices import Prices
+from lightning_taskonomy.studies.grouping.selection import trained
 from lightning_taskonomy.studies.grouping.settings import GroupingSettings
 from lightning_taskonomy.studies.grouping.tables import grouping_tables
 from lightning_taskonomy.studies.taxonomy import TaxonomyStudy
@@ -29,7 +36,13 @@ class GroupingStudy(GroupingSettings, Study):
     validation losses and reported by their test losses, beside what needs no search.
 
     Args:
-        budgets: What the kept networks may cost together at inference, in full-size encoders.
+        budgets: What the kept networks may cost together at inference.
+        budget_unit: What budgets count: full-size encoders (``snt``, as the paper), 1e9 ``multiply_adds`` per image, or
+            ``milliseconds`` per batch.
+        count_decoders: Whether decoders count too.
+        latency_batch: The images of the batch whose milliseconds count, 1 or 32.
+        other_machine: Take milliseconds that were measured on another machine than this one.
+        memory: MiB that the kept networks may take at inference: all weights and the largest activations of one.
         importance: The weight of a task's loss in the choice, by task; 1 where not given.
         limits: The highest validation loss that a task may have, by task, in multiples of its labels' deviation.
         seeds: Further seeds: all networks again, and a choice under each; mean and interval of every loss.
@@ -40,6 +53,11 @@ class GroupingStudy(GroupingSettings, Study):
     """
 
     budgets: list[float] | None = None
+    budget_unit: Unit = "snt"
+    count_decoders: bool = False
+    latency_batch: Batch = 1
+    other_machine: bool = False
+    memory: float | None = None
     importance: dict[str, float] | None = None
     limits: dict[str, float] | None = None
     seeds: list[int] | None = None
@@ -47,7 +65,7 @@ class GroupingStudy(GroupingSettings, Study):
     examples: int = 4
     checkpoint_seconds: float = 60.0
 
-    report: ClassVar[str] = "lightning_taskonomy.reports.base.Report"
+    report: ClassVar[str] = "lightning_taskonomy.reports.grouping.GroupingReport"
     tables: ClassVar[Mapping[str, str]] = {
         "groupings": "validation.csv",
         "groupings_test": "test.csv",
@@ -55,6 +73,8 @@ class GroupingStudy(GroupingSettings, Study):
         "choices": "choices.csv",
         "network_losses": "network_losses.csv",
         "trainings": "trainings.csv",
+        "inference": "inference.csv",
+        "affinities": "affinities.csv",
     }
 
     def __post_init__(self) -> None:
@@ -66,6 +86,8 @@ class GroupingStudy(GroupingSettings, Study):
             for name in values or {}:
                 if name not in names:
                     raise InputError(f"{option} names {name!r}, which is not a task of this study{hint(name, names)}")
+        if self.budgets is None and self.budget_unit != "snt":
+            raise InputError(f"budget_unit is {self.budget_unit}; give budgets in it, as in budgets: [1.5, 3]")
         for budget in self.all_budgets:
             if not budget > 0:
                 raise InputError(f"budget {budget:g} must be above 0; 1 is one full-size encoder")
@@ -84,7 +106,19 @@ class GroupingStudy(GroupingSettings, Study):
     @property
     def solver(self) -> GroupingSolver:
         """What chooses."""
-        return GroupingSolver(importance=self.importance, limits=self.limits)
+        return GroupingSolver(importance=self.importance, limits=self.limits, memory=self.memory)
+
+    def prices(self, plan: GroupingPlan) -> Prices:
+        """What networks cost, as far as inference is measured."""
+        job = plan.inference
+        return Prices(
+            unit=self.budget_unit,
+            count_decoders=self.count_decoders,
+            batch=self.latency_batch,
+            other_machine=self.other_machine,
+            inference=InferenceCosts.read(job.done[0]) if job.is_done else None,
+            memory=self.memory is not None,
+        )
 
     @property
     def taxonomy(self) -> TaxonomyStudy | None:
@@ -119,8 +153,14 @@ class GroupingStudy(GroupingSettings, Study):
             Stage(name="inference", jobs=lambda: [plan.inference]),
             Stage(name="networks", jobs=partial(_networks, plans), expected=networks),
         ]
+        for number in range(1, _ROUNDS.get(str(self.candidates), 0) + 1):
+            asked = partial(_asked, self, plans)
+            stages.append(Stage(name="networks", title=f"networks, round {number}", jobs=asked, expected={}))
+        if dense := sum(task.is_dense for task in plan.tasks.values()) if self.examples else 0:
+            pictures = partial(_pictures, self, plan)
+            stages.append(Stage(name="examples", jobs=pictures, expected={"examples": dense}))
         if (taxonomy := self.taxonomy) is not None:
-            stages += taxonomy.stages(folder)
+            stages += [replace(one, title=f"taxonomy: {one.title or one.name}") for one in taxonomy.stages(folder)]
         return stages
 
     def analyse(self, folder: Path) -> Iterator[tuple[str, Table | Any]]:
@@ -130,6 +170,15 @@ class GroupingStudy(GroupingSettings, Study):
     def results(self, folder: Path) -> Results:
         """The test loss of every method and budget, and the tables; see the base class."""
         results = super().results(folder)
+        if "choices" in results.tables:
+            columns, rows = results.tables["choices"]
+            by_key: dict[str, list[float]] = {}
+            for row in rows:
+                cells = dict(zip(columns, row, strict=True))
+                key = f"{cells['method']}/budget_{float(cells['budget']):g}/test_loss"
+                by_key.setdefault(key, []).append(float(cells["test_loss"]))
+            results.scalars = {key: mean(losses) for key, losses in by_key.items()}
+            results.artifacts = {name: folder / file for name, file in self.tables.items() if (folder / file).is_file()}
         return results
 
     def probes(self, folder: Path) -> dict[str, Probe]:
@@ -137,6 +186,20 @@ class GroupingStudy(GroupingSettings, Study):
         from lightning_taskonomy.studies.grouping.estimate import probes
 
         return probes(self.plan(folder))
+
+
+_ROUNDS = {"early": 1, "pairs": 1, "search": 10}
+"""How often networks are trained that the losses so far ask for; the last rounds of a search ask for none."""
+
+
+def _asked(study: GroupingStudy, plans: Sequence[GroupingPlan]) -> list[Job]:
+    """The networks that the losses so far ask for."""
+    return [job for plan in plans for job in plan.jobs(trained(study, plan)[1])]
+
+
+def _pictures(study: GroupingStudy, plan: GroupingPlan) -> list[Job]:
+    """Pictures of the choice, known once all are measured."""
+    return list(example_jobs(study, plan).values())
 
 
 def _networks(plans: Sequence[GroupingPlan]) -> list[Job]:

@@ -9,18 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_taskonomy.affinity import TransfersTable
-from lightning_taskonomy.affinity.groupings import GroupingsTable, relationships
+from lightning_taskonomy.affinity.groupings import Affinities, GroupingsTable, relationships
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.studies.base import Table
-from lightning_taskonomy.studies.grouping.choices import CHOICES, Chooser
+from lightning_taskonomy.studies.grouping.choices import CHOICES
+from lightning_taskonomy.studies.grouping.examples import example_jobs, write_examples
 from lightning_taskonomy.studies.grouping.measurements import SPLITS, Measured, groupings_table, measure
 from lightning_taskonomy.studies.grouping.plan import Candidate, GroupingPlan
+from lightning_taskonomy.studies.grouping.selection import chooser, trained
 from lightning_taskonomy.studies.taxonomy.measurements import Measurements
 
 if TYPE_CHECKING:
     from lightning_taskonomy.studies.grouping.study import GroupingStudy
 
-__all__ = ["choosers", "costs_of", "grouping_tables", "measurements"]
+__all__ = ["grouping_tables"]
 
 _LOSSES = ("network", "kind", "tasks", "size", "cost", "seed", "split", "task", "loss")
 _TRAININGS = ("network", "kind", "size", "seed", "epochs", "best_epoch", "seconds", "status", "reason", "folder")
@@ -43,60 +45,25 @@ def grouping_tables(study: "GroupingStudy", folder: Path) -> Iterator[tuple[str,
             raise InputError(f"{folder} holds no {job.kind} yet; run stage 'data' first, or see failures.json")
     yield "statistics.json", json.loads(plan.statistics.done[0].read_text())
     yield "backbones.json", json.loads(plan.encoders.done[0].read_text())
-    if plan.inference.is_done:
-        measured_costs = json.loads(plan.inference.done[0].read_text())
-        yield (
-            "inference.csv",
-            (tuple(measured_costs["rows"][0]), [list(row.values()) for row in measured_costs["rows"]]),
-        )
-        yield "machine.json", measured_costs["machine"]
-    by_seed = {one.settings.seed: measurements(one) for one in plans}
+    prices = study.prices(plan)
+    if prices.inference is not None:
+        prices.inference.write(folder)
+    by_seed = {one.settings.seed: measure(one, trained(study, one)[0] + one.compared()) for one in plans}
     measured = [one for several in by_seed.values() for one in several]
-    costs = costs_of(one.network for one in measured)
+    costs = prices.of({one.network for one in measured})
     yield "trainings.csv", (_TRAININGS, [_training(one, folder) for one in measured])
     yield "network_losses.csv", (_LOSSES, _losses(measured, costs))
     for name, split in (("validation", "validation"), ("test", "test"), ("early", "early")):
         if split != "early" or any("early" in one.losses for one in measured):
-            groupings_table(list(plan.tasks), measured, split, costs).write(folder / f"{name}.csv")
-    chosen = [choice for chooser in choosers(study, by_seed, costs) for choice in chooser.choices()]
+            groupings_table(list(plan.tasks), measured, split).write(folder / f"{name}.csv")
+    chosen = [
+        choice
+        for seed, several in by_seed.items()
+        for choice in chooser(study, list(plan.tasks), seed, several, prices).choices()
+    ]
     yield "choices.csv", ((*CHOICES, *plan.tasks), [choice.row(list(plan.tasks)) for choice in chosen])
-    yield "affinities.csv", _affinities(study, plan, folder)
-
-
-def measurements(plan: GroupingPlan) -> list[Measured]:
-    """All networks of one seed that were to be trained."""
-    return measure(plan, [*plan.first(), *plan.compared()])
-
-
-def costs_of(networks: Any) -> dict[Candidate, float]:
-    """What each network costs at inference, in full-size encoders."""
-    return {network: network.size for network in networks}
-
-
-def choosers(
-    study: "GroupingStudy", by_seed: Mapping[int, Sequence[Measured]], costs: Mapping[Candidate, float]
-) -> Iterator[Chooser]:
-    """What chooses among the networks of each seed.
-
-    Args:
-        study: The study.
-        by_seed: What was trained.
-        costs: What each network costs.
-    """
-    tasks = list(study.plan(Path(".")).tasks)
-    for seed, measured in by_seed.items():
-        early = groupings_table(tasks, measured, "early", costs) if any("early" in m.losses for m in measured) else None
-        yield Chooser(
-            tasks=tasks,
-            seed=seed,
-            solver=study.solver,
-            budgets=study.all_budgets,
-            validation=groupings_table(tasks, measured, "validation", costs),
-            test=groupings_table(tasks, measured, "test", costs),
-            early=early,
-            measured=measured,
-            costs=costs,
-        )
+    write_examples(folder, example_jobs(study, plan))
+    _affinities(study, plan, folder).write(folder / "affinities.csv")
 
 
 def _training(one: Measured, folder: Path) -> list[object]:
@@ -119,26 +86,23 @@ def _losses(measured: Sequence[Measured], costs: Mapping[Candidate, float]) -> l
     ]  # fmt: skip
 
 
-def _affinities(study: "GroupingStudy", plan: GroupingPlan, folder: Path) -> Table:
+def _affinities(study: "GroupingStudy", plan: GroupingPlan, folder: Path) -> Affinities:
     """How much each partner helps each task, by every measure that was taken."""
-    tasks = list(plan.tasks)
-    columns: dict[str, NDArray[np.float64]] = {}
+    tasks = tuple(plan.tasks)
+    values: dict[str, NDArray[np.float64]] = {}
     try:
-        table = GroupingsTable.read(folder / "test.csv")
-        columns["cotraining"] = relationships(table, single_cost=study.single_size).change
+        test = GroupingsTable.read(folder / "test.csv")
+        values["cotraining"] = relationships(test, single_cost=study.single_size).change
     except InputError:  # pairs or single networks were not trained
-        columns["cotraining"] = np.full((len(tasks), len(tasks)), np.nan)
+        values["cotraining"] = np.full((len(tasks), len(tasks)), np.nan)
     if (taxonomy := study.taxonomy) is not None:
         transfers, *_ = Measurements(taxonomy.plan(folder), taxonomy.same_images).table()
         transfers.write(folder / "affinity.csv")
-        columns["transfer"] = _transfer(transfers, tasks)
-    rows = [
-        [task, partner, *(None if np.isnan(values[p, t]) else float(values[p, t]) for values in columns.values())]
-        for t, task in enumerate(tasks)
-        for p, partner in enumerate(tasks)
-        if task != partner
-    ]
-    return ("task", "partner", *columns), rows
+        values["transfer"] = _transfer(transfers, tasks)
+    if study.affinity_steps and (file := plan.run(plan.joint).folder / "affinities.csv").is_file():
+        measured = Affinities.read(file)
+        values |= {measure: measured.of(measure, tasks) for measure in measured.values}
+    return Affinities(tasks, values)
 
 
 def _transfer(transfers: TransfersTable, tasks: Sequence[str]) -> NDArray[np.float64]:
