@@ -15,7 +15,7 @@ from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.manifest import Manifest, RunEntry, write_runs
 from lightning_taskonomy.reports import report
 from lightning_taskonomy.reports.grouping import decisions, study_figures
-from lightning_taskonomy.reports.grouping.files import FILES
+from lightning_taskonomy.reports.grouping.files import FILES, read_grouping_study
 from lightning_taskonomy.reports.html import Page
 from lightning_taskonomy.solvers.grouping import GroupingSolver, score
 
@@ -257,6 +257,22 @@ def test_costs_of_choices_add_up_and_the_largest_activations_count(study):
     assert "Measured on a CPU, 1 of 4 cores, with torch 2.9." in page
 
 
+@pytest.mark.parametrize(
+    ("settings", "costs", "words"),
+    [
+        ({}, {0.5, 1.0}, "1: one full-size network"),
+        ({"budget_unit": "multiply_adds"}, {1.0, 2.0}, "10⁹ multiply-adds"),
+        ({"budget_unit": "milliseconds", "latency_batch": 32}, {45.0, 90.0}, "ms of 32 images"),
+        ({"count_decoders": True}, {0.75, 1.25, 1.5, 1.75}, "1: one full-size network, with decoders"),
+    ],
+)
+def test_random_groupings_cost_what_budgets_count(study, settings, costs, words):
+    manifest = Manifest(study="GroupingStudy", version=1, report="", tables={}, settings=settings)
+    results = read_grouping_study(study[0], manifest)
+    assert {network.cost for network in results.priced_test.networks} == costs
+    assert results.unit.words == words
+
+
 def test_approximations_trainings_and_failures_are_told(study):
     folder, page = study
     (row,) = rows(folder / "report/approximations-numbers.csv")
@@ -273,7 +289,7 @@ def test_what_is_missing_is_named(study, tmp_path, name):
     place = folder / name
     shutil.rmtree(place) if place.is_dir() else place.unlink()
     page = report(folder).read_text()
-    expected = {"validation.csv": "needs validation.csv", "test.csv": "Without test.csv",
+    expected = {"validation.csv": "needs validation.csv", "test.csv": "groupings: there is no test.csv",
                 "network_losses.csv": "network_losses.csv has no validation losses"}  # fmt: skip
     assert expected.get(name, name) in page
 

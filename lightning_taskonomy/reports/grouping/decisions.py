@@ -120,21 +120,28 @@ def _others(rivals: Sequence[str]) -> str:
 
 
 def losses_by_budget(page: Page, results: GroupingResults) -> None:
-    """Curves and table of all methods (the paper's Fig. 4 and Table 4)."""
+    """Curves and table of all methods (the paper's Fig. 4 and Table 4); the band of random groupings where it is known.
+
+    Args:
+        page: Where they go.
+        results: What the study left.
+    """
     methods, several = by_method(results), len(results.seeds) > 1
     if not methods:
         page.text("Not here: choices.csv has no test loss.")
         return
     budgets = sorted({budget for cells in methods.values() for budget in cells})
     chosen = sorted({budget for way in (*CHOICES, "random") for budget in methods.get(way, {})})
-    bands = random_bands(results.test, chosen) if results.test is not None else []
-    if not bands:
-        page.text("Without test.csv there is no band of random groupings.")
+    bands = []
+    try:
+        bands = random_bands(results.priced_test, chosen)
+    except InputError as reason:
+        page.text(f"There is no band of random groupings: {reason}.")
     paper = [method for method in _PAPER if method in methods]
     others = [method for method in methods if method not in (*_PAPER, "random")]
-    _curves(page, "losses", methods, paper or others, bands, several)
+    _curves(page, "losses", methods, paper or others, bands, several, results.unit.words)
     if paper and others:
-        _curves(page, "losses-others", methods, ["optimal", *others], bands, several)
+        _curves(page, "losses-others", methods, ["optimal", *others], bands, several, results.unit.words)
     header = ["method", *(f"{budget:g}" for budget in budgets)]
     rows: list[list[Cell]] = []
     for method, cells in methods.items():
@@ -160,6 +167,7 @@ def _curves(
     drawn: Sequence[str],
     bands: Sequence[tuple[float, Band]],
     several: bool,
+    unit: str,
 ) -> None:
     """One picture of some methods, each in its own look; what lies far above the others is left out and named."""
     near = [one.mean for method, cells in methods.items() if method not in WEIGHTINGS for one in cells.values()]
@@ -182,7 +190,7 @@ def _curves(
         page.text(too_far.strip())
         return
     page.figure(
-        figures.grouping_curves(curves, random=bands, spreads=spreads, measure="total test loss"),
+        figures.grouping_curves(curves, random=bands, spreads=spreads, measure="total test loss", unit=unit),
         name,
         alt=f"Total test loss against the inference budget: {'; '.join(ends)}.",
         caption="Total test loss by inference budget."

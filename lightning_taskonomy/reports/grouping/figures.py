@@ -59,6 +59,7 @@ def grouping_curves(
     points: Mapping[str, tuple[float, float]] | None = None,
     spreads: Mapping[str, Mapping[float, float]] | None = None,
     measure: str = "total loss",
+    unit: str = "1: one full-size network",
 ) -> Figure:
     """Total loss against the inference budget, one curve per way to choose networks (Figs. 4 and 5 of the paper).
 
@@ -68,6 +69,7 @@ def grouping_curves(
         points: (cost, loss) of choices without a search, such as all tasks in one network; a line carries each on.
         spreads: Half of the interval of a loss, by curve and budget, where it is known; a whisker.
         measure: Which losses they are.
+        unit: What budgets count.
     """
     if not any(curves.values()):
         raise InputError("no grouping to draw; give at least one")
@@ -101,7 +103,7 @@ def grouping_curves(
         axis.plot(
             cost, loss, ls="", color=INK, marker="*PXd"[index % 4], ms=10, mec="white", mew=0.6, zorder=4, label=name
         )
-    axis.set_xlabel("inference budget (1: one full-size network)")
+    axis.set_xlabel(f"inference budget ({unit})")
     axis.set_ylabel(measure)
     axis.grid(True, axis="y")
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=3)

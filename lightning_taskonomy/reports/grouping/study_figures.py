@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import ArrayLike
 
 from lightning_taskonomy.errors import InputError
@@ -185,7 +186,7 @@ def _grid(count: int, wide: float, tall: float, *, sharey: bool = False) -> tupl
     rows = -(-count // columns)
     figure = new_figure(wide * columns + 0.3, tall * rows + 0.3)
     layout = figure.get_layout_engine()
-    assert layout is not None  # new_figure has one
+    assert isinstance(layout, ConstrainedLayoutEngine)  # that of new_figure
     layout.set(hspace=0.06)
     axes = figure.subplots(rows, columns, squeeze=False, sharey=sharey).ravel()
     for axis in axes[count:]:
