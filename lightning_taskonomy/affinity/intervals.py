@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from statistics import stdev
+
+import numpy as np
 
 __all__ = ["half_width"]
 
@@ -15,9 +16,11 @@ def half_width(values: Sequence[float], level: float = 0.95) -> float | None:
         level: The confidence, above 0 and below 1.
 
     Returns:
-        Half of the interval, in the unit of the values; None of fewer than two values.
+        Half of the interval, in the unit of the values; None of fewer than two values, NaN where one is NaN.
     """
     from scipy.special import stdtrit
 
     count = len(values)
-    return float(stdtrit(count - 1, (1 + level) / 2)) * stdev(values) / math.sqrt(count) if count > 1 else None
+    if count < 2:
+        return None
+    return float(stdtrit(count - 1, (1 + level) / 2)) * float(np.std(values, ddof=1)) / math.sqrt(count)

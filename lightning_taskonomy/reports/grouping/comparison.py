@@ -26,6 +26,8 @@ RIVALS = {"independent": "independent networks", "mtl": "one joint network"}
 
 _NAMES = CHOICES | BASELINES | {"random": "random groupings", "pessimal": "pessimal groupings"}
 
+_DIGITS = 12
+"""Of a difference, so that rounding in the sum of losses does not show."""
 SAME = 1e-9
 """Losses that differ by less are the same."""
 
@@ -61,7 +63,7 @@ class MethodAtBudget:
         """
         losses = {choice.seed: choice.test for choice in other.choices}
         leads = [losses[choice.seed] - choice.test for choice in self.choices if choice.seed in losses]
-        return (fmean(leads), half_width(leads)) if leads else None
+        return (round(fmean(leads), _DIGITS), half_width(leads)) if leads else None
 
     @property
     def words(self) -> str:
@@ -77,7 +79,7 @@ def method_name(method: str) -> str:
     return _NAMES.get(method, readable(method))
 
 
-def number(mean: float, half: float | None, digits: int = 3) -> str:
+def number(mean: float, half: float | None = None, digits: int = 3) -> str:
     """``0.452 ±0.004``, without the latter where it is unknown."""
     text = f"{mean:.{digits}f}" if half is None else f"{mean:.{digits}f} ±{half:.{digits}f}"
     return text.replace("-", "−")

@@ -5,13 +5,12 @@ from contextlib import nullcontext
 from statistics import fmean
 
 from lightning_taskonomy.affinity.groupings import Footprint, GroupingsTable, Network, priced
-from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.inference import InferenceCost, InferenceCosts, Machine
 from lightning_taskonomy.reports.grouping import study_figures
-from lightning_taskonomy.reports.grouping.comparison import by_method, method_name
-from lightning_taskonomy.reports.grouping.files import Choice, GroupingResults
+from lightning_taskonomy.reports.grouping.comparison import CHOICES, RIVALS, by_method, method_name
+from lightning_taskonomy.reports.grouping.files import GroupingResults, as_written
 from lightning_taskonomy.reports.html import Cell, Page
-from lightning_taskonomy.reports.words import readable, whole
+from lightning_taskonomy.reports.words import join, readable
 
 __all__ = ["inference"]
 
@@ -72,44 +71,43 @@ def _choices(page: Page, costs: InferenceCosts, results: GroupingResults) -> Non
     """What chosen networks take together, with the decoders of all their tasks."""
     rows: list[list[Cell]] = []
     lacking: dict[str, None] = {}
-    for cells in by_method(results).values():
-        for budget, at in cells.items():
-            choice = at.choices[0]
-            try:
-                memory = Footprint.of(_networks(choice, costs, results.tasks))
-            except InputError as reason:
-                lacking[str(reason)] = None
-                continue
-            if memory is not None:
-                parts = [part for tasks, size in choice.networks for part in _parts(costs, tasks, size)]
-                numbers = (part.multiply_adds / 1e9 for part in parts), (part.latency_1 for part in parts)
-                rows.append(
-                    [method_name(at.method), whole(budget), whole(choice.cost), len(choice.networks),
-                     *(sum(values) for values in numbers), memory.weights / 2**20, memory.activations / 2**20,
-                     memory.total / 2**20]
-                )  # fmt: skip
-    for line in lacking:
-        page.text(f"Without what some choices take: {line}.")
-    if rows:
-        page.table(
-            "cost-of-choices",
-            ("method", "budget", "cost", "networks", "multiply-adds, 10⁹", "latency, ms", "weights, MiB",
-             "activations, MiB", "memory, MiB"),
-            rows,
-            caption="Of the first seed, with the decoders of all tasks of a network, also those that would be dropped. "
-            "Weights add up over networks; activations are the largest network's, with a batch of 1.",
+    sizes = {as_written(size): size for size in costs.sizes}
+    ways = {method: cells for method, cells in by_method(results).items() if method in (*CHOICES, *RIVALS)}
+    for choice in (at.choices[0] for cells in ways.values() for at in cells.values()):
+        absent = [f"{size:g}" for _, size in choice.networks if as_written(size) not in sizes]
+        if absent or not choice.networks:
+            lacking |= dict.fromkeys(absent)
+            continue
+        networks = [(tasks, sizes[as_written(size)]) for tasks, size in choice.networks]
+        parts = [part for tasks, size in networks for part in (costs.encoder(size), *costs.decoders(size, tasks))]
+        memory = Footprint.of(_with_memory(networks, costs, results.tasks))
+        assert memory is not None  # each has it
+        rows.append(
+            [method_name(choice.method), f"{choice.budget:g}", f"{choice.cost:g}", len(networks),
+             sum(part.multiply_adds for part in parts) / 1e9, sum(part.latency_1 for part in parts),
+             memory.weights / 2**20, memory.activations / 2**20, memory.total / 2**20]
         )  # fmt: skip
+    if lacking:
+        page.text(f"Without choices of encoders that were not measured, of size {join(list(lacking))}.")
+    if rows:
+        with page.details(f"What choices take together ({len(rows)})") if len(rows) > _MANY else nullcontext():
+            page.table(
+                "cost-of-choices",
+                ("method", "budget", "cost", "networks", "multiply-adds, 10⁹", "latency, ms", "weights, MiB",
+                 "activations, MiB", "memory, MiB"),
+                rows,
+                caption="Of the first seed, with the decoders of all tasks of a network, also those that would be "
+                "dropped. Weights add up over networks; activations are the largest network's, with a batch of 1.",
+            )  # fmt: skip
 
 
-def _networks(choice: Choice, costs: InferenceCosts, tasks: Sequence[str]) -> tuple[Network, ...]:
-    """The networks of a choice with the memory that each takes."""
-    networks = [Network(group, size, (0.0,) * len(group)) for group, size in choice.networks]
-    names = tuple(task for task in tasks if any(task in network.tasks for network in networks))
-    return priced(GroupingsTable(names, tuple(dict.fromkeys(networks))), costs).networks if networks else ()
-
-
-def _parts(costs: InferenceCosts, tasks: Sequence[str], size: float) -> list[InferenceCost]:
-    return [costs.encoder(size), *costs.decoders(size, tasks)]
+def _with_memory(
+    networks: Sequence[tuple[tuple[str, ...], float]], costs: InferenceCosts, tasks: Sequence[str]
+) -> tuple[Network, ...]:
+    """Networks with the memory that each takes."""
+    places = [Network(tuple(t for t in tasks if t in group), size, (0.0,) * len(group)) for group, size in networks]
+    names = tuple(task for task in tasks if any(task in network.tasks for network in places))
+    return priced(GroupingsTable(names, tuple(dict.fromkeys(places))), costs).networks
 
 
 def _machine(machine: Machine) -> str:

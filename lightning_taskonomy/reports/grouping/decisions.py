@@ -18,11 +18,12 @@ from lightning_taskonomy.reports.grouping.comparison import (
     Methods,
     by_method,
     method_name,
+    number,
 )
 from lightning_taskonomy.reports.grouping.files import Choice, GroupingResults
 from lightning_taskonomy.reports.grouping.report import random_bands
 from lightning_taskonomy.reports.html import Cell, Page
-from lightning_taskonomy.reports.words import WEIGHTINGS, join, readable, whole
+from lightning_taskonomy.reports.words import WEIGHTINGS, join, readable
 from lightning_taskonomy.solvers.grouping import served
 from lightning_taskonomy.solvers.taxonomy import Band
 
@@ -30,8 +31,8 @@ __all__ = ["answer", "groups", "losses_by_budget"]
 
 _PAPER = ("optimal", "esa", "hoa", "independent", "mtl", "mgda_ub", "pessimal")
 """The curves of the paper's Fig. 4."""
-_FAR = 2.0
-"""A baseline is left out of the picture where it lies beyond so many times the span of what the picture is about."""
+_FAR = 1.0
+"""A baseline is left out of the picture where it lies higher above than so many times the span of what matters."""
 
 
 def answer(page: Page, results: GroupingResults) -> None:
@@ -53,15 +54,18 @@ def answer(page: Page, results: GroupingResults) -> None:
         + (" Leads are paired by seed; ± half of the 95 % t-interval of the mean." if len(results.seeds) > 1 else "")
     )
     shown = [*rivals, *(["random"] if "random" in methods else [])]
-    header = ["budget", method_name(subject), "±"]
+    header, several = ["budget", method_name(subject)], len(results.seeds) > 1
     for rival in shown:
-        header += [method_name(rival), "lead over " + ("random" if rival == "random" else RIVALS[rival]), "±"]
+        header += [method_name(rival), f"lead over {RIVALS.get(rival, rival)}"]
     table: list[list[Cell]] = []
     for row in (Comparison.of(methods, at, shown) for at in methods[subject].values()):
-        cells: list[Cell] = [whole(row.choice.budget), row.choice.mean, row.choice.half]
+        cells: list[Cell] = [f"{row.choice.budget:g}", row.choice.words if several else row.choice.mean]
         for rival in shown:
-            other, lead = row.rivals.get(rival, (None, None))
-            cells += [None if other is None else other.mean, *(lead or (None, None))]
+            if rival not in row.rivals:
+                cells += [None, None]
+                continue
+            other, lead = row.rivals[rival]
+            cells += [other.words, number(*lead)] if several else [other.mean, lead[0]]
         table.append(cells)
     page.table("answer", header, table, caption="Above 0 the grouping is better.")
 
@@ -116,22 +120,28 @@ def _others(rivals: Sequence[str]) -> str:
 
 
 def losses_by_budget(page: Page, results: GroupingResults) -> None:
-    """Curves and table of all methods (the paper's Fig. 4 and Table 4)."""
-    methods = by_method(results)
+    """Curves and table of all methods (the paper's Fig. 4 and Table 4); the band of random groupings where it is known.
+
+    Args:
+        page: Where they go.
+        results: What the study left.
+    """
+    methods, several = by_method(results), len(results.seeds) > 1
     if not methods:
         page.text("Not here: choices.csv has no test loss.")
         return
     budgets = sorted({budget for cells in methods.values() for budget in cells})
-    bands = random_bands(results.test, budgets) if results.test is not None else []
-    if not bands:
-        page.text("Without test.csv there is no band of random groupings.")
+    chosen = sorted({budget for way in (*CHOICES, "random") for budget in methods.get(way, {})})
+    bands = []
+    try:
+        bands = random_bands(results.priced_test, chosen)
+    except InputError as reason:
+        page.text(f"There is no band of random groupings: {reason}.")
     paper = [method for method in _PAPER if method in methods]
     others = [method for method in methods if method not in (*_PAPER, "random")]
-    _curves(page, "losses", {method: methods[method] for method in paper or others}, bands, results)
+    _curves(page, "losses", methods, paper or others, bands, several, results.unit.words)
     if paper and others:
-        first = [method for method in ("optimal",) if method in methods]
-        _curves(page, "losses-others", {method: methods[method] for method in (*first, *others)}, bands, results)
-    several = len(results.seeds) > 1
+        _curves(page, "losses-others", methods, ["optimal", *others], bands, several, results.unit.words)
     header = ["method", *(f"{budget:g}" for budget in budgets)]
     rows: list[list[Cell]] = []
     for method, cells in methods.items():
@@ -140,7 +150,7 @@ def losses_by_budget(page: Page, results: GroupingResults) -> None:
     about = f"means over {len(results.seeds)} seeds, ± half of the 95 % t-interval" if several else "of one seed"
     page.table("losses-by-budget", header, rows, caption=f"Total test loss by inference budget, {about} (Table 4).")
     numbers: list[list[Cell]] = [
-        [one.method, whole(budget), fmean(c.cost for c in one.choices), len(one.choices), one.mean, one.half,
+        [one.method, f"{budget:g}", fmean(c.cost for c in one.choices), len(one.choices), one.mean, one.half,
          *(fmean(c.tasks.get(task, math.nan) for c in one.choices) for task in results.tasks)]
         for cells in methods.values()
         for budget, one in cells.items()
@@ -151,31 +161,42 @@ def losses_by_budget(page: Page, results: GroupingResults) -> None:
 
 
 def _curves(
-    page: Page, name: str, methods: Methods, bands: Sequence[tuple[float, Band]], results: GroupingResults
+    page: Page,
+    name: str,
+    methods: Methods,
+    drawn: Sequence[str],
+    bands: Sequence[tuple[float, Band]],
+    several: bool,
+    unit: str,
 ) -> None:
-    """One picture of curves; what lies far above the others is left out and named."""
+    """One picture of some methods, each in its own look; what lies far above the others is left out and named."""
     near = [one.mean for method, cells in methods.items() if method not in WEIGHTINGS for one in cells.values()]
     near += [value for _, band in bands for value in (band.low, band.high)]
     near = near or [one.mean for cells in methods.values() for one in cells.values()]
     most = max(near) + _FAR * (max(near) - min(near))
-    curves, spreads, far = {}, {}, []
-    for method, cells in methods.items():
-        curves[method_name(method)] = [(at, one.mean) for at, one in cells.items() if one.mean <= most]
-        spreads[method_name(method)] = {at: one.half for at, one in cells.items() if one.half is not None}
-        beyond = [one.mean for one in cells.values() if one.mean > most]
+    curves: dict[str, list[tuple[float, float]]] = {}
+    spreads, far, ends = {}, [], []
+    for method, cells in sorted(methods.items(), key=lambda entry: entry[0] not in _PAPER):
+        title, shown = method_name(method), cells if method in drawn else {}
+        curves[title] = line = [(at, one.mean) for at, one in shown.items() if one.mean <= most]
+        spreads[title] = {at: one.half for at, one in shown.items() if one.half is not None}
+        beyond = dict.fromkeys(f"{one.mean:.3f}" for one in shown.values() if one.mean > most)
+        if line:
+            ends.append(f"{title} {line[0][1]:.3f} at {line[0][0]:g} to {line[-1][1]:.3f} at {line[-1][0]:g}")
         if beyond:
-            far.append(f"{method_name(method)} ({join(list(dict.fromkeys(f'{loss:.3f}' for loss in beyond)))})")
-    drawn = {title: line for title, line in curves.items() if line}
-    ends = [f"{title} {line[0][1]:.3f} at {line[0][0]:g} to {line[-1][1]:.3f} at {line[-1][0]:g}"
-            for title, line in drawn.items()]  # fmt: skip
+            far.append(f"{title} ({join(list(beyond))})")
+    too_far = f" Too far above to be drawn: {join(far)}." if far else ""
+    if not ends:
+        page.text(too_far.strip())
+        return
     page.figure(
-        figures.grouping_curves(drawn, random=bands, spreads=spreads, measure="total test loss"),
+        figures.grouping_curves(curves, random=bands, spreads=spreads, measure="total test loss", unit=unit),
         name,
         alt=f"Total test loss against the inference budget: {'; '.join(ends)}.",
         caption="Total test loss by inference budget."
-        + (" A whisker is the 95 % t-interval over seeds." if len(results.seeds) > 1 else "")
-        + (" Random groupings are drawn of losses averaged over seeds." if bands and len(results.seeds) > 1 else "")
-        + (f" Too far above to be drawn: {join(far)}." if far else ""),
+        + (" A whisker is the 95 % t-interval over seeds." if several else "")
+        + (" Random groupings are drawn of losses averaged over seeds." if bands and several else "")
+        + too_far,
     )
 
 
@@ -187,14 +208,15 @@ def groups(page: Page, results: GroupingResults) -> None:
         page.text("Not here: choices.csv names no networks.")
         return
     for place, way in enumerate(ways):
+        title = "Optimal: chosen by the validation losses of all candidates" if way == "optimal" else method_name(way)
         try:
             kept = [_kept(at, results) for at in methods[way].values()]
         except InputError as reason:
             page.text(f"No picture of {method_name(way)}: {reason}.")
             continue
         words = "; ".join(f"budget {k.budget:g}: {_in_words(k.networks)}" for k in kept)
-        with nullcontext() if place < 1 or way in ("esa", "hoa") else page.details(f"Chosen by {method_name(way)}"):
-            page.text(f"Chosen by {method_name(way)}.")
+        with page.details(f"Chosen by {title}") if place else nullcontext():
+            page.text(f"{title[0].upper()}{title[1:]}.")
             page.figure(
                 figures.kept_networks(kept, results.tasks),
                 f"groups-{way}",
@@ -203,7 +225,7 @@ def groups(page: Page, results: GroupingResults) -> None:
                 + (" Of several seeds the choice that most of them make." if len(results.seeds) > 1 else ""),
             )
     rows: list[list[Cell]] = [
-        [method_name(c.method), whole(c.budget), c.seed, c.cost, _names(c), c.validation, c.test]
+        [method_name(c.method), f"{c.budget:g}", c.seed, c.cost, _names(c), c.validation, c.test]
         for way in ways
         for at in methods[way].values()
         for c in at.choices

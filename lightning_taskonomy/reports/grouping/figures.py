@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -58,15 +59,17 @@ def grouping_curves(
     points: Mapping[str, tuple[float, float]] | None = None,
     spreads: Mapping[str, Mapping[float, float]] | None = None,
     measure: str = "total loss",
+    unit: str = "1: one full-size network",
 ) -> Figure:
     """Total loss against the inference budget, one curve per way to choose networks (Figs. 4 and 5 of the paper).
 
     Args:
-        curves: (budget, loss) of every way to choose.
+        curves: (budget, loss) of every way to choose; an empty one is not drawn, and keeps its look for other figures.
         random: Per budget, the 5th percentile, mean and 95th percentile of random groupings that spend it.
         points: (cost, loss) of choices without a search, such as all tasks in one network; a line carries each on.
         spreads: Half of the interval of a loss, by curve and budget, where it is known; a whisker.
         measure: Which losses they are.
+        unit: What budgets count.
     """
     if not any(curves.values()):
         raise InputError("no grouping to draw; give at least one")
@@ -79,6 +82,8 @@ def grouping_curves(
         axis.fill_between(places, low, high, color=MUTED, alpha=0.3, lw=0, label="random groupings (5–95 %)")
         axis.plot(places, [b.middle for _, b in random], color=MUTED, lw=1.4, marker="|", label="their mean")
     for index, (name, line) in enumerate(curves.items()):
+        if not line:
+            continue
         color = SERIES_COLORS[index % len(SERIES_COLORS)]
         axis.plot(
             *zip(*sorted(line), strict=True),
@@ -92,13 +97,13 @@ def grouping_curves(
         for budget, loss in line:
             half = (spreads or {}).get(name, {}).get(budget)
             if half is not None:
-                axis.errorbar(budget, loss, yerr=half, color=color, lw=1, capsize=2.5)
+                axis.errorbar(budget, loss, yerr=half, color=color, lw=0.9, capsize=2.5, alpha=0.6)
     for index, (name, (cost, loss)) in enumerate((points or {}).items()):
         axis.plot([cost, max(*budgets, cost)], [loss, loss], color=INK, lw=0.8, ls=":", alpha=0.7)
         axis.plot(
             cost, loss, ls="", color=INK, marker="*PXd"[index % 4], ms=10, mec="white", mew=0.6, zorder=4, label=name
         )
-    axis.set_xlabel("inference budget (1: one full-size network)")
+    axis.set_xlabel(f"inference budget ({unit})")
     axis.set_ylabel(measure)
     axis.grid(True, axis="y")
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=3)
@@ -199,8 +204,9 @@ def relationship_matrices(
     for index, (axis, (title, values)) in enumerate(zip(axes, tables.items(), strict=False)):
         _relations(axis, values, tasks)
         axis.set_title(title)
-        if index == 0:
+        if index % abreast == 0:
             axis.set_ylabel(rows)
+        if index == abreast * (lines - 1):
             axis.set_xlabel(columns)
     return figure
 
@@ -244,7 +250,8 @@ def _relations(axis: Axes, values: np.ndarray, tasks: Sequence[str]) -> None:
         color = text_on(*colors[row, column, :3])
         text = f"{values[row, column]:+.{digits}f}".replace("-", "−")
         axis.text(column, row, text, ha="center", va="center", fontsize=size, color=color, in_layout=False)
-    axis.set_xticks(range(count), [readable(task) for task in tasks], rotation=90 if count > 5 else 30)
+    slanted: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
+    axis.set_xticks(range(count), [readable(task) for task in tasks], **({"rotation": 90} if count > 5 else slanted))
     axis.set_yticks(range(count), [readable(task) for task in tasks])
     axis.tick_params(length=0)
     for spine in axis.spines.values():

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_taskonomy.affinity.groupings import Affinities, GroupingsTable, Network
+from lightning_taskonomy.affinity.groupings import Affinities, GroupingsTable, Network, Unit, priced
+from lightning_taskonomy.affinity.groupings.costs import Batch
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.inference import INFERENCE, MACHINE, InferenceCosts
 from lightning_taskonomy.manifest import Manifest
 from lightning_taskonomy.reports.examples import Examples, read_examples
 from lightning_taskonomy.reports.reading import read_number, read_rows
 
-__all__ = ["FILES", "Choice", "GroupingResults", "MeasuredNetwork", "read_grouping_study"]
+__all__ = ["FILES", "BudgetUnit", "Choice", "GroupingResults", "MeasuredNetwork", "as_written", "read_grouping_study"]
 
 FILES = {
     "network_losses.csv": "the losses of each network and seed",
@@ -85,6 +86,40 @@ class Choice:
     tasks: Mapping[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
+class BudgetUnit:
+    """What budgets of the study count.
+
+    Args:
+        unit: ``snt``, ``multiply_adds`` or ``milliseconds``.
+        count_decoders: Whether decoders count.
+        batch: The batch whose milliseconds count.
+    """
+
+    unit: Unit = "snt"
+    count_decoders: bool = False
+    batch: Batch = 1
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> "BudgetUnit":
+        """That of a study's settings."""
+        return cls(
+            unit=settings.get("budget_unit", "snt"),
+            count_decoders=bool(settings.get("count_decoders", False)),
+            batch=settings.get("latency_batch", 1),
+        )
+
+    @property
+    def words(self) -> str:
+        """In words."""
+        units = {
+            "snt": "1: one full-size network",
+            "multiply_adds": "10⁹ multiply-adds",
+            "milliseconds": f"ms of {self.batch} image" + "s" * (self.batch > 1),
+        }
+        return units[self.unit] + (", with decoders" if self.count_decoders else "")
+
+
 Row = Mapping[str, Any]
 """Text and numbers by column; a number is NaN where its cell is empty."""
 
@@ -106,6 +141,7 @@ class GroupingResults:
         trainings: Rows of ``trainings.csv``.
         examples: Per budget, the arrays by task and column.
         absent: Names of :data:`FILES` that are not there.
+        unit: What budgets count.
     """
 
     tasks: tuple[str, ...]
@@ -120,6 +156,30 @@ class GroupingResults:
     trainings: tuple[Row, ...] = ()
     examples: Mapping[str, Examples] = field(default_factory=dict)
     absent: tuple[str, ...] = ()
+    unit: BudgetUnit = field(default_factory=BudgetUnit)
+
+    @property
+    def priced_test(self) -> GroupingsTable:
+        """The test losses of the candidates, with costs in the unit of budgets.
+
+        Raises:
+            InputError: They are not there, or what candidates cost in that unit is not.
+        """
+        if self.test is None:
+            raise InputError("there is no test.csv")
+        if self.unit.unit == "snt" and not self.unit.count_decoders:
+            return self.test
+        if self.inference is None:
+            raise InputError("there is no inference.csv with its machine.json")
+        unit = self.unit
+        return priced(
+            self.test,
+            self.inference,
+            unit.unit,
+            count_decoders=unit.count_decoders,
+            batch=unit.batch,
+            other_machine=True,
+        )
 
     @cached_property
     def seeds(self) -> tuple[str, ...]:
@@ -135,7 +195,7 @@ class GroupingResults:
             kinds: Which networks.
 
         Raises:
-            InputError: Some task is served by none of them.
+            InputError: There are none, or some task is served by none of them.
         """
         networks: dict[tuple[tuple[str, ...], float], Network] = {}
         for one in self.networks:
@@ -143,6 +203,8 @@ class GroupingResults:
             if one.seed == seed and one.kind in kinds and all(task in losses for task in one.tasks):
                 network = Network(one.tasks, one.size, tuple(losses[task] for task in one.tasks))
                 networks.setdefault(network.key, network)
+        if not networks:
+            raise InputError(f"network_losses.csv has no {split} losses of {' and '.join(kinds)} networks, seed {seed}")
         return GroupingsTable(self.tasks, tuple(networks.values()))
 
 
@@ -172,9 +234,15 @@ def read_grouping_study(folder: Path, manifest: Manifest) -> GroupingResults:
         approximations=_read(folder / "approximations.csv", _APPROXIMATIONS),
         trainings=_read(folder / "trainings.csv", _TRAININGS),
         examples=_examples(folder / "examples"),
+        unit=BudgetUnit.of(manifest.settings),
         absent=tuple(name for name in FILES if not (folder / name).exists()),
         **tables,
     )
+
+
+def as_written(size: float) -> float:
+    """A size in the digits that names of networks have."""
+    return float(f"{size:g}")
 
 
 def _both(folder: Path, *names: str) -> bool:
@@ -206,7 +274,7 @@ def _tasks(
 def _networks(rows: Sequence[Row]) -> tuple[MeasuredNetwork, ...]:
     losses: dict[tuple[str, str, float, str], dict[str, dict[str, float]]] = {}
     for row in rows:
-        by_split = losses.setdefault((row["kind"], row["tasks"], row["size"], row["seed"]), {})
+        by_split = losses.setdefault((row["kind"], row["tasks"], as_written(row["size"]), row["seed"]), {})
         if np.isfinite(row["loss"]):
             by_split.setdefault(row["split"], {})[row["task"]] = row["loss"]
     return tuple(

@@ -247,9 +247,9 @@ def _directed(one: NDArray[np.float64], other: NDArray[np.float64]) -> tuple[flo
 
 
 def _agreement_words(every: Agreement, rest: Agreement | None) -> str:
-    text = f"r = {every.pearson:.2f}, p = {every.pearson_p:.2f}"
+    text = f"r = {every.pearson:.2f}, p = {every.pearson_p:.2g}"
     if rest is not None:
-        text += f"\nwithout one pair: r = {rest.pearson:.2f}, p = {rest.pearson_p:.2f}"
+        text += f"\nwithout one pair: r = {rest.pearson:.2f}, p = {rest.pearson_p:.2g}"
     return text.replace("-", "−")
 
 

@@ -8,7 +8,7 @@ from lightning_taskonomy.reports import figures
 from lightning_taskonomy.reports.base import Report, Section
 from lightning_taskonomy.reports.examples import example_pictures
 from lightning_taskonomy.reports.grouping import costs, decisions, relations, training
-from lightning_taskonomy.reports.grouping.comparison import method_name
+from lightning_taskonomy.reports.grouping.comparison import CHOICES, method_name
 from lightning_taskonomy.reports.grouping.files import FILES, GroupingResults, read_grouping_study
 from lightning_taskonomy.reports.html import Page
 from lightning_taskonomy.reports.words import join, readable
@@ -45,7 +45,7 @@ class GroupingReport(Report):
             "task": len(results.tasks),
             "candidate network": len(candidates),
             "seed": len(results.seeds),
-            "inference budget": len({c.budget for c in results.choices}),
+            "inference budget": len({c.budget for c in results.choices if c.method in CHOICES}),
         }
         parts = [f"{count} {name}" + "s" * (count != 1) for name, count in counts.items() if count]
         return f"A grouping study of {join(parts)}." if parts else ""

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import ArrayLike
 
 from lightning_taskonomy.errors import InputError
@@ -101,9 +102,10 @@ def regret_scatter(points: Mapping[str, tuple[float, Sequence[float]]]) -> Figur
         color, mean = SERIES_COLORS[index % len(SERIES_COLORS)], float(np.mean(regrets))
         axis.plot([trainings] * 2, [min(regrets), max(regrets)], color=color, lw=1.2)
         axis.plot(trainings, mean, LINE_MARKERS[index % len(LINE_MARKERS)], color=color, ms=8, label=name)
-        axis.annotate(name, (trainings, mean), (7, 0), textcoords="offset points", va="center", fontsize=8)
     axis.axhline(0, color=INK, lw=0.8, ls=":", alpha=0.7)
-    axis.set_xlim(0, 1.3 * max(trainings for trainings, _ in points.values()))
+    most = max(trainings for trainings, _ in points.values())
+    _labels(axis, {name: (trainings, float(np.mean(regrets))) for name, (trainings, regrets) in points.items()}, most)
+    axis.set_xlim(0, 1.3 * most)
     axis.set_xlabel("cost in trainings of a full-size network")
     axis.set_ylabel("regret: test loss above that of the optimal choice")
     axis.grid(True)
@@ -164,11 +166,28 @@ def learning_curves(panels: Mapping[str, Mapping[str, Points]], measure: str) ->
     return figure
 
 
+def _labels(axis: Axes, points: Mapping[str, tuple[float, float]], wide: float) -> None:
+    """Names beside points, moved up where they would lie on each other."""
+    low, high = axis.get_ylim()
+    written: list[tuple[float, float]] = []
+    for name, (x, y) in sorted(points.items(), key=lambda entry: entry[1][1]):
+        near = [above for other, above in written if abs(other - x) < 0.4 * wide]
+        spot = max([y, *(above + 0.055 * (high - low) for above in near)])
+        written.append((x, spot))
+        axis.annotate(
+            name, (x, y), (x + 0.035 * wide, spot), textcoords="data", va="center", fontsize=8,
+            arrowprops={"arrowstyle": "-", "lw": 0.5, "color": MUTED},
+        )  # fmt: skip
+
+
 def _grid(count: int, wide: float, tall: float, *, sharey: bool = False) -> tuple[Figure, Sequence[Axes]]:
     """A figure of so many panels, of that size each; places without a panel are blank."""
     columns = min(count, _COLUMNS)
     rows = -(-count // columns)
     figure = new_figure(wide * columns + 0.3, tall * rows + 0.3)
+    layout = figure.get_layout_engine()
+    assert isinstance(layout, ConstrainedLayoutEngine)  # that of new_figure
+    layout.set(hspace=0.06)
     axes = figure.subplots(rows, columns, squeeze=False, sharey=sharey).ravel()
     for axis in axes[count:]:
         axis.set_visible(False)

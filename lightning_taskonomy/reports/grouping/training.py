@@ -63,6 +63,8 @@ def approximations(page: Page, results: GroupingResults) -> None:
     if results.validation is None or results.test is None:
         page.text("How well early and predicted losses tell the final ones needs validation.csv and test.csv.")
         return
+    if results.early is None:
+        page.text("Early stopping is not compared: the study left no early.csv (losses after a part of the data).")
     try:
         write_approximations(page, results.validation, results.test, results.early)
     except InputError as reason:
