@@ -114,7 +114,7 @@ def _curves(folder: Path, runs: Sequence[RunEntry]) -> dict[str, Mapping[str, Se
     seed = min((run.seed for run in runs), default=0)
     for run in runs:
         history = read_json(folder / run.folder / "history.json", list, []) if run.seed == seed else []
-        losses = [entry.get("metrics", {}).get(_LOSS) for entry in history if isinstance(entry, Mapping)]
+        losses = [entry.get(_LOSS) for entry in history if isinstance(entry, Mapping)]
         points = [
             (float(n), float(loss)) for n, loss in enumerate(losses, 1) if loss is not None and math.isfinite(loss)
         ]

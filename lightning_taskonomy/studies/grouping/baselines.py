@@ -27,8 +27,7 @@ class Baseline:
 BASELINES = {
     "mtl": Baseline(),
     "mgda_ub": Baseline("lightning_taskonomy.callbacks.MGDAUpperBound"),
-    "gradnorm": Baseline("lightning_taskonomy.callbacks.GradNorm"),
-    "kendall": Baseline("lightning_taskonomy.callbacks.KendallWeighting"),
+    "gradnorm": Baseline("lightning_taskonomy.callbacks.GradNormWeighting"),
     "soft_sharing": Baseline(shares=True),
     **{
         name: Baseline(_AGGREGATION, {"aggregator": name})

@@ -24,7 +24,7 @@ CANDIDATE, SINGLE, EARLY, AFFINITY = "candidate", "single", "early", "affinity"
 the one in which affinities are measured."""
 
 _STANDARDISED = "lightning_taskonomy.modules.StandardisedModule"
-_SHARING = "lightning_taskonomy.modules.SoftSharingModule"
+_SHARING = "lightning_taskonomy.modules.StandardisedSoftSharingModule"
 _JOBS = "lightning_taskonomy.studies.grouping.jobs"
 
 

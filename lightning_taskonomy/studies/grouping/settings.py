@@ -37,7 +37,7 @@ class GroupingSettings:
         single_size: The size of the single-task networks that are candidates too; 1 is the full-size encoder.
         small_sizes: Sizes of further single-task networks, which are baselines and never chosen.
         baselines: What the choice is compared with, each trained on all tasks in one network: ``mtl``, ``mgda_ub``,
-            ``gradnorm``, ``kendall``, ``soft_sharing``, and the aggregators ``pcgrad``, ``cagrad``, ``mgda``,
+            ``gradnorm``, ``soft_sharing``, and the aggregators ``pcgrad``, ``cagrad``, ``mgda``,
             ``nash_mtl``, ``imtl_g``, ``aligned_mtl``.
         baseline_sizes: Sizes of those networks, in all; of ``soft_sharing`` each task's network has its share.
         affinity_steps: Measure in the network of all tasks, each so many steps, what a step on one task does for the
