@@ -25,6 +25,8 @@ class TaskonomyResNet(Backbone):
         output_stride: Its reduction, 8, 16 or 32; strides beyond it are replaced by dilation.
         pretrained: Load timm's weights into the ResNet, downloaded or from its cache.
         weights: A local file instead: of timm's ResNet, or of a run of this library.
+        width: The ResNet's channels are multiplied by this, to multiples of 2 (below 64) or 8; the representation's
+            are not.
 
     Raises:
         InputError: The name is not that of a ResNet, a size is not allowed, or the weights do not fit.
@@ -42,6 +44,7 @@ class TaskonomyResNet(Backbone):
         output_stride: int = 16,
         pretrained: bool = False,
         weights: str | Path | None = None,
+        width: float = 1.0,
     ) -> None:
         if output_stride not in (8, 16, 32) or channels < 1:
             raise InputError(
@@ -53,6 +56,7 @@ class TaskonomyResNet(Backbone):
             name,
             pretrained=pretrained,
             weights=weights,
+            width=width,
             out_indices=(4,),
             output_stride=output_stride,
             replace_stem_pool=True,

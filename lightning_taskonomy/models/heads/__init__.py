@@ -4,6 +4,7 @@ from lightning_taskonomy.models.heads.base import Head, merge_views
 from lightning_taskonomy.models.heads.dense import DenseHead
 from lightning_taskonomy.models.heads.split import SplitResHead, SplitVGGHead
 from lightning_taskonomy.models.heads.vector import ClassificationHead, VectorHead
+from lightning_taskonomy.models.heads.xception import XceptionHead
 
 __all__ = [
     "ClassificationHead",
@@ -12,5 +13,6 @@ __all__ = [
     "SplitResHead",
     "SplitVGGHead",
     "VectorHead",
+    "XceptionHead",
     "merge_views",
 ]
