@@ -245,10 +245,10 @@ class TaskDataModule(LightningDataModule):
             samples, parts=self.parts, multiple=self.batch_size, num_replicas=world, rank=rank, seed=self.seed
         )
         if len(sampler) == 0:
-            count = len(samples) // self.batch_size // world
+            count, each = len(samples) // self.batch_size // world, f" on each of {world} devices" if world > 1 else ""
             raise InputError(
                 f"data: parts is {self.parts}, but {len(samples)} samples make {count} batches of {self.batch_size}"
-                f"{f' on each of {world} devices' if world > 1 else ''}; give fewer parts, smaller batches, more samples"
+                f"{each}; give fewer parts, smaller batches or more samples"
             )
         return self.loader(samples, sampler=sampler, drop_last=len(sampler) >= self.batch_size)
 

@@ -19,7 +19,7 @@ import torch
 
 def work(rank, folder):
     torch.set_num_threads(1)
-    from lightning.pytorch import Trainer
+    from lightning.pytorch import Callback, Trainer
     from lightning.pytorch.plugins.environments import LightningEnvironment
 
     part = torch.load(f"{folder}/batch.pt", weights_only=True)[rank]
@@ -43,7 +43,9 @@ def work(rank, folder):
     module.on_before_optimizer_step = lambda optimizer: seen.update(
         {n: p.grad.clone() for n, p in module.named_parameters() if p.grad is not None}
     )
-    trainer = Trainer(accelerator="cpu", devices=2, num_nodes=1, strategy=sys.argv[4],
+    asking = Callback()
+    asking.monitor = "train/loss_epoch"
+    trainer = Trainer(accelerator="cpu", devices=2, callbacks=[asking], num_nodes=1, strategy=sys.argv[4],
         max_steps=1, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
         use_distributed_sampler=False, plugins=[LightningEnvironment()], default_root_dir=folder)
     trainer.fit(module, torch.utils.data.DataLoader(Loader(), batch_size=None))
@@ -148,7 +150,9 @@ def test_labels_that_only_one_process_has_count_as_in_one_batch(tmp_path, monkey
     assert seen[0].pop("labelled") == seen[1].pop("labelled") == list(losses) == ["first", "second"]
     torch.testing.assert_close((seen[0].pop("loss") + seen[1].pop("loss")) / 2, alone.combine(losses).detach())
     expected = {name: p.grad for name, p in alone.named_parameters() if p.grad is not None}
-    logged = {"train/loss": alone.combine(losses)} | {f"train/{name}/loss": value for name, value in losses.items()}
+    logged = {"train/loss": alone.combine(losses), "train/loss_epoch": alone.combine(losses)} | {
+        f"train/{name}/loss": value for name, value in losses.items()
+    }
     for of_rank in seen:  # not one process's share: the second has no label of "second"
         torch.testing.assert_close(of_rank.pop("logged"), {name: value.detach() for name, value in logged.items()})
     for of_rank in seen:
