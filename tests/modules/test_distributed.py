@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy
 
-from lightning_taskonomy.modules import MultiTaskModule
+from lightning_taskonomy.modules import MultiTaskModule, SoftSharingModule
 from lightning_taskonomy.tasks import Task, TaskKind
 
 SCRIPT = """
@@ -64,7 +64,7 @@ MADE = """
 import torch
 from torch import nn
 from lightning_taskonomy.models.backbones import Backbone
-from lightning_taskonomy.modules import MultiTaskModule
+from lightning_taskonomy.modules import KIND
 from lightning_taskonomy.tasks import Task, TaskKind
 
 class Plain(Backbone):
@@ -79,7 +79,11 @@ class Plain(Backbone):
 def make():
     torch.manual_seed(0)
     tasks = [Task(name, TaskKind.VECTOR, name, 2) for name in ("first", "second", "third")]
-    return MultiTaskModule(tasks, Plain(), optimizer=lambda params: torch.optim.SGD(params, lr=0.1))
+    module = KIND(tasks, Plain(), optimizer=lambda params: torch.optim.SGD(params, lr=0.1))
+    with torch.no_grad():
+        for parameter in module.backbone.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return module
 """
 
 
@@ -114,10 +118,17 @@ def free_port():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["ddp", "ddp_find_unused_parameters_true"])
-def test_labels_that_only_one_process_has_count_as_in_one_batch(tmp_path, monkeypatch, strategy):
+@pytest.mark.parametrize(
+    ("strategy", "kind"),
+    [
+        ("ddp", "MultiTaskModule"),
+        ("ddp_find_unused_parameters_true", "MultiTaskModule"),
+        ("ddp", "SoftSharingModule"),
+    ],
+)
+def test_labels_that_only_one_process_has_count_as_in_one_batch(tmp_path, monkeypatch, strategy, kind):
     (tmp_path / "two.py").write_text(SCRIPT)
-    (tmp_path / "made_for_both.py").write_text(MADE)
+    (tmp_path / "made_for_both.py").write_text(MADE.replace("KIND", kind))
     random = torch.Generator().manual_seed(0)
     whole = {"image": torch.rand(4, 3, 8, 8, generator=random)}
     for name in ("first", "second", "third"):
@@ -146,13 +157,16 @@ def test_labels_that_only_one_process_has_count_as_in_one_batch(tmp_path, monkey
 
     alone: MultiTaskModule = make()
     losses, _ = alone.losses(whole)
-    alone.combine(losses).backward()
+    loss = alone.combine(losses)
+    logged = {"train/loss": loss, "train/loss_epoch": loss}
+    if isinstance(alone, SoftSharingModule):
+        logged["train/distance"] = alone.backbone.distance()
+        loss = loss + alone.strength * logged["train/distance"]
+    loss.backward()
     assert seen[0].pop("labelled") == seen[1].pop("labelled") == list(losses) == ["first", "second"]
-    torch.testing.assert_close((seen[0].pop("loss") + seen[1].pop("loss")) / 2, alone.combine(losses).detach())
+    torch.testing.assert_close((seen[0].pop("loss") + seen[1].pop("loss")) / 2, loss.detach())
     expected = {name: p.grad for name, p in alone.named_parameters() if p.grad is not None}
-    logged = {"train/loss": alone.combine(losses), "train/loss_epoch": alone.combine(losses)} | {
-        f"train/{name}/loss": value for name, value in losses.items()
-    }
+    logged |= {f"train/{name}/loss": value for name, value in losses.items()}
     for of_rank in seen:  # not one process's share: the second has no label of "second"
         torch.testing.assert_close(of_rank.pop("logged"), {name: value.detach() for name, value in logged.items()})
     for of_rank in seen:
