@@ -94,7 +94,7 @@ def compare(backbone: str, rounds: int, size: int, count: int, threads: int) -> 
 def main() -> None:
     """Measures and prints."""
     parser = options(__doc__, rounds=10)
-    parser.add_argument("--size", type=int, default=128, help="pixels along each side; 128 by default")
+    parser.add_argument("--size", type=int, default=64, help="pixels along each side; 64 by default")
     parser.add_argument("--batch", type=int, default=8, help="images per batch; 8 by default")
     parser.add_argument("--backbones", nargs="+", default=["resnet10t", "resnet18"], help="names of timm")
     args = parser.parse_args()

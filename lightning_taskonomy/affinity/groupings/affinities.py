@@ -4,17 +4,19 @@
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_taskonomy.affinity.groupings.table import GroupingsTable, Network, NetworkKey
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.files import read_csv, write_csv
 
-__all__ = ["Affinities"]
+__all__ = ["Affinities", "by_affinity"]
 
 
 @dataclass(frozen=True)
@@ -120,3 +122,65 @@ def _number(cell: str, where: str) -> float:
     if abs(number) == inf:
         raise InputError(f"{where}: {cell!r} is infinite; leave the cell empty if nothing was measured")
     return number
+
+
+def by_affinity(
+    affinity: NDArray[np.float64],
+    tasks: Sequence[str],
+    networks: Iterable[NetworkKey],
+    *,
+    scale: Mapping[str, float] | None = None,
+    alone: float | Literal["self"] = 0.0,
+) -> GroupingsTable:
+    """What directed affinities say of networks, as a table to select by.
+
+    The score of a task in a group is the mean affinity from its partners onto it (Fifty et al., section 3.4), and what
+    stands for its loss is ``scale * (top - score)``, with ``top`` the highest score of the table, 1 at the least. The
+    constant is the same for all networks of a task, so that the lowest total is the highest sum of scores, and nothing
+    is below 0. The numbers are no predictions of losses: only their order and their differences mean something. Sizes
+    play no part either, as one joint training knows of one size only.
+
+    Args:
+        affinity: (T, T), from the row's task onto the column's, as :meth:`Affinities.of` gives it.
+        tasks: The T tasks, in its order.
+        networks: The candidates, by their tasks and cost; those with a pair that was not measured are left out.
+        scale: How much a score of 1 counts for each task; 1 unless given, so that scores, shares of each task's own
+            loss, are summed as in that paper. The validation losses of the joint training make shares of losses into
+            differences of losses, which a total of losses adds up.
+        alone: The score of a network of one task. 0: no step of another task helps or harms it, so that it is better
+            than partners that harm on average, and worse than partners that help. ``self``: the diagonal, what its own
+            step does for it. The code of Fifty et al. has -1e6, which never chooses such a network.
+
+    Raises:
+        InputError: The matrix does not fit the tasks, a scale is not above 0, or the networks left over do not serve
+            each task.
+    """
+    names, scales = tuple(tasks), dict(scale or {})
+    if affinity.shape != (len(names), len(names)):
+        raise InputError(f"an affinity of {len(names)} tasks is {affinity.shape}; give a square matrix")
+    for task, factor in scales.items():
+        if task not in names:
+            raise InputError(f"scale: {task!r} is not a task of the affinity{hint(task, names)}")
+        if not 0 < factor < inf:
+            raise InputError(f"scale: {task!r} has {factor}; give a finite number above 0, such as its loss")
+    scores = {}
+    for served, cost in networks:
+        places = [names.index(task) for task in served]
+        square = affinity[np.ix_(places, places)]
+        diagonal = np.diagonal(square)
+        if len(served) == 1:
+            onto = diagonal if alone == "self" else np.full(1, float(alone))
+        else:
+            onto = np.where(np.eye(len(served), dtype=bool), 0, square).sum(axis=0) / (len(served) - 1)
+        if not np.isnan(onto).any():
+            scores[tuple(served), cost] = onto
+    top = max((1.0, *(float(onto.max()) for onto in scores.values())))
+    return GroupingsTable(
+        names,
+        tuple(
+            Network(
+                served, cost, tuple(scales.get(t, 1.0) * (top - float(s)) for t, s in zip(served, onto, strict=True))
+            )
+            for (served, cost), onto in scores.items()
+        ),
+    )
