@@ -11,7 +11,9 @@ from lightning_taskonomy.callbacks.weighting.gradients import (
     GradientWeighting,
     TaskGradients,
     gradient_norms,
+    positive,
     several,
+    weighted_sum,
 )
 from lightning_taskonomy.optim import Aggregation, AggregatorName, gradient_cosine
 
@@ -21,19 +23,22 @@ __all__ = ["GradientAggregation"]
 class GradientAggregation(GradientWeighting):
     """Aggregates the tasks' gradients in the backbone's parameters wherever a step has labels of several tasks.
 
-    Heads learn from their own losses as ever; a step with labels of one task is plain.
+    Heads learn from their own losses as ever; a step with labels of one task is plain, but for the factor.
 
     Args:
         aggregator: ``pcgrad``, ``cagrad``, ``mgda``, ``nash_mtl``, ``imtl_g`` or ``aligned_mtl``; see
             :class:`~lightning_taskonomy.optim.Aggregation`.
         tasks: The tasks, by the names of their heads; None: all of the module's.
         options: Options of the aggregator, as torchjd names them.
+        factor: What the aggregated gradient is multiplied by. That of ``pcgrad`` is a sum over tasks, those of
+            ``cagrad``, ``mgda``, ``imtl_g`` and ``aligned_mtl`` are means, which the number of tasks makes as long as
+            the plain gradient; ``nash_mtl`` has a length of its own.
         backbone: Path of the backbone in the module.
         heads: Path of the heads in the module.
 
     Raises:
-        InputError: Unknown aggregator or option, one that is not installed, or fewer than two tasks; at the start of a
-            fit whatever it cannot work with.
+        InputError: Unknown aggregator or option, one that is not installed, fewer than two tasks, or a factor that is
+            not positive; at the start of a fit whatever it cannot work with.
     """
 
     def __init__(
@@ -42,11 +47,12 @@ class GradientAggregation(GradientWeighting):
         tasks: list[str] | None = None,
         *,
         options: dict[str, Any] | None = None,
+        factor: float = 1.0,
         backbone: str = "backbone",
         heads: str = "heads",
     ) -> None:
         super().__init__(several(tasks, type(self).__name__), backbone, heads)
-        self.aggregator, self.options = aggregator, options or {}
+        self.aggregator, self.options, self.factor = aggregator, options or {}, positive(factor, type(self).__name__)
         self._aggregations: dict[tuple[str, ...], Aggregation] = {}  # one per set of tasks: some have a memory
         self._seed = 0
         Aggregation(aggregator, 2, **self.options)
@@ -67,11 +73,11 @@ class GradientAggregation(GradientWeighting):
         gradients = {name: of_task for name, of_task in gradients.items() if norms[name] != 0}  # zeros have no say
         names = tuple(gradients)
         if len(names) < 2:
-            return list(next(iter(gradients.values()), [None] * len(self._shared()))), {}
+            return weighted_sum(gradients, dict.fromkeys(names, self.factor)) or [None] * len(self._shared()), {}
         if names not in self._aggregations:
             self._aggregations[names] = Aggregation(self.aggregator, len(names), **self.options)
         with torch.random.fork_rng(devices=[]):  # the same order of tasks on every process and after a resume
             torch.default_generator.manual_seed((self._seed + trainer.global_step) % 2**63)
             combined = self._aggregations[names](list(gradients.values()))
         cosines = {f"{name}/cosine": gradient_cosine(combined, of_task) for name, of_task in gradients.items()}
-        return combined, cosines
+        return weighted_sum({"": combined}, {"": self.factor}), cosines

@@ -6,6 +6,7 @@ gradient goes through the backbone alone. What the weighting makes of them stand
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from math import isfinite
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ __all__ = [
     "GradientWeighting",
     "TaskGradients",
     "gradient_norms",
+    "positive",
     "pulled_back",
     "several",
     "weighted_sum",
@@ -158,6 +160,21 @@ def several(tasks: list[str] | None, reader: str) -> list[str] | None:
     if names is not None and (isinstance(names, str) or len(set(names)) < max(len(names), 2)):
         raise InputError(f"{reader} has tasks {names!r}; give a list of two names or more, each once")
     return tasks
+
+
+def positive(factor: float, reader: str) -> float:
+    """The factor itself.
+
+    Args:
+        factor: What a gradient is multiplied by.
+        reader: Who asks.
+
+    Raises:
+        InputError: It is not a number above 0.
+    """
+    if not (isfinite(factor) and factor > 0):
+        raise InputError(f"{reader} has factor={factor}; give a number above 0, such as the number of tasks")
+    return factor
 
 
 def pulled_back(

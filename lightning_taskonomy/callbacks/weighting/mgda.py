@@ -14,6 +14,7 @@ from lightning_taskonomy.callbacks.weighting.gradients import (
     ALL_TASKS,
     GradientWeighting,
     TaskGradients,
+    positive,
     several,
     weighted_sum,
 )
@@ -30,8 +31,8 @@ class MGDAUpperBound(GradientWeighting):
     """Weights the tasks so that their gradients in the features at the bifurcation add up to the shortest sum.
 
     The weights are not negative and add up to 1. They are found exactly, from inner products of what the heads' own
-    backward leaves at the bifurcation; one pass takes the weighted sum through the backbone, so that a step costs no
-    more than a plain one. Under accumulation the weights of the whole step are known only with its last batch, and each
+    backward leaves at the bifurcation; one pass takes the weighted sum through the backbone, so that a step costs about
+    as much as a plain one. Under accumulation the weights of the whole step are known only with its last batch, and each
     batch takes a pass per task. Heads learn from their own losses, unweighted, as in the paper's Algorithm 2 (its
     published code weights them too).
 
@@ -67,9 +68,7 @@ class MGDAUpperBound(GradientWeighting):
             raise InputError(
                 f"{type(self).__name__} has no normalisation {normalisation!r}{hint(normalisation, _NORMALISATIONS)}"
             )
-        if not factor > 0:
-            raise InputError(f"{type(self).__name__} has factor={factor}; give a number above 0")
-        self.normalisation, self.factor = normalisation, factor
+        self.normalisation, self.factor = normalisation, positive(factor, type(self).__name__)
         self.weights: dict[str, float] = {}  # of the last step
         self._products: Tensor | None = None  # of this step's gradients, (T, T)
         self._losses = StepLosses(())
