@@ -27,7 +27,7 @@ def export(
 
     Args:
         run: A run's folder, what an earlier export to safetensors wrote, or a list of run folders of one network each.
-        out: The file: .onnx, .pt2 or .safetensors. Beside the last goes a recipe of the same name, a .yaml, which builds
+        out: The file: .onnx, .pt2 or .safetensors. Beside the last goes a recipe of the same name (.yaml), which builds
             the networks.
         format: What it holds. Inputs are named by their batch keys (image: RGB in [0, 1], normalised inside), outputs
             by the tasks.

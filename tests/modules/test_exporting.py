@@ -1,8 +1,12 @@
 """Deployed networks outside this library: torch.export and ONNX give what the module gives."""
 
+import json
+
+import numpy as np
 import onnxruntime
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from lightning_taskonomy.cli import main
@@ -160,6 +164,12 @@ def test_runs_are_exported_by_a_command(runs, tmp_path, capsys):
         main(["export", str(weights), "--format", "torch", "--out", str(tmp_path / "choice.pt2"), "--size", "32"]) == 0
     )
     assert "depth_z, normals; largest difference" in capsys.readouterr().out
+    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(tmp_path / "black.png")
+    data = json.dumps({"class_path": "ImageFiles", "init_args": {"paths": [str(tmp_path / "black.png")], "size": 32}})
+    predict = ["predict", "--config", str(tmp_path / "choice.yaml"), "--weights", str(weights), "--data", data]
+    assert main([*predict, "--out", str(tmp_path), "--trainer.accelerator", "cpu", "--trainer.logger", "false"]) == 0
+    pictures = sorted(file.name for file in (tmp_path / "predictions").iterdir())
+    assert pictures == ["black-depth_z.png", "black-normals.png"]
     image = torch.rand(3, 3, 32, 32)
     outputs = torch.export.load(tmp_path / "choice.pt2").module()(image)
     for output, answer in zip(outputs, again(image).values(), strict=True):
