@@ -106,7 +106,7 @@ class GroupingReport(Report):
                 page.figure(
                     figures.qualitative(drawn[budget], examples=1, columns=titles),
                     "predictions-" + budget.replace(".", "_"),
-                    alt=f"Test images with truth and predictions for {join([readable(name) for name in drawn[budget]])}.",
+                    alt=f"Truth and predictions of test images for {join([readable(task) for task in drawn[budget]])}.",
                     caption="Test images. Grey stripes: no label.",
                     vector=False,
                 )
