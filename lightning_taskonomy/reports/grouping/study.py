@@ -1,6 +1,7 @@
 """The report of a grouping study: one page that says whether grouping helps, and shows why."""
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import cached_property, partial
 
 from lightning_taskonomy.errors import InputError
@@ -100,14 +101,15 @@ class GroupingReport(Report):
             titles = {"input": "input", "target": "truth"} | {
                 column: method_name(column) for column in columns if column not in ("input", "target")
             }
-            page.text(f"Budget {budget}.")
-            page.figure(
-                figures.qualitative(drawn[budget], examples=1, columns=titles),
-                "predictions-" + budget.replace(".", "_"),
-                alt=f"Test images with truth and predictions for {join([readable(name) for name in drawn[budget]])}.",
-                caption="Test images. Grey stripes: no label.",
-                vector=False,
-            )
+            with nullcontext() if budget == first else page.details(f"Budget {budget}"):
+                page.text(f"Budget {budget}.")
+                page.figure(
+                    figures.qualitative(drawn[budget], examples=1, columns=titles),
+                    "predictions-" + budget.replace(".", "_"),
+                    alt=f"Truth and predictions of test images for {join([readable(task) for task in drawn[budget]])}.",
+                    caption="Test images. Grey stripes: no label.",
+                    vector=False,
+                )
 
 
 def _distance(budget: str) -> float:
