@@ -32,8 +32,8 @@ class MGDAUpperBound(GradientWeighting):
 
     The weights are not negative and add up to 1. They are found exactly, from inner products of what the heads' own
     backward leaves at the bifurcation; one pass takes the weighted sum through the backbone, so that a step costs about
-    as much as a plain one. Under accumulation the weights of the whole step are known only with its last batch, and each
-    batch takes a pass per task. Heads learn from their own losses, unweighted, as in the paper's Algorithm 2 (its
+    as much as a plain one. Under accumulation the weights of the whole step are known only with its last batch, and
+    each batch takes a pass per task. Heads learn from their own losses, unweighted, as in the paper's Algorithm 2 (its
     published code weights them too).
 
     A task without a label in the step has no part in it, and one whose gradient is zero has no say.

@@ -14,7 +14,7 @@ from lightning_taskonomy.affinity.groupings import (
 )
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.solvers.grouping.scoring import score
-from lightning_taskonomy.solvers.grouping.search import next_trainings
+from lightning_taskonomy.solvers.grouping.search import Price, next_trainings
 from lightning_taskonomy.solvers.grouping.solver import GroupingSolver
 
 __all__ = ["ApproximationRow", "approximation_rows", "searched"]
@@ -57,6 +57,7 @@ def approximation_rows(
     scale: Mapping[str, float] | None = None,
     solver: GroupingSolver | None = None,
     single_cost: float = 0.5,
+    price: Price = lambda table: table,
 ) -> list[ApproximationRow]:
     """Approximations against exhaustive training: ``exhaustive`` itself, ``hoa``, ``esa``, affinities, and ``search``.
 
@@ -71,7 +72,8 @@ def approximation_rows(
             look-ahead affinities of five tasks are to cost when taken at each tenth step.
         scale: That of :func:`~lightning_taskonomy.affinity.groupings.by_affinity`.
         solver: How to choose; its own budget plays no part.
-        single_cost: The cost of the single-task networks that gains are measured against.
+        single_cost: The size of the single-task networks that gains are measured against.
+        price: Gives a table, whose costs are sizes, the costs that budgets count.
 
     Returns:
         Per approximation one row per budget.
@@ -93,13 +95,14 @@ def approximation_rows(
         assert affinities is not None  # for the type checker alone
         matrix = affinities.of(measure, validation.tasks)
         tables[measure] = (by_affinity(matrix, validation.tasks, keys, scale=scale), affinity_trainings)
-    trained = searched(validation, keys, budgets, solver)
+    trained = searched(validation, keys, budgets, solver, price)
     tables["search"] = (completed(trained, keys), _cost(trained.by_key))
-    optimal = dict(zip(budgets, _test_losses(validation, validation, test, budgets, solver), strict=True))
+    decides, counts = price(validation), price(test)
+    optimal = dict(zip(budgets, _test_losses(decides, decides, counts, budgets, solver), strict=True))
     rows = []
     for name, (table, trainings) in tables.items():
         tau = kendall_tau(table, test, single_cost)
-        losses = _test_losses(table, validation, test, budgets, solver)
+        losses = _test_losses(price(table), decides, counts, budgets, solver)
         for budget, loss in zip(budgets, losses, strict=True):
             best = optimal[budget]
             rows.append(ApproximationRow(name, trainings, tau, budget, loss, best, loss - best))
@@ -107,7 +110,11 @@ def approximation_rows(
 
 
 def searched(
-    losses: GroupingsTable, candidates: Sequence[NetworkKey], budgets: Sequence[float], solver: GroupingSolver
+    losses: GroupingsTable,
+    candidates: Sequence[NetworkKey],
+    budgets: Sequence[float],
+    solver: GroupingSolver,
+    price: Price = lambda table: table,
 ) -> GroupingsTable:
     """What a search would have trained: :func:`~.next_trainings` until its choice stands, on known losses.
 
@@ -116,13 +123,14 @@ def searched(
         candidates: As for ``next_trainings``.
         budgets: Too.
         solver: Too.
+        price: Too.
 
     Returns:
         The networks that it asks for, in the order of ``losses``.
     """
     asked: set[NetworkKey] = set()
     trained: GroupingsTable | None = None
-    while step := next_trainings(trained, candidates, budgets, solver).networks:
+    while step := next_trainings(trained, candidates, budgets, solver, price).networks:
         asked |= set(step)
         trained = _only(losses, asked)
     assert trained is not None  # nothing is measured at first, so that something is asked for

@@ -11,7 +11,11 @@ from lightning_taskonomy.affinity.groupings import GroupingsTable, NetworkKey, c
 from lightning_taskonomy.solvers.grouping.solution import GroupingSolution
 from lightning_taskonomy.solvers.grouping.solver import GroupingSolver
 
-__all__ = ["NextTrainings", "next_trainings"]
+__all__ = ["NextTrainings", "Price", "next_trainings"]
+
+
+Price = Callable[[GroupingsTable], GroupingsTable]
+"""Gives a table, whose costs are sizes, the costs that budgets count."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ def next_trainings(
     candidates: Collection[NetworkKey],
     budgets: Sequence[float],
     solver: GroupingSolver | None = None,
-    price: Callable[[GroupingsTable], GroupingsTable] = lambda table: table,
+    price: Price = lambda table: table,
 ) -> NextTrainings:
     """One round of the search: which candidates to train, from the losses measured so far.
 

@@ -1,10 +1,10 @@
 """Which networks each method keeps under each budget: selected by validation losses, reported by test losses."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum
 
-from lightning_taskonomy.affinity.groupings import GroupingsTable, Network, higher_order, random_groupings
+from lightning_taskonomy.affinity.groupings import GroupingsTable, Network, random_groupings
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.solvers.grouping import GroupingSolver, pessimal, score
 from lightning_taskonomy.studies.grouping.baselines import BASELINES
@@ -59,7 +59,7 @@ class Chooser:
         budgets: What the networks may cost together.
         validation: Losses of candidates that decide.
         test: Those that are reported.
-        early: Those after one part of the data; None where there are none.
+        by: What each method selects by: losses, or what stands for them.
         measured: All that was trained under this seed.
         costs: What each of them costs, in the budget's unit.
     """
@@ -70,29 +70,19 @@ class Chooser:
     budgets: Sequence[float]
     validation: GroupingsTable
     test: GroupingsTable
-    early: GroupingsTable | None
+    by: Mapping[str, GroupingsTable]
     measured: Sequence[Measured]
     costs: Mapping[Candidate, float]
 
     def choices(self) -> Iterator[Choice]:
         """What each method keeps under each budget that it can meet."""
-        yield from self.selected("optimal", self.validation)
-        yield from self.if_possible("hoa", lambda: higher_order(self.validation))
-        if self.early is not None:
-            yield from self.selected("esa", self.early)
+        for method, table in self.by.items():
+            yield from self.selected(method, table)
         yield from self.independent()
         kinds = dict.fromkeys(one.network.kind for one in self.measured if one.network.kind in BASELINES)
         for method in {"mtl": None, **kinds}:
             yield from self.alone(method)
         yield from self.by_chance()
-
-    def if_possible(self, method: str, approximated: Callable[[], GroupingsTable]) -> Iterator[Choice]:
-        """What is selected by losses that cannot always be approximated; nothing where they cannot."""
-        try:
-            table = approximated()
-        except InputError:
-            return
-        yield from self.selected(method, table)
 
     def selected(self, method: str, by: GroupingsTable) -> Iterator[Choice]:
         """What the solver keeps by some losses; networks whose training failed are never kept.

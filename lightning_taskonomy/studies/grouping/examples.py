@@ -33,7 +33,7 @@ def example_jobs(study: "GroupingStudy", plan: GroupingPlan) -> Mapping[tuple[fl
         return {}
     measured = measure(plan, trained(study, plan)[0])
     try:
-        choosing = chooser(study, list(plan.tasks), plan.settings.seed, measured, study.prices(plan))
+        choosing = chooser(study, plan, measured, study.prices(plan))
         solutions = study.solver.sweep(choosing.validation, study.all_budgets, skip_infeasible=True)
     except InputError:  # too little is trained for a choice
         return {}

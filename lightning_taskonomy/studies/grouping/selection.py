@@ -1,10 +1,20 @@
 """Which networks a grouping study trains once others are measured, and what chooses among them."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import starmap
 from typing import TYPE_CHECKING
 
-from lightning_taskonomy.affinity.groupings import GroupingsTable, higher_order
+from lightning_taskonomy.affinity.groupings import (
+    Affinities,
+    GroupingsTable,
+    by_affinity,
+    candidate_groups,
+    completed,
+    higher_order,
+)
 from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.solvers.grouping import NextTrainings, next_trainings, searched
 from lightning_taskonomy.studies.grouping.choices import Chooser
 from lightning_taskonomy.studies.grouping.measurements import Measured, groupings_table, measure
 from lightning_taskonomy.studies.grouping.plan import Candidate, GroupingPlan
@@ -13,7 +23,7 @@ from lightning_taskonomy.studies.grouping.prices import Prices
 if TYPE_CHECKING:
     from lightning_taskonomy.studies.grouping.study import GroupingStudy
 
-__all__ = ["chooser", "trained"]
+__all__ = ["affinities", "chooser", "joint_losses", "search", "trained"]
 
 
 def trained(study: "GroupingStudy", plan: GroupingPlan) -> tuple[list[Candidate], list[Candidate]]:
@@ -44,6 +54,9 @@ def _asked(study: "GroupingStudy", plan: GroupingPlan, measured: Sequence[Measur
             table = groupings_table(tasks, measured, "early")
         case "pairs":
             table = higher_order(groupings_table(tasks, measured, "validation"), cost=1.0)
+        case "search":
+            yield from starmap(Candidate, search(study, tasks, measured, prices).networks)
+            return
         case _:
             return
     for solution in study.solver.sweep(prices.table(table), study.all_budgets, skip_infeasible=True):
@@ -51,37 +64,81 @@ def _asked(study: "GroupingStudy", plan: GroupingPlan, measured: Sequence[Measur
             yield Candidate(network.tasks, network.size)
 
 
-def chooser(
-    study: "GroupingStudy", tasks: Sequence[str], seed: int, measured: Sequence[Measured], prices: Prices
-) -> Chooser:
-    """What chooses among the networks of one seed.
+def search(study: "GroupingStudy", tasks: Sequence[str], measured: Sequence[Measured], prices: Prices) -> NextTrainings:
+    """What a search asks for next, and its choices by what is measured and predicted so far.
 
     Args:
         study: The study.
         tasks: All tasks.
-        seed: The seed.
-        measured: What was trained under it.
+        measured: What was trained under one seed; what failed is never asked for again.
+        prices: What networks cost.
+    """
+    table = groupings_table(tasks, measured, "validation")
+    failed = {(one.network.tasks, one.network.size) for one in measured if one.reason}
+    groups = [key for key in candidate_groups(tasks, table, single_cost=study.single_size) if key not in failed]
+    return next_trainings(table, groups, study.all_budgets, study.solver, prices.table)
+
+
+def chooser(study: "GroupingStudy", plan: GroupingPlan, measured: Sequence[Measured], prices: Prices) -> Chooser:
+    """What chooses among the networks of one seed.
+
+    Args:
+        study: The study.
+        plan: The runs under that seed.
+        measured: What was trained.
         prices: What networks cost.
 
     Raises:
         InputError: A task is served by no network that was trained.
     """
-
-    def table(split: str) -> GroupingsTable:
-        return prices.table(groupings_table(tasks, measured, split))
-
-    try:
-        early = table("early")
-    except InputError:  # a task has no early loss
-        early = None
+    tasks = list(plan.tasks)
+    validation = groupings_table(tasks, measured, "validation")
+    by = dict(_tables(study, plan, measured, validation, prices))
     return Chooser(
         tasks=tasks,
-        seed=seed,
+        seed=plan.settings.seed,
         solver=study.solver,
         budgets=study.all_budgets,
-        validation=table("validation"),
-        test=table("test"),
-        early=early,
+        validation=prices.table(validation),
+        test=prices.table(groupings_table(tasks, measured, "test")),
+        by={method: prices.table(table) for method, table in by.items()},
         measured=measured,
         costs=prices.of({one.network for one in measured}),
     )
+
+
+def affinities(plan: GroupingPlan) -> Affinities | None:
+    """What one joint training measured, if that was asked for and is done."""
+    file = plan.run(plan.joint).folder / "affinities.csv"
+    return Affinities.read(file) if plan.settings.affinity_steps and file.is_file() else None
+
+
+def joint_losses(plan: GroupingPlan, measured: Sequence[Measured]) -> dict[str, float]:
+    """The validation losses of the network in which affinities are measured, by which shares of losses are weighed."""
+    return next((dict(m.losses.get("validation", {})) for m in measured if m.network == plan.joint), {})
+
+
+def _tables(
+    study: "GroupingStudy", plan: GroupingPlan, measured: Sequence[Measured], validation: GroupingsTable, prices: Prices
+) -> Iterator[tuple[str, GroupingsTable]]:
+    """What each method selects by; costs are sizes."""
+    tasks, mode, keys = list(plan.tasks), study.candidates, tuple(validation.by_key)
+    if mode == "search":
+        groups = candidate_groups(tasks, validation, single_cost=study.single_size)
+        yield "search", completed(validation, groups)
+    elif mode == "pairs":
+        yield "hoa", higher_order(validation, cost=1.0)
+    elif mode != "early":
+        yield "optimal", validation
+        with suppress(InputError):  # a pair was not trained
+            yield "hoa", higher_order(validation)
+    with suppress(InputError):  # a task has no loss early on
+        yield "esa", groupings_table(tasks, measured, "early")
+    if mode == "all":
+        with suppress(InputError):  # networks failed, without which a task stays unserved
+            yield "search", completed(searched(validation, keys, study.all_budgets, study.solver, prices.table), keys)
+    if (measures := affinities(plan)) is not None:
+        scale = joint_losses(plan, measured)
+        for measure in measures.values:
+            with suppress(InputError):  # a pair was never measured
+                yield measure, by_affinity(measures.of(measure, tasks), tasks, keys, scale=scale)

@@ -75,6 +75,7 @@ class GroupingStudy(GroupingSettings, Study):
         "trainings": "trainings.csv",
         "inference": "inference.csv",
         "affinities": "affinities.csv",
+        "approximations": "approximations.csv",
     }
 
     def __post_init__(self) -> None:

@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple, fields
 from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,18 +13,22 @@ from numpy.typing import NDArray
 from lightning_taskonomy.affinity import TransfersTable
 from lightning_taskonomy.affinity.groupings import Affinities, GroupingsTable, relationships
 from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.solvers.grouping import ApproximationRow, approximation_rows
 from lightning_taskonomy.studies.base import Table
 from lightning_taskonomy.studies.grouping.choices import CHOICES
 from lightning_taskonomy.studies.grouping.examples import example_jobs, write_examples
 from lightning_taskonomy.studies.grouping.measurements import SPLITS, Measured, groupings_table, measure
-from lightning_taskonomy.studies.grouping.plan import Candidate, GroupingPlan
-from lightning_taskonomy.studies.grouping.selection import chooser, trained
+from lightning_taskonomy.studies.grouping.plan import CANDIDATE, Candidate, GroupingPlan
+from lightning_taskonomy.studies.grouping.selection import affinities, chooser, joint_losses, trained
 from lightning_taskonomy.studies.taxonomy.measurements import Measurements
 
 if TYPE_CHECKING:
     from lightning_taskonomy.studies.grouping.study import GroupingStudy
 
 __all__ = ["grouping_tables"]
+
+_MEASURED_STEP = 5
+"""What a step that measures affinities costs beyond a plain one, in plain ones, at about five tasks."""
 
 _LOSSES = ("network", "kind", "tasks", "size", "cost", "seed", "split", "task", "loss")
 _TRAININGS = ("network", "kind", "size", "seed", "epochs", "best_epoch", "seconds", "status", "reason", "folder")
@@ -56,12 +62,10 @@ def grouping_tables(study: "GroupingStudy", folder: Path) -> Iterator[tuple[str,
     for name, split in (("validation", "validation"), ("test", "test"), ("early", "early")):
         if split != "early" or any("early" in one.losses for one in measured):
             groupings_table(list(plan.tasks), measured, split).write(folder / f"{name}.csv")
-    chosen = [
-        choice
-        for seed, several in by_seed.items()
-        for choice in chooser(study, list(plan.tasks), seed, several, prices).choices()
-    ]
+    chosen = [choice for one in plans for choice in chooser(study, one, by_seed[one.settings.seed], prices).choices()]
     yield "choices.csv", ((*CHOICES, *plan.tasks), [choice.row(list(plan.tasks)) for choice in chosen])
+    if study.candidates == "all":
+        yield "approximations.csv", _approximations(study, plan, measured)
     write_examples(folder, example_jobs(study, plan))
     _affinities(study, plan, folder).write(folder / "affinities.csv")
 
@@ -99,10 +103,32 @@ def _affinities(study: "GroupingStudy", plan: GroupingPlan, folder: Path) -> Aff
         transfers, *_ = Measurements(taxonomy.plan(folder), taxonomy.same_images).table()
         transfers.write(folder / "affinity.csv")
         values["transfer"] = _transfer(transfers, tasks)
-    if study.affinity_steps and (file := plan.run(plan.joint).folder / "affinities.csv").is_file():
-        measured = Affinities.read(file)
-        values |= {measure: measured.of(measure, tasks) for measure in measured.values}
+    if (joint := affinities(plan)) is not None:
+        values |= {measure: joint.of(measure, tasks) for measure in joint.values}
     return Affinities(tasks, values)
+
+
+def _approximations(study: "GroupingStudy", plan: GroupingPlan, measured: Sequence[Measured]) -> Table:
+    """What less training would have cost and lost, by the mean losses of all seeds."""
+    tasks, columns = list(plan.tasks), [one.name for one in fields(ApproximationRow)]
+    validation, test, early = (groupings_table(tasks, measured, split) for split in ("validation", "test", "early"))
+    taken = [one.validations for one in measured if one.network.kind == CANDIDATE and not one.reason]
+    prices, joint = study.prices(plan), affinities(plan)
+    cheapest = study.solver.sweep(prices.table(validation), study.all_budgets, skip_infeasible=True)
+    rows = approximation_rows(
+        validation,
+        test,
+        [solution.budget for solution in cheapest],
+        early=early,
+        early_part=1 / mean(taken),
+        affinities=joint,
+        affinity_trainings=1 + _MEASURED_STEP / (study.affinity_steps or 1),
+        scale=joint_losses(plan, measured) if joint else None,
+        solver=study.solver,
+        single_cost=study.single_size,
+        price=prices.table,
+    )
+    return columns, [list(astuple(row)) for row in rows]
 
 
 def _transfer(transfers: TransfersTable, tasks: Sequence[str]) -> NDArray[np.float64]:
