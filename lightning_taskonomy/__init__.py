@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from lightning_taskonomy.models.backbones import SplitVGG as SplitVGG
     from lightning_taskonomy.models.backbones import TaskonomyResNet as TaskonomyResNet
     from lightning_taskonomy.models.backbones import TimmBackbone as TimmBackbone
+    from lightning_taskonomy.models.backbones import Xception as Xception
     from lightning_taskonomy.models.heads import Head as Head
     from lightning_taskonomy.modules import GroupedModule as GroupedModule
     from lightning_taskonomy.modules import MultiTaskModule as MultiTaskModule
@@ -107,6 +108,7 @@ _HOMES = {
     "TimmBackbone": "models.backbones",
     "TransferModule": "modules",
     "TransfersTable": "affinity",
+    "Xception": "models.backbones",
 }
 
 __all__ = ["__version__", *_HOMES]

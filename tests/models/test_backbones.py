@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.models.backbones import Backbone, HRNetV2, TaskonomyResNet, TimmBackbone
+from lightning_taskonomy.models.backbones import Backbone, HRNetV2, TaskonomyResNet, TimmBackbone, Xception
 
 BACKBONES = {
     "timm resnet": lambda: TimmBackbone("test_resnet"),
@@ -18,6 +18,13 @@ BACKBONES = {
     "taskonomy": lambda: TaskonomyResNet("test_resnet"),
     "taskonomy wide": lambda: TaskonomyResNet("test_resnet", channels=16, output_stride=8),
     "taskonomy resnet10t": lambda: TaskonomyResNet("resnet10t"),
+    "taskonomy narrow": lambda: TaskonomyResNet("test_resnet", width=0.5),
+    "timm narrow": lambda: TimmBackbone("test_convnext", width=0.5),
+    "timm narrow transformer": lambda: TimmBackbone(
+        "test_vit", width=0.5, options={"dynamic_img_size": True, "dynamic_img_pad": True}
+    ),
+    "xception": lambda: Xception(),
+    "xception narrow": lambda: Xception(0.1, channels=16),
 }
 
 

@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from lightning_taskonomy.errors import InputError, input_error
 from lightning_taskonomy.models.backbones.base import Backbone
 from lightning_taskonomy.models.backbones.sizes import dry_pass
+from lightning_taskonomy.models.backbones.widths import FixedWidthError
 
 __all__ = ["multiply_adds", "shrunk"]
 
@@ -60,7 +61,7 @@ def shrunk(
             size alone, or the backbone has no width.
     """
     if not (math.isfinite(share) and share > 0):
-        raise InputError(f"a network of {share:g} of the full size; give a number above 0, such as 0.5")
+        raise InputError(f"a network of size {share:g}; give a share of the full size above 0, such as 0.5")
     spec = {**spec, "init_args": dict(spec.get("init_args") or {})}
     if share == 1:
         return spec
@@ -72,14 +73,14 @@ def shrunk(
             f"{name} at {share:g} of its size has no weights to start from; leave {loaded[0]} out, or give "
             f"this size a network of its own: {{{share:g}: {{class_path: ..., init_args: ...}}}}"
         )
-    default, full = _measured(spec, size, build)
-    if default is None:
+    parameter, full = _measured(spec, size, build)
+    if parameter is None:
         raise InputError(
             f"{name} has no width to make a network of {share:g} of its size; give this size a network of its own: "
             f"{{{share:g}: {{class_path: ..., init_args: ...}}}}"
         )
-    width = arguments.get("width", default)
-    whole = isinstance(default, int) and isinstance(width, int)
+    width = arguments.get("width", parameter.default)
+    whole = isinstance(width, int) and not isinstance(parameter.default, float)
     steps = 1 if whole else 10 ** max(0, _DIGITS - math.floor(math.log10(width)))
     start, target = round(width * steps), share * full
 
@@ -95,9 +96,8 @@ def shrunk(
             return _measured(described(step), size, build)[1]
         except Exception as error:  # whatever a parser makes of what the constructor refuses
             refused = input_error(error)
-            if refused is None or step >= start - 1:
+            if refused is None or isinstance(refused, FixedWidthError) or step >= start:
                 raise
-            cost(start - 1)  # where that is refused, too, the backbone does not scale at all
             refusals[step] = refused
             return 0
 
@@ -125,13 +125,12 @@ def shrunk(
 
 def _measured(
     spec: dict[str, Any], size: tuple[int, int], build: Callable[[dict[str, Any]], Backbone]
-) -> tuple[int | float | None, int]:
-    """The default of a backbone's width, None without one, and its multiply-adds; random numbers stay as they are."""
+) -> tuple[inspect.Parameter | None, int]:
+    """The ``width`` that a backbone's constructor takes, if any, and its multiply-adds; draws no random numbers."""
 
-    def measured() -> tuple[int | float | None, int]:
+    def measured() -> tuple[inspect.Parameter | None, int]:
         backbone = build(spec)
-        parameter = inspect.signature(type(backbone)).parameters.get("width")
-        return None if parameter is None else parameter.default, multiply_adds(backbone, size)
+        return inspect.signature(type(backbone)).parameters.get("width"), multiply_adds(backbone, size)
 
     with torch.random.fork_rng(devices=[]):
         try:

@@ -13,7 +13,7 @@ from torch import Tensor
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.models.backbones.base import Backbone
 from lightning_taskonomy.models.backbones.sizes import takes
-from lightning_taskonomy.models.backbones.widths import check_width, rescale
+from lightning_taskonomy.models.backbones.widths import FixedWidthError, check_width, rescale
 from lightning_taskonomy.models.weights import assign_weights, backbone_weights, read_weights
 
 __all__ = ["TimmBackbone", "create_features"]
@@ -163,8 +163,8 @@ def _scaled_features(create: Callable[..., Any], name: str, width: float, option
     try:
         return create(embed_dim=embedding)
     except (RuntimeError, TypeError, AssertionError) as error:
-        raise InputError(
-            f"timm model {name!r} has no width that can be scaled; give each size a network of its own, such as "
+        raise FixedWidthError(
+            f"timm model {name!r} does not come in other widths; give each size a network of its own, such as "
             "{0.5: {class_path: TimmBackbone, init_args: {name: resnet18}}} beside resnet34"
         ) from error
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lightning_taskonomy.errors import InputError
 
-__all__ = ["check_width", "rescale", "scaled"]
+__all__ = ["FixedWidthError", "check_width", "rescale", "scaled"]
 
 _COUNTS = (
     "num_features",
@@ -17,6 +17,10 @@ _COUNTS = (
     "channels",
     "normalized_shape",
 )  # where layers that are no convolution keep their channels
+
+
+class FixedWidthError(InputError):
+    """A network whose channels cannot be multiplied by any factor."""
 
 
 def check_width(width: float) -> None:
