@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import fsum
+from math import fsum, nan
 
 from lightning_taskonomy.affinity.groupings import (
     Affinities,
@@ -29,7 +29,8 @@ class ApproximationRow:
         trainings: What it trains before it chooses, in trainings of one full-size network; one of half the size counts
             one half. The training of what it then chooses comes on top where that was not trained: all of it by early
             stopping and affinities, groups of three and more by pairs, nothing after a search.
-        kendall_tau: How far it orders the gains of training together as those on test images are.
+        kendall_tau: How far it orders the gains of training together as those on test images are; NaN where there is
+            no order.
         budget: The inference budget.
         test_loss: The total test loss of what it chooses, each task served by the network best at it on validation.
         optimal_loss: That of what the exhaustive validation losses choose.
@@ -101,7 +102,10 @@ def approximation_rows(
     optimal = dict(zip(budgets, _test_losses(decides, decides, counts, budgets, solver), strict=True))
     rows = []
     for name, (table, trainings) in tables.items():
-        tau = kendall_tau(table, test, single_cost)
+        try:
+            tau = kendall_tau(table, test, single_cost)
+        except InputError:  # all gains alike, or no single-task networks to gain against
+            tau = nan
         losses = _test_losses(price(table), decides, counts, budgets, solver)
         for budget, loss in zip(budgets, losses, strict=True):
             best = optimal[budget]

@@ -128,7 +128,7 @@ def _approximations(study: "GroupingStudy", plan: GroupingPlan, measured: Sequen
         single_cost=study.single_size,
         price=prices.table,
     )
-    return columns, [list(astuple(row)) for row in rows]
+    return columns, [[None if value != value else value for value in astuple(row)] for row in rows]  # NaN is empty
 
 
 def _transfer(transfers: TransfersTable, tasks: Sequence[str]) -> NDArray[np.float64]:
