@@ -5,6 +5,7 @@ import json
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import MISSING, asdict, is_dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -225,29 +226,37 @@ class Study(ABC):
             counts = [stage.count() for stage in todo]
             for number, stage in enumerate(todo):
                 later = sum(counts[number + 1 :], Counter[str]())
-                if adoption is not None:
-                    adoption.take_over(stage.jobs())
-                scheduler.run(stage, later)
+                with _naming_failures(ledger):
+                    if adoption is not None:
+                        adoption.take_over(stage.jobs())
+                    scheduler.run(stage, later)
         if not ledger.planned:
             raise InputError(f"{type(self).__name__} plans no jobs in the stages {', '.join(selected)}")
 
     def _analyse(self, folder: Path, ledger: Ledger) -> None:
-        try:
+        with _naming_failures(ledger):
             for name, content in self.analyse(folder):
                 if name.endswith(".csv"):
                     write_csv(folder / name, *content)
                 else:
                     write_json(folder / name, content)
-        except InputError as error:
-            if ledger.failures:
-                first = ledger.failures[0]
-                raise InputError(f"{error}; the first failure was {first.name}: {first.error}") from error
-            raise
 
     def _report(self, folder: Path) -> Path:
         from lightning_taskonomy.reports import report
 
         return report(folder)
+
+
+@contextmanager
+def _naming_failures(ledger: Ledger) -> Iterator[None]:
+    """What is not enough to go on is often so because a job failed: then the first one is named."""
+    try:
+        yield
+    except InputError as error:
+        if ledger.failures:
+            first = ledger.failures[0]
+            raise InputError(f"{error}; the first failure was {first.name}: {first.error}") from error
+        raise
 
 
 def _counting(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -161,6 +161,9 @@ def instantiate_model(spec: dict[str, Any]) -> LightningModule:
 
 def _instantiate(base: type, spec: dict[str, Any]) -> Any:
     parser = Parser(allow_abbrev=False, exit_on_error=False)
-    parser.add_lightning_class_args(base, "made", subclass_mode=True)
+    if base is Backbone:
+        parser.add_subclass_arguments(base, "made", fail_untyped=False)
+    else:
+        parser.add_lightning_class_args(base, "made", subclass_mode=True)
     with refusing():
         return parser.instantiate(parser.parse_object({"made": deepcopy(spec)})).made

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_taskonomy.configurations import descent, fit_configuration, network_arguments, with_arguments
+from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.inference import INFERENCE, MACHINE
 from lightning_taskonomy.studies.graph import Job
 from lightning_taskonomy.studies.grouping.baselines import BASELINES
@@ -198,12 +199,12 @@ class GroupingPlan:
 
     def read_statistics(self) -> dict[str, list[float]]:
         """Mean and deviation of the tasks whose labels are numbers."""
-        measured = json.loads(self.statistics.done[0].read_text())
+        measured = _read(self.statistics)
         return {name: [row["mean"], row["std"]] for name, row in measured.items() if "std" in row}
 
     def read_encoders(self) -> dict[float, Spec]:
         """Encoders by size."""
-        return {float(size): spec for size, spec in json.loads(self.encoders.done[0].read_text()).items()}
+        return {float(size): spec for size, spec in _read(self.encoders).items()}
 
     # runs
 
@@ -289,3 +290,14 @@ class GroupingPlan:
             )
             for share in shares
         ]
+
+
+def _read(job: Job) -> dict[str, Any]:
+    """What a job has measured.
+
+    Raises:
+        InputError: It is not done.
+    """
+    if not job.is_done:
+        raise InputError(f"no network can be trained before '{job.title}' is done; run stage 'data' of the study")
+    return dict(json.loads(job.done[0].read_text()))
