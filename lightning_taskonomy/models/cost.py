@@ -17,11 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.inference import InferenceCost, InferenceCosts, Machine
-from lightning_taskonomy.models.backbones import Backbone
+from lightning_taskonomy.models.backbones import Backbone, multiply_adds
 from lightning_taskonomy.models.heads import Head
 from lightning_taskonomy.tasks import Task
 
@@ -34,21 +33,6 @@ BATCHES = (1, 32)
 def weight_bytes(module: nn.Module) -> int:
     """Bytes of a module's weights and buffers."""
     return sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
-
-
-def multiply_adds(module: Callable[..., Any], *inputs: Any) -> int:
-    """Multiply-adds of one call, by torch's ``FlopCounterMode``.
-
-    It counts convolutions, matrix products and attention, two operations per multiply-add; biases, normalisations and
-    activations are not counted.
-
-    Args:
-        module: What is called; in evaluation mode.
-        inputs: With what.
-    """
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        module(*inputs)
-    return int(counter.get_total_flops()) // 2
 
 
 def activation_peak(module: nn.Module, *inputs: Any) -> int:

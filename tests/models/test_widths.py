@@ -64,6 +64,14 @@ def build(spec):
     return CLASSES[spec["class_path"].rpartition(".")[2]](**arguments)
 
 
+def cost(spec, size):
+    """Multiply-adds and weights."""
+    with torch.device("meta"):
+        backbone = build(spec).eval()
+        products = multiply_adds(backbone, torch.zeros(1, 3, *size))
+    return products, sum(parameter.numel() for parameter in backbone.parameters())
+
+
 def shapes(network):
     return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
 
@@ -161,11 +169,8 @@ SHARES = [0.8, 0.6, 0.5, 0.4, 1 / 3, 0.25, 0.2, 0.1, 1.5, 2]
 def test_the_papers_sizes(share):
     spec = {"class_path": "lightning_taskonomy.Xception"}
     result = shrunk(spec, share, (256, 256), build)
-    with torch.device("meta"):
-        full, backbone = build(spec), build(result)
-    assert multiply_adds(backbone, (256, 256)) == pytest.approx(share * multiply_adds(full, (256, 256)), rel=0.03)
-    counts = [sum(p.numel() for p in network.parameters()) for network in (full, backbone)]
-    assert counts[1] == pytest.approx(share * counts[0], rel=0.03)
+    for full, part in zip(cost(spec, (256, 256)), cost(result, (256, 256)), strict=True):
+        assert part == pytest.approx(share * full, rel=0.03)
     assert spec == {"class_path": "lightning_taskonomy.Xception"} and result["init_args"].keys() == {"width"}
 
 
@@ -182,8 +187,7 @@ def test_the_papers_sizes(share):
 )
 def test_half_of_other_backbones(spec, rel):
     result = shrunk(spec, 0.5, (32, 32), build)
-    costs = [multiply_adds(build(one), (32, 32)) for one in (spec, result)]
-    assert costs[1] == pytest.approx(0.5 * costs[0], rel=rel)
+    assert cost(result, (32, 32))[0] == pytest.approx(0.5 * cost(spec, (32, 32))[0], rel=rel)
     assert result == shrunk(spec, 0.5, (32, 32), build)
 
 
@@ -191,8 +195,7 @@ def test_half_of_other_backbones(spec, rel):
 def test_half_of_a_high_resolution_network():
     spec = {"class_path": "HRNetV2"}
     result = shrunk(spec, 0.5, (64, 64), build)
-    costs = [multiply_adds(build(one), (64, 64)) for one in (spec, result)]
-    assert costs[1] == pytest.approx(0.5 * costs[0], rel=0.03)
+    assert cost(result, (64, 64))[0] == pytest.approx(0.5 * cost(spec, (64, 64))[0], rel=0.03)
 
 
 def test_a_high_resolution_network_between_the_published_widths():
@@ -204,12 +207,12 @@ def test_a_high_resolution_network_between_the_published_widths():
 @pytest.mark.parametrize("name", ["Chain", "Looks"])
 @pytest.mark.parametrize("share", [0.04, 0.1, 0.3, 0.5, 0.9, 2, 7])
 def test_the_nearest_whole_width_by_brute_force(name, share):
-    def cost(width):
+    def products(width):
         return 27 * width + 9 * width**2
 
-    widths = sorted(range(1, 100), key=lambda width: abs(cost(width) - share * cost(10)))
+    widths = sorted(range(1, 100), key=lambda width: abs(products(width) - share * products(10)))
     result = shrunk({"class_path": name, "init_args": None}, share, (8, 8), build)["init_args"]["width"]
-    assert result == widths[0] or abs(cost(result) / cost(10) - share) <= 0.005 * share
+    assert result == widths[0] or abs(products(result) / products(10) - share) <= 0.005 * share
 
 
 def test_random_numbers_are_not_used_up():

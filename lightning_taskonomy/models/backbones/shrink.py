@@ -12,7 +12,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lightning_taskonomy.errors import InputError, input_error
 from lightning_taskonomy.models.backbones.base import Backbone
-from lightning_taskonomy.models.backbones.sizes import dry_pass
 from lightning_taskonomy.models.backbones.widths import FixedWidthError
 
 __all__ = ["multiply_adds", "shrunk"]
@@ -25,15 +24,18 @@ _GUESSES = 4  # widths tried where multiply-adds of the square of the width woul
 _PRETRAINED = ("pretrained", "weights")
 
 
-def multiply_adds(backbone: Backbone, size: tuple[int, int]) -> int:
-    """Multiply-adds of one image's pass: of convolutions and matrix products, as torch counts them.
+def multiply_adds(module: Callable[..., Any], *inputs: Any) -> int:
+    """Multiply-adds of one call, by torch's ``FlopCounterMode``.
+
+    It counts convolutions, matrix products and attention, two operations per multiply-add; biases, normalisations and
+    activations are not counted.
 
     Args:
-        backbone: The backbone, on any device; on the meta device nothing is computed.
-        size: Height and width of the image.
+        module: What is called; in evaluation mode. On the meta device nothing is computed.
+        inputs: With what.
     """
-    with FlopCounterMode(display=False) as counter:
-        dry_pass(backbone, backbone.mean.shape[1], size)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        module(*inputs)
     return int(counter.get_total_flops()) // 2
 
 
@@ -129,8 +131,9 @@ def _measured(
     """The ``width`` that a backbone's constructor takes, if any, and its multiply-adds; draws no random numbers."""
 
     def measured() -> tuple[inspect.Parameter | None, int]:
-        backbone = build(spec)
-        return inspect.signature(type(backbone)).parameters.get("width"), multiply_adds(backbone, size)
+        backbone = build(spec).eval()
+        width = inspect.signature(type(backbone)).parameters.get("width")
+        return width, multiply_adds(backbone, torch.zeros(1, backbone.mean.shape[1], *size))
 
     with torch.random.fork_rng(devices=[]):
         try:
