@@ -1,5 +1,6 @@
 """Soft parameter sharing: a network per task, whose weights are drawn together (Duong et al. 2015)."""
 
+from collections.abc import Mapping
 from copy import deepcopy
 from math import isfinite
 from typing import Any
@@ -71,7 +72,7 @@ class SoftSharingModule(MultiTaskModule):
     2015) has the penalty for two networks; here it is the sum over all pairs of tasks. All networks begin with the same
     weights: what a weight does in one network it then does in the others, which of networks that begin apart would not
     be so. To the combined loss of the tasks ``training_step`` adds strength·Σ |θ_s - θ_t|²; ``train/loss`` is without
-    it, ``train/distance`` the sum.
+    it, and ``train/distance`` is the sum at the end of an epoch.
 
     The penalty holds in every step that has a loss, for networks whose task has no label in it too. The images pass
     through all networks, so that training and inference cost as much as one network per task.
@@ -106,14 +107,22 @@ class SoftSharingModule(MultiTaskModule):
         """
         return super().predict_task(task, self.backbone.maps_of(task.name, features), size)
 
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:
-        """The combined loss of the tasks and the penalty; none where no task has a label."""
-        loss = super().training_step(batch, batch_idx)
-        if loss is None:
+    def training_losses(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, dict[str, Tensor]] | None:
+        """As ever, but the loss to descend has the penalty.
+
+        Args:
+            batch: The batch.
+        """
+        trained = super().training_losses(batch)
+        if trained is None:
             return None
-        distance = self.backbone.distance()
-        self.log("train/distance", distance.detach())
-        return loss + self.strength * distance
+        loss, mean, task_means = trained
+        return loss + self.strength * self.backbone.distance(), mean, task_means
+
+    def on_train_epoch_end(self) -> None:
+        """Logs how far the networks are apart."""
+        super().on_train_epoch_end()
+        self.log("train/distance", self.backbone.distance().detach())
 
 
 class StandardisedSoftSharingModule(SoftSharingModule, StandardisedModule):
