@@ -82,7 +82,8 @@ def export_networks(
         batch: Images at a time; any number where not given.
 
     Returns:
-        The largest difference between its outputs and the module's, on noise; None where nothing here runs ONNX.
+        The largest difference between its outputs and the module's, on noise, as a share of the largest value of an
+        output where that is above 1; None where nothing here runs ONNX.
 
     Raises:
         InputError: A package is missing; or a network cannot be exported: it is named, and each of the others is in a
@@ -137,8 +138,9 @@ def _export(answers: Answers, file: Path, form: str, size: tuple[int, int], batc
         graph: Any = None
         if form == "onnx":
             graph = torch.onnx.export(
-                program, dynamo=True, verbose=False, input_names=answers.inputs, output_names=answers.outputs
-            )
+                program, dynamo=True, verbose=False, input_names=answers.inputs, output_names=answers.outputs,
+                dynamic_shapes=None if batch else (tuple({0: "batch"} for _ in samples),),
+            )  # fmt: skip
     with atomic(file) as path:
         if graph is None:
             torch.export.save(program, path)
@@ -167,7 +169,7 @@ def _giving_up() -> Iterator[None]:
 
 
 def _difference(answers: Answers, file: Path, form: str, samples: Sequence[Tensor]) -> float | None:
-    """The largest difference between a file's outputs and the module's."""
+    """The largest difference between a file's outputs and the module's: see :func:`export_networks`."""
     run: Callable[..., Any]
     if form == "torch":
         run = torch.export.load(file).module()
@@ -184,4 +186,8 @@ def _difference(answers: Answers, file: Path, form: str, samples: Sequence[Tenso
 
     with torch.no_grad():
         pairs = zip(run(*samples), answers(*samples), strict=True)
-        return max(float((mine.double() - other.double()).abs().max()) for mine, other in pairs)
+        return max(_relative(mine.double(), other.double()) for mine, other in pairs)
+
+
+def _relative(mine: Tensor, other: Tensor) -> float:
+    return float((mine - other).abs().max() / other.abs().max().clamp(min=1))

@@ -81,6 +81,7 @@ def grouping():
 
 def run_onnx(file, *inputs):
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    assert all(node.shape[0] == "batch" for node in session.get_inputs())
     named = {node.name: value.numpy() for node, value in zip(session.get_inputs(), inputs, strict=True)}
     names = [node.name for node in session.get_outputs()]
     return dict(zip(names, map(torch.from_numpy, session.run(names, named)), strict=True))
