@@ -69,13 +69,13 @@ def descent(optimizer: Spec | None, scheduler: Spec | None) -> tuple[Spec, Spec 
 
     Args:
         optimizer: The optimizer; where not given, SGD from a rate of 0.2 (Standley et al., section 4.2).
-        scheduler: The schedule; where neither is given, the rate is halved when the loss stalls.
+        scheduler: The schedule; where neither is given, the rate is halved when the training loss stalls.
     """
     if optimizer is not None or scheduler is not None:
         return optimizer or _SGD, scheduler
     return _SGD, {
         "class_path": "lightning.pytorch.cli.ReduceLROnPlateau",
-        "init_args": {"monitor": "val/loss", "factor": 0.5, "patience": 1},
+        "init_args": {"monitor": "train/loss_epoch", "factor": 0.5, "patience": 0},
     }
 
 

@@ -231,7 +231,8 @@ class GroupingPlan:
         arguments["statistics"] = {task: list(measured[task]) for task in network.tasks if task in measured}
         callbacks = list((settings.trainer or {}).get("callbacks", []))
         if baseline is not None and baseline.callback:
-            callbacks.append({"class_path": baseline.callback, "init_args": baseline.arguments})
+            factor = {"factor": float(len(network.tasks))} if baseline.averages else {}
+            callbacks.append({"class_path": baseline.callback, "init_args": {**baseline.arguments, **factor}})
         if settings.affinity_steps and network == self.joint:
             every = {"every": settings.affinity_steps}
             callbacks.append({"class_path": "lightning_taskonomy.callbacks.TaskAffinity", "init_args": every})
