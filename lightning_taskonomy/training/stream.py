@@ -8,13 +8,13 @@ coroutines, because torch keeps modes (no gradients, autocast) by thread.
 
 import gc
 import json
+import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
-from threading import Semaphore, Thread
 from typing import Any
 
 import torch
@@ -108,7 +108,7 @@ class _Stopped(BaseException):
     """Ends a run from within, at its next batch."""
 
 
-class _Member(Thread):
+class _Member:
     """A run in a thread of its own, which goes on only when it is told to.
 
     Args:
@@ -119,7 +119,7 @@ class _Member(Thread):
     """
 
     def __init__(self, config: dict[str, Any], folder: Path, work: Work, sources: Sources) -> None:
-        super().__init__(name=str(folder), daemon=True)
+        self._thread = threading.Thread(target=self._run, name=str(folder), daemon=True)
         self.config, self.folder, self.sources = config, folder, sources
         self.place: tuple[int, ...] = (-1,)
         self.wants: tuple[SharedLoader, int] | None = None
@@ -129,9 +129,9 @@ class _Member(Thread):
         self.is_over = False
         self._work = work
         self._threads = torch.get_num_threads()
-        self._go, self._waits = Semaphore(0), Semaphore(0)
+        self._go, self._waits = threading.Semaphore(0), threading.Semaphore(0)
         self._answer: Batch | Exception | None = None
-        self._is_stopped = False
+        self._is_told_to_stop = False
         self._epoch, self._number, self._passes = 0, -1, 0
         self._seconds, self._since = 0.0, 0.0
 
@@ -144,8 +144,8 @@ class _Member(Thread):
             answer: The batch that it asked for, None where there is none any more, or why there is none.
         """
         self._answer = answer
-        if not self.is_alive():
-            self.start()
+        if not self._thread.is_alive():
+            self._thread.start()
         self._since = time.monotonic()
         self._go.release()
         self._waits.acquire()
@@ -153,10 +153,10 @@ class _Member(Thread):
 
     def stop(self) -> None:
         """Ends the run where it waits, or where it next asks for a batch."""
-        self._is_stopped = True
+        self._is_told_to_stop = True
         self._go.release()
-        if self.is_alive():
-            self.join()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def charge(self, seconds: float) -> None:
         """Adds seconds that others have worked for it."""
@@ -164,11 +164,10 @@ class _Member(Thread):
 
     # called within the run
 
-    def run(self) -> None:
-        """Does the run."""
+    def _run(self) -> None:
         self._go.acquire()
         try:
-            if not self._is_stopped:
+            if not self._is_told_to_stop:
                 torch.set_num_threads(self._threads)
                 self._work(self.config, self.folder, share=self._share, clock=self._clock)
         except _Stopped:
@@ -211,7 +210,7 @@ class _Member(Thread):
         with isolate_rng(torch.cuda.is_initialized()):  # what the others draw is theirs
             self._waits.release()
             self._go.acquire()
-        if self._is_stopped:
+        if self._is_told_to_stop:
             raise _Stopped
         answer, self._answer, self.wants = self._answer, None, None
         if isinstance(answer, Exception):
@@ -284,15 +283,14 @@ class _Stream:
         if member.wants is None:
             return None
         reader, index = member.wants
-        start = time.monotonic()
+        start, readers = time.monotonic(), self.sources.sharers(reader)
         try:
             return self.sources.take(reader, index)
         except Exception as error:  # raised again within the run
             return error
         finally:
-            sharers = [one for one in self.live if one in self.sources.sharers(reader)]
-            for one in sharers:
-                one.charge((time.monotonic() - start) / len(sharers))
+            for one in readers:
+                one.charge((time.monotonic() - start) / len(readers))
 
     def _end(self, member: _Member) -> list[_Run]:
         """Takes a run out; where the device's memory was too small for so many, the later half with it.

@@ -1,65 +1,254 @@
 """Runs side by side from one stream of batches: each ends as it does alone, whatever happens to the others."""
 
 import json
+import multiprocessing
+import os
+import signal
+import threading
+from collections import Counter
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from lightning_taskonomy.callbacks import ResumeCheckpoint
 from lightning_taskonomy.data.rooms.dataset import RoomsDataset
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.modules import MultiTaskModule
-from lightning_taskonomy.training import execute, execute_together, is_finished
+from lightning_taskonomy.training import execute, execute_together, is_finished, stream
 
-TASKS = [("depth_z",), ("semantic_segmentation",), ("depth_z", "semantic_segmentation"), ("denoising",)]
+NAMES = ("depth_z", "depth_z+semantic_segmentation", "denoising", "normals+edges_2d")
+"""Runs, by their tasks; the last one stops early."""
 
 
 @pytest.fixture(scope="module")
-def make(tiny_fit):
-    """Makes the configuration of a fit with validation and dropout."""
+def configs(tiny_fit):
+    """Fits with dropout, validation and history, each with a seed of its own."""
+    configs = {}
+    for seed, name in enumerate(NAMES):
+        config = tiny_fit(*name.split("+"), epochs=3)
+        callbacks = [{"class_path": f"lightning_taskonomy.callbacks.{one}"} for one in ("History", "BestWeights")]
+        if name == NAMES[-1]:
+            stop = {"monitor": "val/loss", "patience": 1, "min_delta": 100.0}
+            callbacks.append({"class_path": "EarlyStopping", "init_args": stop})
+        config["trainer"] = {**config["trainer"], "limit_val_batches": 1.0, "callbacks": callbacks}
+        configs[name] = {**config, "seed_everything": seed}
+    return configs
 
-    def configure(*tasks, **trainer):
-        config = tiny_fit(*tasks, epochs=2)
-        config["trainer"] = {**config["trainer"], "limit_val_batches": 1.0, **trainer}
-        return config
 
-    return configure
+def encode_with_dropout(self, batch, key, plain=MultiTaskModule.encode):
+    return [torch.nn.functional.dropout(features, 0.3, self.training) for features in plain(self, batch, key)]
 
 
 @pytest.fixture(autouse=True)
 def dropout(monkeypatch):
     """Features of training are dropped by torch's global random numbers."""
-    encode = MultiTaskModule.encode
-
-    def dropped(self, batch, key):
-        return [torch.nn.functional.dropout(f, 0.3, self.training) for f in encode(self, batch, key)]
-
-    monkeypatch.setattr(MultiTaskModule, "encode", dropped)
+    monkeypatch.setattr(MultiTaskModule, "encode", encode_with_dropout)
 
 
-def files(folder):
-    """What a run has left, but for its seconds and its own name."""
-    metrics = json.loads((folder / "metrics.json").read_text())
-    assert metrics.pop("seconds") > 0
-    config = (folder / "config.yaml").read_text().replace(str(folder), "FOLDER")
-    return sorted(file.name for file in folder.iterdir()), metrics, config
+@pytest.fixture(scope="module")
+def alone(configs, tmp_path_factory):
+    """The folder of the runs, each executed by itself."""
+    folder = tmp_path_factory.mktemp("alone")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MultiTaskModule, "encode", encode_with_dropout)
+        for name, config in configs.items():
+            execute(config, folder / name)
+    return folder
 
 
-def assert_same(folder, alone):
-    assert files(folder) == files(alone)
-    weights, expected = load_file(folder / "weights.safetensors"), load_file(alone / "weights.safetensors")
-    assert weights.keys() == expected.keys()
-    assert all(torch.equal(weights[name], expected[name]) for name in expected)
-    with np.load(folder / "scores.npz") as scores, np.load(alone / "scores.npz") as others:
+def runs(configs, folder, names=NAMES):
+    return [{"config": configs[name], "folder": folder / name} for name in names]
+
+
+def assert_same(folder, expected):
+    """All that a run leaves, but for the seconds and its own name."""
+    assert sorted(file.name for file in folder.iterdir()) == sorted(file.name for file in expected.iterdir())
+    metrics, others = (json.loads((one / "metrics.json").read_text()) for one in (folder, expected))
+    assert metrics.pop("seconds") > 0 and others.pop("seconds") > 0 and metrics == others
+    assert (folder / "config.yaml").read_text().replace(str(folder), str(expected)) == (
+        expected / "config.yaml"
+    ).read_text()
+    assert json.loads((folder / "history.json").read_text()) == json.loads((expected / "history.json").read_text())
+    weights, others = (load_file(one / "weights.safetensors") for one in (folder, expected))
+    assert weights.keys() == others.keys() and all(torch.equal(weights[name], others[name]) for name in others)
+    with np.load(folder / "scores.npz") as scores, np.load(expected / "scores.npz") as others:
         assert all(np.array_equal(scores[name], others[name], equal_nan=True) for name in others)
 
 
-def test_each_ends_as_it_does_alone(make, tmp_path):
-    configs = [{**make(*tasks), "seed_everything": seed} for seed, tasks in enumerate(TASKS)]
-    runs = [{"config": config, "folder": tmp_path / f"{i}"} for i, config in enumerate(configs)]
-    metrics = execute_together(runs)
-    for i, config in enumerate(configs):
-        execute(config, tmp_path / f"alone{i}")
-        assert_same(tmp_path / f"{i}", tmp_path / f"alone{i}")
-        assert metrics[i] == json.loads((tmp_path / f"{i}" / "metrics.json").read_text())
+def test_each_ends_as_it_does_alone(configs, alone, tmp_path):
+    threads, seen = set(), []
+    with pytest.MonkeyPatch.context() as patch:
+        plain = MultiTaskModule.training_step
+
+        def training_step(self, batch, batch_idx):
+            threads.add(torch.get_num_threads())
+            seen.append((tuple(self.tasks), self.current_epoch, batch_idx))
+            assert batch.keys() == {"id", *self.batch_keys}, "the keys that it would load by itself"
+            return plain(self, batch, batch_idx)
+
+        patch.setattr(MultiTaskModule, "training_step", training_step)
+        metrics = execute_together(runs(configs, tmp_path))
+    for name, of_run in zip(NAMES, metrics, strict=True):
+        assert_same(tmp_path / name, alone / name)
+        assert of_run == json.loads((tmp_path / name / "metrics.json").read_text())
+    assert threads == {torch.get_num_threads()}
+    places = [(epoch, index) for _, epoch, index in seen]
+    assert places == sorted(places), "nobody is a batch ahead of anybody"
+    last = json.loads((tmp_path / NAMES[-1] / "history.json").read_text())
+    assert len(last) == 2 and Counter(len(tasks) for tasks, epoch, _ in seen if epoch == 2) == {1: 4, 2: 2}
+
+
+def test_a_batch_is_loaded_once_with_what_any_run_reads(configs, tmp_path, monkeypatch):
+    loaded = Counter()
+    plain = RoomsDataset.__getitem__
+
+    def load(self, index):
+        sample = plain(self, index)
+        loaded[frozenset(sample)] += 1
+        return sample
+
+    monkeypatch.setattr(RoomsDataset, "__getitem__", load)
+    names = NAMES[:2]
+    of_runs = runs(
+        {name: {**configs[name], "trainer": {**configs[name]["trainer"], "callbacks": []}} for name in names},
+        tmp_path,
+        names,
+    )
+    execute_together(of_runs)
+    both = frozenset({"id", "image", "depth_z", "semantic"})
+    images = 8 * (3 + 3 + 1)  # three epochs of training and of validation, a test
+    assert loaded == {both: images + 2, both - {"semantic"}: 2}, "the dry pass of each run looks at two of its own"
+
+
+def test_what_is_finished_stays_and_what_was_killed_goes_on(configs, alone, tmp_path, monkeypatch):
+    save = ResumeCheckpoint.save
+
+    def killed(self, trainer):
+        save(self, trainer)
+        if self.path.parent.name == NAMES[1] and trainer.current_epoch == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    of_runs = runs(configs, tmp_path)
+    execute(configs[NAMES[2]], tmp_path / NAMES[2])
+    before = (tmp_path / NAMES[2] / "metrics.json").stat().st_mtime_ns
+    with monkeypatch.context() as patch:
+        patch.setattr(ResumeCheckpoint, "save", killed)
+        child = multiprocessing.get_context("fork").Process(
+            target=execute_together, args=(of_runs,), kwargs={"checkpoint_seconds": 0.0}
+        )
+        child.start()
+        child.join(60)
+    assert child.exitcode == -signal.SIGKILL
+    epochs = {
+        name: torch.load(file, weights_only=True)["epoch"]
+        for name in NAMES
+        if (file := tmp_path / name / "resume.ckpt").is_file()
+    }
+    assert epochs == {NAMES[0]: 2, NAMES[1]: 2, NAMES[3]: 1}, "those resume where they were, not at one place"
+    execute_together(of_runs)
+    for name in NAMES:
+        assert_same(tmp_path / name, alone / name)
+    assert (tmp_path / NAMES[2] / "metrics.json").stat().st_mtime_ns == before
+
+
+def test_one_that_fails_leaves_the_others_to_end(configs, alone, tmp_path, monkeypatch):
+    plain = MultiTaskModule.task_loss
+
+    def task_loss(self, task, predictions, batch):
+        loss = plain(self, task, predictions, batch)
+        return loss * torch.nan if list(self.tasks) == ["denoising"] and self.current_epoch == 1 else loss
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MultiTaskModule, "task_loss", task_loss)
+        with pytest.raises(
+            InputError, match=r"1 of 4 runs failed: .*denoising: the loss of denoising is NaN or infinite"
+        ):
+            execute_together(runs(configs, tmp_path), checkpoint_seconds=0)
+    assert [name for name in NAMES if not is_finished(tmp_path / name)] == ["denoising"]
+    for name in NAMES:
+        if name != "denoising":
+            assert_same(tmp_path / name, alone / name)
+    execute_together(runs(configs, tmp_path))
+    assert_same(tmp_path / "denoising", alone / "denoising")
+
+
+def test_at_most_so_many_at_once(configs, alone, tmp_path, monkeypatch):
+    live = []
+    plain = stream._Stream._admit
+
+    def admit(self, members):
+        plain(self, members)
+        live.append(len(self.live))
+
+    monkeypatch.setattr(stream._Stream, "_admit", admit)
+    execute_together(runs(configs, tmp_path), together=2)
+    assert live == [2, 2]
+    for name in NAMES:
+        assert_same(tmp_path / name, alone / name)
+
+
+def test_where_memory_is_too_small_fewer_train_at_once(configs, alone, tmp_path, monkeypatch):
+    counts = []
+    plain = MultiTaskModule.training_step
+
+    def training_step(self, batch, batch_idx):
+        counts.append(sum(thread.name.startswith(str(tmp_path)) for thread in threading.enumerate()))
+        if counts[-1] > 2 and self.current_epoch == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain(self, batch, batch_idx)
+
+    monkeypatch.setattr(MultiTaskModule, "training_step", training_step)
+    execute_together(runs(configs, tmp_path), checkpoint_seconds=0)
+    assert max(counts) == len(NAMES) and max(counts[counts.index(2) :]) == 2, "half of them wait"
+    for name in NAMES:
+        assert_same(tmp_path / name, alone / name)
+
+
+def test_a_run_that_does_not_fit_alone_fails(configs, tmp_path, monkeypatch):
+    def training_step(self, batch, batch_idx):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(MultiTaskModule, "training_step", training_step)
+    with pytest.raises(InputError, match=r"2 of 2 runs failed: .*OutOfMemoryError: CUDA out of memory"):
+        execute_together(runs(configs, tmp_path, NAMES[:2]))
+
+
+def test_a_run_that_changes_its_batches_is_not_seen_by_the_others(configs, alone, tmp_path, monkeypatch):
+    def spoil(self, outputs, batch, batch_idx):
+        for entry in batch.values():
+            entry.zero_()
+
+    monkeypatch.setattr(MultiTaskModule, "on_train_batch_end", spoil)
+    execute_together(runs(configs, tmp_path))
+    for name in NAMES:
+        assert_same(tmp_path / name, alone / name)
+
+
+def test_an_interrupt_ends_all(configs, tmp_path, monkeypatch):
+    before, during = threading.active_count(), []
+    plain = MultiTaskModule.training_step
+
+    def training_step(self, batch, batch_idx):
+        if self.current_epoch == 1 and not during:
+            during.append(threading.active_count())
+            os.kill(os.getpid(), signal.SIGINT)  # as Ctrl+C, which the main thread is told
+        return plain(self, batch, batch_idx)
+
+    monkeypatch.setattr(MultiTaskModule, "training_step", training_step)
+    with pytest.raises(KeyboardInterrupt):
+        execute_together(runs(configs, tmp_path))
+    assert during == [before + len(NAMES)] and threading.active_count() == before
+    assert not [name for name in NAMES if is_finished(tmp_path / name)]
+
+
+def test_what_cannot_be_together_is_one_line(configs, tmp_path):
+    first, second = runs(configs, tmp_path, NAMES[:2])
+    with pytest.raises(InputError, match=r"two runs of one stream have the folder .*depth_z; give each its own"):
+        execute_together([first, {**second, "folder": first["folder"]}])
+    with pytest.raises(InputError, match="together is 0, must be at least 1"):
+        execute_together([first], together=0)
+    other = {**second["config"], "trainer": {**second["config"]["trainer"], "deterministic": True}}
+    with pytest.raises(InputError, match=r"trainer.deterministic holds for a whole process, .* have None and True"):
+        execute_together([first, {**second, "config": other}])
