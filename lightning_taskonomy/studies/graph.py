@@ -66,6 +66,13 @@ class Job:
         return f"{self.kind} {self.name}"
 
     @property
+    def progress(self) -> str:
+        """How far it is while it runs: of a job that owns several runs, how many of them are done."""
+        if len(self.done) == 1:
+            return self.title
+        return f"{self.kind} {sum(file.is_file() for file in self.done)} of {len(self.done)} done"
+
+    @property
     def is_done(self) -> bool:
         """Whether its results are there.
 

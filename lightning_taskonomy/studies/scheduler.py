@@ -76,7 +76,7 @@ class Scheduler:
                 self.ledger.submit(job)
                 self.executor.submit(job)
                 running += 1
-            running_now = [job.title for job, _ in self.ledger.running.values()]
+            running_now = [job.progress for job, _ in self.ledger.running.values()]
             progress.note(self.ledger.remaining, running_now)
             for outcome in self.executor.wait():
                 running -= 1
