@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from lightning_taskonomy import training
 from lightning_taskonomy.affinity.groupings import GroupingsTable
@@ -15,8 +14,7 @@ from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.files import write_bytes, write_json
 from lightning_taskonomy.studies.executors import LocalExecutor
 from lightning_taskonomy.studies.grouping import GroupingStudy, jobs
-from lightning_taskonomy.studies.grouping.plan import Candidate
-from lightning_taskonomy.tasks import catalog, find
+from lightning_taskonomy.tasks import find
 
 HERE = LocalExecutor(workers=0)
 PUBLISHED = Path(__file__).parents[3] / "shared/published/taskgrouping"
@@ -110,20 +108,20 @@ def test_the_study_gives_table_4_from_the_published_losses(
     GroupingStudy(**settings, candidates=candidates).run(
         tmp_path, execution=HERE, stages=["data", "networks", "analysis"]
     )
-    found = {float(row["budget"]): row for row in rows(tmp_path / "choices.csv") if row["method"] == method}
-    assert [round(float(found[b]["test_loss"]), 5) for b in BUDGETS] == TABLE_4[method]
+    kept = {float(row["budget"]): row for row in rows(tmp_path / "choices.csv") if row["method"] == method}
+    assert [round(float(kept[b]["test_loss"]), 5) for b in BUDGETS] == TABLE_4[method]
     if trainings:
         assert len(trained) == trainings == len(set(trained))
     else:  # what was trained to the end beyond the first networks is what was chosen
         first = {"pairs": 20, "early": 36}[candidates]
         later = {(group, size) for group, size, early in trained[first:] if not early}
-        words = {name for row in found.values() for name in row["networks"].split("; ")}
+        words = {name for row in kept.values() for name in row["networks"].split("; ")}
         assert later <= {(tuple(w.partition("@")[0].split("+")), float(w.partition("@")[2])) for w in words}
         assert len(trained) == first + len(later)
 
 
 def test_what_failed_is_left_out_named_and_never_chosen(settings, pretending, tmp_path):
-    trained, losses = pretending
+    _, losses = pretending
 
     def of(group, size, seed):
         value = float("nan") if group == tuple(TASKS[:2]) else 0.1 if group == tuple(TASKS[:3]) else 1.0
@@ -142,7 +140,7 @@ def test_what_failed_is_left_out_named_and_never_chosen(settings, pretending, tm
 
 
 def test_seeds_are_chosen_and_scored_each_by_itself(settings, pretending, tmp_path):
-    trained, losses = pretending
+    _, losses = pretending
     losses["of"] = lambda group, size, seed: [[(1 + len(group) * (1 if seed else -0.1)) / size] * len(group)] * 3
     study = GroupingStudy(**settings, seeds=[7], budgets=[5], single_size=1.0)
     study.run(tmp_path, execution=HERE, stages=["data", "networks", "analysis"])
@@ -218,3 +216,32 @@ def test_every_run_has_its_own_folder_and_the_same_data(settings, tmp_path):
 def test_settings_that_make_no_sense_are_refused(settings, changes, words):
     with pytest.raises(InputError, match=words):
         GroupingStudy(**{**settings, **changes})
+
+
+def test_a_real_study_from_end_to_end(settings, tmp_path):
+    changes = {
+        "tasks": ["depth_z", "normals"], "passes": 1, "parts": 2, "affinity_steps": 1,
+        "baselines": ["mgda_ub", "soft_sharing"], "baseline_sizes": [1.0], "examples": 1,
+    }  # fmt: skip
+    study = GroupingStudy(**{**settings, **changes})
+    results = study.run(tmp_path, execution=HERE)
+    assert results.report is not None and results.report.is_file()
+    trainings = {row["network"] + row["kind"]: row for row in rows(tmp_path / "trainings.csv")}
+    assert len(trainings) == 3 + 2 + 2 and all(row["status"] == "trained" for row in trainings.values())
+    statistics = json.loads((tmp_path / "statistics.json").read_text())
+    row = trainings["depth_z+normals@1candidate"]
+    metrics = json.loads((tmp_path / row["folder"] / "metrics.json").read_text())
+    # the loss is the mean absolute error in multiples of the labels' deviation
+    assert metrics["test/depth_z/loss"] == pytest.approx(
+        metrics["test/depth_z/mae"] / statistics["depth_z"]["std"], rel=1e-4
+    )
+    assert metrics["test/loss"] == pytest.approx((metrics["test/depth_z/loss"] + metrics["test/normals/loss"]) / 2)
+    (together,) = [r for r in rows(tmp_path / "choices.csv") if r["method"] == "mtl"]
+    assert float(together["test_loss"]) == pytest.approx(2 * metrics["test/loss"])
+    assert float(together["validation_loss"]) == pytest.approx(2 * metrics["val/loss"])
+    measured = {(r["task"], r["partner"]): r for r in rows(tmp_path / "affinities.csv")}
+    assert {"cotraining", "lookahead", "gradient_cosine"} <= measured["depth_z", "normals"].keys()
+    assert sorted(file.name for file in (tmp_path / "examples/2").iterdir()) == ["depth_z.npz", "normals.npz"]
+    weights = (tmp_path / row["folder"] / "weights.safetensors").read_bytes()
+    assert study.run(tmp_path, execution=HERE).tables["choices"] == results.tables["choices"]  # nothing is done twice
+    assert (tmp_path / row["folder"] / "weights.safetensors").read_bytes() == weights
