@@ -242,7 +242,7 @@ def test_the_full_size_is_the_network_itself():
         ({"class_path": "Chain"}, 0.001, "no network of 0.001 of Chain's size: the smallest has 0.031"),
         ({"class_path": "my.Fixed"}, 0.5, "Fixed has no width .*: {0.5: {class_path"),
         ({"class_path": "Xception"}, 0.0001, "the smallest has .*leaves a layer of 24 channels without any"),
-        ({"class_path": "TimmBackbone", "init_args": {"name": "densenet121"}}, 0.5, "does not come in other widths"),
+        ({"class_path": "TimmBackbone", "init_args": {"name": "densenet121"}}, 0.5, "densenet121. do not fit together"),
         (
             {"class_path": "TimmBackbone", "init_args": {"name": "resnet18", "pretrained": True}},
             0.5,

@@ -164,8 +164,8 @@ def _scaled_features(create: Callable[..., Any], name: str, width: float, option
         return create(embed_dim=embedding)
     except (RuntimeError, TypeError, AssertionError) as error:
         raise FixedWidthError(
-            f"timm model {name!r} does not come in other widths; give each size a network of its own, such as "
-            "{0.5: {class_path: TimmBackbone, init_args: {name: resnet18}}} beside resnet34"
+            f"the layers of timm model {name!r} do not fit together at width={width:g}; give a size a network of "
+            "its own, such as {0.5: {class_path: TimmBackbone, init_args: {name: resnet18}}} beside resnet34"
         ) from error
 
 

@@ -20,7 +20,7 @@ _COUNTS = (
 
 
 class FixedWidthError(InputError):
-    """A network whose channels cannot be multiplied by any factor."""
+    """A network whose layers do not fit together with other channels."""
 
 
 def check_width(width: float) -> None:
