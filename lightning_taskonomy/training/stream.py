@@ -8,6 +8,7 @@ coroutines, because torch keeps modes (no gradients, autocast) by thread.
 
 import gc
 import json
+import sys
 import threading
 import time
 import traceback
@@ -20,15 +21,13 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
-from torch.utils.data import DataLoader
 
 from lightning_taskonomy.batch import Batch
 from lightning_taskonomy.data import TaskDataModule
-from lightning_taskonomy.data.pipeline import Pipeline
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.training.identity import identity
 from lightning_taskonomy.training.run import METRICS, is_finished
-from lightning_taskonomy.training.shared import LOADERS, Kind, SharedLoader, Sources
+from lightning_taskonomy.training.shared import LOADERS, Kind, SharedLoader, Sources, is_shareable
 from lightning_taskonomy.training.warm import execute_anew, quiet
 
 __all__ = ["execute_together"]
@@ -198,7 +197,7 @@ class _Member:
             )
         self.device = trainer.strategy.root_device
         overfits = trainer.overfit_batches  # type: ignore[attr-defined]  # set by the trainer's connectors
-        if overfits or not isinstance(own, DataLoader) or not isinstance(own.dataset, Pipeline):
+        if overfits or not is_shareable(own):
             return own
         reader = SharedLoader(kind, own, again, self._ask, self.device, fits=trainer.state.fn == "fit")
         self.sources.join(self, data, _description(self.config), reader)
@@ -256,6 +255,8 @@ class _Stream:
         Returns:
             Those that are left to be done.
         """
+        if torch.cuda.is_initialized():
+            torch.cuda.reset_peak_memory_stats()  # those of earlier runs of this process
         count = 1 if self.together is None else self.together
         self._admit(runs[:count])
         left = list(runs[count:])
@@ -324,7 +325,7 @@ class _Stream:
     def _room(self, first: _Member) -> int:
         """How many runs like the first one there is room for; 0 while it is not known yet."""
         if first.is_over or first.device is None or first.device.type != "cuda":
-            return 0 if first.device is None and not first.is_over else 2**31
+            return 0 if first.device is None and not first.is_over else sys.maxsize
         if first.batches < 2:  # the first step makes what an optimizer keeps
             return 0
         free, _ = torch.cuda.mem_get_info(first.device)
