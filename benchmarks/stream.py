@@ -83,10 +83,10 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64, help="pixels along each side; 64 by default")
     parser.add_argument("--images", type=int, default=256, help="training images; 256 by default")
     parser.add_argument("--epochs", type=int, default=4, help="epochs of each network; 4 by default")
-    parser.add_argument("--quick", action="store_true", help="one round of two epochs of 128 images")
+    parser.add_argument("--quick", action="store_true", help="one round of two epochs of 64 images")
     given = parser.parse_args()
     rounds = 1 if given.quick else given.rounds
-    images, epochs = (128, 2) if given.quick else (given.images, given.epochs)
+    images, epochs = (64, 2) if given.quick else (given.images, given.epochs)
     os.environ["OMP_NUM_THREADS"] = str(given.threads)
     groups = [group for count in range(1, 6) for group in itertools.combinations(TASKS, count)]
     rows = []

@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, SequentialSampler
+from torch.utils.data.distributed import DistributedSampler
 
 from lightning_taskonomy.batch import Batch
 from lightning_taskonomy.data import TaskDataModule
@@ -20,7 +21,7 @@ from lightning_taskonomy.data.batch import Sample
 from lightning_taskonomy.data.pipeline import Pipeline
 from lightning_taskonomy.tasks import VIEWS, Label, Task, presence
 
-__all__ = ["LOADERS", "Kind", "SharedLoader", "Sources"]
+__all__ = ["LOADERS", "Kind", "SharedLoader", "Sources", "is_shareable"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -29,6 +30,20 @@ LOADERS: tuple[Kind, ...] = ("train", "val", "test")
 """The loaders of a data module that are shared."""
 
 Ask = Callable[["SharedLoader", int], Batch | None]
+
+
+def is_shareable(loader: Any) -> bool:
+    """Whether what a loader gives depends on its description alone, and on no random numbers of the run.
+
+    Args:
+        loader: What a data module gives for a loader.
+    """
+    return (
+        isinstance(loader, DataLoader)
+        and isinstance(loader.dataset, Pipeline)
+        and isinstance(loader.sampler, SequentialSampler | DistributedSampler)
+        and loader.generator is not None
+    )
 
 
 class SharedLoader:
@@ -49,9 +64,9 @@ class SharedLoader:
         samples = own.dataset
         assert isinstance(samples, Pipeline)
         self.kind, self.again, self.ask = kind, again, ask
-        self.keys, self.batch_size = samples.keys, own.batch_size
+        self.keys = samples.keys
         self.labels: Mapping[str, Label] = {key: samples.targets[key] for key in samples.keys & samples.targets.keys()}
-        self.signature = _signature(own)
+        self.length, self.signature = len(own), _signature(own)
         self.dataset: Pipeline | None = _First(samples) if fits else None
         self.epoch, self.device, self.fits = 0, device, fits
         self.source: _Source | None = None
@@ -77,7 +92,7 @@ class SharedLoader:
 
     def __len__(self) -> int:
         """Batches of an epoch."""
-        return self.signature[0]
+        return self.length
 
     def __iter__(self) -> Iterator[Batch]:
         """The batches of an epoch, each when it is the run's turn."""
@@ -331,9 +346,10 @@ def _versions(batch: Batch) -> list[int]:
     return [entry._version for entry in batch.values()]
 
 
-def _signature(loader: DataLoader[Any]) -> tuple[int, int | None, int, int]:
-    """Batches of an epoch, their size, and which images they are of."""
+def _signature(loader: DataLoader[Any]) -> tuple[int, ...]:
+    """What tells batches of other images, or in another order, apart."""
     samples = loader.dataset
     assert isinstance(samples, Pipeline)
     ids = getattr(samples.samples, "ids", ())
-    return len(loader), loader.batch_size, hash(tuple(samples.indices)), hash(tuple(ids))
+    draws = tuple(map(tuple, loader.batch_sampler or ()))
+    return hash(tuple(samples.indices)), hash(tuple(ids)), hash(draws)

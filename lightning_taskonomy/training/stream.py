@@ -8,6 +8,7 @@ coroutines, because torch keeps modes (no gradients, autocast) by thread.
 
 import gc
 import json
+import sys
 import threading
 import time
 import traceback
@@ -20,15 +21,13 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
-from torch.utils.data import DataLoader
 
 from lightning_taskonomy.batch import Batch
 from lightning_taskonomy.data import TaskDataModule
-from lightning_taskonomy.data.pipeline import Pipeline
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.training.identity import identity
 from lightning_taskonomy.training.run import METRICS, is_finished
-from lightning_taskonomy.training.shared import LOADERS, Kind, SharedLoader, Sources
+from lightning_taskonomy.training.shared import LOADERS, Kind, SharedLoader, Sources, is_shareable
 from lightning_taskonomy.training.warm import execute_anew, quiet
 
 __all__ = ["execute_together"]
@@ -76,18 +75,20 @@ def execute_together(
             raise InputError(f"two runs of one stream have the folder {folder}; give each its own")
     waiting = [(dict(run["config"]), Path(run["folder"])) for run in runs if not is_finished(run["folder"])]
     _check_process([config for config, _ in waiting])
+    metrics: dict[Path, dict[str, float]] = {}
     failures: dict[Path, BaseException] = {}
     work = partial(execute_anew, checkpoint_seconds=checkpoint_seconds, test=test)
     while waiting:
         stream = _Stream(work, together)
         with quiet(), isolate_rng(torch.cuda.is_initialized()):
             waiting = stream.run(waiting)
+        metrics |= stream.metrics
         failures |= stream.failures
         together = stream.together
     if failures:
         reasons = "; ".join(f"{folder}: {_line(error)}" for folder, error in failures.items())
         raise InputError(f"{len(failures)} of {len(runs)} runs failed: {reasons}") from next(iter(failures.values()))
-    return [dict(json.loads((folder / METRICS).read_text())) for folder in folders]
+    return [metrics.get(folder) or dict(json.loads((folder / METRICS).read_text())) for folder in folders]
 
 
 def _check_process(configs: Sequence[Mapping[str, Any]]) -> None:
@@ -124,7 +125,8 @@ class _Member:
         self.place: tuple[int, ...] = (-1,)
         self.wants: tuple[SharedLoader, int] | None = None
         self.device: torch.device | None = None
-        self.batches = 0
+        self.steps = 0
+        self.metrics: dict[str, float] = {}
         self.error: BaseException | None = None
         self.is_over = False
         self._work = work
@@ -132,7 +134,7 @@ class _Member:
         self._go, self._waits = threading.Semaphore(0), threading.Semaphore(0)
         self._answer: Batch | Exception | None = None
         self._is_told_to_stop = False
-        self._epoch, self._number, self._passes = 0, -1, 0
+        self._epoch, self._batches, self._stage, self._passes = 0, 0, (0, 0), 0
         self._seconds, self._since = 0.0, 0.0
 
     # called by the thread that is in charge of all
@@ -169,7 +171,7 @@ class _Member:
         try:
             if not self._is_told_to_stop:
                 torch.set_num_threads(self._threads)
-                self._work(self.config, self.folder, share=self._share, clock=self._clock)
+                self.metrics = self._work(self.config, self.folder, share=self._share, clock=self._clock)
         except _Stopped:
             pass
         except BaseException as error:  # kept for whoever is in charge
@@ -198,7 +200,7 @@ class _Member:
             )
         self.device = trainer.strategy.root_device
         overfits = trainer.overfit_batches  # type: ignore[attr-defined]  # set by the trainer's connectors
-        if overfits or not isinstance(own, DataLoader) or not isinstance(own.dataset, Pipeline):
+        if overfits or not is_shareable(own):
             return own
         reader = SharedLoader(kind, own, again, self._ask, self.device, fits=trainer.state.fn == "fit")
         self.sources.join(self, data, _description(self.config), reader)
@@ -224,13 +226,13 @@ class _Member:
         """
         if reader.kind == "train":
             number = reader.epoch * len(reader) + index
-            self._epoch, self.batches = len(reader), number + 1
+            self._epoch, self._batches, self.steps = len(reader), number + 1, self.steps + 1
             return number, 2, 0, index
-        number = self.batches + (0 if reader.fits else self._epoch)
-        if number != self._number:
-            self._number, self._passes = number, 0
+        stage = self._batches + (0 if reader.fits else self._epoch), 0 if reader.kind == "val" else 1
+        if stage != self._stage:
+            self._stage, self._passes = stage, 0
         self._passes += index == 0
-        return number, 0 if reader.kind == "val" else 1, self._passes, index
+        return *stage, self._passes, index
 
 
 class _Stream:
@@ -244,6 +246,7 @@ class _Stream:
     def __init__(self, work: Work, together: int | None) -> None:
         self.work, self.together = work, together
         self.sources = Sources()
+        self.metrics: dict[Path, dict[str, float]] = {}
         self.failures: dict[Path, BaseException] = {}
         self.live: list[_Member] = []
 
@@ -256,6 +259,8 @@ class _Stream:
         Returns:
             Those that are left to be done.
         """
+        if torch.cuda.is_initialized():
+            torch.cuda.reset_peak_memory_stats()  # those of earlier runs of this process
         count = 1 if self.together is None else self.together
         self._admit(runs[:count])
         left = list(runs[count:])
@@ -301,6 +306,7 @@ class _Stream:
         count, error = len(self.live), member.error
         self._leave(member)
         if error is None:
+            self.metrics[member.folder] = member.metrics
             return []
         _clear(error)
         if count == 1 or not _is_out_of_memory(error):
@@ -323,9 +329,9 @@ class _Stream:
 
     def _room(self, first: _Member) -> int:
         """How many runs like the first one there is room for; 0 while it is not known yet."""
-        if first.is_over or first.device is None or first.device.type != "cuda":
-            return 0 if first.device is None and not first.is_over else 2**31
-        if first.batches < 2:  # the first step makes what an optimizer keeps
+        if first.device is not None and first.device.type != "cuda":
+            return sys.maxsize
+        if first.device is None or first.is_over or first.steps < 2:  # the first step makes what an optimizer keeps
             return 0
         free, _ = torch.cuda.mem_get_info(first.device)
         room = _ROOM * (free + torch.cuda.memory_reserved(first.device))

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -252,3 +253,21 @@ def test_what_cannot_be_together_is_one_line(configs, tmp_path):
     other = {**second["config"], "trainer": {**second["config"]["trainer"], "deterministic": True}}
     with pytest.raises(InputError, match=r"trainer.deterministic holds for a whole process, .* have None and True"):
         execute_together([first, {**second, "config": other}])
+
+
+def test_a_gpu_holds_as_many_as_fit_beside_the_first(monkeypatch):
+    gib = 2**30
+    for name, value in {
+        "mem_get_info": (8 * gib, 80 * gib),
+        "memory_reserved": 2 * gib,
+        "memory_allocated": gib,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 3 * gib)
+    first = SimpleNamespace(device=torch.device("cuda", 0), is_over=False, steps=1)
+    many = stream._Stream(execute, None)
+    assert many._room(first) == 0, "what an optimizer keeps is there after the first step"
+    first.steps = 2
+    assert many._room(first) == 1 + 6, "of 9 GiB, a tenth being spared, 3 are the first one's; each other keeps 1"
+    first.device = torch.device("cpu")
+    assert many._room(first) > 1000
