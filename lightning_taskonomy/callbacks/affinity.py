@@ -150,14 +150,10 @@ class TaskAffinity(CuttingCallback):
         self._batch = self._pass = None
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the averages."""
-        super().on_train_end(trainer, pl_module)
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the averages, also of a fit that was resumed after its last step; takes the hooks off."""
         if trainer.is_global_zero:
             self.affinities.write(self._file(trainer))
-
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Takes the hooks off."""
         for handle in self._handles:
             handle.remove()
         self._handles, self._batch, self._pass = [], None, None

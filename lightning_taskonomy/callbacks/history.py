@@ -42,8 +42,8 @@ class History(Callback):
             return
         entry: dict[str, float | int | None] = {"epoch": trainer.current_epoch, "step": trainer.global_step}
         entry["learning_rate"] = _number(self._rate)
-        logged = _logged(trainer, "train/") | _logged(trainer, "val/")
-        logged.pop(EPOCH_LOSS, None)  # of the epoch before
+        steps = {name: value for name, value in _logged(trainer, "train/").items() if name.endswith("/loss")}
+        logged = steps | _logged(trainer, "val/")  # what is logged once an epoch is still that of the epoch before
         self.entries.append(entry | logged)
         if not trainer.is_last_batch:
             self._write(trainer)

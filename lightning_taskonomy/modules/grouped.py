@@ -28,7 +28,7 @@ class GroupedModule(BaseModule):
     The networks share no weight, so one fit that descends the sum of their losses trains each as if it were alone,
     under an optimizer that goes by single weights (SGD, Adam). Three things differ from a fit of its own: clipping by
     the norm of all gradients, a schedule that goes by a loss, and early stopping see the sum over the networks. The
-    best weights can be kept by network: ``BestWeights`` with ``monitors: {networks.0.: val/network_0/loss, ...}``.
+    best weights can be kept by network: ``BestWeights`` with ``monitor: {networks.0.: val/network_0/loss, ...}``.
 
     Logged are ``train/loss`` and ``val/loss``, sums over the networks; ``<split>/network_<i>/loss``, the loss that
     network is trained by; ``<split>/<task>/<metric>`` of each task by the network that serves it; and

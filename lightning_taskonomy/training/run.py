@@ -16,10 +16,11 @@ from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.files import write_json, write_text
 from lightning_taskonomy.models.backbones import read_weights
 
-__all__ = ["CONFIG", "METRICS", "TESTED", "Run", "best_weights", "is_finished"]
+__all__ = ["CONFIG", "FAILED", "METRICS", "TESTED", "Run", "best_weights", "is_finished"]
 
 METRICS, CONFIG = "metrics.json", "config.yaml"
 TESTED, SCORES = "test.json", "scores.npz"
+FAILED = "failed.json"
 
 
 def is_finished(folder: str | Path) -> bool:

@@ -25,8 +25,9 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from lightning_taskonomy.batch import Batch
 from lightning_taskonomy.data import TaskDataModule
 from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.files import write_json
 from lightning_taskonomy.training.identity import identity
-from lightning_taskonomy.training.run import METRICS, is_finished
+from lightning_taskonomy.training.run import FAILED, METRICS, is_finished
 from lightning_taskonomy.training.shared import LOADERS, Kind, SharedLoader, Sources, is_shareable
 from lightning_taskonomy.training.warm import execute_anew, quiet
 
@@ -51,7 +52,7 @@ def execute_together(
     Each ends with the weights, metrics, scores and files that it leaves by itself, through
     :func:`~lightning_taskonomy.training.execute`. Runs whose data are described alike, but for the keys, share batches,
     which are loaded once; others load their own. Finished runs are left as they are, others resume from their own
-    ``resume.ckpt``. One that fails leaves the others to end.
+    ``resume.ckpt``. One that fails leaves the others to end, and ``failed.json`` in its folder.
 
     Args:
         runs: ``config`` and ``folder`` of each, as ``execute`` takes them.
@@ -74,6 +75,8 @@ def execute_together(
         if folders.count(folder) > 1:
             raise InputError(f"two runs of one stream have the folder {folder}; give each its own")
     waiting = [(dict(run["config"]), Path(run["folder"])) for run in runs if not is_finished(run["folder"])]
+    for _, folder in waiting:
+        (folder / FAILED).unlink(missing_ok=True)
     _check_process([config for config, _ in waiting])
     metrics: dict[Path, dict[str, float]] = {}
     failures: dict[Path, BaseException] = {}
@@ -84,6 +87,8 @@ def execute_together(
             waiting = stream.run(waiting)
         metrics |= stream.metrics
         failures |= stream.failures
+        for folder, error in stream.failures.items():
+            write_json(folder / FAILED, {"error": _line(error)})
         together = stream.together
     if failures:
         reasons = "; ".join(f"{folder}: {_line(error)}" for folder, error in failures.items())

@@ -128,7 +128,7 @@ def make(folder: Path, seeds: int = 3) -> Path:
                                  tasks=("depth_z", "normals"), seed=0)])  # fmt: skip
     (folder / "runs/a").mkdir(parents=True, exist_ok=True)
     history = [
-        {"epoch": n, "step": n, "lr": 0.2, "metrics": {"val/loss": loss}} for n, loss in enumerate((0.9, 0.5, 0.6))
+        {"epoch": n, "step": n, "learning_rate": 0.2, "val/loss": loss} for n, loss in enumerate((0.9, 0.5, 0.6))
     ]
     (folder / "runs/a/history.json").write_text(json.dumps(history))
     (folder / "examples/2").mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """What approximations cost, how well they order networks, and what is lost by selecting by them."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import fsum, nan
 
@@ -77,7 +78,8 @@ def approximation_rows(
         price: Gives a table, whose costs are sizes, the costs that budgets count.
 
     Returns:
-        Per approximation one row per budget.
+        Per approximation one row for each budget that its networks meet; none of an approximation that leaves a task
+        without a network.
 
     Raises:
         InputError: As the solver, or the part is out of range.
@@ -88,28 +90,33 @@ def approximation_rows(
     (validation, test), _ = GroupingsTable.common(validation, test)
     keys = tuple(validation.by_key)
     small = _only(validation, [key for key in keys if len(key[0]) < 3])
-    tables = {"exhaustive": (validation, _cost(keys)), "hoa": (completed(small, keys), _cost(small.by_key))}
+    tables: dict[str, tuple[GroupingsTable, float]] = {"exhaustive": (validation, _cost(keys))}
+    with suppress(InputError):  # here and below: what is left leaves a task without a network
+        tables["hoa"] = completed(small, keys), _cost(small.by_key)
     if early is not None:
-        (early, _), _ = GroupingsTable.common(early, validation)
-        tables["esa"] = (early, early_part * _cost(early.by_key))
+        with suppress(InputError):
+            (early, _), _ = GroupingsTable.common(early, validation)
+            tables["esa"] = early, early_part * _cost(early.by_key)
     for measure in affinities.values if affinities is not None else ():
         assert affinities is not None  # for the type checker alone
         matrix = affinities.of(measure, validation.tasks)
-        tables[measure] = (by_affinity(matrix, validation.tasks, keys, scale=scale), affinity_trainings)
-    trained = searched(validation, keys, budgets, solver, price)
-    tables["search"] = (completed(trained, keys), _cost(trained.by_key))
+        with suppress(InputError):
+            tables[measure] = by_affinity(matrix, validation.tasks, keys, scale=scale), affinity_trainings
+    with suppress(InputError):
+        trained = searched(validation, keys, budgets, solver, price)
+        tables["search"] = completed(trained, keys), _cost(trained.by_key)
     decides, counts = price(validation), price(test)
-    optimal = dict(zip(budgets, _test_losses(decides, decides, counts, budgets, solver), strict=True))
+    optimal = _test_losses(decides, decides, counts, budgets, solver)
     rows = []
     for name, (table, trainings) in tables.items():
         try:
             tau = kendall_tau(table, test, single_cost)
         except InputError:  # all gains alike, or no single-task networks to gain against
             tau = nan
-        losses = _test_losses(price(table), decides, counts, budgets, solver)
-        for budget, loss in zip(budgets, losses, strict=True):
-            best = optimal[budget]
-            rows.append(ApproximationRow(name, trainings, tau, budget, loss, best, loss - best))
+        with suppress(InputError):
+            for budget, loss in _test_losses(price(table), decides, counts, budgets, solver).items():
+                best = optimal[budget]
+                rows.append(ApproximationRow(name, trainings, tau, budget, loss, best, loss - best))
     return rows
 
 
@@ -155,12 +162,12 @@ def _test_losses(
     test: GroupingsTable,
     budgets: Sequence[float],
     solver: GroupingSolver,
-) -> list[float]:
-    """The weighted total test loss of what a table chooses, per budget."""
-    return [
-        fsum(
+) -> dict[float, float]:
+    """The weighted total test loss of what a table chooses, by budget; none for budgets below its networks."""
+    return {
+        solution.budget: fsum(
             solver.importance.get(task, 1.0) * loss
             for task, loss in score(solution.networks, on=test, by=validation).items()
         )
-        for solution in solver.sweep(table, budgets)
-    ]
+        for solution in solver.sweep(table, budgets, skip_infeasible=True)
+    }

@@ -1,5 +1,6 @@
 """Which networks each method keeps under each budget: selected by validation losses, reported by test losses."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum
@@ -12,6 +13,8 @@ from lightning_taskonomy.studies.grouping.measurements import Losses, Measured
 from lightning_taskonomy.studies.grouping.plan import CANDIDATE, SINGLE, Candidate
 
 __all__ = ["CHOICES", "Choice", "Chooser", "in_words"]
+
+_LOG = logging.getLogger(__name__)
 
 CHOICES = ("method", "budget", "seed", "cost", "networks", "validation_loss", "test_loss")
 """The first columns of ``choices.csv``; a column per task follows, its test loss."""
@@ -55,45 +58,50 @@ class Chooser:
     Args:
         tasks: All tasks.
         seed: The seed.
-        solver: Importance and limits of the tasks.
         budgets: What the networks may cost together.
         validation: Losses of candidates that decide.
         test: Those that are reported.
-        by: What each method selects by: losses, or what stands for them.
+        by: What each method selects by: a solver, and losses or what stands for them.
+        draws: Whether random and pessimal choices are drawn: not where losses asked for a part of the networks.
         measured: All that was trained under this seed.
         costs: What each of them costs, in the budget's unit.
     """
 
     tasks: Sequence[str]
     seed: int
-    solver: GroupingSolver
     budgets: Sequence[float]
     validation: GroupingsTable
     test: GroupingsTable
-    by: Mapping[str, GroupingsTable]
+    by: Mapping[str, tuple[GroupingSolver, GroupingsTable]]
+    draws: bool
     measured: Sequence[Measured]
     costs: Mapping[Candidate, float]
 
     def choices(self) -> Iterator[Choice]:
         """What each method keeps under each budget that it can meet."""
-        for method, table in self.by.items():
-            yield from self.selected(method, table)
+        for method, (solver, table) in self.by.items():
+            yield from self.selected(method, solver, table)
         yield from self.independent()
         kinds = dict.fromkeys(one.network.kind for one in self.measured if one.network.kind in BASELINES)
         for method in {"mtl": None, **kinds}:
             yield from self.alone(method)
-        yield from self.by_chance()
+        if self.draws:
+            yield from self.by_chance()
 
-    def selected(self, method: str, by: GroupingsTable) -> Iterator[Choice]:
-        """What the solver keeps by some losses; networks whose training failed are never kept.
+    def selected(self, method: str, solver: GroupingSolver, by: GroupingsTable) -> Iterator[Choice]:
+        """What a solver keeps by some losses; nothing, and a warning, where they are beyond all limits.
 
         Args:
             method: What it is called.
-            by: The losses to select by.
+            solver: Importance and limits of the tasks.
+            by: The losses to select by, without networks whose training failed.
         """
-        failed = {(one.network.tasks, one.network.size) for one in self.measured if one.reason}
-        left = GroupingsTable(by.tasks, tuple(n for n in by.networks if (n.tasks, n.size) not in failed))
-        for solution in self.solver.sweep(left, self.budgets, skip_infeasible=True):
+        try:
+            solutions = solver.sweep(by, self.budgets, skip_infeasible=True)
+        except InputError as reason:
+            _LOG.warning("no choice by %s under seed %d: %s", method, self.seed, reason)
+            return
+        for solution in solutions:
             networks = solution.networks
             if all(network.key in self.validation.by_key for network in networks):  # else it is still to be trained
                 decided = fsum(score(networks, self.validation, self.validation).values())
@@ -112,13 +120,13 @@ class Chooser:
 
     def alone(self, method: str) -> Iterator[Choice]:
         """One network of all tasks, of each size that was trained."""
-        everything = tuple(self.tasks)
+        kinds = (method, CANDIDATE) if method == "mtl" else (method,)
+        by_size: dict[float, Measured] = {}
         for one in self.measured:
-            same = one.network.kind == method or (
-                method == "mtl" and one.network.kind == CANDIDATE and one.network.size == 1
-            )
-            if same and one.network.tasks == everything and not one.reason:
-                yield self._together(method, [one])
+            if one.network.kind in kinds and one.network.tasks == tuple(self.tasks) and not one.reason:
+                by_size.setdefault(one.network.size, one)
+        for one in by_size.values():
+            yield self._together(method, [one])
 
     def _together(self, method: str, networks: Sequence[Measured]) -> Choice:
         """A choice that nobody searched for, under the budget that it costs."""

@@ -8,9 +8,9 @@ from lightning_taskonomy.affinity.groupings import serving
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.files import write_bytes
 from lightning_taskonomy.studies.graph import Job
-from lightning_taskonomy.studies.grouping.measurements import measure
+from lightning_taskonomy.studies.grouping.measurements import groupings_table, measure
 from lightning_taskonomy.studies.grouping.plan import Candidate, GroupingPlan
-from lightning_taskonomy.studies.grouping.selection import chooser, trained
+from lightning_taskonomy.studies.grouping.selection import trained
 from lightning_taskonomy.studies.runs import content_hash
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["example_jobs", "write_examples"]
 
 _HEADLINE = 2.0
-"""Pictures are of the choice under the budget nearest to this many full-size encoders."""
+"""Pictures are of the choice under the budget nearest to so many full-size networks."""
 
 
 def example_jobs(study: "GroupingStudy", plan: GroupingPlan) -> Mapping[tuple[float, str], Job]:
@@ -31,13 +31,14 @@ def example_jobs(study: "GroupingStudy", plan: GroupingPlan) -> Mapping[tuple[fl
     """
     if study.examples < 1 or not (plan.statistics.is_done and plan.encoders.is_done):
         return {}
-    measured = measure(plan, trained(study, plan)[0])
+    measured, prices, full = measure(plan, trained(study, plan)[0]), study.prices(plan), Candidate(tuple(plan.tasks))
     try:
-        choosing = chooser(study, plan, measured, study.prices(plan))
-        solutions = study.solver.sweep(choosing.validation, study.all_budgets, skip_infeasible=True)
+        table = prices.table(groupings_table(list(plan.tasks), measured, "validation"))
+        solutions = study.solver.sweep(table, study.all_budgets, skip_infeasible=True)
     except InputError:  # too little is trained for a choice
         return {}
-    solution = min(solutions, key=lambda one: abs(one.budget / study.all_budgets[0] - _HEADLINE))
+    headline = _HEADLINE * prices.of([full])[full]
+    solution = min(solutions, key=lambda one: abs(one.budget - headline))
     places, jobs = serving(solution.networks), {}
     for name, task in plan.tasks.items():
         if not task.is_dense:
@@ -46,7 +47,7 @@ def example_jobs(study: "GroupingStudy", plan: GroupingPlan) -> Mapping[tuple[fl
         networks = {
             "grouping": Candidate(kept.tasks, kept.size),
             "alone": Candidate((name,), study.single_size),
-            "together": Candidate(tuple(plan.tasks)),
+            "together": full,
         }
         runs = {column: plan.run(network) for column, network in networks.items()}
         folders = {column: str(run.folder) for column, run in runs.items() if run.is_done}

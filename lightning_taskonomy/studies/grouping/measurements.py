@@ -9,6 +9,7 @@ from statistics import mean
 
 from lightning_taskonomy.affinity.groupings import GroupingsTable, Network
 from lightning_taskonomy.studies.grouping.plan import CANDIDATE, EARLY, Candidate, GroupingPlan
+from lightning_taskonomy.training.run import FAILED
 
 __all__ = ["SPLITS", "Losses", "Measured", "groupings_table", "measure"]
 
@@ -56,9 +57,10 @@ def measure(plan: GroupingPlan, networks: Iterable[Candidate]) -> list[Measured]
 
 
 def _read(network: Candidate, seed: int, folder: Path) -> Measured:
-    file, history = folder / "metrics.json", folder / "history.json"
+    file, history, failed = (folder / name for name in ("metrics.json", "history.json", FAILED))
     if not file.is_file():
-        return Measured(network, seed, folder, reason="its training did not end")
+        reason = json.loads(failed.read_text())["error"] if failed.is_file() else "its training did not end"
+        return Measured(network, seed, folder, reason=reason)
     metrics = json.loads(file.read_text())
     validations = json.loads(history.read_text()) if history.is_file() else []
     losses = {split: _losses(metrics, network, prefix) for split, prefix in (("validation", "val"), ("test", "test"))}
@@ -85,6 +87,9 @@ def _losses(metrics: Mapping[str, float | None], network: Candidate, prefix: str
 def groupings_table(tasks: Sequence[str], measured: Iterable[Measured], split: str) -> GroupingsTable:
     """The losses of candidates on one split, the mean over the seeds; costs are sizes.
 
+    Networks that were not trained under all seeds are left out, so that means are over the same seeds; where a task
+    then has none, losses are those of the first seed.
+
     Args:
         tasks: All tasks, in the study's order.
         measured: What was trained; what is no candidate, or failed under any seed, is left out.
@@ -93,19 +98,26 @@ def groupings_table(tasks: Sequence[str], measured: Iterable[Measured], split: s
     Raises:
         InputError: A task is served by no network.
     """
-    by_network: dict[Candidate, list[Losses]] = {}
-    failed = set()
+    by_network: dict[Candidate, dict[int, Losses]] = {}
+    failed, measured = set[Candidate](), list(measured)
+    seeds = list(dict.fromkeys(one.seed for one in measured))
     for one in measured:
         network = Candidate(one.network.tasks, one.network.size)
         if one.network.kind not in ((CANDIDATE, EARLY) if split == "early" else (CANDIDATE,)):
             continue
         if split in one.losses and not one.reason:
-            by_network.setdefault(network, []).append(one.losses[split])
+            by_network.setdefault(network, {}).setdefault(one.seed, one.losses[split])
         else:
             failed.add(network)
     networks = [
-        Network(network.tasks, network.size, tuple(mean(losses[task] for losses in rows) for task in network.tasks))
-        for network, rows in by_network.items()
-        if network not in failed
+        Network(
+            network.tasks,
+            network.size,
+            tuple(mean(losses[task] for losses in by_seed.values()) for task in network.tasks),
+        )
+        for network, by_seed in by_network.items()
+        if network not in failed and len(by_seed) == len(seeds)
     ]
+    if len(seeds) > 1 and {task for network in networks for task in network.tasks} < set(tasks):
+        return groupings_table(tasks, [one for one in measured if one.seed == seeds[0]], split)
     return GroupingsTable(tuple(tasks), tuple(networks))

@@ -17,6 +17,7 @@ from lightning_taskonomy.studies.grouping.settings import GroupingSettings
 from lightning_taskonomy.studies.runs import QUIET, RunSpec, hashed_folder, prepare_jobs, stream_job
 from lightning_taskonomy.studies.specs import Spec
 from lightning_taskonomy.tasks import Task, keys_of, resolve
+from lightning_taskonomy.training.run import FAILED
 
 __all__ = ["AFFINITY", "CANDIDATE", "EARLY", "SINGLE", "Candidate", "GroupingPlan"]
 
@@ -96,6 +97,8 @@ class GroupingPlan:
             groups = self.groups((1, 2) if mode in ("pairs", "search") else None)
         kind = EARLY if mode == "early" else CANDIDATE
         full = [Candidate(group, 1.0, kind) for group in groups]
+        if settings.affinity_steps and self.joint.kind == CANDIDATE and self.joint not in full:
+            full.append(self.joint)
         return full + [
             Candidate((task,), settings.single_size, kind) for task in self.tasks if settings.single_size < 1
         ]
@@ -113,7 +116,7 @@ class GroupingPlan:
             Candidate(tuple(self.tasks), size, name)
             for name in settings.baselines or []
             for size in settings.baseline_sizes or [1.0]
-            if not (name == "mtl" and size == 1 and tuple(self.tasks) in self.groups())
+            if not (name == "mtl" and size == 1 and Candidate(tuple(self.tasks)) in self.first())
         ]
         joint = [self.joint] if settings.affinity_steps and self.joint.kind == AFFINITY else []
         return singles + together + joint
@@ -121,8 +124,9 @@ class GroupingPlan:
     @property
     def joint(self) -> Candidate:
         """The full-size network of all tasks, in which affinities are measured: a candidate, or trained for that."""
-        everything = Candidate(tuple(self.tasks))
-        return everything if everything in self.first() else replace(everything, kind=AFFINITY)
+        everything, groups = Candidate(tuple(self.tasks)), self.settings.groups
+        is_candidate = self.settings.candidates != "early" and (groups is None or everything.tasks in groups)
+        return everything if is_candidate else replace(everything, kind=AFFINITY)
 
     def sizes(self) -> list[float]:
         """The sizes of all encoders."""
@@ -255,9 +259,10 @@ class GroupingPlan:
         )
         return RunSpec(network.kind, network.name, config, self.root)
 
-    def is_done(self, network: Candidate) -> bool:
-        """Whether a network is trained."""
-        return self.run(network).is_done
+    def is_over(self, network: Candidate) -> bool:
+        """Whether the training of a network has ended, or failed."""
+        run = self.run(network)
+        return run.is_done or (run.folder / FAILED).is_file()
 
     def _heads(self, network: Candidate) -> dict[str, Spec] | None:
         """The heads that the network's tasks use."""

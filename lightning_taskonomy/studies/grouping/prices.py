@@ -55,6 +55,6 @@ class Prices:
     def _cost(self, network: Candidate) -> float:
         if network.kind in BASELINES and BASELINES[network.kind].shares:
             size = network.size / len(network.tasks)
-            return round(sum(self._cost(Candidate((task,), size)) for task in network.tasks), 9)
+            return round(sum(self._cost(Candidate((task,), size)) for task in network.tasks), 6)
         row = Network(network.tasks, network.size, (0.0,) * len(network.tasks))
         return self.table(GroupingsTable(network.tasks, (row,))).networks[0].cost

@@ -8,22 +8,26 @@ from typing import TYPE_CHECKING
 from lightning_taskonomy.affinity.groupings import (
     Affinities,
     GroupingsTable,
+    NetworkKey,
     by_affinity,
     candidate_groups,
     completed,
-    higher_order,
 )
+from lightning_taskonomy.callbacks.affinity import MEASURES
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.solvers.grouping import NextTrainings, next_trainings, searched
+from lightning_taskonomy.solvers.grouping import GroupingSolver, next_trainings, searched
 from lightning_taskonomy.studies.grouping.choices import Chooser
 from lightning_taskonomy.studies.grouping.measurements import Measured, groupings_table, measure
-from lightning_taskonomy.studies.grouping.plan import Candidate, GroupingPlan
+from lightning_taskonomy.studies.grouping.plan import CANDIDATE, Candidate, GroupingPlan
 from lightning_taskonomy.studies.grouping.prices import Prices
 
 if TYPE_CHECKING:
     from lightning_taskonomy.studies.grouping.study import GroupingStudy
 
-__all__ = ["affinities", "chooser", "joint_losses", "search", "trained"]
+__all__ = ["affinities", "chooser", "joint_losses", "trained"]
+
+_STAND_INS = ("esa", *MEASURES)
+"""What methods select by that are no final losses."""
 
 
 def trained(study: "GroupingStudy", plan: GroupingPlan) -> tuple[list[Candidate], list[Candidate]]:
@@ -36,7 +40,7 @@ def trained(study: "GroupingStudy", plan: GroupingPlan) -> tuple[list[Candidate]
     Raises:
         InputError: What is finished is not enough to ask for more.
     """
-    networks, runs = plan.first(), plan.is_done
+    networks, runs = plan.first(), plan.is_over
     while all(map(runs, networks)):
         wanted = dict.fromkeys(_asked(study, plan, measure(plan, networks)))
         asked = [network for network in wanted if network not in networks]
@@ -49,34 +53,43 @@ def trained(study: "GroupingStudy", plan: GroupingPlan) -> tuple[list[Candidate]
 def _asked(study: "GroupingStudy", plan: GroupingPlan, measured: Sequence[Measured]) -> Iterator[Candidate]:
     """What the losses so far ask to be trained to the end."""
     tasks, prices = list(plan.tasks), study.prices(plan)
+    solver = study.solver
     match study.candidates:
         case "early":
-            table = groupings_table(tasks, measured, "early")
+            table, solver = groupings_table(tasks, measured, "early"), _without_limits(solver)
         case "pairs":
-            table = higher_order(groupings_table(tasks, measured, "validation"), cost=1.0)
+            validation = groupings_table(tasks, measured, "validation")
+            table = _by_pairs(validation, _open_groups(study, tasks, validation, measured))
         case "search":
-            yield from starmap(Candidate, search(study, tasks, measured, prices).networks)
+            validation = groupings_table(tasks, measured, "validation")
+            groups = _open_groups(study, tasks, validation, measured)
+            asked = next_trainings(validation, groups, study.all_budgets, solver, prices.table)
+            yield from starmap(Candidate, asked.networks)
             return
         case _:
             return
-    for solution in study.solver.sweep(prices.table(table), study.all_budgets, skip_infeasible=True):
+    for solution in solver.sweep(prices.table(table), study.all_budgets, skip_infeasible=True):
         for network in solution.networks:
             yield Candidate(network.tasks, network.size)
 
 
-def search(study: "GroupingStudy", tasks: Sequence[str], measured: Sequence[Measured], prices: Prices) -> NextTrainings:
-    """What a search asks for next, and its choices by what is measured and predicted so far.
+def _open_groups(
+    study: "GroupingStudy", tasks: Sequence[str], validation: GroupingsTable, measured: Sequence[Measured]
+) -> list[NetworkKey]:
+    """The candidates that are trained or may be, by tasks and size: all but those whose training failed."""
+    failed = {(m.network.tasks, m.network.size) for m in measured if m.reason and m.network.kind == CANDIDATE}
+    return [key for key in candidate_groups(tasks, validation, single_cost=study.single_size) if key not in failed]
 
-    Args:
-        study: The study.
-        tasks: All tasks.
-        measured: What was trained under one seed; what failed is never asked for again.
-        prices: What networks cost.
-    """
-    table = groupings_table(tasks, measured, "validation")
-    failed = {(one.network.tasks, one.network.size) for one in measured if one.reason}
-    groups = [key for key in candidate_groups(tasks, table, single_cost=study.single_size) if key not in failed]
-    return next_trainings(table, groups, study.all_budgets, study.solver, prices.table)
+
+def _by_pairs(validation: GroupingsTable, groups: Sequence[NetworkKey]) -> GroupingsTable:
+    """The Higher Order Approximation, by those pairs whose training did not fail."""
+    small = GroupingsTable(validation.tasks, tuple(n for n in validation.networks if len(n.tasks) < 3))
+    return completed(small, groups, corrected=False)
+
+
+def _without_limits(solver: GroupingSolver) -> GroupingSolver:
+    """For what is no final loss, such as early losses: limits are on final ones."""
+    return solver.replace(limits={})
 
 
 def chooser(study: "GroupingStudy", plan: GroupingPlan, measured: Sequence[Measured], prices: Prices) -> Chooser:
@@ -97,11 +110,14 @@ def chooser(study: "GroupingStudy", plan: GroupingPlan, measured: Sequence[Measu
     return Chooser(
         tasks=tasks,
         seed=plan.settings.seed,
-        solver=study.solver,
         budgets=study.all_budgets,
         validation=prices.table(validation),
         test=prices.table(groupings_table(tasks, measured, "test")),
-        by={method: prices.table(table) for method, table in by.items()},
+        draws=study.candidates == "all" or study.groups is not None,
+        by={
+            method: (_without_limits(study.solver) if method in _STAND_INS else study.solver, prices.table(table))
+            for method, table in by.items()
+        },
         measured=measured,
         costs=prices.of({one.network for one in measured}),
     )
@@ -124,16 +140,16 @@ def _tables(
     """What each method selects by; costs are sizes."""
     tasks, mode, keys = list(plan.tasks), study.candidates, tuple(validation.by_key)
     if mode == "search":
-        groups = candidate_groups(tasks, validation, single_cost=study.single_size)
-        yield "search", completed(validation, groups)
+        yield "search", completed(validation, _open_groups(study, tasks, validation, measured))
     elif mode == "pairs":
-        yield "hoa", higher_order(validation, cost=1.0)
+        yield "hoa", _by_pairs(validation, _open_groups(study, tasks, validation, measured))
     elif mode != "early":
         yield "optimal", validation
-        with suppress(InputError):  # a pair was not trained
-            yield "hoa", higher_order(validation)
-    with suppress(InputError):  # a task has no loss early on
-        yield "esa", groupings_table(tasks, measured, "early")
+        with suppress(InputError):  # no pair of some task was trained
+            yield "hoa", _by_pairs(validation, keys)
+    if mode not in ("pairs", "search"):  # there the candidates of early stopping are only those that were asked for
+        with suppress(InputError):  # a task has no loss early on
+            yield "esa", groupings_table(tasks, measured, "early")
     if mode == "all":
         with suppress(InputError):  # networks failed, without which a task stays unserved
             yield "search", completed(searched(validation, keys, study.all_budgets, study.solver, prices.table), keys)

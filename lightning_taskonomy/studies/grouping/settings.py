@@ -32,8 +32,8 @@ class GroupingSettings:
         trainer: Further arguments of every Trainer (precision, accelerator, ...).
         candidates: ``all`` groups of tasks; ``pairs`` and single tasks, by which larger groups are predicted (Higher
             Order Approximation); all, but ``early``: for one part of the data (Early Stopping Approximation); what a
-            ``search`` asks for next; or groups of your own. Of the last four the networks that are chosen
-            are then trained to the end.
+            ``search`` asks for next; or groups of your own. By pairs, early and in a search the networks that are
+            kept are then trained to the end.
         single_size: The size of the single-task networks that are candidates too; 1 is the full-size encoder.
         small_sizes: Sizes of further single-task networks, which are baselines and never chosen.
         baselines: What the choice is compared with, each trained on all tasks in one network: ``mtl``, ``mgda_ub``,
@@ -92,6 +92,8 @@ class GroupingSettings:
                 raise InputError(f"no baseline {baseline!r}{hint(baseline, BASELINES)}")
         if not isinstance(self.candidates, str):
             _check_groups(self.candidates, names)
+            if not self.candidates:
+                raise InputError("candidates is an empty list; name a group, or 'all', 'pairs', 'early' or 'search'")
 
     @property
     def groups(self) -> list[tuple[str, ...]] | None:

@@ -158,8 +158,10 @@ class GroupingStudy(GroupingSettings, Study):
             asked = partial(_asked, self, plans)
             stages.append(Stage(name="networks", title=f"networks, round {number}", jobs=asked, expected={}))
         if dense := sum(task.is_dense for task in plan.tasks.values()) if self.examples else 0:
-            pictures = partial(_pictures, self, plan)
-            stages.append(Stage(name="examples", jobs=pictures, expected={"examples": dense}))
+            pictures = Stage(
+                name="examples", jobs=lambda: example_jobs(self, plan).values(), expected={"examples": dense}
+            )
+            stages.append(pictures)
         if (taxonomy := self.taxonomy) is not None:
             stages += [replace(one, title=f"taxonomy: {one.title or one.name}") for one in taxonomy.stages(folder)]
         return stages
@@ -196,11 +198,6 @@ _ROUNDS = {"early": 1, "pairs": 1, "search": 10}
 def _asked(study: GroupingStudy, plans: Sequence[GroupingPlan]) -> list[Job]:
     """The networks that the losses so far ask for."""
     return [job for plan in plans for job in plan.jobs(trained(study, plan)[1])]
-
-
-def _pictures(study: GroupingStudy, plan: GroupingPlan) -> list[Job]:
-    """Pictures of the choice, known once all are measured."""
-    return list(example_jobs(study, plan).values())
 
 
 def _networks(plans: Sequence[GroupingPlan]) -> list[Job]:

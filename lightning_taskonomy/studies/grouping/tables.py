@@ -59,11 +59,11 @@ def grouping_tables(study: "GroupingStudy", folder: Path) -> Iterator[tuple[str,
     costs = prices.of({one.network for one in measured})
     yield "trainings.csv", (_TRAININGS, [_training(one, folder) for one in measured])
     yield "network_losses.csv", (_LOSSES, _losses(measured, costs))
-    for name, split in (("validation", "validation"), ("test", "test"), ("early", "early")):
-        if split != "early" or any("early" in one.losses for one in measured):
-            groupings_table(list(plan.tasks), measured, split).write(folder / f"{name}.csv")
-    chosen = [choice for one in plans for choice in chooser(study, one, by_seed[one.settings.seed], prices).choices()]
-    yield "choices.csv", ((*CHOICES, *plan.tasks), [choice.row(list(plan.tasks)) for choice in chosen])
+    for split in SPLITS:
+        if split != "early" or any(split in one.losses for one in measured):
+            groupings_table(list(plan.tasks), measured, split).write(folder / f"{split}.csv")
+    choices = [choice for one in plans for choice in chooser(study, one, by_seed[one.settings.seed], prices).choices()]
+    yield "choices.csv", ((*CHOICES, *plan.tasks), [choice.row(list(plan.tasks)) for choice in choices])
     if study.candidates == "all":
         yield "approximations.csv", _approximations(study, plan, measured)
     write_examples(folder, example_jobs(study, plan))
@@ -111,10 +111,14 @@ def _affinities(study: "GroupingStudy", plan: GroupingPlan, folder: Path) -> Aff
 def _approximations(study: "GroupingStudy", plan: GroupingPlan, measured: Sequence[Measured]) -> Table:
     """What less training would have cost and lost, by the mean losses of all seeds."""
     tasks, columns = list(plan.tasks), [one.name for one in fields(ApproximationRow)]
-    validation, test, early = (groupings_table(tasks, measured, split) for split in ("validation", "test", "early"))
+    validation, test = (groupings_table(tasks, measured, split) for split in ("validation", "test"))
+    try:
+        early = groupings_table(tasks, measured, "early")
+    except InputError:  # a task has no loss early on
+        early = None
     taken = [one.validations for one in measured if one.network.kind == CANDIDATE and not one.reason]
     prices, joint = study.prices(plan), affinities(plan)
-    cheapest = study.solver.sweep(prices.table(validation), study.all_budgets, skip_infeasible=True)
+    cheapest = study.solver.replace(limits={}).sweep(prices.table(validation), study.all_budgets, skip_infeasible=True)
     rows = approximation_rows(
         validation,
         test,
@@ -124,7 +128,7 @@ def _approximations(study: "GroupingStudy", plan: GroupingPlan, measured: Sequen
         affinities=joint,
         affinity_trainings=1 + _MEASURED_STEP / (study.affinity_steps or 1),
         scale=joint_losses(plan, measured) if joint else None,
-        solver=study.solver,
+        solver=study.solver.replace(limits={}),
         single_cost=study.single_size,
         price=prices.table,
     )
