@@ -18,6 +18,7 @@ from lightning_taskonomy.data.rooms.dataset import RoomsDataset
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.modules import MultiTaskModule
 from lightning_taskonomy.training import execute, execute_together, is_finished, stream
+from lightning_taskonomy.training.shared import WINDOW
 
 NAMES = ("depth_z", "depth_z+semantic_segmentation", "denoising", "normals+edges_2d")
 """Runs, by their tasks; the last one stops early."""
@@ -95,8 +96,8 @@ def test_each_ends_as_it_does_alone(configs, alone, tmp_path):
         assert_same(tmp_path / name, alone / name)
         assert of_run == json.loads((tmp_path / name / "metrics.json").read_text())
     assert threads == {torch.get_num_threads()}
-    places = [(epoch, index) for _, epoch, index in seen]
-    assert places == sorted(places), "nobody is a batch ahead of anybody"
+    places = [(epoch, index // WINDOW) for _, epoch, index in seen]
+    assert places == sorted(places), "nobody is more than a few batches ahead of anybody"
     last = json.loads((tmp_path / NAMES[-1] / "history.json").read_text())
     assert len(last) == 2 and Counter(len(tasks) for tasks, epoch, _ in seen if epoch == 2) == {1: 4, 2: 2}
 
@@ -119,7 +120,7 @@ def test_a_batch_is_loaded_once_with_what_any_run_reads(configs, tmp_path, monke
     )
     execute_together(of_runs)
     both = frozenset({"id", "image", "depth_z", "semantic"})
-    images = 8 * (3 + 3 + 1)  # three epochs of training and of validation, a test
+    images = 8 * (3 + 1 + 1)  # three epochs of training, a test, and a validation whose few batches are kept
     assert loaded == {both: images + 2, both - {"semantic"}: 2}, "the dry pass of each run looks at two of its own"
 
 
@@ -147,7 +148,8 @@ def test_what_is_finished_stays_and_what_was_killed_goes_on(configs, alone, tmp_
         for name in NAMES
         if (file := tmp_path / name / "resume.ckpt").is_file()
     }
-    assert epochs == {NAMES[0]: 2, NAMES[1]: 2, NAMES[3]: 1}, "those resume where they were, not at one place"
+    assert epochs[NAMES[1]] == 2 and set(epochs.values()) == {1, 2}, "those resume where they were, not at one place"
+    assert epochs.keys() == {*NAMES} - {NAMES[2]}
     execute_together(of_runs)
     for name in NAMES:
         assert_same(tmp_path / name, alone / name)
