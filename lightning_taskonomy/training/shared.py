@@ -125,9 +125,8 @@ class Sources:
         """
         sets = frozenset(key for key, label in reader.labels.items() if label.is_set)
         views = frozenset(reader.keys & VIEWS.keys()) if data.transforms else frozenset()
-        sources = self._shared.setdefault(
-            (description, sets, views), []
-        )  # as many objects; as many pictures to augment
+        like = description, sets, views  # as many objects in a set, as many pictures to augment
+        sources = self._shared.setdefault(like, [])
         source = next((source for source in sources if source.agrees(reader)), None)
         if source is None:
             sources.append(source := _Source(data))
