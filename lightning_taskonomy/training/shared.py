@@ -1,12 +1,13 @@
 """Batches that several runs read: each is loaded once, with what any of them asks for, and looks to each as its own.
 
-Runs whose data are described alike, but for the keys, read from one source. It has one batch of a loader at a time, the
-one that its slowest reader is at, so that its memory does not grow with the number of readers.
+Runs whose data are described alike, but for the keys, read from one source. It has few batches of a loader at a time,
+those that its slowest reader is at, so that its memory does not grow with the number of readers.
 """
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from copy import copy
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -21,13 +22,16 @@ from lightning_taskonomy.data.batch import Sample
 from lightning_taskonomy.data.pipeline import Pipeline
 from lightning_taskonomy.tasks import VIEWS, Label, Task, presence
 
-__all__ = ["LOADERS", "Kind", "SharedLoader", "Sources", "is_shareable"]
+__all__ = ["LOADERS", "WINDOW", "Kind", "SharedLoader", "Sources", "is_shareable"]
 
 _LOG = logging.getLogger(__name__)
 
 Kind = Literal["train", "val", "test"]
 LOADERS: tuple[Kind, ...] = ("train", "val", "test")
 """The loaders of a data module that are shared."""
+
+WINDOW = 4
+"""Batches in a row that a run takes before the others take them; so many of a loader are kept."""
 
 Ask = Callable[["SharedLoader", int], Batch | None]
 
@@ -121,9 +125,8 @@ class Sources:
         """
         sets = frozenset(key for key, label in reader.labels.items() if label.is_set)
         views = frozenset(reader.keys & VIEWS.keys()) if data.transforms else frozenset()
-        sources = self._shared.setdefault(
-            (description, sets, views), []
-        )  # as many objects; as many pictures to augment
+        like = description, sets, views  # as many objects in a set, as many pictures to augment
+        sources = self._shared.setdefault(like, [])
         source = next((source for source in sources if source.agrees(reader)), None)
         if source is None:
             sources.append(source := _Source(data))
@@ -156,6 +159,16 @@ class Sources:
                 reader.source = _Source(None)
                 reader.source.readers.append(reader)
         return reader.source.take(reader, index)
+
+    def at_hand(self, reader: SharedLoader, index: int) -> Batch | None:
+        """As :meth:`take`, but None where something must be loaded or moved.
+
+        Args:
+            reader: Whose.
+            index: As there.
+        """
+        assert reader.source is not None
+        return reader.source.at_hand(reader, index)
 
     def leave(self, run: Any) -> None:
         """Forgets the loaders of a run that has ended.
@@ -228,18 +241,26 @@ class _Source:
         kind, epoch = reader.kind, reader.epoch if reader.kind == "train" else 0
         keys = frozenset[str]().union(*(other.keys for other in self.of(kind)))
         current = self._passes.get(kind)
-        starts = current is not None and index == 0 and not current.is_at(epoch, 0)
+        starts = current is not None and index == 0 and not current.has(epoch, 0)
         if current is None or not reader.keys <= current.keys or (starts and keys != current.keys):
             current = self._passes[kind] = _Pass(self._loader(reader, keys), keys)
         try:
-            if current.seek(epoch, index) and current.is_changed:
+            if current.has(epoch, index) and current.is_changed(index):
                 self._copies = True  # a run works on its batches in place; nobody else may see that
                 current.restart()
-                current.seek(epoch, index)
-            return current.batch_of(reader, self._copies)
+            current.seek(epoch, index)
+            return current.batch_of(index, reader, self._copies)
         except BaseException:
             self._passes.pop(kind, None)
             raise
+
+    def at_hand(self, reader: SharedLoader, index: int) -> Batch | None:
+        """As :meth:`Sources.at_hand`."""
+        epoch, current = reader.epoch if reader.kind == "train" else 0, self._passes.get(reader.kind)
+        is_there = current is not None and reader.keys <= current.keys and current.has(epoch, index, reader.device)
+        if current is None or not is_there or current.is_changed(index):
+            return None
+        return current.batch_of(index, reader, self._copies)
 
     def _loader(self, reader: SharedLoader, keys: frozenset[str]) -> DataLoader[Sample]:
         """The loader of all images that a reader reads, with keys of other readers too."""
@@ -257,7 +278,7 @@ class _Source:
 
 
 class _Pass:
-    """An epoch of a loader, of which one batch is there.
+    """An epoch of a loader, of which a few batches are there.
 
     Args:
         loader: The loader.
@@ -272,23 +293,23 @@ class _Pass:
         """Forgets where it is."""
         self.epoch, self.index = -1, -1
         self._batches: Iterator[Any] = iter(())
-        self._batch: Any = None
-        self._on: dict[torch.device, Batch] = {}
-        self._versions: dict[torch.device, list[int]] = {}
+        self._there: dict[int, _Loaded] = {}
 
-    def is_at(self, epoch: int, index: int) -> bool:
-        """Whether it has this batch."""
-        return (self.epoch, self.index) == (epoch, index)
+    def has(self, epoch: int, index: int, device: torch.device | None = None) -> bool:
+        """Whether a batch is there, on a device if one is named."""
+        batch = self._there.get(index) if epoch == self.epoch else None
+        return batch is not None and (device is None or device in batch.on)
 
-    def seek(self, epoch: int, index: int) -> bool:
-        """Goes to a batch.
+    def is_changed(self, index: int) -> bool:
+        """Whether a reader has changed a batch in place."""
+        batch = self._there[index]
+        return any(_versions(batch.on[device]) != versions for device, versions in batch.versions.items())
 
-        Returns:
-            Whether it was there.
-        """
-        if self.is_at(epoch, index):
-            return True
-        if epoch != self.epoch or index < self.index:
+    def seek(self, epoch: int, index: int) -> None:
+        """Loads a batch, unless it is there, and lets go of those before its window."""
+        if self.has(epoch, index):
+            return
+        if epoch != self.epoch or index <= self.index:
             self.restart()
             self.epoch = epoch
             sampler: Any = getattr(self.loader.batch_sampler, "sampler", None)
@@ -296,33 +317,43 @@ class _Pass:
                 sampler.set_epoch(epoch)
             self._batches = iter(self.loader)
         while self.index < index:
-            self._batch, self._on, self._versions = None, {}, {}  # before the next one needs its room
-            self._batch = next(self._batches, None)
+            first = (self.index + 1) // WINDOW * WINDOW
+            self._there = {number: batch for number, batch in self._there.items() if number >= first}
             self.index += 1
-        return False
+            self._there[self.index] = _Loaded(next(self._batches, None))
 
-    @property
-    def is_changed(self) -> bool:
-        """Whether a reader has changed an entry in place."""
-        return any(_versions(self._on[device]) != versions for device, versions in self._versions.items())
-
-    def batch_of(self, reader: SharedLoader, copies: bool) -> Batch | None:
-        """The batch with the reader's keys on its device; None behind the last one.
+    def batch_of(self, index: int, reader: SharedLoader, copies: bool) -> Batch | None:
+        """A batch that is there, with the reader's keys on its device; None behind the last one.
 
         Args:
+            index: Its number.
             reader: Whose.
             copies: Whether it gets tensors of its own.
         """
-        if self._batch is None:
+        loaded = self._there[index]
+        if loaded.batch is None:
             return None
-        if reader.device not in self._on:
-            self._on[reader.device] = self._batch.to(reader.device)
-            self._versions[reader.device] = _versions(self._on[reader.device])
-        batch = self._on[reader.device]
+        if reader.device not in loaded.on:
+            loaded.on[reader.device] = loaded.batch.to(reader.device)
+            loaded.versions[reader.device] = _versions(loaded.on[reader.device])
+        batch = loaded.on[reader.device]
         others = self.keys - reader.keys
         others = (others | {presence(key) for key in others}) - reader.keys - {presence(key) for key in reader.keys}
         entries = {key: entry.clone() if copies else entry for key, entry in batch.items() if key not in others}
         return Batch(entries, batch.labelled)
+
+
+@dataclass
+class _Loaded:
+    """A batch, and what it is on the devices of its readers.
+
+    Args:
+        batch: As it was loaded; None behind the last one.
+    """
+
+    batch: Any
+    on: dict[torch.device, Batch] = field(default_factory=dict)
+    versions: dict[torch.device, list[int]] = field(default_factory=dict)
 
 
 class _First(Pipeline):

@@ -1,8 +1,8 @@
 """One stream for many networks: runs side by side in one process, for which each batch is loaded once.
 
 Each run goes its own way through the code of :func:`~lightning_taskonomy.training.execute`, with a Trainer and a thread
-of its own. Only one thread runs at a time: a run that asks for its next batch waits until the run that is
-furthest behind has got its own. So all is in a fixed order, and each run has its own random numbers. Threads, and not
+of its own. Only one thread runs at a time: after a few batches a run waits until the run that is furthest behind has
+got its own. So all is in a fixed order, and each run has its own random numbers. Threads, and not
 coroutines, because torch keeps modes (no gradients, autocast) by thread.
 """
 
@@ -28,7 +28,7 @@ from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.files import write_json
 from lightning_taskonomy.training.identity import identity
 from lightning_taskonomy.training.run import FAILED, METRICS, is_finished
-from lightning_taskonomy.training.shared import LOADERS, Kind, SharedLoader, Sources, is_shareable
+from lightning_taskonomy.training.shared import LOADERS, WINDOW, Kind, SharedLoader, Sources, is_shareable
 from lightning_taskonomy.training.warm import execute_anew, quiet
 
 __all__ = ["execute_together"]
@@ -122,9 +122,12 @@ class _Member:
         folder: Its folder.
         work: What does the run.
         sources: Where its batches are from.
+        goes_on: Whether it may go on at its place before any other.
     """
 
-    def __init__(self, config: dict[str, Any], folder: Path, work: Work, sources: Sources) -> None:
+    def __init__(
+        self, config: dict[str, Any], folder: Path, work: Work, sources: Sources, goes_on: Callable[["_Member"], bool]
+    ) -> None:
         self._thread = threading.Thread(target=self._run, name=str(folder), daemon=True)
         self.config, self.folder, self.sources = config, folder, sources
         self.place: tuple[int, ...] = (-1,)
@@ -134,7 +137,7 @@ class _Member:
         self.metrics: dict[str, float] = {}
         self.error: BaseException | None = None
         self.is_over = False
-        self._work = work
+        self._work, self._goes_on = work, goes_on
         self._threads = torch.get_num_threads()
         self._go, self._waits = threading.Semaphore(0), threading.Semaphore(0)
         self._answer: Batch | Exception | None = None
@@ -212,8 +215,12 @@ class _Member:
         return reader
 
     def _ask(self, reader: SharedLoader, index: int) -> Batch | None:
-        """Waits for a batch, while other runs go on."""
+        """Waits for a batch, while other runs go on, unless it is at hand and the run's turn is not over."""
         self.place, self.wants = self._place(reader, index), (reader, index)
+        if not self._is_told_to_stop and self._goes_on(self):
+            batch = self.sources.at_hand(reader, index)
+            if batch is not None:
+                return batch
         with isolate_rng(torch.cuda.is_initialized()):  # what the others draw is theirs
             self._waits.release()
             self._go.acquire()
@@ -225,19 +232,19 @@ class _Member:
         return answer
 
     def _place(self, reader: SharedLoader, index: int) -> tuple[int, ...]:
-        """How far the run is: batches trained on; validation, test or training; passes and batches of that.
+        """How far the run is: batches trained on; validation, test or training; passes and windows of that.
 
         Once its fit is over it waits for the next validation of those that go on, and shares its images.
         """
         if reader.kind == "train":
             number = reader.epoch * len(reader) + index
             self._epoch, self._batches, self.steps = len(reader), number + 1, self.steps + 1
-            return number, 2, 0, index
+            return number - index % WINDOW, 2, 0, 0
         stage = self._batches + (0 if reader.fits else self._epoch), 0 if reader.kind == "val" else 1
         if stage != self._stage:
             self._stage, self._passes = stage, 0
         self._passes += index == 0
-        return *stage, self._passes, index
+        return *stage, self._passes, index // WINDOW
 
 
 class _Stream:
@@ -268,10 +275,10 @@ class _Stream:
             torch.cuda.reset_peak_memory_stats()  # those of earlier runs of this process
         count = 1 if self.together is None else self.together
         self._admit(runs[:count])
-        left = list(runs[count:])
+        left, member = list(runs[count:]), self.live[0]
         try:
             while self.live:
-                member = min(self.live, key=lambda one: one.place)
+                member = min(self.live, key=lambda one: (one.place, one is not member))
                 member.proceed(self._batch(member))
                 if member.is_over:
                     left += self._end(member)
@@ -286,7 +293,10 @@ class _Stream:
         return left
 
     def _admit(self, runs: Sequence[_Run]) -> None:
-        self.live += [_Member(config, folder, self.work, self.sources) for config, folder in runs]
+        self.live += [_Member(config, folder, self.work, self.sources, self._is_first) for config, folder in runs]
+
+    def _is_first(self, member: _Member) -> bool:
+        return all(member.place <= other.place for other in self.live)
 
     def _batch(self, member: _Member) -> Batch | Exception | None:
         """What a run asks for, or why it cannot be had."""

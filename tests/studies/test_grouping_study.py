@@ -14,6 +14,7 @@ from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.files import write_bytes, write_json
 from lightning_taskonomy.studies.executors import LocalExecutor
 from lightning_taskonomy.studies.grouping import GroupingStudy, jobs
+from lightning_taskonomy.studies.grouping.plan import Candidate
 from lightning_taskonomy.tasks import find
 
 HERE = LocalExecutor(workers=0)
@@ -63,17 +64,24 @@ def pretending(monkeypatch):
         write_json(done, sized)
 
     def together(runs, checkpoint_seconds, **options):
+        failed = []
         for run in runs:
             init_args, folder = run["config"]["model"]["init_args"], Path(run["folder"])
             group, size = tuple(init_args["tasks"]), init_args["backbone"]["init_args"]["channels"] / 100
             early = run["config"]["trainer"]["max_epochs"] == 1
             trained.append((group, size, early))
             row = losses["of"](group, size, run["config"]["seed_everything"])
+            if folder.name.startswith(losses.get("broken_kind", "-")) or group in losses.get("broken", []):
+                write_json(folder / "failed.json", {"error": "the loss of depth_z is NaN"})
+                failed.append(group)
+                continue
             first, last, test = ({f"{split}/{t}/loss": loss for t, loss in zip(group, one, strict=True)}
                                  for split, one in zip(("val", "val", "test"), row, strict=True))  # fmt: skip
             write_json(folder / "history.json", [{"epoch": 0, "step": 1, "learning_rate": 0.1, **first}])
             write_bytes(folder / "weights.safetensors", b"")
             write_json(folder / "metrics.json", {**(first if early else last), **test, "seconds": 1.0})
+        if failed:
+            raise InputError(f"{len(failed)} runs failed")
 
     monkeypatch.setattr(jobs, "label_statistics", statistics)
     monkeypatch.setattr(jobs, "encoder_sizes", encoders)
@@ -137,6 +145,60 @@ def test_what_failed_is_left_out_named_and_never_chosen(settings, pretending, tm
         "+".join(TASKS[:3]) + "@1"
         in next(r for r in rows(tmp_path / "choices.csv") if r["budget"] == "2.0")["networks"]
     )
+
+
+@pytest.mark.parametrize("candidates", ["all", "pairs", "early", "search"])
+def test_a_network_that_fails_is_tried_once_and_the_study_goes_on(settings, pretending, tmp_path, candidates):
+    trained, losses = pretending
+    broken = tuple(TASKS[1:3])
+    losses |= {"of": lambda group, size, seed: [[(1 + 0.1 * len(group)) / size] * len(group)] * 3, "broken": [broken]}
+    study = GroupingStudy(**settings, candidates=candidates, budgets=[1, 2])
+    study.run(tmp_path, execution=HERE, stages=["data", "networks", "analysis"])
+    assert [group for group, *_ in trained].count(broken) == 1
+    (failed,) = [row for row in rows(tmp_path / "trainings.csv") if row["status"] == "failed"]
+    assert failed["reason"] == "the loss of depth_z is NaN"
+    method = {"all": "optimal", "pairs": "hoa", "early": "esa", "search": "search"}[candidates]
+    # one network of all: 5 * 1.5; of two, a pair and a triple are the best; by pairs alone all large groups look like 1.2,
+    # so that one task alone (1.1) and all together (1.5) are taken
+    best = 1.1 + 4 * 1.5 if candidates == "pairs" else 2 * 1.2 + 3 * 1.3
+    kept = {float(row["budget"]): row for row in rows(tmp_path / "choices.csv") if row["method"] == method}
+    assert float(kept[1.0]["test_loss"]) == pytest.approx(7.5)
+    assert float(kept[2.0]["test_loss"]) == pytest.approx(best)
+    assert "+".join(broken) + "@1" not in kept[2.0]["networks"].split("; ")
+
+
+def test_a_baseline_that_fails_leaves_the_candidate_of_its_tasks(settings, pretending, tmp_path):
+    _, losses = pretending
+    losses |= {"of": lambda group, size, seed: [[1.0 / size] * len(group)] * 3, "broken_kind": "mgda_ub"}
+    study = GroupingStudy(**settings, baselines=["mgda_ub"], budgets=[1])
+    study.run(tmp_path, execution=HERE, stages=["data", "networks", "analysis"])
+    (optimal,) = [row for row in rows(tmp_path / "choices.csv") if row["method"] == "optimal"]
+    assert optimal["networks"] == "+".join(TASKS) + "@1"
+
+
+def test_limits_are_on_final_losses_alone(settings, pretending, tmp_path):
+    _, losses = pretending
+    losses["of"] = lambda group, size, seed: [[3.0 + len(group)] * len(group), *[[len(group) / size] * len(group)] * 2]
+    study = GroupingStudy(**settings, limits={"depth_z": 1.5}, budgets=[1, 2, 3])
+    study.run(tmp_path, execution=HERE, stages=["data", "networks", "analysis"])
+    kept = {(row["method"], float(row["budget"])): row for row in rows(tmp_path / "choices.csv")}
+    assert ("optimal", 1.0) not in kept and float(kept["optimal", 2.0]["depth_z"]) == 1.0  # depth alone, at full size
+    assert float(kept["esa", 1.0]["depth_z"]) == 5.0
+    assert {row["budget"] for row in rows(tmp_path / "approximations.csv")} == {"1.0", "2.0", "3.0"}
+
+
+def test_a_mean_is_over_the_same_seeds(settings, pretending, tmp_path):
+    _, losses = pretending
+    losses["of"] = lambda group, size, seed: [[(1.0 + seed) / size] * len(group)] * 3
+    study = GroupingStudy(**settings, seeds=[1], budgets=[5])
+    plan, other = study.plans(tmp_path)
+    study.run(tmp_path, execution=HERE, stages=["data", "networks"])
+    (other.run(Candidate(tuple(TASKS))).folder / "metrics.json").unlink()
+    study.run(tmp_path, execution=HERE, stages=["analysis"])
+    table = GroupingsTable.read(tmp_path / "test.csv")
+    assert (tuple(TASKS), 1.0) not in table.by_key
+    assert table.by_key[(TASKS[0],), 1.0].losses == (1.5,)
+    assert plan.run(Candidate(tuple(TASKS))).is_done
 
 
 def test_seeds_are_chosen_and_scored_each_by_itself(settings, pretending, tmp_path):
