@@ -211,7 +211,7 @@ def test_a_resumed_fit_sees_the_batches_of_the_unbroken_one(tmp_path: Any) -> No
         keeper, watch = ResumeCheckpoint(tmp_path, seconds=0), Watch(stop)
         trainer = Trainer(
             max_epochs=4, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-            enable_model_summary=False, callbacks=[watch, keeper], num_sanity_val_steps=0, limit_val_batches=0,
+            enable_model_summary=False, callbacks=[keeper, watch], num_sanity_val_steps=0, limit_val_batches=0,
         )  # fmt: skip
         data = parallel(keys=None)
         with suppress(SystemExit):  # what Lightning makes of the interrupt
