@@ -145,6 +145,13 @@ def make(folder: Path, seeds: int = 3) -> Path:
     return folder
 
 
+def settings(folder: Path, **changes: object) -> None:
+    """Changes settings of a study."""
+    plain = json.loads((folder / "study.json").read_text())
+    plain["settings"] |= changes
+    (folder / "study.json").write_text(json.dumps(plain))
+
+
 @pytest.fixture
 def no_pictures(monkeypatch):
     """Figures are made, and not rendered, which takes most of the time."""
@@ -280,6 +287,25 @@ def test_approximations_trainings_and_failures_are_told(study):
     assert "Left out: depth z, seed 0 (its loss is no number)." in page
     assert "1 networks trained, in 35 s" in page.replace("35.0", "35")
     assert (folder / "report/learning-curves.png").is_file() and (folder / "report/predictions-2.png").is_file()
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_learning_curves_are_those_of_the_seed_that_the_study_names_first(study, monkeypatch, tmp_path):
+    folder = shutil.copytree(study[0], tmp_path / "copy", ignore=shutil.ignore_patterns("report"))
+    settings(folder, seed=7)
+    runs = {7: "runs/a", 3: "runs/b"}  # the further seed is the smaller one
+    pair = ("depth_z", "normals")
+    write_runs(folder, [RunEntry(run=place, folder=place, kind="candidate", tasks=pair, seed=seed)
+                        for seed, place in runs.items()])  # fmt: skip
+    (folder / "runs/b").mkdir()
+    (folder / "runs/b/history.json").write_text(json.dumps([{"val/loss": 0.1}]))
+    drawn = []
+    original = study_figures.learning_curves
+    monkeypatch.setattr(
+        study_figures, "learning_curves", lambda panels, measure: drawn.append(panels) or original(panels, measure)
+    )
+    report(folder)
+    assert drawn == [{"2 tasks": {"runs/a": [(1, 0.9), (2, 0.5), (3, 0.6)]}}]
 
 
 @pytest.mark.usefixtures("no_pictures")

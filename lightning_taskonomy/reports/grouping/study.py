@@ -78,7 +78,8 @@ class GroupingReport(Report):
 
     def trainings(self, page: Page, results: GroupingResults) -> None:
         """How the networks were trained."""
-        training.trainings(page, results, self.folder, self._runs)
+        seed = int(self.manifest.settings.get("seed") or 0)
+        training.trainings(page, results, self.folder, self._runs, seed)
 
     def predictions(self, page: Page, results: GroupingResults) -> None:
         """What the chosen networks see beside others, for each budget that has pictures (Fig. 6)."""
