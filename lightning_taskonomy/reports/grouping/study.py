@@ -41,7 +41,7 @@ class GroupingReport(Report):
     def subtitle(self) -> str:
         """How much was measured."""
         results = self.results
-        candidates = {(n.tasks, n.size) for n in results.networks if n.kind == "candidate"}
+        candidates = {(n.tasks, n.size) for n in results.networks if n.kind in ("candidate", "early")}
         counts = {
             "task": len(results.tasks),
             "candidate network": len(candidates),

@@ -42,7 +42,7 @@ def approximations(page: Page, results: GroupingResults) -> None:
             points[method_name(name)] = rows[0]["trainings"], list(regrets.values())
     if points:
         page.figure(
-            study_figures.regret_scatter(points),
+            study_figures.regret_scatter(points, f"{results.selection.total} test loss"),
             "approximations-regret",
             alt="; ".join(f"{name}: {trainings:g} trainings, mean regret {fmean(regrets):.4f}"
                           for name, (trainings, regrets) in points.items()),
@@ -55,8 +55,9 @@ def approximations(page: Page, results: GroupingResults) -> None:
              *(f"at {budget:g}" for budget in budgets)),
             lines,
             caption="Trainings: the cost in full trainings of a full-size network. Kendall τ: how far it orders the "
-            "gains of training together as those on test images. Regret: the test loss of the groups that it chooses "
-            "above that of the optimal ones, by budget; below 0 they are better on test images.",
+            f"gains of training together as those on test images. Regret: the {results.selection.total} test loss of "
+            "the groups that it chooses above that of the optimal ones, by budget; below 0 they are better on test "
+            "images.",
         )  # fmt: skip
     else:
         page.text("Without approximations.csv the cost of the approximations is not known.")
