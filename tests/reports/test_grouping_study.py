@@ -306,7 +306,7 @@ def test_weights_change_who_wins(copy):
     changed(copy, "choices.csv", losses)
     assert "Grouping helps" not in read(copy)  # 0.65 against 0.6
     settings(copy, importance={"depth_z": 2.0})
-    assert "Grouping helps at 1 of 3 budgets (2)" in read(copy)  # 0.75 against 0.9
+    assert "Grouping helps at 2 of 3 budgets (1.5 and 2)" in read(copy)  # 0.8 and 0.75 against 0.9
     assert rows(copy / "report/answer.csv")[2]["lead over independent networks"].startswith("0.150")
 
 
