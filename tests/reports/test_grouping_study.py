@@ -182,6 +182,7 @@ def test_the_answer_says_where_grouping_helps_and_where_not(study):
     leads = [0.05, 0.05, 0.05 + 0.02]  # the third seed's choice at 2 is better by its shift
     assert np.mean(leads) > half(leads)
     assert "The lead is beyond the spread of 3 seeds at 2." in page
+    assert "for the lowest total loss within each budget. Of each rival" in page  # no weights, no limits
     mean, width = np.mean([0.52, 0.56, 0.55]), half([0.52, 0.56, 0.55])
     assert f"the best grouping has a test loss of {mean:.3f} ±{width:.3f}, independent networks 0.600" in page
     assert "the same loss as one joint network" in page and "the same loss as independent networks" in page
@@ -284,10 +285,11 @@ def test_importance_weighs_what_is_compared(copy):
     numbers = {(row["method"], row["budget"]): row for row in rows(copy / "report/losses-in-numbers.csv")}
     assert float(numbers["optimal", "1.5"]["weighted test loss"]) == pytest.approx(3 * 0.2 + 0.1 + 0.3)
     assert float(numbers["independent", "1.5"]["weighted test loss"]) == pytest.approx(3 * 0.2 + 0.1 + 0.3)
-    chosen = {(row["budget"], row["seed"]): row for row in rows(copy / "report/choices.csv")}
+    choices = {(row["budget"], row["seed"]): row for row in rows(copy / "report/choices.csv")}
     # of seed 0, whose losses are 0.97 of the table's: a pair with 0.9 and 1.1 of the losses alone, normals alone at 0.4
     expected = 0.97 * (3 * 0.9 * 0.2 + 1.1 * 0.1 + 0.4)
-    assert float(chosen["1.5", "0"]["weighted validation loss"]) == pytest.approx(expected)
+    assert float(choices["1.5", "0"]["weighted validation loss"]) == pytest.approx(expected)
+    assert "there the best grouping has a lower weighted test loss" in page
     assert "The weighted total loss over tasks" in page and "Weighted total test loss by inference budget" in page
     assert "for the lowest weighted total loss within each budget, weighted depth z × 3, with a validation loss of " \
         "edges 2d at most 0.7, within 64 MiB of memory" in page  # fmt: skip

@@ -53,7 +53,7 @@ def answer(page: Page, results: GroupingResults) -> None:
         for at, one in zip(methods[subject].values(), serves, strict=True)
     ]
     rows = [replace(row, rivals={name: row.rivals[name] for name in rivals if name in row.rivals}) for row in compared]
-    page.answer(_lines(subject, rows, len(results.seeds)))
+    page.answer(_lines(subject, rows, len(results.seeds), _named("test loss", results)))
     unknown = any(math.isnan(one.validation) for rival in rivals for one in methods[rival].values())
     several = len(results.seeds) > 1
     page.text(
@@ -107,7 +107,7 @@ def _sharing(row: Comparison) -> str:
     return f"{row.shared} of {count} seeds" if 0 < row.shared < count else "yes" if row.shared else "no"
 
 
-def _lines(subject: str, rows: Sequence[Comparison], seeds: int) -> list[str]:
+def _lines(subject: str, rows: Sequence[Comparison], seeds: int, loss: str) -> list[str]:
     compared = [row for row in rows if row.rivals]
     helping = [row for row in compared if row.helps]
     apart = [row for row in compared if row.better and not row.shares]
@@ -118,11 +118,11 @@ def _lines(subject: str, rows: Sequence[Comparison], seeds: int) -> list[str]:
     if helping:
         lines = [
             f"Grouping helps at {len(helping)} of {len(compared)} budgets ({_budgets(helping)}): there {choice} has a "
-            f"lower test loss than {names} within the same budget, and tasks share a network."
+            f"lower {loss} than {names} within the same budget, and tasks share a network."
         ]
     else:
-        sharing = " that has tasks share a network" if apart else ""
-        lines = [f"Grouping does not help here: at no budget has {choice}{sharing} a lower test loss than {names}."]
+        sharing = " while tasks share a network" if apart else ""
+        lines = [f"Grouping does not help here: at no budget has {choice} a lower {loss} than {names}{sharing}."]
     if apart:
         along = any(_joint(one) for row in apart for one in row.choice.choices)
         how = "by mixing sizes" + (", or by tasks that are trained along and not used" if along else "")
@@ -142,8 +142,8 @@ def _lines(subject: str, rows: Sequence[Comparison], seeds: int) -> list[str]:
         )
     most = max(helping or compared, key=lambda row: row.least)
     rivals = ", ".join(f"{RIVALS[name]} {other.words}" for name, (other, _) in most.rivals.items())
-    where = " (the greatest lead of all budgets, which flatters it)" if len(helping) > 1 else ""
-    lines.append(f"At budget {most.choice.budget:g}{where} {choice} has a test loss of {most.choice.words}, {rivals}.")
+    where = " (the greatest lead of these, which flatters it)" if (helping or apart) and len(compared) > 1 else ""
+    lines.append(f"At budget {most.choice.budget:g}{where} {choice} has a {loss} of {most.choice.words}, {rivals}.")
     worse = [_worse(row) for row in compared if not row.better]
     if worse and (helping or apart):
         lines.append(f"No better at {join(worse)}.")

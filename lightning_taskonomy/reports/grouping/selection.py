@@ -72,8 +72,8 @@ class Selection:
         how = _BY.get(method, f"the measure of affinity ({readable(method)})")
         return (
             f"Networks were chosen by {how}, for the lowest {self.total} loss within each budget"
-            + (f", weighted {weights}" if weights else "")
-            + (f", with a validation loss of {limits}" if limits and method in _FINAL else "")
-            + (", without the limits, which are on losses at the end" if limits and method not in _FINAL else "")
+            + (f", weighted {weights}" if self.importance else "")
+            + (f", with a validation loss of {limits}" if self.limits and method in _FINAL else "")
+            + (", without the limits, which are on losses at the end" if self.limits and method not in _FINAL else "")
             + (f", within {self.memory:g} MiB of memory" if self.memory is not None else "")
         )
