@@ -50,14 +50,14 @@ def export(
     else:
         if serves is not None:
             raise InputError("serves is for a list of runs; the run of a grouping knows what each network answers")
-        found = trained(run, BaseModule)
-        if isinstance(found, GroupedModule):
-            model, specs = found, described(run)[0]["init_args"]["networks"]
-        elif isinstance(found, MultiTaskModule):
-            model, specs = GroupedModule([found]), [described(run)[0]]
+        network = trained(run, BaseModule)
+        if isinstance(network, GroupedModule):
+            model, specs = network, described(run)[0]["init_args"]["networks"]
+        elif isinstance(network, MultiTaskModule):
+            model, specs = GroupedModule([network]), [described(run)[0]]
         else:
             raise InputError(
-                f"{run} is a run of {type(found).__name__}; GroupedModule and MultiTaskModule are exported"
+                f"{run} is a run of {type(network).__name__}; GroupedModule and MultiTaskModule are exported"
             )
     if out.suffix != SUFFIXES[format]:
         raise InputError(f"out {out} must end in {SUFFIXES[format]} for format {format}")

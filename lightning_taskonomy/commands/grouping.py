@@ -53,7 +53,8 @@ def solve_grouping(
         budget: One budget, or a list of them, in place of the solver's own; those that nothing meets are left out.
         approximation: Select by the losses as they are; or as if networks of three and more tasks were not trained
             (hoa, the Higher Order Approximation); or by losses early in training (esa, the Early Stopping one).
-        early: The losses early in training: what 'esa' selects by; the report compares with them whatever is chosen.
+        early: The losses early in training: what 'esa' selects by; the report compares with them whatever is chosen. If
+            not given, those of the study's folder.
         solver: The solver with its settings.
         remove_idle: Remove chosen networks that serve no task by their validation losses, and select again.
         tasks: The names of the columns, for tables without a header; with one, the tasks it may name.
@@ -76,6 +77,7 @@ def solve_grouping(
     if not budgets:
         raise InputError("budget: the list is empty; give at least one")
     trained = GroupingsTable.read(table_file(validation, "groupings"), tasks)
+    early = early or _beside(validation, "groupings_early")
     begun = None if early is None else GroupingsTable.read(early, tasks)
     match approximation:
         case "none":
@@ -86,9 +88,7 @@ def solve_grouping(
             if begun is None:
                 raise InputError("approximation esa selects by losses early in training: give their table as --early")
             approximated = begun
-    if test is None and validation.is_dir():
-        beside = validation / Manifest.read(validation).tables.get("groupings_test", "")
-        test = beside if beside.is_file() else None
+    test = test or _beside(validation, "groupings_test")
     others = [] if test is None else [GroupingsTable.read(test, tasks)]
     read = [table for table in (trained, begun, *others) if table is not None]
     unmeasured = list(dict.fromkeys(name for table in read for name in table.unmeasured))
@@ -154,6 +154,14 @@ def solve_grouping(
         page=lambda folder: written or page(folder),
         artifacts={"grouping": result},
     )
+
+
+def _beside(validation: Path, kind: str) -> Path | None:
+    """Another table of the study whose folder was named, if it has one of that kind."""
+    if not validation.is_dir():
+        return None
+    path = validation / Manifest.read(validation).tables.get(kind, "")
+    return path if path.is_file() else None
 
 
 def _costs(inference: Path | None, validation: Path, needed: str) -> InferenceCosts | None:

@@ -92,6 +92,26 @@ def test_relationship_matrices_are_blue_where_a_partner_helps():
         figures.relationship_matrices({}, ("a",))
 
 
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_titles_of_matrices_stay_within_the_picture_and_small_numbers_keep_their_digits(count):
+    small = np.array([[np.nan, 0.00123], [-0.0004, np.nan]])
+    values = np.full((count, count), np.nan)
+    values[:2, :2] = small
+    names = ["Trained together", "Look-ahead", "Look-ahead, first order", "Gradient cosine"]
+    figure = figures.relationship_matrices(
+        dict.fromkeys(names[:1], 1e3 * values) | dict.fromkeys(names[1:], values), tuple("abcde"[:count])
+    )
+    figure.canvas.draw()
+    whole = figure.bbox
+    axes = figure.axes[:4]
+    titles = [axis._left_title.get_window_extent() for axis in axes]
+    assert all(whole.x0 <= t.x0 and t.x1 <= whole.x1 and t.y1 <= whole.y1 for t in titles)
+    assert not any(a.overlaps(b) for i, a in enumerate(titles) for b in titles[:i])
+    assert " ".join(axes[2].get_title(loc="left").split()) == "Look-ahead, first order (× 10⁻³)"
+    assert [t.get_text() for t in axes[2].texts] == ["+1.2", "−0.4"]
+    assert axes[0].get_title(loc="left").replace("\n", " ") == "Trained together"
+
+
 def test_approximation_scatter_compares_on_one_scale_only():
     figure = figures.approximation_scatter(
         {"higher order": ([0.1, 0.2], [0.11, 0.19], "error 5 %"), "early": ([0.5, 0.9], [0.1, 0.2], "r = 1")}

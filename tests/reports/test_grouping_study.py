@@ -16,6 +16,7 @@ from lightning_taskonomy.manifest import Manifest, RunEntry, write_runs
 from lightning_taskonomy.reports import report
 from lightning_taskonomy.reports.grouping import decisions, study_figures
 from lightning_taskonomy.reports.grouping.files import FILES, read_grouping_study
+from lightning_taskonomy.reports.grouping.report import random_bands
 from lightning_taskonomy.reports.html import Page
 from lightning_taskonomy.solvers.grouping import GroupingSolver, score
 
@@ -26,6 +27,12 @@ SHIFTS = (-0.03, 0.01, 0.02)
 """What the seeds add to each loss of a choice; their mean is 0."""
 OPTIMAL = {1.0: 0.9, 1.5: 0.6, 2.0: 0.55}
 """Total losses by budget. At 1 it is the joint network; at 1.5 single networks are as good; at 2 it is better."""
+
+
+TOGETHER = "depth_z+edges_2d@1; normals@1"
+"""The choice at 2: the pair serves both of its tasks."""
+APART = "edges_2d+normals@1; depth_z@0.5; normals@0.5"
+"""Another one: normals are trained along with edges, and better alone."""
 
 
 def write(path: Path, header: str, rows: list[list[object]]) -> None:
@@ -98,7 +105,7 @@ def make(folder: Path, seeds: int = 3) -> Path:
         joint = "+".join(TASKS) + "@1"
         add("optimal", 1.0, OPTIMAL[1.0], joint)
         add("optimal", 1.5, OPTIMAL[1.5], "depth_z+edges_2d@1; normals@0.5")
-        add("optimal", 2.0, OPTIMAL[2.0] - shift * (seed == 2), "edges_2d+normals@1; depth_z@0.5; normals@0.5")
+        add("optimal", 2.0, OPTIMAL[2.0] - shift * (seed == 2), TOGETHER)
         add("independent", 1.5, 0.6, "; ".join(f"{task}@0.5" for task in TASKS))
         add("mtl", 1.0, 0.9, joint)
         add("gradnorm", 1.0, 0.95, joint)
@@ -145,6 +152,13 @@ def make(folder: Path, seeds: int = 3) -> Path:
     return folder
 
 
+def settings(folder: Path, **changes: object) -> None:
+    """Changes settings of a study."""
+    plain = json.loads((folder / "study.json").read_text())
+    plain["settings"] |= changes
+    (folder / "study.json").write_text(json.dumps(plain))
+
+
 @pytest.fixture
 def no_pictures(monkeypatch):
     """Figures are made, and not rendered, which takes most of the time."""
@@ -168,6 +182,7 @@ def test_the_answer_says_where_grouping_helps_and_where_not(study):
     leads = [0.05, 0.05, 0.05 + 0.02]  # the third seed's choice at 2 is better by its shift
     assert np.mean(leads) > half(leads)
     assert "The lead is beyond the spread of 3 seeds at 2." in page
+    assert "for the lowest total loss within each budget. Of each rival" in page  # no weights, no limits
     mean, width = np.mean([0.52, 0.56, 0.55]), half([0.52, 0.56, 0.55])
     assert f"the best grouping has a test loss of {mean:.3f} ±{width:.3f}, independent networks 0.600" in page
     assert "the same loss as one joint network" in page and "the same loss as independent networks" in page
@@ -208,12 +223,138 @@ def test_a_page_about_no_help_says_so(tmp_path):
     assert "Grouping does not help here: at no budget" in report(folder).read_text()
 
 
+@pytest.fixture
+def copy(study, tmp_path, no_pictures):
+    """A study of one's own to change."""
+    return shutil.copytree(study[0], tmp_path / "copy", ignore=shutil.ignore_patterns("report"))
+
+
+def changed(folder: Path, name: str, change) -> None:
+    """Writes a table anew, with what a function makes of its rows."""
+    new = [row for old in rows(folder / name) for row in change(old)]
+    write(folder / name, " ".join(new[0]), [list(row.values()) for row in new])
+
+
+def read(folder: Path) -> str:
+    return re.sub(r"\s+", " ", report(folder).read_text())
+
+
+@pytest.mark.parametrize(
+    ("networks", "how"),
+    [(APART, "by mixing sizes, or by tasks that are trained along and not used."),
+     ("depth_z@0.5; edges_2d@0.5; normals@1", "by mixing sizes.")],
+)  # fmt: skip
+def test_a_choice_that_keeps_tasks_apart_is_no_help_of_grouping(copy, networks, how):
+    text = (copy / "choices.csv").read_text()
+    (copy / "choices.csv").write_text(text.replace(TOGETHER, networks))
+    page = read(copy)
+    assert "Grouping helps" not in page and "Grouping does not help here: at no budget" in page
+    assert f"At 2 it has a lower one, but keeps tasks apart (no network serves two of them): it gains {how}" in page
+    assert [row["tasks share a network"] for row in rows(copy / "report/answer.csv")] == ["yes", "yes", "no"]
+
+
+@pytest.mark.parametrize(("apart", "helps"), [(1, True), (2, False)])
+def test_seeds_of_which_most_share_decide(copy, apart, helps):
+    changed(copy, "choices.csv", lambda row: [
+        row | {"networks": APART} if row["networks"] == TOGETHER and int(row["seed"]) < apart else row])  # fmt: skip
+    assert ("Grouping helps at 1 of 3" in read(copy)) is helps
+    assert rows(copy / "report/answer.csv")[2]["tasks share a network"] == f"{3 - apart} of 3 seeds"
+
+
+def test_the_rival_is_the_one_with_the_lowest_validation_loss_within_the_budget(copy):
+    """Of three, the costlier one has the lower test loss, and the one beyond the budget the lowest validation loss."""
+
+    def others(row):
+        if row["method"] != "independent":
+            return [row]
+        return [row | {"budget": budget, "cost": budget, "validation_loss": validation, "test_loss": test}
+                for budget, validation, test in ((1.0, 0.5, 0.57), (2.0, 0.6, 0.5), (3.0, 0.1, 0.1))]  # fmt: skip
+
+    changed(copy, "choices.csv", others)
+    page = read(copy)
+    row = rows(copy / "report/answer.csv")[2]
+    assert row["independent networks"].startswith("0.570") and row["one joint network (MTL)"].startswith("0.900")
+    assert row["lead over independent networks"].startswith(f"{np.mean([0.57 - 0.52, 0.57 - 0.56, 0.57 - 0.55]):.3f}")
+    assert "the one with the lowest validation loss within the budget is compared" in page
+
+
+def test_importance_weighs_what_is_compared(copy):
+    """Of each choice depth has 0.2, edges 0.1 and normals the rest; depth counts thrice."""
+    settings(copy, importance={"depth_z": 3.0, "normals": 1.0}, limits={"edges_2d": 0.7}, memory=64)
+    page = read(copy)
+    numbers = {(row["method"], row["budget"]): row for row in rows(copy / "report/losses-in-numbers.csv")}
+    assert float(numbers["optimal", "1.5"]["weighted test loss"]) == pytest.approx(3 * 0.2 + 0.1 + 0.3)
+    assert float(numbers["independent", "1.5"]["weighted test loss"]) == pytest.approx(3 * 0.2 + 0.1 + 0.3)
+    choices = {(row["budget"], row["seed"]): row for row in rows(copy / "report/choices.csv")}
+    # of seed 0, whose losses are 0.97 of the table's: a pair with 0.9 and 1.1 of the losses alone, normals alone at 0.4
+    expected = 0.97 * (3 * 0.9 * 0.2 + 1.1 * 0.1 + 0.4)
+    assert float(choices["1.5", "0"]["weighted validation loss"]) == pytest.approx(expected)
+    assert "there the best grouping has a lower weighted test loss" in page
+    assert "The weighted total loss over tasks" in page and "Weighted total test loss by inference budget" in page
+    assert "for the lowest weighted total loss within each budget, weighted depth z × 3, with a validation loss of " \
+        "edges 2d at most 0.7, within 64 MiB of memory" in page  # fmt: skip
+    assert "Regret: the weighted total test loss" in page
+
+
+def test_weights_change_who_wins(copy):
+    """At 2 the choice is worse at normals and better at depth than independent networks."""
+
+    def losses(row):
+        values = {"optimal": (0.1, 0.1, 0.45), "independent": (0.3, 0.1, 0.2)}.get(row["method"])
+        if values is None or (row["method"] == "optimal" and row["budget"] != "2.0"):
+            return [row]
+        return [row | dict(zip(TASKS, values, strict=True)) | {"test_loss": sum(values)}]
+
+    changed(copy, "choices.csv", losses)
+    assert "Grouping helps" not in read(copy)  # 0.65 against 0.6
+    settings(copy, importance={"depth_z": 2.0})
+    assert "Grouping helps at 2 of 3 budgets (1.5 and 2)" in read(copy)  # 0.8 and 0.75 against 0.9
+    assert rows(copy / "report/answer.csv")[2]["lead over independent networks"].startswith("0.150")
+
+
+def test_random_groupings_are_weighted_too():
+    table = GroupingsTable(("a", "b"), (Network(("a", "b"), 1.0, (0.2, 0.1)),))
+    ((budget, band),) = random_bands(table, [1.0], [3.0, 1.0])
+    assert (budget, band.middle) == (1.0, pytest.approx(0.7))
+
+
+@pytest.mark.parametrize(
+    ("mode", "method", "words"),
+    [("pairs", "hoa", "the choice by higher order (HOA)"), ("early", "esa", "the choice by early stopping (ESA)"),
+     ("search", "search", "the choice by search")],
+)  # fmt: skip
+def test_the_answer_is_about_what_the_mode_of_the_study_chooses_by(copy, mode, method, words):
+    settings(copy, candidates=mode)
+    changed(copy, "choices.csv", lambda row: [
+        row | {"method": method if row["method"] == "optimal" else row["method"]}
+    ] if row["method"] != "random" else [])  # fmt: skip
+    text = (copy / "choices.csv").read_text()
+    (copy / "choices.csv").write_text(  # a better informed name than the mode's, which is not its subject
+        text + "search,2.0,0,2.0,depth_z@0.5; edges_2d@0.5; normals@1,0.1,0.1,0.05,0.02,0.03\n" * (mode != "search")
+    )
+    (copy / "approximations.csv").unlink()
+    trained = {("depth_z",), ("edges_2d",), ("normals",), ("depth_z", "edges_2d")}
+    few = GroupingsTable(TASKS, tuple(n for n in candidates().networks if n.tasks in trained or n.tasks == TASKS))
+    for name in ("validation", "test"):
+        few.write(copy / f"{name}.csv")
+    page = read(copy)
+    assert f"Grouping helps at 1 of 3 budgets (2): there {words} has a lower test loss" in page
+    assert "There is no band of random groupings: losses decided which networks were trained" in page
+    by = {
+        "pairs": "predicted from the pairs",
+        "early": "losses early in training",
+        "search": "predicted where the search",
+    }
+    assert by[mode] in page and "the best grouping" not in page
+
+
 @pytest.mark.usefixtures("no_pictures")
 def test_networks_are_drawn_that_most_seeds_choose_and_serve_by_their_validation_losses(study, monkeypatch, tmp_path):
     folder = shutil.copytree(study[0], tmp_path / "copy")
     text = (folder / "choices.csv").read_text()
     (folder / "choices.csv").write_text(text.replace("optimal,1.5,0,1.5,depth_z+edges_2d@1; normals@0.5",
-                                                     "optimal,1.5,0,1.5,edges_2d+normals@1; depth_z@0.5"))  # fmt: skip
+                                                     "optimal,1.5,0,1.5,edges_2d+normals@1; depth_z@0.5")
+                                            .replace(TOGETHER, APART))  # fmt: skip
     drawn = []
     original = decisions.figures.kept_networks
     monkeypatch.setattr(
@@ -280,6 +421,25 @@ def test_approximations_trainings_and_failures_are_told(study):
     assert "Left out: depth z, seed 0 (its loss is no number)." in page
     assert "1 networks trained, in 35 s" in page.replace("35.0", "35")
     assert (folder / "report/learning-curves.png").is_file() and (folder / "report/predictions-2.png").is_file()
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_learning_curves_are_those_of_the_seed_that_the_study_names_first(study, monkeypatch, tmp_path):
+    folder = shutil.copytree(study[0], tmp_path / "copy", ignore=shutil.ignore_patterns("report"))
+    settings(folder, seed=7)
+    runs = {7: "runs/a", 3: "runs/b"}  # the further seed is the smaller one
+    pair = ("depth_z", "normals")
+    write_runs(folder, [RunEntry(run=place, folder=place, kind="candidate", tasks=pair, seed=seed)
+                        for seed, place in runs.items()])  # fmt: skip
+    (folder / "runs/b").mkdir()
+    (folder / "runs/b/history.json").write_text(json.dumps([{"val/loss": 0.1}]))
+    drawn = []
+    original = study_figures.learning_curves
+    monkeypatch.setattr(
+        study_figures, "learning_curves", lambda panels, measure: drawn.append(panels) or original(panels, measure)
+    )
+    report(folder)
+    assert drawn == [{"2 tasks": {"runs/a": [(1, 0.9), (2, 0.5), (3, 0.6)]}}]
 
 
 @pytest.mark.usefixtures("no_pictures")

@@ -12,6 +12,7 @@ import pytest
 
 from lightning_taskonomy.affinity.groupings import GroupingsTable, Network
 from lightning_taskonomy.cli import main
+from lightning_taskonomy.manifest import Manifest
 from lightning_taskonomy.solvers.grouping import GroupingSolution, pessimal
 
 PUBLISHED = Path(__file__).parents[3] / "shared/published/taskgrouping"
@@ -141,6 +142,21 @@ def test_without_test_losses_and_with_a_single_budget(files, capsys, tmp_path):
     assert "serves c" in captured.out and not captured.err
     (found,) = json.loads(out.read_text())["solutions"]
     assert (found["test_loss"], found["test_losses"], found["cost"]) == (None, None, 1.5)
+
+
+def test_a_study_has_its_early_losses_beside_the_others(tmp_path, capsys):
+    """Early in training the joint network is the best, at the end it is not."""
+    small(tmp_path / "validation.csv", (0.5, 0.5, 0.5), (0.2,), (0.4,), (0.1,))
+    small(tmp_path / "early.csv", (0.6, 0.6, 0.6), (0.7,), (0.7,), (0.7,))
+    tables = {"groupings": "validation.csv", "groupings_early": "early.csv"}
+    Manifest(study="GroupingStudy", version=1, report="", tables=tables, settings={}).write(tmp_path)
+    words = ["--validation", tmp_path, "--budget", "1.5"]
+    final, early = (solved(capsys, *words, *more)["solutions"] for more in ([], ["--approximation", "esa"]))
+    assert [network["tasks"] for network in final[0]["networks"]] == [["a"], ["b"], ["c"]]
+    assert [network["tasks"] for network in early[0]["networks"]] == [["a", "b", "c"]]
+    (tmp_path / "early.csv").unlink()  # not written yet
+    assert main(["solve", "grouping", *map(str, words), "--approximation", "esa"]) == 1
+    assert "give their table as --early" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

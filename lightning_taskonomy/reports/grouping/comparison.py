@@ -52,6 +52,11 @@ class MethodAtBudget:
         return fmean(choice.test for choice in self.choices)
 
     @property
+    def validation(self) -> float:
+        """The mean validation loss over seeds; NaN where one is unknown."""
+        return fmean(choice.validation for choice in self.choices)
+
+    @property
     def half(self) -> float | None:
         """Half of the 95 % t-interval of that mean; None of one seed."""
         return half_width([choice.test for choice in self.choices])
@@ -94,7 +99,7 @@ def by_method(results: GroupingResults) -> Methods:
             rows.setdefault(choice.method, {}).setdefault(budget, []).append(choice)
     order = [*_NAMES, *(method for method in rows if method not in _NAMES)]
     return {
-        method: {at: MethodAtBudget(method, at, tuple(chosen)) for at, chosen in sorted(rows[method].items())}
+        method: {at: MethodAtBudget(method, at, tuple(choices)) for at, choices in sorted(rows[method].items())}
         for method in order
         if method in rows
     }
@@ -107,21 +112,30 @@ class Comparison:
     Args:
         choice: The choice.
         rivals: By name: the rival, and the mean lead over it with half of its interval.
+        shared: In how many seeds a network of the choice serves two or more tasks.
     """
 
     choice: MethodAtBudget
     rivals: Mapping[str, tuple[MethodAtBudget, tuple[float, float | None]]]
+    shared: int = 0
 
     @classmethod
-    def of(cls, methods: Methods, choice: MethodAtBudget, rivals: Sequence[str]) -> "Comparison":
-        """A choice against the costliest of each rival within its budget; those that have none are left out."""
+    def of(cls, methods: Methods, choice: MethodAtBudget, rivals: Sequence[str], shared: int = 0) -> "Comparison":
+        """A choice against that of each rival within its budget which is best on validation images.
+
+        Where validation losses are unknown, as those of random groupings, it is the costliest. Rivals without any
+        within the budget are left out.
+        """
         compared = {}
         for rival in rivals:
-            within = [one for budget, one in methods[rival].items() if budget <= choice.budget + SAME]
-            lead = choice.lead(within[-1]) if within else None
-            if lead is not None:
-                compared[rival] = within[-1], lead
-        return cls(choice, compared)
+            within = [
+                (one, lead)
+                for budget, one in methods[rival].items()
+                if budget <= choice.budget + SAME and (lead := choice.lead(one)) is not None
+            ]
+            if within:
+                compared[rival] = min(within, key=lambda entry: _by_validation(entry[0]))
+        return cls(choice, compared, shared)
 
     @property
     def least(self) -> float:
@@ -129,11 +143,26 @@ class Comparison:
         return min((lead for _, (lead, _) in self.rivals.values()), default=-math.inf)
 
     @property
-    def helps(self) -> bool:
+    def better(self) -> bool:
         """Whether it is better than each of them."""
         return self.least > SAME
 
     @property
+    def shares(self) -> bool:
+        """Whether in most seeds a network of the choice serves two or more tasks."""
+        return 2 * self.shared > len(self.choice.choices)
+
+    @property
+    def helps(self) -> bool:
+        """Whether it is better, and by grouping: with a network that serves two or more tasks."""
+        return self.better and self.shares
+
+    @property
     def clear(self) -> bool:
         """Whether each lead is beyond its interval."""
-        return self.helps and all(half is not None and lead > half for _, (lead, half) in self.rivals.values())
+        return self.better and all(half is not None and lead > half for _, (lead, half) in self.rivals.values())
+
+
+def _by_validation(one: MethodAtBudget) -> tuple[float, float]:
+    """Ranks what a method reaches: the lowest validation loss first, of equal and unknown ones the costliest."""
+    return (math.inf if math.isnan(one.validation) else one.validation), -one.budget

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,9 @@ __all__ = ["KeptNetworks", "approximation_scatter", "grouping_curves", "kept_net
 
 _WIDTH, _GAP = 8.6, 0.12
 """Inches that the boxes of a line may take, and those between them."""
+_LETTER = 0.095
+"""Inches that a letter of a title takes, about."""
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,8 +186,9 @@ def relationship_matrices(
     """How tasks change each other (Tables 1 and 2 of the paper: in per cent): blue helps, red hurts.
 
     Args:
-        panels: Matrices by title, shape (tasks, tasks), positive where it helps, each on its own scale; NaN is left
-            hatched. The first is directed; others, such as the symmetric affinity, stand beside it.
+        panels: Matrices by title, shape (tasks, tasks), positive where it helps, each on its own scale; small numbers
+            in a power of ten, which then stands in the title; NaN is left hatched. The first is directed; others, such
+            as the symmetric affinity, stand beside it.
         tasks: Names of rows and columns.
         rows: What a row of the first is.
         columns: What a column of the first is.
@@ -197,13 +202,17 @@ def relationship_matrices(
     side = max(0.34 if len(tasks) > 10 else 0.58, 0.34) * len(tasks)
     abreast = 1 if len(tasks) > 12 else min(len(tables), 3)
     lines = -(-len(tables) // abreast)
-    figure = new_figure((side + 0.4) * abreast + 2.4, (side + 1.5) * lines)
+    wide = (side + 0.4) * abreast + 2.4
+    letters = int((wide - 1.2) / abreast / _LETTER)
+    figure = new_figure(wide, (side + 1.7) * lines)
     axes = figure.subplots(lines, abreast, sharey=True, squeeze=False).ravel()
     for axis in axes[len(tables) :]:
         axis.set_visible(False)
     for index, (axis, (title, values)) in enumerate(zip(axes, tables.items(), strict=False)):
-        _relations(axis, values, tasks)
-        axis.set_title(title)
+        power = _power(values)
+        _relations(axis, values / 10.0**power, tasks)
+        scaled = f"{title} (×\N{NO-BREAK SPACE}10{str(power).translate(_SUPERSCRIPTS)})" if power else title
+        axis.set_title(fill(scaled, letters, break_long_words=False, break_on_hyphens=False))
         if index % abreast == 0:
             axis.set_ylabel(rows)
         if index == abreast * (lines - 1):
@@ -236,16 +245,27 @@ def approximation_scatter(panels: Mapping[str, tuple[ArrayLike, ArrayLike, str]]
     return figure
 
 
+def _reach(values: np.ndarray) -> float:
+    """What the darkest colour stands for, the 90th percentile: an outlier does not bleach the others."""
+    finite = np.abs(values[np.isfinite(values)])
+    return float(np.percentile(finite, 90)) if finite.any() else 1.0
+
+
+def _power(values: np.ndarray) -> int:
+    """The power of ten that small numbers are written in, so that two of their digits show; 0 for others."""
+    reach = _reach(values)
+    return int(np.floor(np.log10(reach))) if 0 < reach < 0.1 else 0
+
+
 def _relations(axis: Axes, values: np.ndarray, tasks: Sequence[str]) -> None:
     """One matrix in red and blue about 0, with its numbers."""
-    finite = np.abs(values[np.isfinite(values)])
-    reach = float(np.percentile(finite, 90)) if finite.any() else 1.0  # an outlier does not bleach the others
+    reach = _reach(values)
     count = len(tasks)
     axis.add_patch(Rectangle((-0.5, -0.5), count, count, hatch="////", fill=False, linewidth=0, zorder=-1))
     image = axis.imshow(np.ma.masked_invalid(values), cmap="RdBu", vmin=-reach, vmax=reach, interpolation="nearest")
     colors = image.to_rgba(values)
     size = 8.5 if count <= 10 else 6.2
-    digits = 1 if reach >= 1 else 2 if reach >= 0.1 else 3
+    digits = 1 if reach >= 1 else 2
     for row, column in np.argwhere(np.isfinite(values)):
         color = text_on(*colors[row, column, :3])
         text = f"{values[row, column]:+.{digits}f}".replace("-", "−")

@@ -1,7 +1,7 @@
 """What a grouping study left in its folder, read and checked: a file that cannot be used is named, with the reason."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,10 @@ from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.inference import INFERENCE, MACHINE, InferenceCosts
 from lightning_taskonomy.manifest import Manifest
 from lightning_taskonomy.reports.examples import Examples, read_examples
+from lightning_taskonomy.reports.grouping.selection import Selection
 from lightning_taskonomy.reports.reading import read_number, read_rows
+from lightning_taskonomy.reports.words import join
+from lightning_taskonomy.solvers.grouping import served
 
 __all__ = ["FILES", "BudgetUnit", "Choice", "GroupingResults", "MeasuredNetwork", "as_written", "read_grouping_study"]
 
@@ -71,8 +74,8 @@ class Choice:
         seed: The seed of the networks.
         cost: What the networks cost together.
         networks: Tasks and size of each; none for random groupings.
-        validation: The total validation loss; NaN where unknown.
-        test: The total test loss.
+        validation: The total validation loss, weighted where the study weighs tasks; NaN where unknown.
+        test: The total test loss, weighted too.
         tasks: Test losses by task.
     """
 
@@ -142,6 +145,7 @@ class GroupingResults:
         examples: Per budget, the arrays by task and column.
         absent: Names of :data:`FILES` that are not there.
         unit: What budgets count.
+        selection: What the study chooses by.
     """
 
     tasks: tuple[str, ...]
@@ -157,6 +161,7 @@ class GroupingResults:
     examples: Mapping[str, Examples] = field(default_factory=dict)
     absent: tuple[str, ...] = ()
     unit: BudgetUnit = field(default_factory=BudgetUnit)
+    selection: Selection = field(default_factory=Selection)
 
     @property
     def priced_test(self) -> GroupingsTable:
@@ -207,6 +212,27 @@ class GroupingResults:
             raise InputError(f"network_losses.csv has no {split} losses of {' and '.join(kinds)} networks, seed {seed}")
         return GroupingsTable(self.tasks, tuple(networks.values()))
 
+    def serving(self, choice: Choice) -> tuple[tuple[Network, ...], tuple[tuple[str, ...], ...]]:
+        """The networks of a choice, and the tasks that each serves by the validation losses of its seed.
+
+        Args:
+            choice: One of candidates.
+
+        Raises:
+            InputError: Validation losses are missing.
+        """
+        table = self.by_size(choice.seed, "validation", ("candidate",))
+        order = {task: place for place, task in enumerate(self.tasks)}
+        keys = [
+            (tuple(sorted(tasks, key=lambda task: order.get(task, len(order)))), size)
+            for tasks, size in choice.networks
+        ]
+        missing = [f"{'+'.join(tasks)}@{size:g}" for tasks, size in keys if (tasks, size) not in table.by_key]
+        if missing:
+            raise InputError(f"network_losses.csv has no validation losses of {join(missing)}, seed {choice.seed}")
+        networks = tuple(table.by_key[key] for key in keys)
+        return networks, served(networks, table)
+
 
 def read_grouping_study(folder: Path, manifest: Manifest) -> GroupingResults:
     """Reads a study's folder.
@@ -225,16 +251,21 @@ def read_grouping_study(folder: Path, manifest: Manifest) -> GroupingResults:
     choices = _read(folder / "choices.csv", _CHOICES)
     losses = _read(folder / "network_losses.csv", _LOSSES)
     tasks = _tasks(tables.values(), choices, losses, manifest)
+    networks, selection = _networks(losses), Selection.of(manifest.settings)
+    kept = tuple(_choice(row, tasks, folder / "choices.csv") for row in choices)
+    if selection.importance:
+        kept = tuple(_weighted(one, selection, networks, tasks) for one in kept)
     return GroupingResults(
         tasks=tasks,
-        networks=_networks(losses),
-        choices=tuple(_choice(row, tasks, folder / "choices.csv") for row in choices),
+        networks=networks,
+        choices=kept,
         inference=InferenceCosts.read(folder / INFERENCE) if _both(folder, INFERENCE, MACHINE) else None,
         affinities=_affinities(folder / "affinities.csv", tasks),
         approximations=_read(folder / "approximations.csv", _APPROXIMATIONS),
         trainings=_read(folder / "trainings.csv", _TRAININGS),
         examples=_examples(folder / "examples"),
         unit=BudgetUnit.of(manifest.settings),
+        selection=selection,
         absent=tuple(name for name in FILES if not (folder / name).exists()),
         **tables,
     )
@@ -301,6 +332,24 @@ def _choice(row: Row, tasks: Sequence[str], path: Path) -> Choice:
         test=row["test_loss"],
         tasks={task: row[task] for task in tasks if task in row},
     )
+
+
+def _weighted(
+    choice: Choice, selection: Selection, networks: Sequence[MeasuredNetwork], tasks: Sequence[str]
+) -> Choice:
+    """The choice with weighted totals, from the losses of its tasks and of its networks."""
+    kinds = [choice.method, "candidate", "single"]
+    by_key = {
+        (one.tasks, one.size): one.losses.get("validation", {})
+        for kind in reversed(kinds)
+        for one in networks
+        if one.seed == choice.seed and one.kind == kind
+    }
+    lowest: dict[str, float] = {}
+    for group, size in choice.networks:
+        for task, loss in by_key.get((group, as_written(size)), {}).items():
+            lowest[task] = min(loss, lowest.get(task, loss))
+    return replace(choice, validation=selection.sum(lowest, tasks), test=selection.sum(choice.tasks, tasks))
 
 
 def _affinities(path: Path, tasks: Sequence[str]) -> dict[str, NDArray[np.float64]]:

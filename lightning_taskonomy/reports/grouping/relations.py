@@ -166,22 +166,25 @@ def affinities(page: Page, results: GroupingResults) -> None:
     panels = {}
     rows: list[list[Cell]] = []
     for name in (name for name in matrices if name != COTRAINING):
-        compared = partial(agreement, relations, _symmetric(matrices[name]))
+        symmetric = Relationships(results.tasks, matrices[name]).symmetric
+        compared = partial(agreement, relations, symmetric)
         try:
-            every = compared()
+            overall = compared()
         except InputError as reason:
             page.text(f"No correlation with {_title(name)}: {reason}.")
             continue
-        pairs = _shared(relations, matrices[name])
+        pairs = _shared(relations.symmetric, symmetric)
         outlier, rest = _outlier(compared, relations.tasks, pairs)
         panels[_title(name).capitalize()] = (
-            [float(_symmetric(matrices[name])[pair]) for pair in pairs],
+            [float(symmetric[pair]) for pair in pairs],
             [float(relations.symmetric[pair]) for pair in pairs],
             ["–".join(letters[place] for place in pair) for pair in pairs],
-            _agreement_words(every, rest),
+            _agreement_words(overall, rest),
             None if outlier is None else pairs.index(outlier),
         )
-        row: list[Cell] = [_title(name), every.pairs, every.pearson, every.pearson_p, every.spearman, every.spearman_p]
+        row: list[Cell] = [
+            _title(name), overall.pairs, overall.pearson, overall.pearson_p, overall.spearman, overall.spearman_p,
+        ]  # fmt: skip
         if outlier is None or rest is None:
             row += [None] * 4
         else:
@@ -211,13 +214,9 @@ def _title(measure: str) -> str:
     return _MEASURES.get(measure, readable(measure))
 
 
-def _symmetric(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray((matrix + matrix.T) / 2)
-
-
-def _shared(relations: Relationships, matrix: NDArray[np.float64]) -> list[tuple[int, int]]:
-    """Pairs that have both measures."""
-    both = ~np.isnan(relations.symmetric) & ~np.isnan(_symmetric(matrix))
+def _shared(one: NDArray[np.float64], other: NDArray[np.float64]) -> list[tuple[int, int]]:
+    """Pairs that have both symmetric measures."""
+    both = ~np.isnan(one) & ~np.isnan(other)
     return [(int(first), int(second)) for first, second in np.argwhere(np.triu(both, 1))]
 
 
@@ -227,11 +226,11 @@ def _outlier(
     """The pair whose removal changes Pearson's r most, and how far the others agree."""
     if len(pairs) < _FEWEST:
         return None, None
-    every = compared().pearson
+    overall = compared().pearson
     without: Mapping[tuple[int, int], Agreement] = {
         pair: compared([(tasks[pair[0]], tasks[pair[1]])]) for pair in pairs
     }
-    pair = max(pairs, key=lambda one: abs(without[one].pearson - every))
+    pair = max(pairs, key=lambda one: abs(without[one].pearson - overall))
     return pair, without[pair]
 
 
@@ -246,8 +245,8 @@ def _directed(one: NDArray[np.float64], other: NDArray[np.float64]) -> tuple[flo
     return float(pearsonr(left, right).statistic), float(spearmanr(left, right).statistic)
 
 
-def _agreement_words(every: Agreement, rest: Agreement | None) -> str:
-    text = f"r = {every.pearson:.2f}, p = {every.pearson_p:.2g}"
+def _agreement_words(overall: Agreement, rest: Agreement | None) -> str:
+    text = f"r = {overall.pearson:.2f}, p = {overall.pearson_p:.2g}"
     if rest is not None:
         text += f"\nwithout one pair: r = {rest.pearson:.2f}, p = {rest.pearson_p:.2g}"
     return text.replace("-", "−")

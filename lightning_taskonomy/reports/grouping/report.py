@@ -270,15 +270,23 @@ def write_approximations(
         )
 
 
-def random_bands(table: GroupingsTable, budgets: Iterable[float]) -> list[tuple[float, Band]]:
+def random_bands(
+    table: GroupingsTable, budgets: Iterable[float], weights: Sequence[float] | None = None
+) -> list[tuple[float, Band]]:
     """The 5th percentile, mean and 95th percentile of the total loss of random groupings.
 
     Budgets that are so small that random groupings hardly ever serve every task are left out.
+
+    Args:
+        table: The candidates.
+        budgets: The budgets.
+        weights: Of each task's loss in the total; 1 if not given.
     """
+    weighted = np.ones(len(table.tasks)) if weights is None else np.asarray(weights, float)
     bands = []
     for budget in budgets:
         try:
-            totals = random_groupings(table, budget).sum(axis=1)
+            totals = random_groupings(table, budget) @ weighted
         except InputError:
             continue
         low, high = np.percentile(totals, [5, 95])

@@ -41,7 +41,7 @@ class GroupingReport(Report):
     def subtitle(self) -> str:
         """How much was measured."""
         results = self.results
-        candidates = {(n.tasks, n.size) for n in results.networks if n.kind == "candidate"}
+        candidates = {(n.tasks, n.size) for n in results.networks if n.kind in ("candidate", "early")}
         counts = {
             "task": len(results.tasks),
             "candidate network": len(candidates),
@@ -78,7 +78,8 @@ class GroupingReport(Report):
 
     def trainings(self, page: Page, results: GroupingResults) -> None:
         """How the networks were trained."""
-        training.trainings(page, results, self.folder, self._runs)
+        seed = int(self.manifest.settings.get("seed") or 0)
+        training.trainings(page, results, self.folder, self._runs, seed)
 
     def predictions(self, page: Page, results: GroupingResults) -> None:
         """What the chosen networks see beside others, for each budget that has pictures (Fig. 6)."""

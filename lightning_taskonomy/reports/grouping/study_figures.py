@@ -88,11 +88,12 @@ def affinity_scatter(
 
 
 @styled
-def regret_scatter(points: Mapping[str, tuple[float, Sequence[float]]]) -> Figure:
+def regret_scatter(points: Mapping[str, tuple[float, Sequence[float]]], measure: str = "test loss") -> Figure:
     """What an approximation saves in training against what its choices lose.
 
     Args:
         points: By approximation: its cost in trainings, and the regret at each budget.
+        measure: Which loss the regret is of.
     """
     if not points:
         raise InputError("no approximation to draw; give at least one")
@@ -107,7 +108,7 @@ def regret_scatter(points: Mapping[str, tuple[float, Sequence[float]]]) -> Figur
     _labels(axis, {name: (trainings, float(np.mean(regrets))) for name, (trainings, regrets) in points.items()}, most)
     axis.set_xlim(0, 1.3 * most)
     axis.set_xlabel("cost in trainings of a full-size network")
-    axis.set_ylabel("regret: test loss above that of the optimal choice")
+    axis.set_ylabel(f"regret: {measure} above that of the optimal choice")
     axis.grid(True)
     return figure
 

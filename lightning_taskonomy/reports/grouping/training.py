@@ -42,7 +42,7 @@ def approximations(page: Page, results: GroupingResults) -> None:
             points[method_name(name)] = rows[0]["trainings"], list(regrets.values())
     if points:
         page.figure(
-            study_figures.regret_scatter(points),
+            study_figures.regret_scatter(points, f"{results.selection.total} test loss"),
             "approximations-regret",
             alt="; ".join(f"{name}: {trainings:g} trainings, mean regret {fmean(regrets):.4f}"
                           for name, (trainings, regrets) in points.items()),
@@ -54,9 +54,10 @@ def approximations(page: Page, results: GroupingResults) -> None:
             ("approximation", "trainings", "Kendall τ", "mean regret", "largest regret",
              *(f"at {budget:g}" for budget in budgets)),
             lines,
-            caption="Trainings: the cost in full trainings of a full-size network. Kendall τ: with the losses of all "
-            "groups trained to the end. Regret: the test loss of the groups that it chooses above that of the optimal "
-            "ones, by budget; below 0 they are better on test images.",
+            caption="Trainings: the cost in full trainings of a full-size network. Kendall τ: how far it orders the "
+            f"gains of training together as those on test images. Regret: the {results.selection.total} test loss of "
+            "the groups that it chooses above that of the optimal ones, by budget; below 0 they are better on test "
+            "images.",
         )  # fmt: skip
     else:
         page.text("Without approximations.csv the cost of the approximations is not known.")
@@ -71,8 +72,16 @@ def approximations(page: Page, results: GroupingResults) -> None:
         page.text(f"No comparison of early losses with final ones: {reason}.")
 
 
-def trainings(page: Page, results: GroupingResults, folder: Path, runs: Sequence[RunEntry]) -> None:
-    """How long each network trained, which failed and why, and how they learnt."""
+def trainings(page: Page, results: GroupingResults, folder: Path, runs: Sequence[RunEntry], seed: int) -> None:
+    """How long each network trained, which failed and why, and how they learnt.
+
+    Args:
+        page: Where it goes.
+        results: What the study left.
+        folder: Its folder.
+        runs: Its runs.
+        seed: The study's first seed, whose learning curves are drawn.
+    """
     rows = results.trainings
     failed = [row for row in rows if row["status"] == "failed"]
     if rows:
@@ -82,7 +91,7 @@ def trainings(page: Page, results: GroupingResults, folder: Path, runs: Sequence
         page.text("Not here: the study left no trainings.csv, or an empty one.")
     for row in failed:
         page.text(f"Left out: {_label(row)}, seed {row['seed']} ({row['reason'] or 'no reason noted'}).")
-    panels = _curves(folder, runs)
+    panels = _curves(folder, [run for run in runs if run.seed == seed])
     if panels:
         page.figure(
             study_figures.learning_curves(panels, "validation loss"),
@@ -92,7 +101,7 @@ def trainings(page: Page, results: GroupingResults, folder: Path, runs: Sequence
             "which is the network that was kept.",
         )
     else:
-        page.text("No learning curves: no run left a history.json with val/loss.")
+        page.text("No learning curves: no run of the first seed left a history.json with val/loss.")
     if rows:
         table: list[list[Cell]] = [
             [_label(row), row["size"], row["seed"], whole(row["epochs"]), whole(row["best_epoch"]), row["seconds"],
@@ -109,11 +118,10 @@ def _label(row: Row) -> str:
 
 
 def _curves(folder: Path, runs: Sequence[RunEntry]) -> dict[str, Mapping[str, Sequence[tuple[float, float]]]]:
-    """Learning curves of the first seed: candidates by their number of tasks, then all others by kind."""
+    """Learning curves of some runs: candidates by their number of tasks, then all others by kind."""
     panels: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    seed = min((run.seed for run in runs), default=0)
     for run in runs:
-        history = read_json(folder / run.folder / "history.json", list, []) if run.seed == seed else []
+        history = read_json(folder / run.folder / "history.json", list, [])
         losses = [entry.get(_LOSS) for entry in history if isinstance(entry, Mapping)]
         points = [
             (float(n), float(loss)) for n, loss in enumerate(losses, 1) if loss is not None and math.isfinite(loss)
