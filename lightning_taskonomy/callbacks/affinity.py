@@ -46,7 +46,7 @@ class TaskAffinity(CuttingCallback):
     accumulation the first batch of a measured step is the one that is measured.
 
     Args:
-        every: The optimizer's steps from one measured step to the next; the first is measured.
+        every_n_steps: The optimizer's steps from one measured step to the next; the first is measured.
         tasks: The tasks, by the names of their heads; None: all of the module's.
         learning_rate: η; None: the optimizer's, of each weight, at that step.
         folder: Where ``affinities.csv`` is written; if None, the trainer's ``default_root_dir``.
@@ -54,13 +54,13 @@ class TaskAffinity(CuttingCallback):
         heads: Path of the heads in the module.
 
     Raises:
-        InputError: ``every`` below 1, or a learning rate that is not positive; at the start of a fit whatever it cannot
-            work with.
+        InputError: ``every_n_steps`` below 1, or a learning rate that is not positive; at the start of a fit whatever
+            it cannot work with.
     """
 
     def __init__(
         self,
-        every: int = 10,
+        every_n_steps: int = 10,
         tasks: list[str] | None = None,
         *,
         learning_rate: float | None = None,
@@ -69,13 +69,13 @@ class TaskAffinity(CuttingCallback):
         heads: str = "heads",
     ) -> None:
         super().__init__(tasks, backbone, heads)
-        if every < 1:
+        if every_n_steps < 1:
             raise InputError(
-                f"TaskAffinity has every={every}; give the steps from one measured step to the next, 1 or more"
+                f"TaskAffinity has every_n_steps={every_n_steps}; give the steps between measured steps, 1 or more"
             )
         if learning_rate is not None and not learning_rate > 0:
             raise InputError(f"TaskAffinity has learning_rate={learning_rate}; give a number above 0, or none")
-        self.every, self.learning_rate, self.folder = every, learning_rate, folder
+        self.every_n_steps, self.learning_rate, self.folder = every_n_steps, learning_rate, folder
         self._totals: _Totals | None = None
         self._restored: Mapping[str, Any] = {}
         self._handles: list[RemovableHandle] = []
@@ -127,7 +127,7 @@ class TaskAffinity(CuttingCallback):
         """Makes the bifurcation ready."""
         super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
         first = batch_idx % trainer.accumulate_grad_batches == 0
-        self._batch = batch if first and trainer.global_step % self.every == 0 else None
+        self._batch = batch if first and trainer.global_step % self.every_n_steps == 0 else None
         self._pass, self._heads_run = None, set()
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:

@@ -55,7 +55,7 @@ class SharedLoader:
 
     Args:
         kind: Which loader of the data module it stands for.
-        own: That loader; it is not kept.
+        loader: That loader; it is not kept.
         again: Makes that loader once more.
         ask: Gives a batch of an epoch by its number, when it is the run's turn; None behind the last one.
         device: Where its batches are to be.
@@ -63,14 +63,20 @@ class SharedLoader:
     """
 
     def __init__(
-        self, kind: Kind, own: DataLoader[Sample], again: Callable[[], Any], ask: Ask, device: torch.device, fits: bool
+        self,
+        kind: Kind,
+        loader: DataLoader[Sample],
+        again: Callable[[], Any],
+        ask: Ask,
+        device: torch.device,
+        fits: bool,
     ) -> None:
-        samples = own.dataset
+        samples = loader.dataset
         assert isinstance(samples, Pipeline)
         self.kind, self.again, self.ask = kind, again, ask
         self.keys = samples.keys
         self.labels: Mapping[str, Label] = {key: samples.targets[key] for key in samples.keys & samples.targets.keys()}
-        self.length, self.signature = len(own), _signature(own)
+        self.length, self.signature = len(loader), _signature(loader)
         self.dataset: Pipeline | None = _First(samples) if fits else None
         self.epoch, self.device, self.fits = 0, device, fits
         self.source: _Source | None = None
@@ -265,8 +271,8 @@ class _Source:
     def _loader(self, reader: SharedLoader, keys: frozenset[str]) -> DataLoader[Sample]:
         """The loader of all images that a reader reads, with keys of other readers too."""
         if self.data is None:
-            own: DataLoader[Sample] = reader.again()
-            return own
+            alone: DataLoader[Sample] = reader.again()
+            return alone
         data = copy(self.data)
         data.keys = sorted(keys - {"id"})
         self._trainer.lightning_module = SimpleNamespace(tasks=dict(self._tasks), batch_keys=data.keys)

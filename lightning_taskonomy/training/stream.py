@@ -141,7 +141,7 @@ class _Member:
         self._threads = torch.get_num_threads()
         self._go, self._waits = threading.Semaphore(0), threading.Semaphore(0)
         self._answer: Batch | Exception | None = None
-        self._is_told_to_stop = False
+        self._is_stopped = False
         self._epoch, self._batches, self._stage, self._passes = 0, 0, (0, 0), 0
         self._seconds, self._since = 0.0, 0.0
 
@@ -163,7 +163,7 @@ class _Member:
 
     def stop(self) -> None:
         """Ends the run where it waits, or where it next asks for a batch."""
-        self._is_told_to_stop = True
+        self._is_stopped = True
         self._go.release()
         if self._thread.is_alive():
             self._thread.join()
@@ -177,7 +177,7 @@ class _Member:
     def _run(self) -> None:
         self._go.acquire()
         try:
-            if not self._is_told_to_stop:
+            if not self._is_stopped:
                 torch.set_num_threads(self._threads)
                 self.metrics = self._work(self.config, self.folder, share=self._share, clock=self._clock)
         except _Stopped:
@@ -199,7 +199,7 @@ class _Member:
 
     def _loader(self, kind: Kind, again: Callable[[], Any], data: TaskDataModule) -> Any:
         """What stands for a loader, unless it is one that only Lightning knows how to change."""
-        own, trainer = again(), data.trainer
+        loader, trainer = again(), data.trainer
         assert isinstance(trainer, Trainer)
         if trainer.world_size > 1:
             raise InputError(
@@ -208,23 +208,23 @@ class _Member:
             )
         self.device = trainer.strategy.root_device
         overfits = trainer.overfit_batches  # type: ignore[attr-defined]  # set by the trainer's connectors
-        if overfits or not is_shareable(own):
-            return own
-        reader = SharedLoader(kind, own, again, self._ask, self.device, fits=trainer.state.fn == "fit")
+        if overfits or not is_shareable(loader):
+            return loader
+        reader = SharedLoader(kind, loader, again, self._ask, self.device, fits=trainer.state.fn == "fit")
         self.sources.join(self, data, _description(self.config), reader)
         return reader
 
     def _ask(self, reader: SharedLoader, index: int) -> Batch | None:
         """Waits for a batch, while other runs go on, unless it is at hand and the run's turn is not over."""
         self.place, self.wants = self._place(reader, index), (reader, index)
-        if not self._is_told_to_stop and self._goes_on(self):
+        if not self._is_stopped and self._goes_on(self):
             batch = self.sources.at_hand(reader, index)
             if batch is not None:
                 return batch
         with isolate_rng(torch.cuda.is_initialized()):  # what the others draw is theirs
             self._waits.release()
             self._go.acquire()
-        if self._is_told_to_stop:
+        if self._is_stopped:
             raise _Stopped
         answer, self._answer, self.wants = self._answer, None, None
         if isinstance(answer, Exception):

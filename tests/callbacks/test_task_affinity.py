@@ -213,7 +213,7 @@ def test_a_resumed_fit_ends_with_the_averages_of_an_unbroken_one(two_headed, bat
 
 
 def test_what_cannot_work_is_refused_in_one_line(two_headed, batches_of, fit, tmp_path):
-    for message, options in {"every=0": {"every": 0}, "learning_rate=0": {"learning_rate": 0}}.items():
+    for message, options in {"every_n_steps=0": {"every_n_steps": 0}, "learning_rate=0": {"learning_rate": 0}}.items():
         with pytest.raises(InputError, match=message):
             TaskAffinity(**options)
     scaler = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))

@@ -50,10 +50,10 @@ class Footprint:
     def of(cls, networks: Iterable["Network"]) -> "Footprint | None":
         """That of several networks; None if that of one is unknown."""
         parts = [network.memory for network in networks]
-        known = [part for part in parts if part is not None]
-        if not known or len(known) < len(parts):
+        measured = [part for part in parts if part is not None]
+        if not measured or len(measured) < len(parts):
             return None
-        return cls(sum(part.weights for part in known), max(part.activations for part in known))
+        return cls(sum(part.weights for part in measured), max(part.activations for part in measured))
 
     @property
     def total(self) -> int:

@@ -62,11 +62,11 @@ def next_trainings(
     Raises:
         InputError: As ``GroupingSolver.sweep``, or the candidates do not serve each task.
     """
-    known = {} if measured is None else measured.by_key
-    small = tuple(key for key in dict.fromkeys(candidates) if len(key[0]) < 3 and key not in known)
+    trained = {} if measured is None else measured.by_key
+    small = tuple(key for key in dict.fromkeys(candidates) if len(key[0]) < 3 and key not in trained)
     if small or measured is None:
         return NextTrainings(small)
     table = price(completed(measured, candidates))
     solutions = tuple((solver or GroupingSolver()).sweep(table, budgets, skip_infeasible=True))
-    asked = {(network.tasks, network.size) for solution in solutions for network in solution.networks} - known.keys()
+    asked = {(network.tasks, network.size) for solution in solutions for network in solution.networks} - trained.keys()
     return NextTrainings(tuple(key for key in dict.fromkeys(candidates) if key in asked), solutions)

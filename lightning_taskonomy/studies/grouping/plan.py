@@ -238,8 +238,8 @@ class GroupingPlan:
             factor = {"factor": float(len(network.tasks))} if baseline.averages else {}
             callbacks.append({"class_path": baseline.callback, "init_args": {**baseline.arguments, **factor}})
         if settings.affinity_steps and network == self.joint:
-            every = {"every": settings.affinity_steps}
-            callbacks.append({"class_path": "lightning_taskonomy.callbacks.TaskAffinity", "init_args": every})
+            spaced = {"every_n_steps": settings.affinity_steps}
+            callbacks.append({"class_path": "lightning_taskonomy.callbacks.TaskAffinity", "init_args": spaced})
         stall = {"monitor": "val/loss", "patience": settings.patience}
         callbacks += [
             {"class_path": "lightning_taskonomy.callbacks.BestWeights"},
