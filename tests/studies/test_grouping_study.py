@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -308,3 +309,20 @@ def test_a_real_study_from_end_to_end(settings, tmp_path):
     weights = (tmp_path / row["folder"] / "weights.safetensors").read_bytes()
     assert study.run(tmp_path, execution=HERE).tables["choices"] == results.tables["choices"]  # nothing is done twice
     assert (tmp_path / row["folder"] / "weights.safetensors").read_bytes() == weights
+
+
+@pytest.mark.parametrize("changes", [{"budgets": [0.75]}, {"limits": {"depth_z": 0.1}}])
+def test_budgets_and_limits_that_nothing_meets_are_said_and_the_rest_is_written(
+    settings, pretending, tmp_path, changes, caplog
+):
+    _, losses = pretending
+    losses["of"] = lambda group, size, seed: [[1.0 / size] * len(group)] * 3
+    GroupingStudy(**{**settings, "budgets": [2], **changes}).run(
+        tmp_path, execution=HERE, stages=["data", "networks", "analysis"]
+    )
+    methods = {row["method"] for row in rows(tmp_path / "choices.csv")}
+    assert {"mtl", "independent"} <= methods and "optimal" not in methods
+    words = (
+        "smallest budget|raise the budget to that" if "budgets" in changes else "no network serves depth_z with a loss"
+    )
+    assert any(re.search(words, record.getMessage()) for record in caplog.records)

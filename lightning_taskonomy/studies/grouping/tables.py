@@ -64,7 +64,7 @@ def grouping_tables(study: "GroupingStudy", folder: Path) -> Iterator[tuple[str,
             groupings_table(list(plan.tasks), measured, split).write(folder / f"{split}.csv")
     choices = [choice for one in plans for choice in chooser(study, one, by_seed[one.settings.seed], prices).choices()]
     yield "choices.csv", ((*CHOICES, *plan.tasks), [choice.row(list(plan.tasks)) for choice in choices])
-    if study.candidates == "all":
+    if study.candidates == "all" and any(one.method == "optimal" for one in choices):
         yield "approximations.csv", _approximations(study, plan, measured)
     write_examples(folder, example_jobs(study, plan))
     _affinities(study, plan, folder).write(folder / "affinities.csv")
