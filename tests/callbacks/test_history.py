@@ -89,7 +89,7 @@ def test_validations_within_an_epoch_have_entries_of_their_own(config, steps, tm
     assert ["train/loss_epoch" in entry for entry in entries] == [False, True, False, True]
 
 
-@pytest.mark.parametrize("epoch", [1, 3, 5])
+@pytest.mark.parametrize("epoch", [pytest.param(1, marks=pytest.mark.slow), 3, pytest.param(5, marks=pytest.mark.slow)])
 def test_a_killed_fit_ends_with_the_history_and_weights_of_the_unbroken_one(config, tmp_path, monkeypatch, epoch):
     metrics = execute(config, tmp_path / "whole", checkpoint_seconds=0)
     assert 5 < len(history(tmp_path / "whole")) < 9, "it stops early, after the last kill"

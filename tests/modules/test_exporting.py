@@ -122,7 +122,10 @@ def test_decoded_outputs_are_what_a_person_wants(tmp_path):
     assert torch.equal(classes, model.eval()(image)["classes"].argmax(1))
 
 
-@pytest.mark.parametrize(("form", "suffix", "backbone"), [("torch", "pt2", Looking), ("onnx", "onnx", Decomposing)])
+@pytest.mark.parametrize(
+    ("form", "suffix", "backbone"),
+    [("torch", "pt2", Looking), pytest.param("onnx", "onnx", Decomposing, marks=pytest.mark.slow)],
+)
 def test_a_network_that_cannot_be_exported_is_named_and_the_others_are_written(form, suffix, backbone, tmp_path):
     model = GroupedModule([network(Convolving(), DEPTH), network(backbone(), CLASSES)])
     with pytest.raises(InputError) as refused:
@@ -155,6 +158,7 @@ def runs(tiny_fit, tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.recipe
 def test_runs_are_exported_by_a_command(runs, tmp_path, capsys):
     folders, serves = f"[{runs / 'first'}, {runs / 'second'}]", "[[depth_z], [normals]]"

@@ -1,10 +1,10 @@
 """Backbones of a share of a full-size one's multiply-adds, by their width."""
 
-import functools
 import inspect
 import itertools
 import math
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import torch
@@ -91,7 +91,7 @@ def shrunk(
 
     refusals: dict[int, InputError] = {}
 
-    @functools.cache
+    @cache
     def cost(step: int) -> int:
         """Multiply-adds at a width; none where a layer would be without channels."""
         try:
