@@ -268,6 +268,7 @@ def test_every_run_has_its_own_folder_and_the_same_data(settings, tmp_path):
         ),
         ({"candidates": [["depth_z", "depth_z"]]}, "each once"),
         ({"baselines": ["gradnrom"]}, "no baseline 'gradnrom'; did you mean 'gradnorm'"),
+        ({"baselines": ["my.Callback"]}, "baseline 'my.Callback' cannot be imported"),
         ({"small_sizes": [1.5]}, "not a share of the full-size encoder"),
         ({"limits": {"depth": 1.0}}, "limits names 'depth'"),
         ({"budgets": [0.0]}, "must be above 0"),
@@ -285,13 +286,14 @@ def test_settings_that_make_no_sense_are_refused(settings, changes, words):
 def test_a_real_study_from_end_to_end(settings, tmp_path):
     changes = {
         "tasks": ["depth_z", "normals"], "passes": 1, "parts": 2, "affinity_steps": 1,
-        "baselines": ["mgda_ub", "soft_sharing"], "baseline_sizes": [1.0], "examples": 1,
+        "baselines": ["mgda_ub", "soft_sharing", "lightning_taskonomy.callbacks.GradNormWeighting"],
+        "baseline_sizes": [1.0], "examples": 1,
     }  # fmt: skip
     study = GroupingStudy(**{**settings, **changes})
     results = study.run(tmp_path, execution=HERE)
     assert results.report is not None and results.report.is_file()
     trainings = {row["network"] + row["kind"]: row for row in rows(tmp_path / "trainings.csv")}
-    assert len(trainings) == 3 + 2 + 2 and all(row["status"] == "trained" for row in trainings.values())
+    assert len(trainings) == 3 + 2 + 3 and all(row["status"] == "trained" for row in trainings.values())
     statistics = json.loads((tmp_path / "statistics.json").read_text())
     row = trainings["depth_z+normals@1candidate"]
     metrics = json.loads((tmp_path / row["folder"] / "metrics.json").read_text())

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass, field
 
+from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.studies.specs import Spec
+from lightning_taskonomy.tasks import imported
 
-__all__ = ["BASELINES", "Baseline"]
+__all__ = ["BASELINES", "Baseline", "baseline_of", "check_baseline"]
 
 _AGGREGATION = "lightning_taskonomy.callbacks.GradientAggregation"
 
@@ -38,3 +40,24 @@ BASELINES = {
     },
 }
 """The baselines by name."""
+
+
+def baseline_of(kind: str) -> Baseline | None:
+    """How the networks of a kind are trained; None where they are no baseline.
+
+    Args:
+        kind: A name of ``BASELINES``, or the dotted path of a callback of one's own.
+    """
+    return BASELINES.get(kind) or (Baseline(kind) if "." in kind else None)
+
+
+def check_baseline(name: str) -> None:
+    """Refuses what is neither a baseline nor a class that can be imported.
+
+    Raises:
+        InputError: It is neither.
+    """
+    if "." in name:
+        imported(name, "baseline")
+    elif name not in BASELINES:
+        raise InputError(f"no baseline {name!r}{hint(name, BASELINES)}, or give the dotted path of a callback")

@@ -8,7 +8,7 @@ from math import fsum
 from lightning_taskonomy.affinity.groupings import GroupingsTable, Network, random_groupings
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.solvers.grouping import GroupingSolver, pessimal, score
-from lightning_taskonomy.studies.grouping.baselines import BASELINES
+from lightning_taskonomy.studies.grouping.baselines import baseline_of
 from lightning_taskonomy.studies.grouping.measurements import Losses, Measured
 from lightning_taskonomy.studies.grouping.plan import CANDIDATE, SINGLE, Candidate
 
@@ -82,7 +82,7 @@ class Chooser:
         for method, (solver, table) in self.by.items():
             yield from self.selected(method, solver, table)
         yield from self.independent()
-        kinds = dict.fromkeys(one.network.kind for one in self.measured if one.network.kind in BASELINES)
+        kinds = dict.fromkeys(one.network.kind for one in self.measured if baseline_of(one.network.kind) is not None)
         for method in {"mtl": None, **kinds}:
             yield from self.alone(method)
         if self.draws:

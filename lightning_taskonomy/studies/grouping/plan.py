@@ -12,7 +12,7 @@ from lightning_taskonomy.configurations import descent, fit_configuration, netwo
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.inference import INFERENCE, MACHINE
 from lightning_taskonomy.studies.graph import Job
-from lightning_taskonomy.studies.grouping.baselines import BASELINES
+from lightning_taskonomy.studies.grouping.baselines import baseline_of
 from lightning_taskonomy.studies.grouping.settings import GroupingSettings
 from lightning_taskonomy.studies.runs import QUIET, RunSpec, hashed_folder, prepare_jobs, stream_job
 from lightning_taskonomy.studies.specs import Spec
@@ -132,7 +132,8 @@ class GroupingPlan:
         """The sizes of all encoders."""
         shares = []
         for network in [*self.first(), *self.compared()]:
-            shared = network.kind in BASELINES and BASELINES[network.kind].shares
+            baseline = baseline_of(network.kind)
+            shared = baseline is not None and baseline.shares
             shares.append(network.size / len(self.tasks) if shared else network.size)
         return sorted({1.0, *shares})
 
@@ -228,7 +229,7 @@ class GroupingPlan:
         settings = self.settings
         measured = self.read_statistics() if statistics is None else statistics
         encoders = self.read_encoders() if encoders is None else encoders
-        baseline = BASELINES.get(network.kind)
+        baseline = baseline_of(network.kind)
         shares = baseline is not None and baseline.shares
         encoder = encoders[network.size / len(self.tasks) if shares else network.size]
         arguments = network_arguments([self.references[task] for task in network.tasks], encoder, self._heads(network))

@@ -7,7 +7,7 @@ from lightning_taskonomy.affinity.groupings import GroupingsTable, Network, Unit
 from lightning_taskonomy.affinity.groupings.costs import Batch
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.inference import InferenceCosts
-from lightning_taskonomy.studies.grouping.baselines import BASELINES
+from lightning_taskonomy.studies.grouping.baselines import baseline_of
 from lightning_taskonomy.studies.grouping.plan import Candidate
 
 __all__ = ["Prices"]
@@ -53,7 +53,7 @@ class Prices:
         return {network: self._cost(network) for network in networks}
 
     def _cost(self, network: Candidate) -> float:
-        if network.kind in BASELINES and BASELINES[network.kind].shares:
+        if (baseline := baseline_of(network.kind)) is not None and baseline.shares:
             size = network.size / len(network.tasks)
             return round(sum(self._cost(Candidate((task,), size)) for task in network.tasks), 6)
         row = Network(network.tasks, network.size, (0.0,) * len(network.tasks))

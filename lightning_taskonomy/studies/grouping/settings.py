@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lightning_taskonomy.errors import InputError, hint
-from lightning_taskonomy.studies.grouping.baselines import BASELINES
+from lightning_taskonomy.studies.grouping.baselines import check_baseline
 from lightning_taskonomy.studies.specs import BackboneSpec, DataSpec, HeadSpec, OptimizerSpec, SchedulerSpec
 from lightning_taskonomy.tasks import resolve
 
@@ -38,7 +38,7 @@ class GroupingSettings:
         small_sizes: Sizes of further single-task networks, which are baselines and never chosen.
         baselines: What the choice is compared with, each trained on all tasks in one network: ``mtl``, ``mgda_ub``,
             ``gradnorm``, ``soft_sharing``, and the aggregators ``pcgrad``, ``cagrad``, ``mgda``,
-            ``nash_mtl``, ``imtl_g``, ``aligned_mtl``.
+            ``nash_mtl``, ``imtl_g``, ``aligned_mtl``; or the dotted path of a callback of your own.
         baseline_sizes: Sizes of those networks, in all; of ``soft_sharing`` each task's network has its share.
         affinity_steps: Measure in the network of all tasks, each so many steps, what a step on one task does for the
             others (``TaskAffinity``), an approximation from one training; not measured where not given.
@@ -88,8 +88,7 @@ class GroupingSettings:
             if size <= 0:
                 raise InputError(f"baseline_sizes: {size:g} must be above 0; 1 is the full-size encoder")
         for baseline in self.baselines or []:
-            if baseline not in BASELINES:
-                raise InputError(f"no baseline {baseline!r}{hint(baseline, BASELINES)}")
+            check_baseline(baseline)
         if not isinstance(self.candidates, str):
             _check_groups(self.candidates, names)
             if not self.candidates:
