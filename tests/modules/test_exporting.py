@@ -113,6 +113,7 @@ def test_a_program_of_torch_gives_what_the_module_gives(tmp_path):
         torch.testing.assert_close(output, answer)
 
 
+@pytest.mark.slow
 def test_decoded_outputs_are_what_a_person_wants(tmp_path):
     model, file = GroupedModule([network(Convolving(), NORMALS, CLASSES)]), tmp_path / "choice.pt2"
     export_networks(model, file, "torch", SIZE, decode=True, batch=1)

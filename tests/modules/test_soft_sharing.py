@@ -100,6 +100,7 @@ def test_without_a_penalty_each_network_is_that_of_its_task_alone(counting, batc
         torch.testing.assert_close(module.heads[task.name].state_dict(), heads[task.name].state_dict())
 
 
+@pytest.mark.slow
 def test_a_penalty_holds_them_together(module_of, batch_of):
     distances = []
     for strength in (0.0, 0.1):

@@ -198,6 +198,7 @@ def test_the_page_shows_a_study_of_groupings_and_writes_the_same_recipe(grouping
     assert "grouping-budget" in page
 
 
+@pytest.mark.slow
 def test_a_choice_is_trained_and_deployed_in_three_commands(grouping_study, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     change_settings(grouping_study, passes=1, parts=2, patience=2)
