@@ -20,6 +20,8 @@ settings.load_profile("calm")  # the same examples everywhere, however busy the 
 @pytest.fixture(autouse=True)
 def _seeded():
     """The same random numbers whichever tests run before; torch only where a test has imported it."""
+    for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):  # left by a fit, and taken up by every process of a later one
+        os.environ.pop(name, None)
     random.seed(0)
     np.random.seed(0)
     if "torch" in sys.modules:
