@@ -80,7 +80,7 @@ def test_a_taskonomy_resnet_of_one_stage_is_a_small_network_at_a_quarter():
     stem = 3 * 32 * 49 + 2 * 32 + 32 * 32 * 9 + 2 * 32  # 7x7, then the strided 3x3 in place of a pool
     blocks = 4 * (32 * 32 * 9 + 2 * 32)
     assert sum(p.numel() for p in backbone.parameters()) == stem + blocks + 32 * 16 * 9 + 2 * 16
-    with pytest.raises(InputError, match="stages=5.*1 to 4 stages"):
+    with pytest.raises(InputError, match=r"stages=5.*1 to 4 stages"):
         TaskonomyResNet("resnet18", stages=5)
 
 
