@@ -1,6 +1,8 @@
 """Paired differences of a Task Meta-Transfer study against t tests of SciPy on arrays."""
 
 import csv
+import html
+import re
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from scipy import stats
 
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.manifest import Manifest
+from lightning_taskonomy.reports import report
 from lightning_taskonomy.reports.meta_transfer.comparison import COLUMNS, SELECTION, read_comparison
 from lightning_taskonomy.reports.meta_transfer.differences import paired, pooled
 
@@ -134,3 +137,140 @@ def test_a_value_of_a_figure_that_is_no_number_is_named(tmp_path):
     write(tmp_path, [*rows_of(MEASURED), *rows_of({"tmt": TMT}, "amount", "much")])
     with pytest.raises(InputError, match=r"results.csv.*much"):
         read_comparison(tmp_path)
+
+
+def text_of(folder):
+    return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", " ", report(folder).read_text())))
+
+
+def test_the_answer_says_what_is_beyond_chance(tmp_path):
+    write(tmp_path, rows_of(MEASURED))
+    text = text_of(tmp_path)
+    assert (
+        "TMT is the best in 1 of 2 cases and second best in 1, by the mean of all methods but the oracle and its own "
+        "variants (TMT φ = 1). With these it is the best in 1 and second best in 1."
+    ) in text
+    assert "paper:" not in text
+    left = [np.divide(TMT[DEPTH], MTL[DEPTH]), (1 - np.array(TMT[CLASSES])) / (1 - np.array(MTL[CLASSES]))]
+    seeds = 100 * (1 - np.mean(left, axis=0))
+    half = stats.t.ppf(0.975, 4) * stats.sem(seeds)
+    assert (
+        "TMT's lead over MTL, paired by seed, excludes zero in 1 of 2 cases, MTL's lead over TMT in 0 (95 % t "
+        f"intervals); over all of them TMT removes {seeds.mean():.1f} ±{half:.1f} % of MTL's error (5 seeds)."
+    ) in text
+    assert (
+        "TMT's lead over Lin et al., paired by seed, excludes zero in 1 of 2 cases, Lin et al.'s lead over TMT in 1"
+        in text
+    )
+    assert "TMT's lead over TMT φ = 1, paired by seed, excludes zero in 0 of 2 cases" in text
+
+
+def test_tables_hold_the_paired_differences_in_the_metrics_unit(tmp_path):
+    write(tmp_path, rows_of(MEASURED))
+    report(tmp_path)
+    leads = {row["method"]: list(row.values())[1:] for row in read(tmp_path / "report/leads_one_auxiliary.csv")}
+    assert list(leads) == ["MTL", "Lin et al.", "TMT φ = 1"]
+    for column, case in enumerate((DEPTH, CLASSES)):
+        lead = 100 * (np.subtract(MTL[case], TMT[case]) if case == DEPTH else np.subtract(TMT[case], MTL[case]))
+        half = stats.t.ppf(0.975, 4) * stats.sem(lead)
+        mark = "▲" if lead.mean() > half else ""
+        assert leads["MTL"][column] == f"{lead.mean():+.2f}{mark} ±{half:.2f} ({(lead > 0).sum()}/5)"
+    assert "▼" in leads["Lin et al."][0]
+    numbers = read(tmp_path / "report/leads.csv")
+    (row,) = [row for row in numbers if row["primary"] == "depth_z" and row["against"] == "MTL"]
+    difference = np.subtract(MTL[DEPTH], TMT[DEPTH])
+    assert float(row["TMT less the other, positive: better"]) == pytest.approx(difference.mean())
+    assert float(row["half interval"]) == pytest.approx(stats.t.ppf(0.975, 4) * stats.sem(difference))
+    assert (row["seeds"], row["better in"]) == ("5", "5")
+    pooled_rows = {row["against"]: row for row in read(tmp_path / "report/pooled.csv")}
+    assert [pooled_rows["Lin et al."][name] for name in ("cases", "seeds", "cases with ▲", "cases with ▼")] == [
+        "2", "5", "1", "1",
+    ]  # fmt: skip
+
+
+def test_one_seed_has_no_interval_anywhere(tmp_path):
+    one = {method: {case: values[:1] for case, values in cases.items()} for method, cases in MEASURED.items()}
+    write(tmp_path, rows_of(one))
+    text = text_of(tmp_path)
+    assert "±" not in text and "With one seed no interval is known" in text
+    assert (
+        "TMT is better than MTL in 2 of 2 cases; over all of them TMT removes" in text
+        and "(1 seed, no interval)" in text
+    )
+
+
+def test_a_second_network_of_one_seed_leaves_the_interval_of_the_first(tmp_path):
+    one = {method: {case: values[:1] for case, values in cases.items()} for method, cases in MEASURED.items()}
+    write(tmp_path, [*rows_of(MEASURED), *rows_of(one, network="another")])
+    text = text_of(tmp_path)
+    assert (
+        "excludes zero in 1 of 2 cases, MTL's lead over TMT in 0 (95 % t intervals); 2 further cases of one seed; "
+        in text
+    )
+    assert f"with {NET} TMT removes" in text and "over all of them" not in text
+
+
+def papers(folder, several=False, **changed):
+    """The paper's 12 cases with made-up numbers, in which the first method is always better by the same amount."""
+    tasks = ("semantic_segmentation", "depth_z", "normals")
+    networks = {
+        name: {"backbone": {"class_path": f"some.{name[:-2]}", "init_args": {"split": 3, **changed}}}
+        for name in ("SplitVGG-3", "SplitRes-3")
+    }
+    rows = [
+        ["main", "", network, primary, auxiliary, method, "", 0, "mae", 0, 0, value, 1]
+        for network in networks for primary in tasks
+        for auxiliary in [*(other for other in tasks if other != primary),
+                          *(["+".join(other for other in tasks if other != primary)] if several else [])]
+        for method, value in (("mtl", 2.0), ("tmt", 1.0))
+    ]  # fmt: skip
+    settings = {"data": {"class_path": "lightning_taskonomy.data.NYUv2DataModule"}, "networks": networks}
+    write(folder, rows, settings=settings)
+
+
+def test_only_the_papers_cases_stand_beside_its_count(tmp_path):
+    papers(tmp_path / "paper")
+    assert (
+        "best in 12 of 12 cases and second best in 0, by the mean of all methods but the oracle (paper: 8 of 12, and 2)"
+        in (text_of(tmp_path / "paper"))
+    )
+    papers(tmp_path / "more", several=True)
+    text = text_of(tmp_path / "more")
+    assert "best in 18 of 18 cases and second best in 0, by the mean of all methods but the oracle." in text
+    assert (
+        "In the 12 cases with one auxiliary task it is the best in 12 and second best in 0 (paper: 8 of 12, and 2)."
+        in text
+    )
+    for name, changed in (("small", {"width": 8}), ("split", {"split": 2})):
+        papers(tmp_path / name, **changed)
+        assert "paper:" not in text_of(tmp_path / name)
+
+
+def test_several_auxiliary_tasks_are_summed_and_averaged_side_by_side(tmp_path):
+    both = ("depth_z", "normals+semantic_segmentation")
+    summed = {method: {both: cases[DEPTH]} for method, cases in MEASURED.items() if method in ("mtl", "tmt")}
+    mean = {"tmt_mean": {both: LIN[DEPTH]}}
+    write(tmp_path, [*rows_of({**summed, **mean}), *rows_of(MEASURED)])
+    text = text_of(tmp_path)
+    assert [row["method"] for row in read(tmp_path / "report/several_auxiliaries.csv")] == ["MTL", "TMT", "TMT mean"]
+    assert "TMT mean" not in {row["method"] for row in read(tmp_path / "report/one_auxiliary.csv")}
+    assert "no finished run" not in text  # what was never planned is not missing
+
+
+def test_different_numbers_of_trials_are_said(tmp_path):
+    write(tmp_path / "same", rows_of(MEASURED), trials=4)
+    assert "differ in the number" not in text_of(tmp_path / "same")
+    write(tmp_path / "more", rows_of(MEASURED), trials={"mtl": 2, "lin": 4, "tmt": 8, "tmt_identity": 2})
+    text = text_of(tmp_path / "more")
+    assert "The methods differ in the number of their trials (MTL 2, Lin et al. 4, TMT 8 and TMT φ = 1 2)" in text
+    table = {row["method"]: row["candidates per case"] for row in read(tmp_path / "more/report/trials.csv")}
+    assert table == {"MTL": "2", "Lin et al.": "4", "TMT": "8", "TMT φ = 1": "2"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"), [({}, "k and r are frozen"), ({"reselect": True}, "k and r were selected again")]
+)
+def test_figures_say_whether_settings_were_selected_again(tmp_path, settings, said):
+    varied = [row for at in ("0.1", "0.5") for row in rows_of({"tmt": TMT, "mtl": MTL}, "amount", at)]
+    write(tmp_path, [*rows_of(MEASURED), *varied], settings=settings)
+    assert said in text_of(tmp_path)
