@@ -179,6 +179,7 @@ def pretended(toy, monkeypatch, tmp_path):
         )
         metrics = {f"val/{name}/{metric}": value for name, metric in METRICS.items()}
         write_bytes(folder / "weights.safetensors", b"")
+        write_json(folder / "config.json", config)
         write_json(folder / "metrics.json", {**metrics, "seconds": 1.0})
 
     def evaluate(folder):
@@ -280,7 +281,7 @@ def test_factors_are_the_study_again_with_changes(pretended):
         ("rank of phi", "4", "mtl"): "", ("rank of phi", "4", "tmt"): "auxiliary_steps=1 rank=4",
         ("network", "wide", "mtl"): "", ("network", "wide", "tmt"): "auxiliary_steps=1 rank=2",
     }  # fmt: skip
-    configs = [yaml.safe_load(file.read_text()) for file in out.glob("runs/tmt-normals*/config.yaml")]
+    configs = [json.loads(file.read_text()) for file in out.glob("runs/tmt-normals*/config.json")]
     assert len(order) == len(set(order)), "what is the same in several factors is trained and tested once"
     steps = [config["data"]["init_args"]["steps"] for config in configs]
     assert sorted(steps) == [2] * (len(steps) - 2) + [4] * 2
