@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lightning_taskonomy.callbacks.bifurcation import Bifurcation, MetaPass, mean_over_processes
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.optim import Branch, MetaBatch, MetaGradient, MetaOptions, MetaStep
+from lightning_taskonomy.optim import Branch, GradientStep, MetaBatch, MetaGradient, MetaOptions, MetaStep
 from lightning_taskonomy.optim.features import Features
 
 __all__ = ["OuterStep", "backbone_lr"]
@@ -68,8 +68,8 @@ class OuterStep:
             trainer: The trainer.
         """
         share = self.count / accumulated
-        self._step.alpha = alpha * share
-        result = self._step.finish(partial(mean_over_processes, trainer))
+        self._step.step = GradientStep(alpha)
+        result = self._step.finish(partial(mean_over_processes, trainer), share)
         factor = share * self.options.loss_scale
         for parameter, gradient in result.network.items():
             gradient = gradient if factor == 1 else factor * gradient
