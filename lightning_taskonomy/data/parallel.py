@@ -7,16 +7,17 @@ those of a small subset X have primary labels too; one batch from X takes turns 
 import inspect
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
-from lightning_taskonomy.batch import PARALLEL, is_labelled, is_parallel
+from lightning_taskonomy.batch import HELD_OUT, PARALLEL, Batch, is_labelled, is_parallel
 from lightning_taskonomy.data import pretext
 from lightning_taskonomy.data.base import TaskDataModule
-from lightning_taskonomy.data.batch import Sample, Samples, SkipSample
+from lightning_taskonomy.data.batch import Sample, Samples, SkipSample, collate
 from lightning_taskonomy.data.pipeline import Pipeline
 from lightning_taskonomy.data.turns import Turns
 from lightning_taskonomy.errors import InputError, hint
@@ -25,7 +26,7 @@ from lightning_taskonomy.tasks import Label, Task, resolve
 __all__ = ["PARALLEL", "ParallelLabels", "is_parallel"]
 
 _LOG = logging.getLogger(__name__)
-_CHOICE_STREAM, _ORDER_STREAM = 11, 12
+_CHOICE_STREAM, _ORDER_STREAM, _HELD_OUT_STREAM = 11, 12, 13
 
 
 class ParallelLabels(TaskDataModule):
@@ -52,10 +53,12 @@ class ParallelLabels(TaskDataModule):
         seed: Which images are X.
         unlabelled: An image of X^A without any auxiliary label, or of X without a primary one, stops the run
             (``refuse``) or is passed over as damaged images are (``skip``).
+        held_out: Each batch of X carries, as ``batch["held_out"]``, a batch of as many other images of X, none of
+            which is in its optimizer step: those on which a meta step takes the primary loss at Θ⁺.
 
     Raises:
         InputError: The primary task is an auxiliary one, or its label is what an auxiliary task reads; X is empty or
-            larger than the data set; k or steps below 1.
+            larger than the data set, or with ``held_out`` smaller than two batches; k or steps below 1.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class ParallelLabels(TaskDataModule):
         steps: int | None = None,
         seed: int = 0,
         unlabelled: Literal["refuse", "skip"] = "refuse",
+        held_out: bool = False,
     ) -> None:
         super().__init__(**{name: getattr(data, name) for name in _OPTIONS})
         ((_, self.primary),) = resolve([primary]).items()
@@ -100,7 +104,7 @@ class ParallelLabels(TaskDataModule):
         if streams not in _STREAMS:
             raise InputError(f"ParallelLabels has no streams {streams!r}{hint(streams, _STREAMS)}")
         self.data, self.parallel, self.auxiliary_steps, self.streams = data, parallel, auxiliary_steps, streams
-        self.steps, self.parallel_seed, self.unlabelled = steps, seed, unlabelled
+        self.steps, self.parallel_seed, self.unlabelled, self.held_out = steps, seed, unlabelled, held_out
 
     @property
     def keys_offered(self) -> Collection[str]:
@@ -155,11 +159,18 @@ class ParallelLabels(TaskDataModule):
                 f"ParallelLabels: steps is {self.steps}, not a multiple of accumulate_grad_batches={repeats}; give "
                 f"{self.steps // repeats * repeats + repeats}, or change either"
             )
-        steps = self.steps or len(turns.cycle) * max(1, len(streams[0]) // (self.batch_size * world * repeats))
+        step_size = self.batch_size * world * repeats
+        if self.held_out and flags[0] and len(streams[0]) < 2 * step_size:
+            raise InputError(
+                f"held_out with an X of {len(streams[0])} images, fewer than two batches of {step_size} "
+                "(batch_size x processes x accumulate_grad_batches); give a larger X or smaller batches"
+            )
+        steps = self.steps or len(turns.cycle) * max(1, len(streams[0]) // step_size)
         samples = _Streams(streams, flags)
         sampler = _InTurns(
-            samples, turns, steps=steps, batch_size=self.batch_size, num_replicas=world, rank=rank, seed=self.seed
-        )
+            samples, turns, steps=steps, batch_size=self.batch_size, num_replicas=world, rank=rank, seed=self.seed,
+            held_out=self.held_out,
+        )  # fmt: skip
         return self.loader(samples, sampler=sampler, drop_last=True)
 
     def check_tasks(
@@ -247,8 +258,12 @@ class _Required:
         return sample
 
 
+Draw = int | tuple[int, int]
+"""A draw, or one of a batch and one of the batch that it carries."""
+
+
 class _Streams(Pipeline):
-    """The samples of one or two streams; index = draw * number of streams + stream."""
+    """The samples of one or two streams, in whole batches; index = draw * number of streams + stream."""
 
     def __init__(self, streams: Sequence[Pipeline], parallel: Sequence[bool]) -> None:
         first = streams[0]
@@ -262,26 +277,51 @@ class _Streams(Pipeline):
         sample = self.streams[stream][number]
         return {**sample, PARALLEL: torch.tensor(self.parallel[stream])}
 
+    def __getitems__(self, draws: Sequence[Draw]) -> Batch:
+        pairs = [draw for draw in draws if isinstance(draw, tuple)]
+        if not pairs:
+            return self.batch([draw for draw in draws if isinstance(draw, int)])
+        batch = self.batch([draw for draw, _ in pairs])
+        others = [self[other] for _, other in pairs]
+        ids = {*batch["id"].tolist()}
+        free = [other for other in others if int(other["id"]) not in ids]  # the next of a damaged one may be in both
+        if not free:
+            raise InputError("held_out: too few images of X can be read to give a batch and another of other images")
+        others = [
+            other if int(other["id"]) not in ids else free[place % len(free)] for place, other in enumerate(others)
+        ]
+        batch[HELD_OUT] = cast(Tensor, collate(others, self.targets))
+        return batch
+
 
 class _InTurns(DistributedSampler[Any]):
     """The draws of one epoch: whole batches of the streams in turn, from where the last epoch ended."""
 
     def __init__(
-        self, samples: _Streams, turns: Turns, *, steps: int, batch_size: int, num_replicas: int, rank: int, seed: int
-    ) -> None:
+        self, samples: _Streams, turns: Turns, *, steps: int, batch_size: int, num_replicas: int, rank: int, seed: int,
+        held_out: bool,
+    ) -> None:  # fmt: skip
         super().__init__(samples, num_replicas=num_replicas, rank=rank, seed=seed)
         self.turns, self.steps, self.batch_size = turns, steps, batch_size
         self.sizes = [len(stream) for stream in samples.streams]
+        self.held_out = [held_out and is_of_x for is_of_x in samples.parallel]
         self._order: dict[int, tuple[int, list[int]]] = {}
 
     def __len__(self) -> int:
         return self.steps * self.batch_size
 
-    def __iter__(self) -> Iterator[int]:
+    def __iter__(self) -> Iterator[Draw]:
         for stream, batch in self.turns.batches(self.epoch * self.steps, (self.epoch + 1) * self.steps):
             first = (batch * self.num_replicas + self.rank) * self.batch_size
-            for position in range(first, first + self.batch_size):
-                yield self._draw(stream, position) * len(self.sizes) + stream
+            draws = [
+                self._draw(stream, position) * len(self.sizes) + stream
+                for position in range(first, first + self.batch_size)
+            ]
+            if not self.held_out[stream]:
+                yield from draws
+                continue
+            others = self._others(stream, batch)
+            yield from zip(draws, (other * len(self.sizes) + stream for other in others), strict=True)
 
     def _draw(self, stream: int, position: int) -> int:
         passes, place = divmod(position, self.sizes[stream])
@@ -290,3 +330,15 @@ class _InTurns(DistributedSampler[Any]):
             order = torch.randperm(self.sizes[stream], generator=torch.Generator().manual_seed(seed))
             self._order[stream] = passes, order.tolist()
         return passes * self.sizes[stream] + self._order[stream][1][place]
+
+    def _others(self, stream: int, batch: int) -> list[int]:
+        """As many images as a batch has, of those that its step has on no process; each batch of a step has its own."""
+        step, turn = divmod(batch, self.turns.accumulate)
+        size, per_turn = self.sizes[stream], self.num_replicas * self.batch_size
+        first, per_step = step * self.turns.accumulate * per_turn, self.turns.accumulate * per_turn
+        taken = {self._draw(stream, position) % size for position in range(first, first + per_step)}
+        generator = torch.Generator().manual_seed(pretext.mix(self.seed, _HELD_OUT_STREAM, step))
+        free = [index for index in torch.randperm(size, generator=generator).tolist() if index not in taken]
+        start = turn * per_turn + self.rank * self.batch_size
+        passes = -1 - step  # augmented as in no pass over the stream
+        return [passes * size + index for index in free[start : start + self.batch_size]]
