@@ -190,7 +190,7 @@ def test_what_is_not_measured_is_said(tmp_path):
 def test_a_study_without_a_win_speaks_of_no_lead(tmp_path):
     write(tmp_path, {("depth", "normals"): (5, 4, 3, 4, 4, 4, 6, 1)}, (-0.1, 0.1))
     text = report(tmp_path).read_text()
-    assert "TMT is the best in 0 of 1 cases" in text and "its lead" not in text
+    assert "TMT is the best in 0 of 1 case and" in text and "its lead" not in text
     assert "On average it adds 20 % to the error of Primary Only." in text
 
 

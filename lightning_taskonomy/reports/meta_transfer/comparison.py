@@ -1,6 +1,7 @@
 """What a Task Meta-Transfer study measured: every method on every case, with the spread over seeds."""
 
-import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -8,16 +9,20 @@ from statistics import fmean
 
 from lightning_taskonomy.affinity.intervals import half_width
 from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.reports.meta_transfer.differences import Difference, paired, pooled
 from lightning_taskonomy.reports.reading import read_rows
 
 __all__ = [
     "CEILING",
     "COLUMNS",
+    "CONTROLS",
     "FLOOR",
     "SELECTION",
     "SUBJECT",
+    "VARIATIONS",
     "CaseResult",
     "Comparison",
+    "Place",
     "TestedRun",
     "Wins",
     "read_comparison",
@@ -25,13 +30,21 @@ __all__ = [
 
 SUBJECT, FLOOR, CEILING = "tmt", "primary_only", "oracle"
 """What is asked about; what errors are reduced from; what no method is expected to pass."""
+CONTROLS = ("mtl", "lin", "tmt_identity")
+"""What a learnt projection must beat: no projection, a scalar, and the same steps with the identity."""
+VARIATIONS = ("rank", "split", "amount")
+"""The paper's figures 3, 5 and 4; every other study but ``main`` is a factor with labels."""
 COLUMNS = (
     "study", "at", "network", "primary", "auxiliary", "method", "settings", "seed", "metric", "higher_is_better",
     "validation", "test", "seconds",
 )  # fmt: skip
-"""Of ``results.csv``: a row per tested run; ``study`` is ``main``, or ``rank``, ``split`` or ``amount`` at a value."""
+"""Of ``results.csv``: a row per tested run; ``study`` is ``main``, ``rank``, ``split`` or ``amount`` at a value, or a
+factor at a label."""
 SELECTION = ("network", "primary", "auxiliary", "method", "settings", "validation", "chosen")
 """Of ``selection.csv``: a row per candidate."""
+
+Place = tuple[str, str, str]
+"""Network, primary task, and the auxiliary ones joined by ``+``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +52,8 @@ class TestedRun:
     """A tested run: a row of ``results.csv``.
 
     Args:
-        study: ``main``, or ``rank``, ``split`` or ``amount``.
-        at: The value of the latter; NaN in the main study.
+        study: ``main``, ``rank``, ``split``, ``amount``, or a factor's name.
+        at: The value or label of the latter; empty in the main study.
         network: The network's name.
         primary: The primary task.
         auxiliary: The auxiliary ones joined by ``+``; empty where the method uses none.
@@ -53,7 +66,7 @@ class TestedRun:
     """
 
     study: str
-    at: float
+    at: str
     network: str
     primary: str
     auxiliary: str
@@ -106,6 +119,11 @@ class CaseResult:
         return half_width([run.value for run in self.runs])
 
     @property
+    def errors(self) -> dict[int, float]:
+        """The error by seed."""
+        return {run.seed: run.error for run in self.runs}
+
+    @property
     def reductions(self) -> list[float]:
         """Per seed the share of Primary Only's error that is gone (section 4.5); 1 - mIoU is the error of mIoU."""
         floor = {run.seed: run.error for run in self.floor}
@@ -114,7 +132,7 @@ class CaseResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Wins:
-    """How often Task Meta-Transfer is the best, as the paper counts: among all methods but the oracle.
+    """How often Task Meta-Transfer is the best, as the paper counts: by the mean, among all methods but the oracle.
 
     Args:
         cases: Cases that it finished, of at least two methods.
@@ -137,18 +155,33 @@ class Comparison:
 
     Args:
         runs: The tested runs.
-        methods: All methods in their order, those without a finished run too.
+        trials: Candidates per network, primary task, auxiliary ones and method, those without a finished run too.
         cases: (network, primary, auxiliary) in their order.
     """
 
     runs: tuple[TestedRun, ...]
-    methods: tuple[str, ...]
-    cases: tuple[tuple[str, str, str], ...]
+    trials: Mapping[tuple[str, str, str, str], int]
+    cases: tuple[Place, ...]
+
+    @cached_property
+    def methods(self) -> tuple[str, ...]:
+        """All methods in their order, those without a finished run too."""
+        return tuple(dict.fromkeys(method for *_, method in self.trials))
 
     @property
     def subject(self) -> str | None:
         """``tmt``, if it is among the methods."""
         return SUBJECT if SUBJECT in self.methods else None
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The methods that are Task Meta-Transfer with another projection or combination, the control included."""
+        return tuple(method for method in self.methods if method.startswith(f"{SUBJECT}_"))
+
+    @cached_property
+    def seeds(self) -> int:
+        """How many seeds were tested in the main study."""
+        return len({run.seed for run in self.runs if run.study == "main"})
 
     @cached_property
     def cells(self) -> tuple[CaseResult, ...]:
@@ -157,28 +190,35 @@ class Comparison:
         unique = {(cell.network, cell.primary, cell.auxiliary, cell.method): cell for cell in cells if cell is not None}
         return tuple(unique.values())
 
+    def planned(self, places: Sequence[Place]) -> list[str]:
+        """The methods that some case of these was to have, in their order."""
+        keys = {(*place[:2], auxiliary) for place in places for auxiliary in ("", place[2])}
+        return [method for method in self.methods if any((*key, method) in self.trials for key in keys)]
+
     def cell(
-        self, network: str, primary: str, auxiliary: str, method: str, study: str = "main", at: float = math.nan
+        self, network: str, primary: str, auxiliary: str, method: str, study: str = "main", at: str = ""
     ) -> CaseResult | None:
         """A method on a case; None if no run of it is finished."""
-        key, floor = (study, network, primary, method), ("main", network, primary, FLOOR)
-        runs = [
-            run
-            for run in self.runs
-            if (run.study, run.network, run.primary, run.method) == key
-            and run.auxiliary in ("", auxiliary)
-            and (study == "main" or run.at == at)
-        ]
+        runs = [run for run in self._by[study, at, network, primary, method] if run.auxiliary in ("", auxiliary)]
         if not runs:
             return None
+        floor = ("main", "") if study in VARIATIONS else (study, at)
         return CaseResult(
             network=network,
             primary=primary,
             auxiliary=runs[0].auxiliary,
             method=method,
             runs=tuple(runs),
-            floor=tuple(run for run in self.runs if (run.study, run.network, run.primary, run.method) == floor),
+            floor=tuple(self._by[*floor, network, primary, FLOOR]),
         )
+
+    @cached_property
+    def _by(self) -> defaultdict[tuple[str, ...], list[TestedRun]]:
+        """The runs by study, label, network, primary task and method."""
+        runs: defaultdict[tuple[str, ...], list[TestedRun]] = defaultdict(list)
+        for run in self.runs:
+            runs[run.study, run.at, run.network, run.primary, run.method].append(run)
+        return runs
 
     def ranked(self, network: str, primary: str, auxiliary: str) -> list[CaseResult]:
         """The methods of a case but the oracle, the best first."""
@@ -191,12 +231,17 @@ class Comparison:
         cell = next((cell for cell in cells if cell.method == method), None)
         return None if cell is None else 1 + sum(_better(other, cell) for other in cells)
 
-    def wins(self) -> Wins:
-        """How often Task Meta-Transfer is the best."""
+    def wins(self, cases: Sequence[Place] | None = None, *, variants: bool = False) -> Wins:
+        """How often Task Meta-Transfer is the best.
+
+        Args:
+            cases: The cases; all where not given.
+            variants: Whether its own variants count as other methods.
+        """
         best = second = clear = count = 0
         beaten, seeds = [], 0
-        for case in self.cases:
-            cells = self.ranked(*case)
+        for case in self.cases if cases is None else cases:
+            cells = [cell for cell in self.ranked(*case) if variants or cell.method not in self.variants]
             subject = next((cell for cell in cells if cell.method == SUBJECT), None)
             if subject is None or len(cells) < 2:
                 continue
@@ -207,19 +252,52 @@ class Comparison:
             if ahead:
                 beaten.append((subject, ahead))
             else:
-                clear += _leads(subject, next(cell for cell in cells if cell.method != SUBJECT))
+                following = next(cell for cell in cells if cell.method != SUBJECT)
+                lead = paired(subject.errors, following.errors)
+                clear += lead is not None and lead.verdict > 0
         return Wins(cases=count, best=best, second=second, clear=clear if seeds > 1 else None, beaten=tuple(beaten))
 
-    def varied(self, study: str) -> dict[tuple[str, str, str], dict[str, list[tuple[float, CaseResult]]]]:
+    def lead(self, place: Place, other: str, study: str = "main", at: str = "") -> Difference | None:
+        """How far Task Meta-Transfer leads another method on a case, seed by seed, in the error's own unit."""
+        ours, theirs = self.cell(*place, SUBJECT, study, at), self.cell(*place, other, study, at)
+        return None if ours is None or theirs is None else paired(ours.errors, theirs.errors)
+
+    def pooled(
+        self, other: str, places: Sequence[Place] | None = None, study: str = "main", at: str = ""
+    ) -> Difference | None:
+        """How far it leads another method over several cases, all where not given, as a share of that one's error."""
+        pairs = [
+            (self.cell(*place, SUBJECT, study, at), self.cell(*place, other, study, at))
+            for place in (self.cases if places is None else places)
+        ]
+        return pooled((one.errors, two.errors) for one, two in pairs if one is not None and two is not None)
+
+    def varied(self, study: str) -> dict[Place, dict[str, list[tuple[float, CaseResult]]]]:
         """A study of rank, split or amount: per case and method its values in order, and what was measured there."""
-        by_case: dict[tuple[str, str, str], dict[str, list[tuple[float, CaseResult]]]] = {}
-        values = sorted({run.at for run in self.runs if run.study == study})
+        by_case: dict[Place, dict[str, list[tuple[float, CaseResult]]]] = {}
+        values = sorted({run.at for run in self.runs if run.study == study}, key=float)
         for case in self.cases:
             for method in self.methods:
-                cells = [(at, cell) for at in values if (cell := self.cell(*case, method, study, at)) is not None]
+                cells = [(float(at), c) for at in values if (c := self.cell(*case, method, study, at)) is not None]
                 if cells:
                     by_case.setdefault(case, {})[method] = cells
         return by_case
+
+    def factors(self, order: Mapping[str, Mapping[str, object]]) -> dict[str, list[str]]:
+        """The labels of every factor that were measured.
+
+        Args:
+            order: Factors and labels in the order of the study's settings; what they do not name comes last.
+        """
+        measured: dict[str, dict[str, None]] = {}
+        for run in self.runs:
+            if run.study not in ("main", *VARIATIONS):
+                measured.setdefault(run.study, {})[run.at] = None
+        return {
+            name: list(dict.fromkeys([*(at for at in order.get(name, ()) if at in measured[name]), *measured[name]]))
+            for name in dict.fromkeys([*order, *measured])
+            if name in measured
+        }
 
 
 def read_comparison(folder: Path) -> Comparison:
@@ -236,7 +314,7 @@ def read_comparison(folder: Path) -> Comparison:
         runs = tuple(
             TestedRun(
                 study=row["study"],
-                at=float(row["at"] or "nan"),
+                at=row["at"],
                 network=row["network"],
                 primary=row["primary"],
                 auxiliary=row["auxiliary"],
@@ -249,21 +327,16 @@ def read_comparison(folder: Path) -> Comparison:
             )
             for row in read_rows(folder / "results.csv", COLUMNS)
         )
+        for run in runs:
+            if run.study in VARIATIONS:
+                float(run.at)
     except ValueError as error:
         raise InputError(f"{folder / 'results.csv'}: {error}; run the study again to write it anew") from error
     cases = dict.fromkeys((row["network"], row["primary"], row["auxiliary"]) for row in candidates if row["auxiliary"])
     alone = dict.fromkeys((row["network"], row["primary"], "") for row in candidates)
-    methods = tuple(dict.fromkeys(row["method"] for row in candidates))
-    return Comparison(runs=runs, methods=methods, cases=tuple(cases or alone))
+    trials = Counter((row["network"], row["primary"], row["auxiliary"], row["method"]) for row in candidates)
+    return Comparison(runs=runs, trials=trials, cases=tuple(cases or alone))
 
 
 def _better(one: CaseResult, other: CaseResult) -> bool:
     return one.mean > other.mean if one.runs[0].higher else one.mean < other.mean
-
-
-def _leads(one: CaseResult, other: CaseResult) -> bool:
-    """Whether the mean lead over seeds is larger than half its interval."""
-    errors = {run.seed: run.error for run in other.runs}
-    leads = [errors[run.seed] - run.error for run in one.runs if run.seed in errors]
-    width = half_width(leads)
-    return width is not None and fmean(leads) > width
