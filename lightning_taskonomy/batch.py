@@ -10,6 +10,7 @@ from torch import Tensor
 from lightning_taskonomy.tasks import IGNORE_INDEX, Label, presence
 
 __all__ = [
+    "HELD_OUT",
     "PARALLEL",
     "Batch",
     "has_label",
@@ -23,6 +24,9 @@ __all__ = [
 PARALLEL = "parallel"
 """The key that tells two streams of batches apart: (B,) bool, all true in a batch of the images with primary labels."""
 
+HELD_OUT = "held_out"
+"""The key under which a batch carries another one, a mapping too: as many other images with the same labels."""
+
 
 class Batch(UserDict[str, Tensor]):
     """What a loader of this library gives: tensors by key, the batch as leading dimension.
@@ -32,7 +36,7 @@ class Batch(UserDict[str, Tensor]):
     ``DistributedDataParallel`` would rebuild from its entries.
 
     Args:
-        entries: Tensors by key.
+        entries: Tensors by key; under ``held_out`` another batch, which moves with it.
         labelled: The keys of entries with at least one valid value; what is not known is looked at when first asked.
     """
 
@@ -67,6 +71,10 @@ class Batch(UserDict[str, Tensor]):
         """
         entries = {k: v.to(device, non_blocking=non_blocking or v.is_pinned()) for k, v in self.data.items()}
         return type(self)(entries, self.labelled)
+
+    def is_pinned(self) -> bool:
+        """Whether all of it lies in pinned memory; asked of a batch that another one carries."""
+        return all(entry.is_pinned() for entry in self.data.values())
 
     def pin_memory(self) -> Self:
         """The batch in pinned memory; loaders call it."""

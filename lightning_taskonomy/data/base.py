@@ -301,10 +301,15 @@ class TaskDataModule(LightningDataModule):
             samples,
             batch_size=self.batch_size,
             num_workers=self.num_workers,
-            collate_fn=partial(collate, labels=self.targets),
+            collate_fn=_whole if hasattr(samples, "__getitems__") else partial(collate, labels=self.targets),
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
             multiprocessing_context="fork" if forked else None,
             generator=torch.Generator().manual_seed(pretext.mix(self.seed, _WORKER_STREAM)),
             **options,
         )
+
+
+def _whole(batch: Any) -> Any:
+    """What gives whole batches needs no collating."""
+    return batch

@@ -2,12 +2,10 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from lightning_taskonomy.batch import Batch
 from lightning_taskonomy.data.base import Part, TaskDataModule
@@ -89,10 +87,6 @@ class _Joined(Pipeline):
         return self.batch(draws)
 
 
-def _as_is(batch: Batch) -> Batch:
-    return batch
-
-
 class RepresentationDataModule(TaskDataModule):
     """The labels of a data set with the cached representations of k sources.
 
@@ -141,9 +135,3 @@ class RepresentationDataModule(TaskDataModule):
         wanted = self.batch_keys() if keys is None else sorted(keys)
         labels = self.labels.dataset(split, keys=wanted, size=size, part=part)
         return _Joined(labels, _Table(self.sources, split, self.input))
-
-    def loader(self, samples: Pipeline, **options: Any) -> DataLoader[Sample]:
-        """Whole batches, which need no collating."""
-        loader = super().loader(samples, **options)
-        loader.collate_fn = _as_is
-        return loader

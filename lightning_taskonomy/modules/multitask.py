@@ -405,4 +405,4 @@ class MultiTaskModule(BaseModule):
 
 
 def _batch_size(batch: Mapping[str, Any]) -> int:
-    return int(next(iter(batch.values())).shape[0])
+    return int(next(entry for entry in batch.values() if isinstance(entry, Tensor)).shape[0])

@@ -1,101 +1,31 @@
 """The exact meta-gradient of Task Meta-Transfer (paper section 3.3, Eqs. 1-4 and 6) by one forward-mode product.
 
-With features o = f(Θ), auxiliary gradients g_t at the bifurcation, G = Σ φ_t(g_t), the virtual step of Eq. 1 is
-Θ⁺ = Θ - α·JᵀG, J = ∂o/∂Θ. As g_t does not depend on φ, with v = ∇L_P(Θ⁺)
+With features o = f(Θ), J = ∂o/∂Θ, auxiliary gradients g_t at the bifurcation and G = Σ φ_t(g_t), the projected gradient
+of the backbone is d = JᵀG and the virtual step Θ⁺ = Θ - Δ(d), where Δ is elementwise: α·d in Eq. 1, else what the
+network's optimizer makes of d (see :mod:`~lightning_taskonomy.optim.virtual_step`). As g_t does not depend on φ, with
+v = ∇L_P(Θ⁺) and w = Δ′(d) ⊙ v
 
-    ∂L_P/∂G = -α·J·v,
+    ∂L_P/∂G = -J·w,
 
-so that one tangent pass at Θ replaces the second derivative. Every step checks itself by ⟨J·v, G⟩ = ⟨v, JᵀG⟩.
+so that one tangent pass at Θ replaces the second derivative. Every step checks itself by ⟨J·w, G⟩ = ⟨w, d⟩.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal, get_args
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
-from lightning_taskonomy.errors import InputError, hint
+from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.optim.features import Features, cut, entries, learnable
+from lightning_taskonomy.optim.meta_batch import Branch, HeldOut, MetaBatch, MetaOptions
 from lightning_taskonomy.optim.state import PassState, spare_buffers
 from lightning_taskonomy.optim.sums import Gradients, GradientSum, Reduce
 from lightning_taskonomy.optim.tangents import Method, Overlap, Product, Recorded, product, rerun
+from lightning_taskonomy.optim.virtual_step import GradientStep, VirtualStep
 
-__all__ = ["Branch", "MetaBatch", "MetaGradient", "MetaOptions", "MetaStep", "meta_gradient"]
-
-
-@dataclass(frozen=True)
-class Branch:
-    """What follows the bifurcation for one task.
-
-    Attributes:
-        loss: The task's loss from the features, through the task's head.
-        module: The head. Its parameters get gradients and its running statistics move once; None where neither is
-            wanted.
-    """
-
-    loss: Callable[[Features], Tensor]
-    module: nn.Module | None = None
-
-    def parameters(self) -> list[nn.Parameter]:
-        """The head's parameters that learn."""
-        return [] if self.module is None else [p for p in self.module.parameters() if p.requires_grad]
-
-
-@dataclass(frozen=True)
-class MetaBatch:
-    """A batch, or a micro-batch, with parallel labels.
-
-    Attributes:
-        args: Positional inputs of the backbone.
-        auxiliary: A branch per auxiliary task.
-        primary: The primary task's branch.
-        kwargs: Keyword inputs of the backbone.
-    """
-
-    args: tuple[Any, ...]
-    auxiliary: Mapping[str, Branch]
-    primary: Branch
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class MetaOptions:
-    """How a meta-gradient is taken.
-
-    Attributes:
-        method: ``auto`` tries the forward mode and falls back to the double VJP; the others force one way;
-            ``finite_difference`` is not exact.
-        approximate: Takes v at Θ instead of Θ⁺, the limit of small α, without the virtual pass: not exact.
-        compare: With ``approximate``: the exact meta-gradient too, for their cosine.
-        primary_at: Whether the network's primary gradient is taken at Θ⁺ (Eq. 2) or at Θ.
-        combine: Whether projected gradients of several auxiliary tasks are summed (Eq. 6) or averaged (section 4.4).
-        loss_scale: Factor on all losses against underflow in fp16; taken out of all results.
-        wait: With ``auto``: whether each step's check decides at once if its product is taken, for which it waits
-            for the device; else ``consistent`` of the result is the caller's to read.
-        inspect: With ``auto``: one more pass, which finds an operation whose forward mode is silently wrong even where
-            its share is too small for the consistency check; for the first step of many.
-
-    Raises:
-        InputError: Unknown ``method``, ``primary_at`` or ``combine``.
-    """
-
-    method: Literal["auto", "forward", "double_vjp", "finite_difference"] = "auto"
-    approximate: bool = False
-    compare: bool = False
-    primary_at: Literal["virtual", "current"] = "virtual"
-    combine: Literal["sum", "mean"] = "sum"
-    loss_scale: float = 1.0
-    wait: bool = True
-    inspect: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuses words that are not allowed."""
-        for entry in fields(self):
-            value, allowed = getattr(self, entry.name), get_args(entry.type)  # the words of a Literal
-            if allowed and value not in allowed:
-                raise InputError(f"a meta-gradient has no {entry.name} {value!r}{hint(str(value), allowed)}")
+__all__ = ["MetaGradient", "MetaStep", "meta_gradient"]
 
 
 @dataclass(frozen=True)
@@ -104,18 +34,22 @@ class MetaGradient:
 
     Attributes:
         projections: ∂L_P/∂φ per parameter of the projections (Eq. 4).
-        network: The primary gradient of backbone and primary head; parameters that play no part are missing.
+        network: What backbone and primary head learn from: the primary gradient, jointly with the projected auxiliary
+            gradient where ``on_meta`` says so; parameters that play no part are missing.
         auxiliary: Gradients of the auxiliary heads whose branch names its module.
         primary_loss: L_P at Θ⁺; at Θ where the network's gradient is taken there.
         auxiliary_losses: L_A at Θ by task.
-        method: What gave J·v; hand it to the next step's options, so that what failed is not tried again.
+        method: What gave J·w; hand it to the next step's options, so that what failed is not tried again.
         reason: Why the first choice was not taken, else empty.
-        consistency: |⟨J·v, G⟩ - ⟨v, JᵀG⟩| over the product of norms, a scalar: rounding, if all is well.
+        consistency: |⟨J·w, G⟩ - ⟨w, JᵀG⟩| over the product of norms, a scalar: rounding, if all is well.
         consistent: Whether that is rounding, a boolean scalar.
         finite: Whether all gradients are finite, a boolean scalar; if not, a step in fp16 is to be left out.
         alignment: Cosine between projected auxiliary and primary gradient in the backbone's parameters, a scalar; None
             where the former was not needed.
         exactness: Cosine to the exact meta-gradient, a scalar, where ``compare`` asked for it.
+        step_length: ‖Θ - Θ⁺‖ of the backbone, a scalar; None where d was not needed.
+        stretch: ‖φ·g‖/‖g‖ over the maps of each auxiliary task, scalars, mean over this process's micro-batches; 1 for
+            a micro-batch whose g vanishes.
     """
 
     projections: Gradients
@@ -130,13 +64,15 @@ class MetaGradient:
     finite: Tensor
     alignment: Tensor | None
     exactness: Tensor | None
+    step_length: Tensor | None
+    stretch: dict[str, Tensor]
 
 
 def meta_gradient(
     backbone: nn.Module,
     batches: Sequence[MetaBatch],
     projections: Mapping[str, Sequence[nn.Module]],
-    alpha: float,
+    step: float | VirtualStep,
     options: MetaOptions | None = None,
     reduce: Reduce = list,
 ) -> MetaGradient:
@@ -146,17 +82,36 @@ def meta_gradient(
         backbone: The network up to the bifurcation, Θ.
         batches: Micro-batches of equal weight; the result is that of their whole, whose loss is the mean of theirs.
         projections: Per auxiliary task one φ for each learnable feature map.
-        alpha: Length α of the virtual step.
+        step: The virtual step; a number is the rate α of plain descent.
         options: How; None: exactly.
         reduce: The mean over processes of a list of tensors, the same list on each.
 
     Raises:
         InputError: No batch, or one that the step cannot take; see :class:`MetaStep`.
     """
-    step = MetaStep(backbone, projections, alpha, options)
+    whole = MetaStep(backbone, projections, step, options)
     for batch in batches:
-        step.add(batch)
-    return step.finish(reduce)
+        whole.add(batch)
+    return whole.finish(reduce)
+
+
+@dataclass(frozen=True)
+class _Direction:
+    """w, or v and the rate that makes w of it, and w's overlap with what its product must agree with."""
+
+    vectors: list[Tensor]
+    rate: float
+    reverse: Overlap
+
+
+@dataclass(frozen=True)
+class _Descended:
+    """What the virtual step leaves when its gradient is gone: see MetaGradient; lengths are by parameter."""
+
+    network: Gradients
+    directions: list[_Direction]
+    alignment: Tensor | None
+    lengths: list[Tensor]
 
 
 class MetaStep:
@@ -165,7 +120,7 @@ class MetaStep:
     Args:
         backbone: The network up to the bifurcation, Θ.
         projections: Per auxiliary task one φ for each learnable feature map.
-        alpha: Length α of the virtual step.
+        step: The virtual step; a number is the rate α of plain descent.
         options: How; None: exactly.
     """
 
@@ -173,19 +128,22 @@ class MetaStep:
         self,
         backbone: nn.Module,
         projections: Mapping[str, Sequence[nn.Module]],
-        alpha: float,
+        step: float | VirtualStep,
         options: MetaOptions | None = None,
     ) -> None:
-        self.backbone, self.projections, self.alpha = backbone, projections, alpha
+        self.backbone, self.projections = backbone, projections
+        self.step = step if isinstance(step, VirtualStep) else GradientStep(step)
         self.options = options or MetaOptions()
         self._parameters = {name: p for name, p in backbone.named_parameters() if p.requires_grad}
         self._recorded: list[Recorded] = []
-        self._primaries: list[Branch] = []
+        self._ahead: list[HeldOut] = []
         self._descent, self._network, self._auxiliary = GradientSum(), GradientSum(), GradientSum()
         self._primary_losses: list[Tensor] = []
         self._auxiliary_losses: dict[str, list[Tensor]] = {}
+        self._stretches: dict[str, list[Tensor]] = {}
         self._at_theta = self.options.approximate or self.options.primary_at == "current"
         self._virtual = not self.options.approximate or self.options.compare
+        self._pulls = self._virtual or self.step.needs_gradient or self.options.on_meta == "joint"
 
     def add(
         self,
@@ -205,8 +163,13 @@ class MetaStep:
                 in ``batch.auxiliary`` are then not run.
 
         Raises:
-            InputError: Features without a gradient, or projections that do not fit the tasks and maps.
+            InputError: Features without a gradient, projections that do not fit the tasks and maps, or a held-out batch
+                for which no virtual pass is made.
         """
+        if self.options.approximate and batch.held_out is not None:
+            raise InputError(
+                "approximate=True makes no pass at Θ⁺, and a held-out batch is for that pass; leave out one of the two"
+            )
         if features is None:
             state = PassState.of(self.backbone)
             features = self.backbone(*batch.args, **batch.kwargs)
@@ -225,14 +188,14 @@ class MetaStep:
         projected = self._project(gradients, outputs)
         cotangents = [entry.detach() for entry in projected]
         parameters = list(self._parameters.values())
-        if self._virtual:
+        if self._pulls:
             pulled = torch.autograd.grad(outputs, parameters, cotangents, self._at_theta, allow_unused=True)
             self._descent.add(parameters, pulled)
         if self._at_theta:
             gradient = self._branch(batch.primary, features, self._network, self._primary_losses)
             primary = [torch.zeros_like(o) if g is None else g for o, g in zip(outputs, gradient, strict=True)]
             self._network.add(parameters, torch.autograd.grad(outputs, parameters, primary, allow_unused=True))
-            cotangents = cotangents if self._virtual else primary
+            cotangents = cotangents if self._pulls else primary
         self._recorded.append(
             Recorded(
                 args=batch.args,
@@ -243,39 +206,43 @@ class MetaStep:
                 cotangents=cotangents,
             )
         )
-        self._primaries.append(batch.primary)
+        self._ahead.append(batch.held_out or HeldOut(batch.args, batch.kwargs, batch.primary))
 
-    def finish(self, reduce: Reduce = list) -> MetaGradient:
+    def finish(self, reduce: Reduce = list, share: float = 1.0) -> MetaGradient:
         """Everything that needs the whole batch.
 
         Args:
             reduce: The mean over processes of a list of tensors, the same list on each.
+            share: What the virtual step's d is of the mean over micro-batches: below 1 where the optimizer divides
+                their sum by a larger number. The gradients that are returned are those of the mean loss all the same.
 
         Raises:
             InputError: No batch was added, or neither forward mode nor double VJP can differentiate the backbone.
         """
         if not self._recorded:
             raise InputError("a meta step without a batch; give at least one with parallel labels")
-        share = 1 / (len(self._recorded) * self.options.loss_scale)
-        network, directions, alignment = self._descend(share, reduce)
-        (jvp, gradients), *exact = [self._differentiate(v, reverse, share, reduce) for v, reverse in directions]
+        mean = 1 / (len(self._recorded) * self.options.loss_scale)
+        descended = self._descend(mean, mean * share, reduce)
+        (jvp, gradients), *exact = [self._differentiate(way, mean * share, reduce) for way in descended.directions]
         exactness = None
         for _, others in exact:
             pair = list(gradients.values()), list(others.values())
             exactness = Overlap.of(*pair).cosine() if others else jvp.stretch.new_zeros(())
         return MetaGradient(
             projections=gradients,
-            network=network,
-            auxiliary=self._auxiliary.reduced(share, reduce),
+            network=descended.network,
+            auxiliary=self._auxiliary.reduced(mean, reduce),
             primary_loss=torch.stack(self._primary_losses).mean(),
             auxiliary_losses={name: torch.stack(losses).mean() for name, losses in self._auxiliary_losses.items()},
             method=jvp.method,
             reason=jvp.reason,
             consistency=jvp.consistency,
             consistent=jvp.consistent,
-            finite=get_total_norm([*network.values(), *gradients.values()]).isfinite(),
-            alignment=alignment,
+            finite=get_total_norm([*descended.network.values(), *gradients.values(), *descended.lengths]).isfinite(),
+            alignment=descended.alignment,
             exactness=exactness,
+            step_length=torch.linalg.vector_norm(torch.stack(descended.lengths)) if descended.lengths else None,
+            stretch={name: torch.stack(ratios).mean() for name, ratios in self._stretches.items()},
         )
 
     def _branch(
@@ -300,66 +267,105 @@ class MetaStep:
                 raise InputError(
                     f"{len(projections)} projections of task {name!r} for {len(outputs)} feature maps; make one per map"
                 )
+            pairs = []
             for index, (projection, gradient) in enumerate(zip(projections, of_task, strict=True)):
                 if gradient is not None:
-                    sums[index] = sums[index] + factor * projection(gradient.detach())
+                    projected = projection(gradient.detach())
+                    pairs.append((projected.detach(), gradient.detach()))
+                    sums[index] = sums[index] + factor * projected
+            self._stretches.setdefault(name, []).append(_ratio(pairs, sums[0]))
         return sums
 
-    def _descend(
-        self, share: float, reduce: Reduce
-    ) -> tuple[Gradients, list[tuple[Gradients, Overlap]], Tensor | None]:  # fmt: skip
-        """The network's primary gradient, each direction v with what its product must agree with, and the alignment.
+    def _descend(self, mean: float, scale: float, reduce: Reduce) -> "_Descended":
+        """Everything for which the virtual step's gradient d is needed, which is kept no longer than this takes.
 
-        The virtual step's gradient d is kept no longer than this takes.
+        Args:
+            mean: Factor that turns sums over micro-batches into gradients of the mean loss.
+            scale: Factor that turns them into what the optimizer would be given.
+            reduce: The mean over processes.
         """
         parameters = list(self._parameters.values())
-        network = self._network.reduced(share, reduce) if self._at_theta else {}
-        pulled = (self._descent if self._virtual else self._network).values(parameters, 1.0)
+        self.step.prepare(parameters)
+        network = self._network.reduced(mean, reduce) if self._at_theta else {}
+        pulled = (self._descent if self._pulls else self._network).values(parameters, 1.0)
+        if not self._pulls:
+            return _Descended(network, [self._direction(network, None, scale, pulled)], None, [])
+        present = self._descent.present(parameters) if self.options.on_meta == "joint" else []
         self._descent = GradientSum()
-        if not self._virtual:
-            return network, [(network, Overlap.of(_values(network, parameters), pulled))], None
         descent = reduce(pulled)
-        ahead = self._virtual_pass(descent, share).reduced(share, reduce)
+        ahead: Gradients = {}
+        if self._virtual:
+            total, lengths = self._virtual_pass(descent, scale)
+            ahead = total.reduced(mean, reduce)
+        else:
+            lengths = self._moved({}, descent, scale)[1]
         network = network or ahead
         aligned = Overlap.of(_values(network, parameters), descent)
-        alone = all(a is b for a, b in zip(descent, pulled, strict=True))
-        directions = [network, ahead] if self.options.approximate else [ahead]
-        checks = [
-            aligned if alone and direction is network else Overlap.of(_values(direction, parameters), pulled)
-            for direction in directions
-        ]
-        return network, list(zip(directions, checks, strict=True)), aligned.cosine()
+        gradients = [network, ahead] if self._virtual and self.options.approximate else [ahead or network]
+        directions = [self._direction(gradient, descent, scale, pulled) for gradient in gradients]
+        if present:
+            entries = zip(parameters, descent, present, strict=True)
+            network = network | {p: network.get(p, 0) + mean * d for p, d, there in entries if there}
+        return _Descended(network, directions, aligned.cosine(), lengths)
 
-    def _virtual_pass(self, descent: list[Tensor], share: float) -> GradientSum:
-        """The sum of ∇L_P at Θ⁺ = Θ - α·share·d over the micro-batches, by the parameters at Θ.
+    def _moved(
+        self, leaves: Mapping[str, Tensor], descent: list[Tensor], scale: float
+    ) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """Θ⁺ of these leaves at Θ, and the length of Δ of each parameter."""
+        moved, lengths, rate = {}, [], self.step.uniform
+        for (name, parameter), d in zip(self._parameters.items(), descent, strict=True):
+            if rate is not None:
+                lengths.append(abs(rate * scale) * _length(d))
+                if name in leaves:
+                    moved[name] = leaves[name].sub(d, alpha=rate * scale)
+                continue
+            step = self.step.displacement(parameter, _times(d, scale))
+            lengths.append(_length(step))
+            if name in leaves:
+                moved[name] = leaves[name].sub(step)
+        return moved, lengths
+
+    def _direction(
+        self, gradient: Gradients, descent: list[Tensor] | None, scale: float, pulled: list[Tensor]
+    ) -> "_Direction":
+        """Of Δ′(d) ⊙ v, or v with its factor where Δ′ is one number."""
+        parameters = list(self._parameters.values())
+        vectors, rate = _values(gradient, parameters), self.step.uniform
+        if rate is None:
+            gradients = [None] * len(parameters) if descent is None else descent
+            for index, (parameter, d) in enumerate(zip(parameters, gradients, strict=True)):
+                vectors[index] = self.step.pull(parameter, None if d is None else _times(d, scale), vectors[index])
+        return _Direction(vectors, 1.0 if rate is None else rate, Overlap.of(vectors, pulled))
+
+    def _virtual_pass(self, descent: list[Tensor], scale: float) -> tuple[GradientSum, list[Tensor]]:
+        """The sum of ∇L_P at Θ⁺ over the micro-batches, by the parameters at Θ, and the length of each one's step.
 
         The tape alone holds Θ⁺, and lets go of each parameter as its gradient comes.
         """
         total = GradientSum()
-        for recorded, branch in zip(self._recorded, self._primaries, strict=True):
+        lengths: list[Tensor] = []
+        for recorded, ahead in zip(self._recorded, self._ahead, strict=True):
             leaves = {name: p.detach().requires_grad_() for name, p in self._parameters.items()}
-            steps = zip(leaves.items(), descent, strict=True)
-            features = rerun(
-                self.backbone, recorded, {name: leaf.sub(d, alpha=self.alpha * share) for (name, leaf), d in steps}
-            )
-            heads = [] if self._at_theta else branch.parameters()
-            with spare_buffers(branch.module if self._at_theta else None):
-                loss = branch.loss(features)
+            moved, lengths = self._moved(leaves, descent, scale)
+            there = replace(recorded, args=ahead.args, kwargs=ahead.kwargs)
+            features = rerun(self.backbone, there, moved)
+            del moved
+            heads = [] if self._at_theta else ahead.primary.parameters()
+            with spare_buffers(ahead.primary.module if self._at_theta else None):
+                loss = ahead.primary.loss(features)
             gradients = torch.autograd.grad(
                 loss * self.options.loss_scale, [*leaves.values(), *heads], allow_unused=True
             )  # fmt: skip
             total.add([*self._parameters.values(), *heads], gradients)
             if not self._at_theta:
                 self._primary_losses.append(loss.detach())
-        return total
+        return total, lengths
 
-    def _differentiate(
-        self, direction: Gradients, reverse: Overlap, share: float, reduce: Reduce
-    ) -> tuple[Product, Gradients]:
-        """∂L_P/∂φ along the primary gradient v: -α·J·v contracted with φ."""
-        by_name = dict(zip(self._parameters, _values(direction, list(self._parameters.values())), strict=True))
+    def _differentiate(self, along: "_Direction", scale: float, reduce: Reduce) -> tuple[Product, Gradients]:
+        """∂L_P/∂φ along w: -J·w contracted with φ."""
+        by_name = dict(zip(self._parameters, along.vectors, strict=True))
         method, inspect, wait = self.options.method, self.options.inspect, self.options.wait
-        jvp = product(self.backbone, self._recorded, by_name, reverse, method, inspect, wait)
+        jvp = product(self.backbone, self._recorded, by_name, along.reverse, method, inspect, wait)
         modules = [projection for projections in self.projections.values() for projection in projections]
         phi = [p for projection in modules for p in projection.parameters() if p.requires_grad]
         outputs = [entry for recorded in self._recorded for entry in recorded.projected]
@@ -370,9 +376,29 @@ class MetaStep:
             [o for o, _ in pairs], phi, [t.to(o.dtype) for o, t in pairs], self.options.compare,
             materialize_grads=True,
         )  # fmt: skip
-        factor = -self.alpha * share / jvp.stretch
+        factor = -along.rate * scale / jvp.stretch
         return jvp, dict(zip(phi, reduce([factor.to(g) * g for g in gradients]), strict=True))
 
 
 def _values(gradients: Gradients, parameters: list[nn.Parameter]) -> list[Tensor]:
     return [gradients[p] if p in gradients else torch.zeros_like(p) for p in parameters]
+
+
+def _times(tensor: Tensor, factor: float) -> Tensor:
+    return tensor if factor == 1 else factor * tensor
+
+
+def _length(tensor: Tensor) -> Tensor:
+    """In float32 at least."""
+    length: Tensor = torch.linalg.vector_norm(tensor, dtype=torch.promote_types(tensor.dtype, torch.float32))
+    return length
+
+
+def _ratio(pairs: Sequence[tuple[Tensor, Tensor]], like: Tensor) -> Tensor:
+    """Length of the first ones over that of the second ones; 1 where those vanish."""
+    if not pairs:
+        return torch.ones((), device=like.device)
+    first, second = (
+        torch.linalg.vector_norm(torch.stack([_length(t) for t in side])) for side in zip(*pairs, strict=True)
+    )
+    return torch.where(second != 0, first / second, 1.0)

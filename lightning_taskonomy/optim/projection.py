@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from lightning_taskonomy.errors import InputError
 
-__all__ = ["Diagonal", "Full", "Identity", "LowRank", "Projection", "Scalar", "project"]
+__all__ = ["Diagonal", "Full", "Identity", "LowRank", "Normalized", "Projection", "Scalar", "project"]
 
 
 class Projection(nn.Module):
@@ -187,6 +187,36 @@ class Identity(Projection):
     def project(self, gradient: Tensor) -> Tensor:
         """The gradient itself."""
         return gradient
+
+
+class Normalized(nn.Module):
+    """φ·g scaled to the length of g: φ turns a gradient and neither stretches nor shrinks it.
+
+    Lengths are those of the whole map of a micro-batch on a process. Where φ·g vanishes, so does the result.
+
+    Args:
+        projection: φ.
+    """
+
+    def __init__(self, projection: nn.Module) -> None:
+        super().__init__()
+        self.projection = projection
+
+    def forward(self, gradient: Tensor) -> Tensor:
+        """φ·g·‖g‖/‖φ·g‖, which autograd differentiates in φ.
+
+        Args:
+            gradient: (B, C, ...).
+
+        Returns:
+            The same shape, dtype and memory format.
+        """
+        projected: Tensor = self.projection(gradient)
+        dtype = torch.promote_types(projected.dtype, torch.float32)
+        length = torch.linalg.vector_norm(projected, dtype=dtype)
+        ratio = torch.linalg.vector_norm(gradient, dtype=dtype) / length.clamp(min=torch.finfo(dtype).tiny)
+        scaled: Tensor = projected * ratio.to(projected.dtype)
+        return scaled
 
 
 def project(features: Tensor, projection: nn.Module) -> Tensor:

@@ -38,6 +38,10 @@ class GradientSum:
         totals = [(parameter, self._sums.get(parameter)) for parameter in parameters]
         return [torch.zeros_like(p) if total is None else _times(total, factor) for p, total in totals]
 
+    def present(self, parameters: Iterable[nn.Parameter]) -> list[bool]:
+        """Whether these parameters have a gradient on any process."""
+        return any_process([self._sums.get(parameter) is not None for parameter in parameters])
+
     def reduced(self, factor: float, reduce: Reduce) -> Gradients:
         """All sums times the factor, their mean over processes; without those that have no gradient on any.
 
@@ -48,10 +52,9 @@ class GradientSum:
         if not self._sums:
             return {}
         gradients = self.values(self._sums, factor)
-        present = any_process([total is not None for total in self._sums.values()])
         return {
             parameter: gradient
-            for parameter, gradient, there in zip(self._sums, reduce(gradients), present, strict=True)
+            for parameter, gradient, there in zip(self._sums, reduce(gradients), self.present(self._sums), strict=True)
             if there
         }
 

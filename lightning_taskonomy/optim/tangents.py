@@ -13,6 +13,7 @@ from torch.nn.utils import get_total_norm
 
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.optim.features import entries
+from lightning_taskonomy.optim.fused_tangents import FusedTangents
 from lightning_taskonomy.optim.inspection import lost_tangents
 from lightning_taskonomy.optim.state import PassState
 
@@ -214,7 +215,7 @@ def forward_mode(module: nn.Module, recorded: Recorded, direction: Direction) ->
     Raises:
         NotImplementedError: An operation has no forward mode; RuntimeError, as some say it.
     """
-    with torch.no_grad(), forward_ad.dual_level():
+    with torch.no_grad(), forward_ad.dual_level(), FusedTangents():
         leaves = entries(rerun(module, recorded, _duals(module, direction)))
         return [_tangent(leaves[position]) for position in recorded.positions]
 

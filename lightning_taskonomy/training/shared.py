@@ -5,7 +5,7 @@ those that its slowest reader is at, so that its memory does not grow with the n
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -345,8 +345,7 @@ class _Pass:
         batch = loaded.on[reader.device]
         others = self.keys - reader.keys
         others = (others | {presence(key) for key in others}) - reader.keys - {presence(key) for key in reader.keys}
-        entries = {key: entry.clone() if copies else entry for key, entry in batch.items() if key not in others}
-        return Batch(entries, batch.labelled)
+        return Batch(_without(batch, others, copies), batch.labelled)
 
 
 @dataclass
@@ -379,8 +378,22 @@ class _First(Pipeline):
         return self._first
 
 
-def _versions(batch: Batch) -> list[int]:
-    return [entry._version for entry in batch.values()]
+def _without(batch: Mapping[str, Any], keys: Collection[str], copies: bool) -> Mapping[str, Any]:
+    return {
+        key: Batch(_without(entry, keys, copies), entry.labelled)
+        if isinstance(entry, Batch)
+        else (entry.clone() if copies else entry)
+        for key, entry in batch.items()
+        if key not in keys
+    }
+
+
+def _versions(batch: Mapping[str, Any]) -> list[int]:
+    """How often each tensor was changed, those of a batch within it too."""
+    versions: list[int] = []
+    for entry in batch.values():
+        versions += _versions(entry) if isinstance(entry, Batch) else [entry._version]
+    return versions
 
 
 def _signature(loader: DataLoader[Any]) -> tuple[int, ...]:

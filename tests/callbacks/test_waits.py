@@ -9,7 +9,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.data import DataLoader
 
 from lightning_taskonomy import MultiTaskModule, TimmBackbone
-from lightning_taskonomy.batch import Batch, labelled_keys
+from lightning_taskonomy.batch import HELD_OUT, Batch, labelled_keys
 from lightning_taskonomy.callbacks import (
     CosineWeighting,
     GradientAggregation,
@@ -77,6 +77,8 @@ def batches(on_host=True, count=8):
         if number % 2:
             del batch["few"]
         made.append(Batch(batch, labelled_keys(batch)) if on_host else batch)
+        if on_host and not number % 2:
+            made[-1][HELD_OUT] = Batch(batch, labelled_keys(batch))
     return made
 
 

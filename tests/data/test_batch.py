@@ -5,7 +5,7 @@ from typing import cast
 import pytest
 import torch
 
-from lightning_taskonomy.batch import is_labelled
+from lightning_taskonomy.batch import HELD_OUT, Batch, is_labelled
 from lightning_taskonomy.data import TaskDataModule
 from lightning_taskonomy.data.batch import Sample, blank, collate, missing_like
 from lightning_taskonomy.data.pipeline import Pipeline
@@ -70,3 +70,14 @@ def test_keys_of_tasks() -> None:
 def test_labels_that_are_not_tensors_are_labels_unless_they_are_none() -> None:
     assert is_labelled({"boxes": []}, "boxes") and not is_labelled({"boxes": None}, "boxes")
     assert not is_labelled({}, "boxes")
+
+
+def test_a_batch_takes_the_one_that_it_carries_to_a_device_and_knows_its_labels_there() -> None:
+    inner = Batch({"image": torch.zeros(2, 3, 2, 2), "depth": torch.full((2, 1, 2, 2), torch.nan)}, ["image"])
+    outer = Batch({"image": torch.ones(2, 3, 2, 2)}, ["image"])
+    outer[HELD_OUT] = cast(torch.Tensor, inner)
+    moved = outer.to("meta")  # where no value can be asked for
+    carried = cast(object, moved[HELD_OUT])
+    assert isinstance(carried, Batch) and {entry.device.type for entry in carried.values()} == {"meta"}
+    assert is_labelled(carried, "image") and not is_labelled(carried, "depth")
+    assert moved.labelled == {"image", HELD_OUT} and moved["image"].is_meta

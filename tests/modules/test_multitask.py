@@ -8,6 +8,7 @@ from torchmetrics import MeanAbsoluteError
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.models.heads import DenseHead, Head
 from lightning_taskonomy.modules import MultiTaskModule
+from lightning_taskonomy.modules.multitask import _batch_size
 from lightning_taskonomy.tasks import IGNORE_INDEX, Task, TaskKind, catalog, find
 
 DEPTH = Task("depth", TaskKind.DENSE, "depth", shift=3.0, scale=2.0)
@@ -39,6 +40,15 @@ def test_every_task_trains_scores_and_predicts(task, counting, batch_of):
     preds = model.predict_step({task.input: batch[task.input]}, 0)[task.name]
     shape = batch[task.target].shape if task.kind is TaskKind.SEGMENTATION else (4, task.channels)
     assert preds.shape[: len(shape)] == shape
+
+
+def test_a_batch_that_another_one_carries_plays_no_part_in_a_step(counting, batch_of):
+    model, batch = module(ALL, counting()), batch_of(ALL)
+    plain = model.training_losses(batch)[0]
+    model.zero_grad()
+    carrying = {"held_out": batch_of(ALL), **batch}
+    assert model.training_losses(carrying)[0] == plain and _batch_size(carrying) == 4
+    assert model.backbone.seen == [4, 4]
 
 
 # missing labels

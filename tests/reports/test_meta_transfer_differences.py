@@ -147,7 +147,7 @@ def test_the_answer_says_what_is_beyond_chance(tmp_path):
     write(tmp_path, rows_of(MEASURED))
     text = text_of(tmp_path)
     assert (
-        "TMT is the best in 1 of 2 cases and second best in 1, by the mean of all methods but the oracle and its own "
+        "TMT is the best in 1 of 2 cases and second best in 1, among all methods but the oracle and its own "
         "variants (TMT φ = 1). With these it is the best in 1 and second best in 1."
     ) in text
     assert "paper:" not in text
@@ -179,7 +179,7 @@ def test_tables_hold_the_paired_differences_in_the_metrics_unit(tmp_path):
     numbers = read(tmp_path / "report/leads.csv")
     (row,) = [row for row in numbers if row["primary"] == "depth_z" and row["against"] == "MTL"]
     difference = np.subtract(MTL[DEPTH], TMT[DEPTH])
-    assert float(row["TMT less the other, positive: better"]) == pytest.approx(difference.mean())
+    assert float(row["lead of TMT"]) == pytest.approx(difference.mean())
     assert float(row["half interval"]) == pytest.approx(stats.t.ppf(0.975, 4) * stats.sem(difference))
     assert (row["seeds"], row["better in"]) == ("5", "5")
     pooled_rows = {row["against"]: row for row in read(tmp_path / "report/pooled.csv")}
@@ -230,13 +230,12 @@ def papers(folder, several=False, **changed):
 
 def test_only_the_papers_cases_stand_beside_its_count(tmp_path):
     papers(tmp_path / "paper")
-    assert (
-        "best in 12 of 12 cases and second best in 0, by the mean of all methods but the oracle (paper: 8 of 12, and 2)"
-        in (text_of(tmp_path / "paper"))
+    assert "best in 12 of 12 cases and second best in 0, among all methods but the oracle (paper: 8 of 12, and 2)" in (
+        text_of(tmp_path / "paper")
     )
     papers(tmp_path / "more", several=True)
     text = text_of(tmp_path / "more")
-    assert "best in 18 of 18 cases and second best in 0, by the mean of all methods but the oracle." in text
+    assert "best in 18 of 18 cases and second best in 0, among all methods but the oracle." in text
     assert (
         "In the 12 cases with one auxiliary task it is the best in 12 and second best in 0 (paper: 8 of 12, and 2)."
         in text

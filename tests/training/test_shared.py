@@ -8,7 +8,8 @@ import torch
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
-from lightning_taskonomy.data import TaskDataModule
+from lightning_taskonomy.batch import HELD_OUT
+from lightning_taskonomy.data import ParallelLabels, TaskDataModule
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import Label, LabelKind, Task, TaskKind
 from lightning_taskonomy.training.shared import SharedLoader, Sources, is_shareable
@@ -18,6 +19,8 @@ TASKS = {
     name: Task(name, TaskKind.VECTOR, name, 1, labels=(Label(name, LabelKind.INVARIANT, 1),))
     for name in ("value", "broken", "rare")
 }
+HEAD, LOSS = "torch.nn.Linear", "torch.nn.functional.l1_loss"
+TASKS["boxes"] = Task("boxes", TaskKind.SET, "boxes", 4, labels=(BOXES,), head=HEAD, loss=LOSS, score=LOSS, decode=LOSS)
 
 
 class Samples:
@@ -66,8 +69,10 @@ class Data(TaskDataModule):
         return Samples(keys, 12 if split == "train" else 5)
 
 
-def data_of(*keys, **options):
+def data_of(*keys, parallel=None, **options):
     data = Data(batch_size=4, **options)
+    if parallel is not None:
+        data = ParallelLabels(data, TASKS["value"], [TASKS["boxes"]], **parallel)
     tasks = {key: TASKS[key] for key in keys if key in TASKS}
     module = SimpleNamespace(tasks=tasks, batch_keys=["image", *keys])
     data.trainer = SimpleNamespace(
@@ -107,8 +112,9 @@ def same(ours, theirs):
     assert len(ours) == len(theirs) > 0
     for one, other in zip(ours, theirs, strict=True):
         assert one.keys() == other.keys() and one.labelled == other.labelled
-        for key in one:
+        for key in one.keys() - {HELD_OUT}:
             torch.testing.assert_close(one[key], other[key], rtol=0, atol=0, equal_nan=True)
+        assert HELD_OUT not in one or same([one[HELD_OUT]], [other[HELD_OUT]])
     return True
 
 
@@ -124,6 +130,23 @@ def test_each_reads_what_its_own_loader_gives(kind):
             assert same(batches, alone(*keys, epoch=number, kind=kind, transforms=FLIPS))
     sources = {id(reader.source) for reader in readers.readers}
     assert len(sources) == 4, "sets of the same objects are padded together, and so loaded with the same others alone"
+
+
+def test_what_batches_carry_is_shared_too():
+    options = {"transforms": FLIPS, "parallel": {"parallel": 9, "held_out": True, "unlabelled": "skip"}}
+    runs = [("value", "boxes"), ("value", "boxes", "image_noisy")]
+    readers = Readers(*runs, **options)
+    for number in (0, 1):
+        for keys, batches in zip(runs, readers.epoch(number), strict=True):
+            assert same(batches, alone(*keys, epoch=number, **options))
+            assert [HELD_OUT in batch for batch in batches] == [True, False] * 2
+            assert all(batch[HELD_OUT]["boxes_labelled"].shape == (4,) for batch in batches[::2])
+    first, second = readers.readers
+    for reader in readers.readers:
+        reader.set_epoch(2)
+    first.ask(first, 0)[HELD_OUT]["image"].zero_()
+    assert same([second.ask(second, 0)], alone(*runs[1], epoch=2, **options)[:1])
+    assert len({reader.source for reader in readers.readers}) == 1
 
 
 def test_a_batch_is_loaded_once(monkeypatch):

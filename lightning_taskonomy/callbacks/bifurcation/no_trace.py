@@ -14,15 +14,17 @@ __all__ = ["leaving_no_trace"]
 
 
 @contextmanager
-def leaving_no_trace(module: LightningModule, backbone: nn.Module) -> Iterator[None]:
+def leaving_no_trace(module: LightningModule, backbone: nn.Module, silent: bool = False) -> Iterator[None]:
     """What the module does meanwhile outside its backbone is lost.
 
-    Buffers and torchmetrics are copies, and the module's attributes are put back. A ``Bifurcated`` module logs nothing
-    anyway; ``self.log`` of any other is silenced. What lies elsewhere, in a list that grows, say, is not covered.
+    Buffers and torchmetrics are copies, and the module's attributes are put back. The losses of a ``Bifurcated`` module
+    log nothing anyway; ``self.log`` of any other is silenced. What lies elsewhere, in a list that grows, say, is not
+    covered.
 
     Args:
         module: The module.
         backbone: Its backbone, which does not run meanwhile.
+        silent: Whether a ``Bifurcated`` module is silenced too.
     """
     shared = set(backbone.modules())
     originals: list[tuple[nn.Module, str, Any]] = []
@@ -35,7 +37,7 @@ def leaving_no_trace(module: LightningModule, backbone: nn.Module) -> Iterator[N
     try:
         for owner, name, value in originals:
             setattr(owner, name, value.clone())
-        if not isinstance(module, Bifurcated):
+        if silent or not isinstance(module, Bifurcated):
             attributes["log"] = _silent
         yield
     finally:

@@ -8,11 +8,11 @@ network's optimizer. On an auxiliary batch the projections stand between the aux
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import isclose
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from lightning_taskonomy.callbacks.bifurcation import (
@@ -23,15 +23,26 @@ from lightning_taskonomy.callbacks.bifurcation import (
     loss_scale,
     primary_and_auxiliary,
 )
-from lightning_taskonomy.callbacks.meta_transfer.learner import Learner, ProjectionKind, projection_factory
-from lightning_taskonomy.callbacks.meta_transfer.outer import OuterStep, backbone_lr
-from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.optim import LateFlags, MetaGradient, MetaOptions, PassState, any_process
+from lightning_taskonomy.callbacks.meta_transfer.held_out import held_out_pass
+from lightning_taskonomy.callbacks.meta_transfer.learner import Bounds, Learner, ProjectionKind, projection_factory
+from lightning_taskonomy.callbacks.meta_transfer.moments import SeparateMoments
+from lightning_taskonomy.callbacks.meta_transfer.outer import OuterStep, virtual_step
+from lightning_taskonomy.errors import InputError, hint
+from lightning_taskonomy.optim import (
+    Inner,
+    LateFlags,
+    MetaGradient,
+    MetaOptions,
+    OptimizerStep,
+    PassState,
+    any_process,
+)
 
 __all__ = ["TaskMetaTransfer"]
 
 _BROKEN, _INCONSISTENT = "broken", "inconsistent"
 _SAME_LOSS = 1e-2  # rounding of bfloat16
+MetaBatchKind = Literal["same", "held_out"]
 
 
 class TaskMetaTransfer(CuttingCallback):
@@ -39,7 +50,7 @@ class TaskMetaTransfer(CuttingCallback):
 
     A batch with labels of the primary and of auxiliary tasks is a meta step: the projections learn to turn auxiliary
     gradients into what lowers the primary loss, primary head and backbone learn from the primary loss, auxiliary heads
-    stay. Any other batch is an auxiliary step: auxiliary heads learn as ever, the backbone receives the projected
+    stay (unless ``on_meta`` is ``joint``). Any other batch is an auxiliary step: auxiliary heads learn as ever, the backbone receives the projected
     gradient. ``training_step`` runs once per batch; optimizers, schedules, clipping, precision, checkpoints and
     ``global_step`` of the network are Lightning's own.
 
@@ -49,7 +60,8 @@ class TaskMetaTransfer(CuttingCallback):
         rank: Rank r of a ``low_rank`` projection, 1 to the channels of the bifurcation.
         auxiliary_steps: k, the auxiliary steps after each meta step. The loader decides how many there are
             (``ParallelLabels``); with a number here, another one stops the run.
-        inner_lr: α of the virtual step; None: the learning rate that the backbone has at the time.
+        inner_lr: α of the virtual step; None: the learning rates that the backbone has at the time. Of several the
+            largest becomes this, and the others keep their proportion to it.
         optimizer: Called with the projections' parameters; Adam at 1e-3 by default.
         projection: φ, one per auxiliary task and feature map, or a callable that makes one from a map's channels.
         primary_at: Whether the network's primary gradient is taken at Θ⁺ (Eq. 2) or at Θ.
@@ -60,12 +72,27 @@ class TaskMetaTransfer(CuttingCallback):
         is_meta: Whether a batch is a meta batch, where neither its loader nor its labels say so.
         backbone: Path of the backbone in the module.
         heads: Path of the heads in the module.
+        inner: The virtual step: ``optimizer`` is α·P·d with the diagonal P by which the network's optimizer scales a
+            gradient (1 for SGD, the paper's), ``gradient`` plain descent by α·d whatever the optimizer, ``full`` the
+            whole step that the optimizer would make on d alone. An optimizer that
+            :class:`~lightning_taskonomy.optim.OptimizerStep` does not know falls back to ``gradient``.
+        on_meta: What a meta batch teaches: ``primary``, the primary task alone (the paper); ``joint``, the auxiliary
+            tasks too, as an auxiliary batch does.
+        meta_batch: Where the primary loss at Θ⁺ is taken: on the ``same`` images (the paper), or on other images of X
+            that come with the batch under the key ``held_out``.
+        normalize: Whether each projected map is scaled to the length of its gradient.
+        anchor: Share of the way back to their start that the projections go after each of their steps, 0 to below 1.
+        scheduler: Called with the projections' optimizer; stepped at the end of each epoch.
+        phi_batches: Meta steps whose mean meta-gradient makes one step of the projections.
+        separate_moments: Whether the network's optimizer keeps its state of the backbone twice, one for meta and one
+            for auxiliary steps; the virtual step reads the latter.
 
     Raises:
-        InputError: No auxiliary task, a task named twice, unknown projection, ``primary_at``, ``combine`` or
-            ``method``, a rank, a number of steps or an inner learning rate that is not positive; at the start of a fit
-            whatever it cannot work with.
+        InputError: No auxiliary task, a task named twice, unknown words, a number out of range, options that
+            contradict each other; at the start of a fit whatever it cannot work with.
     """
+
+    learner_class = Learner
 
     def __init__(
         self,
@@ -84,20 +111,44 @@ class TaskMetaTransfer(CuttingCallback):
         is_meta: Callable[[Any], bool] | None = None,
         backbone: str = "backbone",
         heads: str = "heads",
+        inner: Inner = "optimizer",
+        on_meta: Literal["primary", "joint"] = "primary",
+        meta_batch: MetaBatchKind = "same",
+        normalize: bool = False,
+        anchor: float = 0.0,
+        scheduler: LRSchedulerCallable | None = None,
+        phi_batches: int = 1,
+        separate_moments: bool = False,
     ) -> None:
         super().__init__(primary_and_auxiliary(primary, auxiliary), backbone, heads, primary, is_meta)
         if auxiliary_steps is not None and auxiliary_steps < 1:
             raise InputError(f"auxiliary_steps is {auxiliary_steps}, must be at least 1")
         if inner_lr is not None and not inner_lr > 0:
             raise InputError(f"inner_lr is {inner_lr}; the virtual step needs a positive length")
+        for name, word, words in (("inner", inner, Inner), ("meta_batch", meta_batch, MetaBatchKind)):
+            if word not in get_args(words):
+                raise InputError(f"there is no {name} {word!r}{hint(word, get_args(words))}")
+        if meta_batch == "held_out" and approximate:
+            raise InputError(
+                "meta_batch 'held_out' takes the primary loss at Θ⁺, where approximate takes none; leave one of them"
+            )
+        if normalize and projection == "scalar":
+            raise InputError("a scalar that is normalized is no more than a sign; leave normalize or the scalar")
         self.auxiliary, self.auxiliary_steps, self.inner_lr = list(auxiliary), auxiliary_steps, inner_lr
-        self.options = MetaOptions(method, approximate, primary_at=primary_at, combine=combine)
+        self.inner, self.meta_batch = inner, meta_batch
+        self.options = MetaOptions(method, approximate, primary_at=primary_at, combine=combine, on_meta=on_meta)
         self.method: Literal["auto", "forward", "double_vjp", "finite_difference"] = method
-        self.learner = Learner(self.auxiliary, projection_factory(projection, rank), optimizer, combine == "mean")
+        self.learner = self.learner_class(
+            self.auxiliary, projection_factory(projection, rank), optimizer, combine == "mean",
+            Bounds(normalize, anchor, scheduler, phi_batches),
+        )  # fmt: skip
+        self.moments = SeparateMoments() if separate_moments else None
         self.taken: dict[BatchKind, int] = {"meta": 0, "auxiliary": 0}
         self._batch: Any = None
         self._step: OuterStep | None = None
         self._first = True  # no meta step yet in this fit
+        self._resumed = False  # a checkpoint's state was taken up for this fit
+        self._inner: Inner = inner  # what the optimizer allows
         self._last_method: str = method  # how the last meta-gradient was taken
         self._since: int | None = None  # auxiliary steps since the last meta step of this epoch
 
@@ -119,8 +170,8 @@ class TaskMetaTransfer(CuttingCallback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Finds the bifurcation and refuses what cannot work."""
         super().on_fit_start(trainer, pl_module)
-        groups = trainer.optimizers[0].param_groups
-        if not {id(p) for group in groups for p in group["params"]} & set(map(id, self.split.backbone.parameters())):
+        optimizer = trainer.optimizers[0]
+        if not {id(p) for group in optimizer.param_groups for p in group["params"]} & set(map(id, self.split.backbone.parameters())):
             raise InputError(
                 "the optimizer has no parameter of the backbone; give it those, which Task Meta-Transfer trains"
             )
@@ -128,9 +179,17 @@ class TaskMetaTransfer(CuttingCallback):
             raise InputError(
                 "Task Meta-Transfer does not work with SyncBatchNorm; use BatchNorm and sync_batchnorm=False"
             )
-        if self.inner_lr is None:
-            backbone_lr(trainer, self.split)
+        self._inner = self.inner
+        if self.inner != "gradient" and not OptimizerStep.is_known(optimizer):
+            self._inner = "gradient"
+            self.warn_once(
+                "inner", f"the step of {type(optimizer).__name__} is not known; the virtual step is inner: gradient, α·d"
+            )
+        if self.moments is not None:
+            self.moments.begin_fit(optimizer, self.split.backbone)
         self.learner.seed = trainer.strategy.broadcast(torch.initial_seed())
+        self.learner.begin_fit(self._resumed)
+        self._resumed = False
         self._since, self._first, self.late = None, True, LateFlags((_BROKEN, _INCONSISTENT))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -141,11 +200,12 @@ class TaskMetaTransfer(CuttingCallback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The last epoch may have ended within a cycle."""
         self._since = None
+        self.learner.begin_epoch(trainer.current_epoch)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Says once if an epoch had batches of one kind alone."""
         super().on_train_epoch_end(trainer, pl_module)
-        if self._parallel_flags == {True}:
+        if self._parallel_flags == {True} and self.options.on_meta == "primary":
             self.warn_once(
                 "auxiliary",
                 "every batch had parallel labels: auxiliary heads do not learn from those; ParallelLabels and InTurns "
@@ -153,17 +213,20 @@ class TaskMetaTransfer(CuttingCallback):
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Projections, their optimizer, the counters and the method: tensors, numbers and strings."""
-        return {**self.learner.state_dict(), "taken": dict(self.taken), "method": self.method}
+        """Projections, what trains them, the counters and the method: tensors, numbers and strings."""
+        moments = {} if self.moments is None else {"moments": self.moments.state_dict()}
+        return {**self.learner.state_dict(), **moments, "taken": dict(self.taken), "method": self.method}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes them up again."""
         self.taken = dict(state_dict["taken"])
         if self.options.method == "auto":  # what did not work is not tried again
             self.method = state_dict["method"]
-        self.learner.load_state_dict(
-            {key: state_dict[key] for key in ("projections", "optimizer") if key in state_dict}
-        )
+        if self.moments is not None and "moments" in state_dict:
+            self.moments.load_state_dict(state_dict["moments"])
+        others = ("taken", "method", "moments")
+        self.learner.load_state_dict({key: value for key, value in state_dict.items() if key not in others})
+        self._resumed = True
 
     # a batch
 
@@ -201,24 +264,32 @@ class TaskMetaTransfer(CuttingCallback):
         for size in {entry.shape[1] for entry in meta_pass.shared if entry.ndim == 3}:
             self.warn_once("tokens", f"features (B, N, C) or (B, C, L)? φ acts on dimension 1, of size {size}")
         if self._step is None:
-            self._step = OuterStep(split, self.primary, self.learner.projections, self._options(trainer))
+            state = None if self.moments is None else self.moments.of("auxiliary")
+            inner = virtual_step(trainer.optimizers[0], split.backbone, self._inner, self.inner_lr, state)
+            self._step = OuterStep(split, self.primary, self.learner.acting, inner, self._options(trainer))
         with trainer.precision_plugin.forward_context():
-            self._step.add(meta_pass, self._batch, trainer.accumulate_grad_batches)
-        for name in self.auxiliary:
-            split.heads[name].zero_grad()  # a meta step leaves them as they are
+            others = None
+            if self.meta_batch == "held_out":
+                others = held_out_pass(pl_module, split.backbone, self._batch, self._batch_number - 1)
+            self._step.add(meta_pass, self._batch, trainer.accumulate_grad_batches, others)
+        if self.options.on_meta == "primary":
+            for name in self.auxiliary:
+                split.heads[name].zero_grad()  # the step leaves them as they are
         if self.closes_step(trainer):
             self._finish(trainer, pl_module, self._step)
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        """Finishes a meta step whose last batch had no loss."""
+        """Finishes a meta step whose last batch had no loss; gives the optimizer the state of this kind of step."""
         if self._step is not None and loss_scale(trainer) is not None:
             self._step = None  # the scaler takes no step after a batch without a loss
         if self._step is not None:
             self._cuts.end()
             with torch.enable_grad():
                 self._finish(trainer, pl_module, self._step)
+        if self.moments is not None and self._step_kind is not None:
+            self.moments.swap(self._step_kind)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -233,8 +304,7 @@ class TaskMetaTransfer(CuttingCallback):
         """Leaves the network's gradient and steps the projections."""
         self._step = None
         with trainer.precision_plugin.forward_context():
-            alpha = backbone_lr(trainer, self.split) if self.inner_lr is None else self.inner_lr
-            result = step.finish(alpha, trainer.accumulate_grad_batches, trainer)
+            result = step.finish(trainer.accumulate_grad_batches, trainer)
         broken = ~result.finite
         if loss_scale(trainer) is not None and broken:  # the scaler skips the network's step too
             self.warn_once(

@@ -1,16 +1,18 @@
 """The projections of a Task Meta-Transfer callback: made when features are first seen, learned, saved, reported."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from lightning_taskonomy.errors import InputError, hint
-from lightning_taskonomy.optim import Diagonal, Full, Identity, LowRank, Scalar, project
+from lightning_taskonomy.optim import Diagonal, Full, Identity, LowRank, Normalized, Scalar, project
 
-__all__ = ["Learner", "ProjectionKind", "projection_factory"]
+__all__ = ["Bounds", "Learner", "ProjectionKind", "projection_factory"]
 
 ProjectionKind = Literal["low_rank", "full", "diagonal", "scalar", "identity"]
 _KINDS: dict[str, Callable[[int], nn.Module]] = {
@@ -40,6 +42,36 @@ def projection_factory(kind: ProjectionKind | Callable[[int], nn.Module], rank: 
     return _KINDS[kind]
 
 
+@dataclass(frozen=True)
+class Bounds:
+    """What keeps the projections near their start, or their steps small: options beyond the paper.
+
+    Attributes:
+        normalize: Whether each projected map is scaled to the length that its gradient had.
+        anchor: Share of the way back to their start that the parameters go after each step, 0 to below 1.
+        scheduler: Called with the projections' optimizer, stepped at the end of each epoch.
+        phi_batches: Meta steps whose mean gradient makes one step of the projections.
+
+    Raises:
+        InputError: An ``anchor`` outside [0, 1), or ``phi_batches`` below 1.
+    """
+
+    normalize: bool = False
+    anchor: float = 0.0
+    scheduler: LRSchedulerCallable | None = None
+    phi_batches: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuses numbers out of range."""
+        if not 0 <= self.anchor < 1:
+            raise InputError(
+                f"anchor is {self.anchor}, must be at least 0 and below 1: the share of the way back to their start "
+                "that the projections go after each step"
+            )
+        if self.phi_batches < 1:
+            raise InputError(f"phi_batches is {self.phi_batches}, must be at least 1")
+
+
 class Learner:
     """A projection per auxiliary task and feature map, and the optimizer that trains them all.
 
@@ -48,6 +80,7 @@ class Learner:
         make: Makes a projection from a number of channels.
         optimizer: Called with the projections' parameters.
         mean: Whether projected gradients are averaged over the tasks, not summed.
+        bounds: What keeps the projections near their start.
     """
 
     def __init__(
@@ -56,11 +89,19 @@ class Learner:
         make: Callable[[int], nn.Module],
         optimizer: OptimizerCallable,
         mean: bool,
+        bounds: Bounds,
     ) -> None:
-        self.tasks, self.make, self.make_optimizer, self.mean = tasks, make, optimizer, mean
+        self.tasks, self.make, self.make_optimizer, self.mean, self.bounds = tasks, make, optimizer, mean, bounds
         self.projections: dict[str, list[nn.Module]] = {}
+        self.acting: Mapping[str, Sequence[nn.Module]] = {}  # as they act on gradients: scaled, if they are to be
         self.optimizer: torch.optim.Optimizer | None = None
+        self.scheduler: Any = None
         self.seed = 0
+        self._start: list[Tensor] = []  # of the parameters, where they are anchored
+        self._sums: list[Tensor] = []  # of the gradients of the meta steps since the last step
+        self._count = 0  # of those meta steps
+        self._epoch: int | None = None  # the last one that began
+        self._ended = 0  # epochs whose end the scheduler has yet to hear of
         self._restored: Mapping[str, Any] = {}
 
     def build(self, maps: Sequence[Tensor]) -> None:
@@ -70,7 +111,7 @@ class Learner:
             maps: The learnable feature maps (B, C, ...).
 
         Raises:
-            InputError: Those of the checkpoint do not fit.
+            InputError: Those of the checkpoint do not fit, or the scheduler needs a metric.
         """
         if self.projections:
             return
@@ -83,22 +124,27 @@ class Learner:
                 ]
                 for name in self.tasks
             }
-        modules = [projection for made in projections.values() for projection in made]
-        parameters = [p for projection in modules for p in projection.parameters() if p.requires_grad]
+        parameters = _parameters(projections)
+        self._start = [p.detach().clone() for p in parameters] if self.bounds.anchor else []
         optimizer = self.make_optimizer(parameters) if parameters else None
+        scheduler: Any = None
+        if self.bounds.scheduler is not None and optimizer is not None:
+            scheduler = self.bounds.scheduler(optimizer)
+            if isinstance(scheduler, ReduceLROnPlateau):
+                raise InputError("the projections' scheduler is ReduceLROnPlateau, which needs a metric; take another")
         if self._restored:
             try:
-                for name, made in projections.items():
-                    for projection, state in zip(made, self._restored["projections"][name], strict=True):
-                        projection.load_state_dict(state)
-                if optimizer is not None:
-                    optimizer.load_state_dict(self._restored["optimizer"])
+                self._restore(projections, optimizer, scheduler)
             except (KeyError, RuntimeError, ValueError) as error:
                 raise InputError(
                     f"the checkpoint has other projections ({' '.join(str(error).split())}); resume with the rank, "
                     "projection and optimizer that it was made with"
                 ) from error
-        self.projections, self.optimizer = projections, optimizer
+        self.projections, self.optimizer, self.scheduler = projections, optimizer, scheduler
+        self.acting = projections
+        if self.bounds.normalize:
+            self.acting = {name: [Normalized(projection) for projection in made] for name, made in projections.items()}
+        self._hear()
 
     def insert(self, name: str, maps: Sequence[Tensor]) -> list[Tensor]:
         """The maps themselves, whose gradients are projected on their way back.
@@ -108,23 +154,56 @@ class Learner:
             maps: The learnable feature maps.
         """
         self.build(maps)
-        projections = self.projections[name]
+        projections: Sequence[nn.Module] = self.acting[name]
         if self.mean and len(self.tasks) > 1:
             projections = [_Share(projection, len(self.tasks)) for projection in projections]
         return [project(entry, projection) for entry, projection in zip(maps, projections, strict=True)]
 
+    @torch.no_grad()
     def step(self, gradients: Mapping[nn.Parameter, Tensor]) -> None:
-        """One step of the projections' optimizer (Eq. 3).
+        """Takes the gradients of a meta step; one step of the projections' optimizer (Eq. 3) if it is due.
 
         Args:
             gradients: By parameter.
         """
         if self.optimizer is None:
             return
+        parameters = _parameters(self.projections)
+        if self.bounds.phi_batches > 1:
+            new = [gradients[p] if p in gradients else torch.zeros_like(p) for p in parameters]
+            self._sums = [total + g for total, g in zip(self._sums, new, strict=True)] if self._sums else new
+            self._count += 1
+            if self._count < self.bounds.phi_batches:
+                return
+            gradients = {p: total / self._count for p, total in zip(parameters, self._sums, strict=True)}
+            self._sums, self._count = [], 0
         for parameter, gradient in gradients.items():
             parameter.grad = gradient
         self.optimizer.step()
         self.optimizer.zero_grad()
+        if self.bounds.anchor:
+            for parameter, start in zip(parameters, self._start, strict=True):
+                parameter.lerp_(start, self.bounds.anchor)
+
+    def begin_fit(self, resumed: bool) -> None:
+        """At the start of a fit.
+
+        Args:
+            resumed: Whether it goes on where a checkpoint was made; else an earlier fit's last epoch has ended.
+        """
+        if not resumed and self._epoch is not None:
+            self._epoch, self._ended = None, self._ended + 1
+
+    def begin_epoch(self, number: int) -> None:
+        """At the start of an epoch, which is the end of those before: a resume tells of no end.
+
+        Args:
+            number: The epoch's.
+        """
+        if self._epoch is not None:
+            self._ended += max(number - self._epoch, 0)
+        self._epoch = number
+        self._hear()
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and numbers only."""
@@ -135,6 +214,11 @@ class Learner:
                 name: [dict(projection.state_dict()) for projection in made] for name, made in self.projections.items()
             },
             "optimizer": {} if self.optimizer is None else self.optimizer.state_dict(),
+            "scheduler": {} if self.scheduler is None else self.scheduler.state_dict(),
+            "start": list(self._start),
+            "sums": list(self._sums),
+            "count": self._count,
+            "epoch": self._epoch,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -143,7 +227,33 @@ class Learner:
         Args:
             state: What :meth:`state_dict` gave.
         """
-        self.projections, self.optimizer, self._restored = {}, None, state
+        self.projections, self.optimizer, self.scheduler, self._restored = {}, None, None, state
+        self._epoch, self._ended = state.get("epoch"), 0
+
+    def _restore(
+        self, projections: Mapping[str, Sequence[nn.Module]], optimizer: torch.optim.Optimizer | None, scheduler: Any
+    ) -> None:
+        """Puts the state that was taken up into what has been made."""
+        state, parameters = self._restored, _parameters(projections)
+        for name, made in projections.items():
+            for projection, values in zip(made, state["projections"][name], strict=True):
+                projection.load_state_dict(values)
+        if optimizer is not None:
+            optimizer.load_state_dict(state["optimizer"])
+        if scheduler is not None and state.get("scheduler"):
+            scheduler.load_state_dict(state["scheduler"])
+        if self._start and state.get("start"):
+            self._start = [value.to(p) for value, p in zip(state["start"], parameters, strict=True)]
+        self._sums, self._count = [], 0
+        if state.get("sums") and self.bounds.phi_batches > 1:
+            self._sums = [value.to(p) for value, p in zip(state["sums"], parameters, strict=True)]
+            self._count = state["count"]
+
+    def _hear(self) -> None:
+        """Lets the scheduler hear of the epochs that have ended."""
+        while self.scheduler is not None and self._ended:
+            self.scheduler.step()
+            self._ended -= 1
 
     @torch.no_grad()
     def figures(self) -> dict[str, Tensor]:
@@ -177,3 +287,9 @@ class _Share(nn.Module):
         """φ·g / T."""
         projected: Tensor = self.projection(gradient) / self.count
         return projected
+
+
+def _parameters(projections: Mapping[str, Sequence[nn.Module]]) -> list[nn.Parameter]:
+    """Those that learn, in order."""
+    modules = [projection for made in projections.values() for projection in made]
+    return [p for projection in modules for p in projection.parameters() if p.requires_grad]

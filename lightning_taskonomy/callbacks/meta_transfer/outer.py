@@ -5,15 +5,30 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import torch
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from lightning_taskonomy.callbacks.bifurcation import Bifurcation, MetaPass, mean_over_processes
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.optim import Branch, MetaBatch, MetaGradient, MetaOptions, MetaStep
+from lightning_taskonomy.optim import (
+    Branch,
+    GradientStep,
+    HeldOut,
+    Inner,
+    MetaBatch,
+    MetaGradient,
+    MetaOptions,
+    MetaStep,
+    OptimizerStep,
+    VirtualStep,
+)
 from lightning_taskonomy.optim.features import Features
 
-__all__ = ["OuterStep", "backbone_lr"]
+__all__ = ["HeldOutPass", "OuterStep", "virtual_step"]
+
+HeldOutPass = tuple[Any, tuple[Any, ...], dict[str, Any]]
+"""Another batch, and the backbone's positional and keyword inputs for it."""
 
 
 class OuterStep:
@@ -23,6 +38,7 @@ class OuterStep:
         split: The module's parts.
         primary: The primary task.
         projections: Per auxiliary task one φ for each learnable map.
+        step: The virtual step.
         options: How the meta-gradient is taken.
     """
 
@@ -31,45 +47,52 @@ class OuterStep:
         split: Bifurcation,
         primary: str,
         projections: Mapping[str, Sequence[nn.Module]],
+        step: VirtualStep,
         options: MetaOptions,
     ) -> None:
         self.split, self.primary, self.options = split, primary, options
         self.count = 0
-        self._step = MetaStep(split.backbone, projections, 0.0, options)
+        self._step = MetaStep(split.backbone, projections, step, options)
 
-    def add(self, meta_pass: MetaPass, batch: Any, accumulated: int) -> None:
+    def add(self, meta_pass: MetaPass, batch: Any, accumulated: int, held_out: HeldOutPass | None = None) -> None:
         """One batch after its backward.
 
         Args:
             meta_pass: The backbone's pass over it.
             batch: The batch.
             accumulated: Batches per optimizer step, by which Lightning has divided the loss.
+            held_out: What the primary loss at Θ⁺ is taken on; None: on the batch.
         """
         split, primary = self.split, self.primary  # not self: a cycle of references would keep a step's memory
 
-        def loss(features: Features) -> Tensor:
-            return split.loss(primary, features, batch)
+        def branch(labels: Any) -> Branch:
+            def loss(features: Features) -> Tensor:
+                return split.loss(primary, features, labels)
 
+            return Branch(loss, split.heads[primary])
+
+        others = None
+        if held_out is not None:
+            other, args, kwargs = held_out
+            others = HeldOut(args, kwargs, branch(other))
         self._step.add(
-            MetaBatch(meta_pass.args, {}, Branch(loss, split.heads[primary]), meta_pass.kwargs),
+            MetaBatch(meta_pass.args, {}, branch(batch), meta_pass.kwargs, others),
             features=meta_pass.features,
             state=meta_pass.state,
             gradients=meta_pass.gradients(accumulated),
         )
         self.count += 1
 
-    def finish(self, alpha: float, accumulated: int, trainer: Trainer) -> MetaGradient:
-        """The meta-gradient; the primary gradient is added to the parameters', scaled as the trainer expects.
+    def finish(self, accumulated: int, trainer: Trainer) -> MetaGradient:
+        """The meta-gradient; the network's gradient is added to the parameters', scaled as the trainer expects.
 
         Args:
-            alpha: Length α of the virtual step.
             accumulated: Batches per optimizer step; at an epoch's end there may be fewer, whose gradient Lightning
                 divides by this number all the same.
             trainer: The trainer.
         """
         share = self.count / accumulated
-        self._step.alpha = alpha * share
-        result = self._step.finish(partial(mean_over_processes, trainer))
+        result = self._step.finish(partial(mean_over_processes, trainer), share)
         factor = share * self.options.loss_scale
         for parameter, gradient in result.network.items():
             gradient = gradient if factor == 1 else factor * gradient
@@ -77,15 +100,29 @@ class OuterStep:
         return replace(result, projections={p: share * gradient for p, gradient in result.projections.items()})
 
 
-def backbone_lr(trainer: Trainer, split: Bifurcation) -> float:
-    """The learning rate that the backbone has now.
+def virtual_step(
+    optimizer: torch.optim.Optimizer,
+    backbone: nn.Module,
+    inner: Inner,
+    inner_lr: float | None,
+    state: Mapping[Any, Any] | None,
+) -> VirtualStep:
+    """The virtual step of a network's optimizer as it stands.
 
-    Raises:
-        InputError: It has several.
+    Args:
+        optimizer: The network's.
+        backbone: The backbone; its parameters that are in no group do not move.
+        inner: How an auxiliary gradient moves it.
+        inner_lr: Replaces the largest learning rate of the backbone; the others keep their proportion to it.
+        state: Read in place of the optimizer's.
     """
-    shared = {id(parameter) for parameter in split.backbone.parameters() if parameter.requires_grad}
-    groups = trainer.optimizers[0].param_groups
-    rates = {float(group["lr"]) for group in groups if any(id(parameter) in shared for parameter in group["params"])}
-    if len(rates) != 1:
-        raise InputError(f"the backbone has the learning rates {sorted(rates)}; give the virtual step its inner_lr")
-    return rates.pop()
+    if inner != "gradient":
+        return OptimizerStep(optimizer, inner == "full", inner_lr, state)
+    learning = {parameter for parameter in backbone.parameters() if parameter.requires_grad}
+    groups = optimizer.param_groups
+    rates = {p: float(group["lr"]) for group in groups for p in group["params"] if p in learning}
+    if inner_lr is not None:
+        largest = max(rates.values())
+        rates = {p: inner_lr * (rate / largest if largest > 0 else 1.0) for p, rate in rates.items()}
+    uniform = rates.keys() == learning and len(set(rates.values())) == 1
+    return GradientStep(next(iter(rates.values())) if uniform else rates)

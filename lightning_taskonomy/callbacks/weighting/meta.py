@@ -12,6 +12,19 @@ from lightning_taskonomy.errors import InputError
 __all__ = ["MetaWeighting"]
 
 
+class _OneWeight(Learner):
+    """Scalars of all maps of a task that start as one, get one gradient, and so stay one."""
+
+    def step(self, gradients: Mapping[nn.Parameter, Tensor]) -> None:
+        """One step with each task's gradient summed over its maps."""
+        shared: dict[nn.Parameter, Tensor] = {}
+        for made in self.projections.values():
+            weights = [weight for projection in made for weight in projection.parameters()]
+            if of_task := [gradients[weight] for weight in weights if weight in gradients]:
+                shared |= {weight: sum(of_task[1:], of_task[0]) for weight in weights}
+        super().step(shared)
+
+
 class MetaWeighting(TaskMetaTransfer):
     """One learnt scalar weight per auxiliary task: :class:`TaskMetaTransfer` with ``projection="scalar"``.
 
@@ -26,24 +39,11 @@ class MetaWeighting(TaskMetaTransfer):
         InputError: As :class:`TaskMetaTransfer`.
     """
 
+    learner_class = _OneWeight
+
     def __init__(self, primary: str, auxiliary: list[str], **options: Any) -> None:
         for name in options.keys() & {"projection", "rank"}:
             raise InputError(
                 f"MetaWeighting has no {name}: its projection is one scalar per task; see TaskMetaTransfer"
             )
         super().__init__(primary, auxiliary, projection="scalar", rank=1, **options)
-        learner = self.learner
-        self.learner = _OneWeight(learner.tasks, learner.make, learner.make_optimizer, learner.mean)
-
-
-class _OneWeight(Learner):
-    """Scalars of all maps of a task that start as one, get one gradient, and so stay one."""
-
-    def step(self, gradients: Mapping[nn.Parameter, Tensor]) -> None:
-        """One step with each task's gradient summed over its maps."""
-        shared: dict[nn.Parameter, Tensor] = {}
-        for made in self.projections.values():
-            weights = [weight for projection in made for weight in projection.parameters()]
-            if of_task := [gradients[weight] for weight in weights if weight in gradients]:
-                shared |= {weight: sum(of_task[1:], of_task[0]) for weight in weights}
-        super().step(shared)

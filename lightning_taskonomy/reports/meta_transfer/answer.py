@@ -86,8 +86,8 @@ def _count(comparison: Comparison, settings: Mapping[str, Any]) -> str:
     single = [place for place in comparison.cases if "+" not in place[2]]
     papers = is_papers_table(settings, single)
     line = (
-        f"TMT is the best in {wins.best} of {plural(wins.cases, 'case')} and second best in {wins.second}, by the mean "
-        "of all methods but the oracle" + (f" and its own variants ({_names(variants)})" if variants else "")
+        f"TMT is the best in {wins.best} of {plural(wins.cases, 'case')} and second best in {wins.second}, among "
+        "all methods but the oracle" + (f" and its own variants ({_names(variants)})" if variants else "")
     )
     line += f" ({_PAPER})." if papers and len(single) == len(comparison.cases) else "."
     if variants:

@@ -78,6 +78,11 @@ class TestedRun:
     value: float
 
     @property
+    def key(self) -> tuple[str, str, str, str, int]:
+        """Network, tasks, method and seed: what it shares with the same cell of another study."""
+        return self.network, self.primary, self.auxiliary, self.method, self.seed
+
+    @property
     def error(self) -> float:
         """What shall be small: 1 - value of a share, else the value."""
         return 1 - self.value if self.higher else self.value
@@ -165,8 +170,8 @@ class Comparison:
 
     @cached_property
     def methods(self) -> tuple[str, ...]:
-        """All methods in their order, those without a finished run too."""
-        return tuple(dict.fromkeys(method for *_, method in self.trials))
+        """All methods in their order, the oracle last, those without a finished run too."""
+        return tuple(sorted(dict.fromkeys(method for *_, method in self.trials), key=CEILING.__eq__))
 
     @property
     def subject(self) -> str | None:

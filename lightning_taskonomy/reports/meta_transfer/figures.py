@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from textwrap import fill
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
@@ -18,7 +19,7 @@ from lightning_taskonomy.reports.figures.style import (
     styled,
 )
 
-__all__ = ["error_reductions", "variation_panels"]
+__all__ = ["error_reductions", "lead_overview", "variation_panels"]
 
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*", "d")
 _HATCHES = ("", "///", "...", "xxx")
@@ -125,3 +126,62 @@ def variation_panels(
         place.set_visible(False)
     figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=abreast)
     return figure
+
+
+@styled
+def lead_overview(groups: Mapping[str, Mapping[str, Mapping[str, tuple[float, float | None]]]]) -> Figure:
+    """A row per label under the name of its factor; in it a dot and its interval per control, and a line at zero.
+
+    Intervals that are much longer than the leads are cut and end in an arrow, so that two seeds do not hide the rest.
+
+    Args:
+        groups: By factor, label and control the lead in per cent and half of its interval, None of one seed.
+    """
+    points = [point for rows in groups.values() for row in rows.values() for point in row.values()]
+    if not points:
+        raise InputError("no lead to draw; give at least one")
+    names = list(dict.fromkeys(name for rows in groups.values() for row in rows.values() for name in row))
+    ends = max(abs(mean) + (half or 0.0) for mean, half in points)
+    limit = 1.08 * (min(ends, 3 * max(abs(mean) for mean, _ in points)) or ends or 1.0)
+    heights = [name for rows in groups.values() for name in (None, *rows)]
+    figure = new_figure(7.6, 0.3 * len(heights) + 1.2)
+    axis = figure.subplots()
+    ticks, place = {}, 0.0
+    for factor, rows in groups.items():
+        axis.annotate(
+            factor, (0, place), (-4, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
+            ha="right", va="center", fontweight="bold", fontsize=8.5,
+        )  # fmt: skip
+        axis.axhline(place, color=INK, lw=0.4, alpha=0.25)
+        for label, row in rows.items():
+            place += 1
+            ticks[place] = label
+            for index, name in enumerate(names):
+                if name in row:
+                    _interval(axis, *row[name], place + 0.27 * (index - (len(names) - 1) / 2), limit, index)
+        place += 1
+    for index, name in enumerate(names):
+        axis.plot([], [], _MARKERS[index], color=SERIES_COLORS[index], ms=5.5, lw=1.4, ls="-", label=f"over {name}")
+    axis.axvline(0, color=INK, lw=1.0, alpha=0.8)
+    axis.set_yticks(list(ticks), list(ticks.values()))
+    axis.set_ylim(place - 0.4, -0.6)
+    least, most = min(mean - (half or 0.0) for mean, half in points), max(mean + (half or 0.0) for mean, half in points)
+    axis.set_xlim(max(-limit, min(1.08 * least, -limit / 4)), min(limit, max(1.08 * most, limit / 4)))
+    axis.tick_params(axis="y", length=0)
+    axis.set_xlabel("← the other is better      error of the other that TMT removes, %      TMT is better →")
+    axis.grid(True, axis="x")
+    figure.legend(loc="outside lower center", ncols=len(names))
+    return figure
+
+
+def _interval(axis: Axes, mean: float, half: float | None, height: float, limit: float, index: int) -> None:
+    """A dot at the mean, filled where its interval excludes zero, and the interval as far as the figure goes."""
+    color, marker = SERIES_COLORS[index % len(SERIES_COLORS)], _MARKERS[index % len(_MARKERS)]
+    if half is not None:
+        low, high = max(mean - half, -limit), min(mean + half, limit)
+        axis.plot([low, high], [height] * 2, color=color, lw=1.4, solid_capstyle="butt")
+        for end, arrow, is_cut in ((low, "<", mean - half < -limit), (high, ">", mean + half > limit)):
+            if is_cut:
+                axis.plot(end, height, arrow, color=color, ms=4, clip_on=False)
+    filled = half is not None and abs(mean) > half
+    axis.plot(mean, height, marker, ms=5.5, color=color, mfc=color if filled else "white", mew=1.2, zorder=3)

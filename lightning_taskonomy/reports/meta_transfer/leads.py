@@ -51,9 +51,9 @@ def leads(page: Page, comparison: Comparison) -> None:
                 one = comparison.lead(place, other)
                 if one is not None:
                     numbers.append([*place, method_name(other), one.mean, one.half, one.seeds, one.better])
-        columns = ["network", "primary", "auxiliary", "against", "TMT less the other, positive: better"]
+        columns = ["network", "primary", "auxiliary", "against", "lead of TMT"]
         columns += ["half interval", "seeds", "better in"]
-        page.table("leads", columns, numbers, caption="In the metric's own units.")
+        page.table("leads", columns, numbers, caption="In the metric's own units; positive, TMT is better.")
 
 
 def _lead(comparison: Comparison, place: Place, other: str) -> str:

@@ -17,6 +17,8 @@ from lightning_taskonomy.reports.meta_transfer.comparison import (
     Place,
     read_comparison,
 )
+from lightning_taskonomy.reports.meta_transfer.factors import factors
+from lightning_taskonomy.reports.meta_transfer.instruments import instruments, read_instruments
 from lightning_taskonomy.reports.meta_transfer.leads import leads
 from lightning_taskonomy.reports.meta_transfer.tables import by_number, case_tables
 from lightning_taskonomy.reports.meta_transfer.words import case_name, measure, method_name, plural, value
@@ -58,10 +60,16 @@ class MetaTransferReport(Report):
             yield "TMT against each method", partial(leads, comparison=comparison)
         if any(cell.reductions and cell.method != FLOOR for cell in comparison.cells):
             yield "Against Primary Only", partial(_reductions, comparison=comparison)
+        order = self.manifest.settings.get("factors") or {}
+        if comparison.factors(order):
+            yield "One factor at a time", partial(factors, comparison=comparison, order=order)
         for study, (heading, _, _) in _STUDIES.items():
             if comparison.varied(study):
                 again = bool(self.manifest.settings.get("reselect"))
                 yield heading, partial(_study, comparison=comparison, study=study, again=again)
+        readings = read_instruments(self.folder, comparison)
+        if readings:
+            yield "Is it working?", partial(instruments, readings=readings)
         yield "What was chosen on validation", self.selection
         yield from self.appendix()
 
