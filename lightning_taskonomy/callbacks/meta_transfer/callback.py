@@ -200,7 +200,6 @@ class TaskMetaTransfer(CuttingCallback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The last epoch may have ended within a cycle."""
         self._since = None
-        self.learner.begin_epoch(trainer.current_epoch)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Says once if an epoch had batches of one kind alone."""
@@ -232,6 +231,7 @@ class TaskMetaTransfer(CuttingCallback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Makes the bifurcation ready and logs what the projections have become."""
+        self.learner.begin_epoch(trainer.current_epoch)  # here: a resume may begin an epoch without saying so
         if _due(trainer.global_step + 1, trainer):
             pl_module.log_dict({f"meta/{name}": value for name, value in self.learner.figures().items()})
         self._batch = batch
