@@ -5,28 +5,25 @@ those of a small subset X have primary labels too; one batch from X takes turns 
 """
 
 import inspect
-import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, Literal, cast
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
-from torch.utils.data.distributed import DistributedSampler
 
-from lightning_taskonomy.batch import HELD_OUT, PARALLEL, Batch, is_labelled, is_parallel
+from lightning_taskonomy.batch import PARALLEL, is_parallel
 from lightning_taskonomy.data import pretext
 from lightning_taskonomy.data.base import TaskDataModule
-from lightning_taskonomy.data.batch import Sample, Samples, SkipSample, collate
+from lightning_taskonomy.data.batch import Sample, Samples, is_picture
 from lightning_taskonomy.data.pipeline import Pipeline
+from lightning_taskonomy.data.streams import Borrowing, Required, StreamDraws, Streams
 from lightning_taskonomy.data.turns import Turns
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.tasks import Label, Task, resolve
 
 __all__ = ["PARALLEL", "ParallelLabels", "is_parallel"]
 
-_LOG = logging.getLogger(__name__)
-_CHOICE_STREAM, _ORDER_STREAM, _HELD_OUT_STREAM = 11, 12, 13
+_CHOICE_STREAM, _SHUFFLE_STREAM = 11, 14  # 12 and 13 are those of ``data.streams``
 
 
 class ParallelLabels(TaskDataModule):
@@ -55,10 +52,14 @@ class ParallelLabels(TaskDataModule):
             (``refuse``) or is passed over as damaged images are (``skip``).
         held_out: Each batch of X carries, as ``batch["held_out"]``, a batch of as many other images of X, none of
             which is in its optimizer step: those on which a meta step takes the primary loss at Θ⁺.
+        shuffled: A control: each training image has the auxiliary labels of another one, always the same, decided by
+            ``seed``; they are labels of the right kind that say nothing of the image. Transforms move image and
+            borrowed labels together.
 
     Raises:
         InputError: The primary task is an auxiliary one, or its label is what an auxiliary task reads; X is empty or
-            larger than the data set, or with ``held_out`` smaller than two batches; k or steps below 1.
+            larger than the data set, or with ``held_out`` smaller than two batches; k or steps below 1; with
+            ``shuffled`` an auxiliary label that is the picture's own, an input, or what the primary label is made from.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class ParallelLabels(TaskDataModule):
         seed: int = 0,
         unlabelled: Literal["refuse", "skip"] = "refuse",
         held_out: bool = False,
+        shuffled: bool = False,
     ) -> None:
         super().__init__(**{name: getattr(data, name) for name in _OPTIONS})
         ((_, self.primary),) = resolve([primary]).items()
@@ -105,6 +107,7 @@ class ParallelLabels(TaskDataModule):
             raise InputError(f"ParallelLabels has no streams {streams!r}{hint(streams, _STREAMS)}")
         self.data, self.parallel, self.auxiliary_steps, self.streams = data, parallel, auxiliary_steps, streams
         self.steps, self.parallel_seed, self.unlabelled, self.held_out = steps, seed, unlabelled, held_out
+        self.borrowed = self._borrowed() if shuffled else frozenset[str]()
 
     @property
     def keys_offered(self) -> Collection[str]:
@@ -145,11 +148,13 @@ class ParallelLabels(TaskDataModule):
         streams = []
         for with_primary in flags:
             labels = self._pipeline(keys if with_primary else withheld)
+            if self.borrowed:
+                labels.samples = Borrowing(labels.samples, self._lenders(labels.indices), self.borrowed)
             if with_primary and self.streams != "oracle":
                 labels.indices = [labels.indices[position] for position in self.parallel_set(len(labels))]
             required = [{self.primary.target}] if with_primary else []
             required += [targets] if targets <= keys else []
-            labels.samples = _Required(labels.samples, required, self.unlabelled == "skip")
+            labels.samples = Required(labels.samples, required, self.unlabelled == "skip")
             streams.append(labels)
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         repeats = self.trainer.accumulate_grad_batches if self.trainer else 1
@@ -166,8 +171,8 @@ class ParallelLabels(TaskDataModule):
                 "(batch_size x processes x accumulate_grad_batches); give a larger X or smaller batches"
             )
         steps = self.steps or len(turns.cycle) * max(1, len(streams[0]) // step_size)
-        samples = _Streams(streams, flags)
-        sampler = _InTurns(
+        samples = Streams(streams, flags)
+        sampler = StreamDraws(
             samples, turns, steps=steps, batch_size=self.batch_size, num_replicas=world, rank=rank, seed=self.seed,
             held_out=self.held_out,
         )  # fmt: skip
@@ -216,6 +221,26 @@ class ParallelLabels(TaskDataModule):
         positions: list[int] = torch.randperm(count, generator=generator)[:size].sort().values.tolist()
         return positions
 
+    def _borrowed(self) -> frozenset[str]:
+        """What the auxiliary labels are, or are made from, which is the image's own for no other task."""
+        kept = {task.input for task in (self.primary, *self.auxiliary.values())} | _sources(self.primary)
+        for name, task in self.auxiliary.items():
+            for key in sorted(_sources(task)):
+                if key in kept or key in pretext.KEYS or is_picture(key):
+                    raise InputError(
+                        f"shuffled: the labels of auxiliary task {name!r} come from {key!r}, which stays with its "
+                        "image; choose an auxiliary task with labels of its own"
+                    )
+        return frozenset[str]().union(*map(_sources, self.auxiliary.values()))
+
+    def _lenders(self, indices: Sequence[int]) -> dict[int, int]:
+        """Each training image's lender of auxiliary labels: one cycle through all in random order."""
+        if len(indices) < 2:
+            raise InputError("shuffled: a single training image has no other whose labels it could have; give two")
+        generator = torch.Generator().manual_seed(pretext.mix(self.parallel_seed, _SHUFFLE_STREAM))
+        order = [indices[position] for position in torch.randperm(len(indices), generator=generator).tolist()]
+        return dict(zip(order, [*order[1:], order[0]], strict=True))
+
     def _data(self) -> TaskDataModule:
         self.data.trainer = self.trainer  # some ask the module being trained for its tasks
         return self.data
@@ -230,115 +255,6 @@ _OPTIONS = [name for name in inspect.signature(TaskDataModule.__init__).paramete
 _STREAMS = ("both", "parallel", "auxiliary", "oracle")
 
 
-class _Required:
-    """Samples that must have some label of each group of keys."""
-
-    def __init__(self, samples: Samples, groups: Sequence[Collection[str]], skip: bool) -> None:
-        self.samples, self.skip = samples, skip
-        self.groups = [group for group in groups if not pretext.KEYS.intersection(group)]  # those never lack
-        self.reported: set[int] = set()
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> Sample:
-        sample = self.samples[index]
-        for group in self.groups:
-            if any(is_labelled(sample, key) for key in group):
-                continue
-            reason = (
-                f"training image {index} (id {int(sample.get('id', index))}) has no label {' or '.join(sorted(group))}"
-            )
-            if not self.skip:
-                raise InputError(f"{reason}, which ParallelLabels needs; leave it out or set unlabelled='skip'")
-            if index not in self.reported:
-                self.reported.add(index)
-                _LOG.warning("passed over %s", reason)
-            raise SkipSample(reason)
-        return sample
-
-
-Draw = int | tuple[int, int]
-"""A draw, or one of a batch and one of the batch that it carries."""
-
-
-class _Streams(Pipeline):
-    """The samples of one or two streams, in whole batches; index = draw * number of streams + stream."""
-
-    def __init__(self, streams: Sequence[Pipeline], parallel: Sequence[bool]) -> None:
-        first = streams[0]
-        super().__init__(
-            first.samples, first.indices, keys=first.keys, seed=first.seed, training=True, targets=first.targets
-        )
-        self.streams, self.parallel = streams, parallel
-
-    def __getitem__(self, draw: int) -> Sample:
-        number, stream = divmod(draw, len(self.streams))
-        sample = self.streams[stream][number]
-        return {**sample, PARALLEL: torch.tensor(self.parallel[stream])}
-
-    def __getitems__(self, draws: Sequence[Draw]) -> Batch:
-        pairs = [draw for draw in draws if isinstance(draw, tuple)]
-        if not pairs:
-            return self.batch([draw for draw in draws if isinstance(draw, int)])
-        batch = self.batch([draw for draw, _ in pairs])
-        others = [self[other] for _, other in pairs]
-        ids = {*batch["id"].tolist()}
-        free = [other for other in others if int(other["id"]) not in ids]  # the next of a damaged one may be in both
-        if not free:
-            raise InputError("held_out: too few images of X can be read to give a batch and another of other images")
-        others = [
-            other if int(other["id"]) not in ids else free[place % len(free)] for place, other in enumerate(others)
-        ]
-        batch[HELD_OUT] = cast(Tensor, collate(others, self.targets))
-        return batch
-
-
-class _InTurns(DistributedSampler[Any]):
-    """The draws of one epoch: whole batches of the streams in turn, from where the last epoch ended."""
-
-    def __init__(
-        self, samples: _Streams, turns: Turns, *, steps: int, batch_size: int, num_replicas: int, rank: int, seed: int,
-        held_out: bool,
-    ) -> None:  # fmt: skip
-        super().__init__(samples, num_replicas=num_replicas, rank=rank, seed=seed)
-        self.turns, self.steps, self.batch_size = turns, steps, batch_size
-        self.sizes = [len(stream) for stream in samples.streams]
-        self.held_out = [held_out and is_of_x for is_of_x in samples.parallel]
-        self._order: dict[int, tuple[int, list[int]]] = {}
-
-    def __len__(self) -> int:
-        return self.steps * self.batch_size
-
-    def __iter__(self) -> Iterator[Draw]:
-        for stream, batch in self.turns.batches(self.epoch * self.steps, (self.epoch + 1) * self.steps):
-            first = (batch * self.num_replicas + self.rank) * self.batch_size
-            draws = [
-                self._draw(stream, position) * len(self.sizes) + stream
-                for position in range(first, first + self.batch_size)
-            ]
-            if not self.held_out[stream]:
-                yield from draws
-                continue
-            others = self._others(stream, batch)
-            yield from zip(draws, (other * len(self.sizes) + stream for other in others), strict=True)
-
-    def _draw(self, stream: int, position: int) -> int:
-        passes, place = divmod(position, self.sizes[stream])
-        if self._order.get(stream, (-1, []))[0] != passes:
-            seed = pretext.mix(self.seed, _ORDER_STREAM, stream, passes)
-            order = torch.randperm(self.sizes[stream], generator=torch.Generator().manual_seed(seed))
-            self._order[stream] = passes, order.tolist()
-        return passes * self.sizes[stream] + self._order[stream][1][place]
-
-    def _others(self, stream: int, batch: int) -> list[int]:
-        """As many images as a batch has, of those that its step has on no process; each batch of a step has its own."""
-        step, turn = divmod(batch, self.turns.accumulate)
-        size, per_turn = self.sizes[stream], self.num_replicas * self.batch_size
-        first, per_step = step * self.turns.accumulate * per_turn, self.turns.accumulate * per_turn
-        taken = {self._draw(stream, position) % size for position in range(first, first + per_step)}
-        generator = torch.Generator().manual_seed(pretext.mix(self.seed, _HELD_OUT_STREAM, step))
-        free = [index for index in torch.randperm(size, generator=generator).tolist() if index not in taken]
-        start = turn * per_turn + self.rank * self.batch_size
-        passes = -1 - step  # augmented as in no pass over the stream
-        return [passes * size + index for index in free[start : start + self.batch_size]]
+def _sources(task: Task) -> set[str]:
+    """The keys of a task's labels as they are read: what is made from others is found there."""
+    return {source for label in task.targets.values() for source in label.made_from or (label.key,)}

@@ -10,12 +10,14 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
+from torchvision.transforms import v2
 
 from lightning_taskonomy.batch import HELD_OUT, Batch, is_parallel
 from lightning_taskonomy.callbacks import ResumeCheckpoint
 from lightning_taskonomy.data.base import TaskDataModule
 from lightning_taskonomy.data.parallel import ParallelLabels
 from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.tasks import Label, LabelKind, Task, TaskKind
 
 KEYS = ["image", "semantic", "depth_z", "normals"]
 PRIMARY, AUXILIARY = "semantic_segmentation", ["depth_z"]
@@ -251,6 +253,95 @@ def test_the_next_of_a_damaged_image_is_not_on_both_sides(monkeypatch: pytest.Mo
     monkeypatch.setattr(Numbered, "bare", range(1, 20))
     with pytest.raises(InputError, match="held_out: too few images of X can be read"):
         epoch_of(data)
+
+
+def borrowed_from(batch: Any) -> dict[int, int]:
+    """By image, whose depth it has."""
+    return dict(zip(batch["id"].tolist(), (1000 + batch["depth_z"][:, 0, 0, 0]).long().tolist(), strict=True))
+
+
+def test_shuffled_auxiliary_labels_are_always_those_of_one_other_image() -> None:
+    lenders: dict[int, int] = {}
+    data = parallel(shuffled=True, parallel=8, held_out=True)
+    for batch in [batch for epoch in range(6) for batch in epoch_of(data, epoch)]:
+        for one in (batch, *([carried(batch)] if is_parallel(batch) else [])):
+            assert torch.equal(one["image"][:, 0, 0, 0], (one["id"] - 1000) / 100)
+            assert "semantic" not in one or torch.equal(one["semantic"][:, 0, 0], (one["id"] - 1000) % 21)
+            for image, lender in borrowed_from(one).items():
+                assert image != lender and lenders.setdefault(image, lender) == lender
+    assert len(lenders) == 20 and sorted(lenders.values()) == list(range(1000, 1020))  # a permutation
+    for loader in (data.val_dataloader(), data.test_dataloader()):
+        assert all(image == lender for batch in loader for image, lender in borrowed_from(batch).items())
+    others = {
+        k: v for batch in epoch_of(parallel(shuffled=True, seed=1, steps=40)) for k, v in borrowed_from(batch).items()
+    }
+    assert others.keys() == lenders.keys() and others != lenders
+    again = {
+        k: v
+        for batch in epoch_of(parallel(shuffled=True, order=5, parallel=2, steps=40))
+        for k, v in borrowed_from(batch).items()
+    }
+    assert again == lenders  # the order of the batches and the size of X do not matter
+
+
+def test_shuffled_labels_of_the_validation_share_are_lent_to_nobody() -> None:
+    data = Numbered(batch_size=2, keys=["image", "semantic", "depth_z"], validation_share=0.2)
+    whole = ParallelLabels(data, PRIMARY, AUXILIARY, parallel=0.5, shuffled=True, steps=40)
+    validated = {int(i) for batch in whole.val_dataloader() for i in batch["id"]}
+    lenders = {lender for batch in epoch_of(whole) for lender in borrowed_from(batch).values()}
+    assert len(lenders) == 16 and not lenders & validated
+
+
+def test_a_transform_moves_an_image_and_its_borrowed_labels_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    ramp = torch.arange(2.0).expand(2, 2) / 2
+
+    def slanted(self: Numbered, split: str, keys: Collection[str]) -> Any:
+        def sample(number: int) -> dict[str, Tensor]:
+            entries = {
+                "image": (number + ramp).expand(3, 2, 2) / 100, "semantic": torch.full((2, 2), number % 21),
+                "depth_z": (number + ramp)[None],
+            }  # fmt: skip
+            return {key: entries[key] for key in keys} | {"id": torch.tensor(1000 + number)}
+
+        return [sample(number) for number in range(20)]
+
+    monkeypatch.setattr(Numbered, "build", slanted)
+    data = Numbered(batch_size=4, keys=["image", "semantic", "depth_z"], transforms=[v2.RandomHorizontalFlip()])
+    batches = epoch_of(ParallelLabels(data, PRIMARY, AUXILIARY, parallel=0.5, shuffled=True, steps=10))
+    flips = set()
+    for batch in batches:
+        of_image, of_depth = (
+            (entry[:, 0, 0, 0] > entry[:, 0, 0, 1]).tolist() for entry in (batch["image"], batch["depth_z"])
+        )
+        assert of_image == of_depth
+        flips |= {*of_image}
+    assert flips == {True, False}
+
+
+def test_labels_that_stay_with_their_image_are_not_shuffled(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("autoencoding", "colorization", "jigsaw"):
+        with pytest.raises(InputError, match=f"shuffled: the labels of auxiliary task '{name}' come from"):
+            parallel(auxiliary=[name], shuffled=True)
+    made = Label("edge", LabelKind.VALUES, 1, made_from=("semantic",), made_by="torch.nn.Identity")
+    edges = Task("edge", TaskKind.DENSE, "edge", labels=(made,))
+    with pytest.raises(InputError, match="auxiliary task 'edge' come from 'semantic'"):
+        parallel(auxiliary=[edges], shuffled=True)
+    parallel(auxiliary=[edges])
+    alone = parallel(parallel=1.0, shuffled=True)
+    alone.data.limit = alone.limit = {"train": 1}
+    with pytest.raises(InputError, match="a single training image has no other"):
+        alone.train_dataloader()
+
+    def uneven(self: Numbered, split: str, keys: Collection[str]) -> Any:
+        sizes = [(3, 2 + number % 2, 2) for number in range(20)]
+        return [
+            {"image": torch.zeros(size), "semantic": torch.zeros(size[1:]).long(), "depth_z": torch.zeros(size)[:1]}
+            for size in sizes
+        ]
+
+    monkeypatch.setattr(Numbered, "build", uneven)
+    with pytest.raises(InputError, match=r"shuffled: image \d+ has \(2, 2\) pixels .* \(3, 2\); give the data a size"):
+        epoch_of(parallel(shuffled=True, batch_size=1, steps=40))
 
 
 class Watch(Callback):
