@@ -19,6 +19,8 @@ BACKBONES = {
     "taskonomy wide": lambda: TaskonomyResNet("test_resnet", channels=16, output_stride=8),
     "taskonomy resnet10t": lambda: TaskonomyResNet("resnet10t"),
     "taskonomy narrow": lambda: TaskonomyResNet("test_resnet", width=0.5),
+    "taskonomy one stage": lambda: TaskonomyResNet("resnet18", channels=16, width=0.5, stages=1),
+    "timm one map, narrow": lambda: TimmBackbone("resnet18", out_indices=[1], width=0.25),
     "timm narrow": lambda: TimmBackbone("test_convnext", width=0.5),
     "timm narrow transformer": lambda: TimmBackbone(
         "test_vit", width=0.5, options={"dynamic_img_size": True, "dynamic_img_pad": True}
@@ -70,6 +72,16 @@ def test_taskonomy_pools_nowhere():
     backbone = TaskonomyResNet("resnet18")
     pools = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
     assert not any(isinstance(module, pools) for module in backbone.modules())
+
+
+def test_a_taskonomy_resnet_of_one_stage_is_a_small_network_at_a_quarter():
+    backbone = TaskonomyResNet("resnet18", channels=16, width=0.5, stages=1)
+    assert backbone.out_channels == [16] and backbone.reductions == [4]
+    stem = 3 * 32 * 49 + 2 * 32 + 32 * 32 * 9 + 2 * 32  # 7x7, then the strided 3x3 in place of a pool
+    blocks = 4 * (32 * 32 * 9 + 2 * 32)
+    assert sum(p.numel() for p in backbone.parameters()) == stem + blocks + 32 * 16 * 9 + 2 * 16
+    with pytest.raises(InputError, match=r"stages=5.*1 to 4 stages"):
+        TaskonomyResNet("resnet18", stages=5)
 
 
 def test_images_are_normalised_inside():

@@ -179,6 +179,7 @@ def pretended(toy, monkeypatch, tmp_path):
         )
         metrics = {f"val/{name}/{metric}": value for name, metric in METRICS.items()}
         write_bytes(folder / "weights.safetensors", b"")
+        write_json(folder / "config.json", config)
         write_json(folder / "metrics.json", {**metrics, "seconds": 1.0})
 
     def evaluate(folder):
@@ -236,6 +237,103 @@ def test_ranks_splits_and_amounts_take_the_chosen_settings(pretended, rooms):
         *(("amount", at, method) for at in ("0.5", "2") for method in ("mtl", "tmt")),
     }
     assert {"rank", "split", "amount"} <= set(results.figures)
+
+
+def test_choices_of_the_main_study_are_kept_where_asked(pretended):
+    methods = {"tmt": {"auxiliary_steps": [1, 3], "rank": 4}}
+    study, out, order, _ = pretended(methods=methods, amounts=[0.25, 0.5], reselect=False, seeds=[7])
+    study.run(out, execution=HERE)
+    varied = [row for row in rows(out / "results.csv") if row["study"] == "amount"]
+    assert {(row["at"], row["seed"], row["settings"]) for row in varied} == {
+        (at, seed, "auxiliary_steps=3 rank=4") for at in ("0.25", "0.5") for seed in "07"
+    }
+    assert len(list(out.glob("runs/tmt-*/metrics.json"))) == 2 * (2 + 1 + 2), "0.5 is the main study's amount"
+    assert len(order) == 2 * 4
+
+
+def test_settings_are_chosen_again_at_each_amount(pretended):
+    methods = {"tmt": {"auxiliary_steps": [1, 3], "rank": 4}, "mtl": {"auxiliary_steps": 1}}
+    study, out, *_ = pretended(methods=methods, amounts=[0.25], seeds=[7])
+    study.run(out, execution=HERE)
+    assert len(list(out.glob("runs/tmt-*/metrics.json"))) == 2 * 2 * (2 + 1)
+
+
+FACTORS = {
+    "length": {8: None, 16: {"steps": 16}},
+    "k": {"1": {"methods.*.auxiliary_steps": 1}, "1 or 3": {"methods.*.auxiliary_steps": [1, 3]}},
+    "rank of phi": {"4": {"methods.tmt.rank": 4}},
+    "network": {"wide": {"networks.tiny.heads.dense.init_args.width": 16}},
+}
+
+
+def test_factors_are_the_study_again_with_changes(pretended):
+    methods = {"primary_only": {}, "mtl": {}, "tmt": {"auxiliary_steps": 1, "rank": 2}}
+    study, out, order, _ = pretended(methods=methods, factors=FACTORS, factor_methods=["mtl", "tmt"], seeds=[7])
+    study.run(out, execution=HERE)
+    found = [row for row in rows(out / "results.csv") if row["primary"] == "normals" and row["seed"] == "7"]
+    settings = {(row["study"], row["at"], row["method"]): row["settings"] for row in found}
+    assert settings == {
+        ("main", "", "primary_only"): "", ("main", "", "mtl"): "", ("main", "", "tmt"): "auxiliary_steps=1 rank=2",
+        ("length", "8", "mtl"): "", ("length", "8", "tmt"): "auxiliary_steps=1 rank=2",
+        ("length", "16", "mtl"): "", ("length", "16", "tmt"): "auxiliary_steps=1 rank=2",
+        ("k", "1", "mtl"): "auxiliary_steps=1", ("k", "1", "tmt"): "auxiliary_steps=1 rank=2",
+        ("k", "1 or 3", "mtl"): "auxiliary_steps=3", ("k", "1 or 3", "tmt"): "auxiliary_steps=3 rank=2",
+        ("rank of phi", "4", "mtl"): "", ("rank of phi", "4", "tmt"): "auxiliary_steps=1 rank=4",
+        ("network", "wide", "mtl"): "", ("network", "wide", "tmt"): "auxiliary_steps=1 rank=2",
+    }  # fmt: skip
+    configs = [json.loads(file.read_text()) for file in out.glob("runs/tmt-normals*/config.json")]
+    assert len(order) == len(set(order)), "what is the same in several factors is trained and tested once"
+    steps = [config["data"]["init_args"]["steps"] for config in configs]
+    assert sorted(steps) == [2] * (len(steps) - 2) + [4] * 2
+    widths = [config["model"]["init_args"]["heads"]["dense"]["init_args"]["width"] for config in configs]
+    assert sorted(widths) == [8] * (len(widths) - 2) + [16] * 2
+    before = {file: file.stat().st_mtime_ns for file in out.glob("runs/*/metrics.json")}
+    more = {**FACTORS, "amount of X": {"0.25": {"parallel": 0.25}}}
+    MetaTransferStudy(**{**study.arguments, "factors": more}).run(out, execution=HERE)
+    after = {file: file.stat().st_mtime_ns for file in out.glob("runs/*/metrics.json")}
+    assert before.items() <= after.items() and len(after) == len(before) + 2 * 2 * 2, "2 cases, methods and seeds"
+
+
+def test_a_dry_run_counts_the_runs_of_factors_once(pretended, capsys):
+    same = {name: labels for name, labels in FACTORS.items() if name != "rank of phi"}
+    study, out, *_ = pretended(methods={"mtl": {"auxiliary_steps": 1}}, factors=same, seeds=[7, 8])
+    stages = {stage.title or stage.name: stage.count() for stage in study.stages(out)}
+    # of the factors only length 16, k 3 and the wide network differ from the main study
+    assert stages["fits"]["mtl"] == 2 and stages["further seeds"]["mtl"] == 4
+    study.run(out, execution=HERE)
+    assert not any(stage.count().total() for stage in study.stages(out) if stage.name in ("fits", "factors", "test"))
+
+
+WRONG_FACTORS = {
+    "factor 'rank' is a name": {"rank": {"1": {}}},
+    "factor 'k' needs a label": {"k": {}},
+    "factor 'k' at '1': there is no setting 'stps'; did you mean 'steps'?": {"k": {"1": {"stps": 1}}},
+    "there is no setting 'networks.tinny.heads'": {"k": {"1": {"networks.tinny.heads": None}}},
+    "network 'tiny' has no 'head'": {"k": {"1": {"networks.tiny.head": None}}},
+    "there is no setting 'methods.mtll.auxiliary_steps'": {"k": {"1": {"methods.mtll.auxiliary_steps": 1}}},
+    "no method has the setting 'anchor'": {"k": {"1": {"methods.*.anchor": 1}}},
+    "there is no setting 'seed'": {"k": {"1": {"seed": 1}}},
+    "k 0: method 'mtl': auxiliary_steps is 0": {"k": {"0": {"methods.*.auxiliary_steps": 0}}},
+    "factor 'k' at '1': 7 steps and 4 evaluations": {"k": {"1": {"steps": 7}}},
+}
+
+
+@pytest.mark.parametrize("told", WRONG_FACTORS)
+def test_a_factor_that_changes_nothing_there_is_is_refused(toy, told):
+    with pytest.raises(InputError, match=re.escape(told)):
+        MetaTransferStudy(**{**toy, "factors": WRONG_FACTORS[told]})
+
+
+def test_the_mean_of_several_auxiliary_tasks_is_a_method_where_there_are_several(pretended):
+    tasks = ["depth_z", "normals", "semantic_segmentation"]
+    cases = [{"primary": "depth_z", "auxiliary": ["normals"]}, {"primary": "depth_z", "auxiliary": tasks[1:]}]
+    methods = {"tmt": {}, "tmt_mean": {}, "tmt_identity": {}, "tmt_full": {}}
+    study, out, order, _ = pretended(tasks=tasks, cases=cases, methods=methods)
+    study.run(out, execution=HERE)
+    kinds = [name.split("-")[0] for name in order]
+    assert {kind: kinds.count(kind) for kind in kinds} == {"tmt": 2, "tmt_mean": 1, "tmt_identity": 2, "tmt_full": 2}
+    with pytest.raises(InputError, match="'tmt_mean' needs a case with several auxiliary tasks"):
+        MetaTransferStudy(**{**study.arguments, "cases": cases[:1]})
 
 
 def test_a_failure_stops_only_what_needs_it(pretended):
@@ -325,9 +423,9 @@ WRONG = {
     "method 'tmt': rank 0": {"methods": {"tmt": {"rank": [2, 0]}}},
     "method 'tmt':.*rank.*whole number": {"methods": {"tmt": {"rank": "two"}}},
     "method 'tmt' on network 'tiny': rank 99 for .* channels": {"methods": {"tmt": {"rank": [2, 99]}}},
-    "ranks on network 'tiny': rank 98 for .* channels": {"ranks": [98]},
-    "splits of network 'tiny':.*'split'": {"splits": [2]},
-    "amounts: .*1.5": {"amounts": [0.2, 1.5]},
+    "rank 98: method 'tmt' on network 'tiny': rank 98 for .* channels": {"ranks": [98]},
+    "split 2: network 'tiny':.*'split'": {"splits": [2]},
+    "amount 1.5: .*1.5": {"amounts": [0.2, 1.5]},
     "parallel=2.5": {"parallel": 2.5},
     "network 'wide':.*'depht'": {
         "networks": {"wide": {"backbone": {"class_path": "SplitRes", "init_args": {"depht": 3}}}}
@@ -405,6 +503,6 @@ def test_the_page_names_the_methods_and_stages_of_the_code(toy):
     methods, stages = text.split("| method |")[1].split("\n\n")[0], text.split("| stage |")[1].split("\n\n")[0]
     named = [re.findall(r"`(\w+)`", line.split(" | ")[0]) for line in methods.splitlines()]
     assert [name for names in named for name in names] == list(METHODS)
-    study = MetaTransferStudy(**toy, ranks=[2], seeds=[1])
+    study = MetaTransferStudy(**toy, ranks=[2], factors={"k": {"1": None}}, seeds=[1])
     names = dict.fromkeys(stage.name for stage in study.stages(Path("x")))
     assert re.findall(r"^\| `(\w+)`", stages, re.M) == [*names, "analysis", "report"]

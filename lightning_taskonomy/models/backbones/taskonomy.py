@@ -27,6 +27,7 @@ class TaskonomyResNet(Backbone):
         weights: A local file instead: of timm's ResNet, or of a run of this library.
         width: The ResNet's channels are multiplied by this, to multiples of 2 (below 64) or 8; the representation's
             are not.
+        stages: How many of the ResNet's four stages there are; 1 ends at /4, 2 at /8, whatever ``output_stride``.
 
     Raises:
         InputError: The name is not that of a ResNet, a size is not allowed, or the weights do not fit.
@@ -45,11 +46,12 @@ class TaskonomyResNet(Backbone):
         pretrained: bool = False,
         weights: str | Path | None = None,
         width: float = 1.0,
+        stages: int = 4,
     ) -> None:
-        if output_stride not in (8, 16, 32) or channels < 1:
+        if output_stride not in (8, 16, 32) or channels < 1 or not 1 <= stages <= 4:
             raise InputError(
-                f"TaskonomyResNet with channels={channels}, output_stride={output_stride}: at least 1 channel at a "
-                "stride of 8, 16 or 32"
+                f"TaskonomyResNet with channels={channels}, output_stride={output_stride}, stages={stages}: at least 1 "
+                "channel at a stride of 8, 16 or 32, 1 to 4 stages"
             )
         super().__init__()
         self.model = create_features(
@@ -57,7 +59,7 @@ class TaskonomyResNet(Backbone):
             pretrained=pretrained,
             weights=weights,
             width=width,
-            out_indices=(4,),
+            out_indices=(stages,),
             output_stride=output_stride,
             replace_stem_pool=True,
         )
@@ -66,10 +68,10 @@ class TaskonomyResNet(Backbone):
             nn.BatchNorm2d(channels),
             nn.ReLU(),
         )
-        self.out_channels, self.reductions = [channels], [output_stride]
+        self.out_channels, self.reductions = [channels], [min(output_stride, 2 ** (stages + 1))]
         if weights is not None:
             self.load_run(weights)
 
     def features(self, image: Tensor) -> list[Tensor]:
-        """The representation (B, channels, H / output_stride, W / output_stride)."""
+        """The representation (B, channels, H / r, W / r), r being its reduction."""
         return [self.compress(self.model(image)[-1])]

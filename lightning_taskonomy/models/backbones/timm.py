@@ -157,7 +157,8 @@ def _scaled_features(create: Callable[..., Any], name: str, width: float, option
     counts = rescale(model, width, in_channels)
     size = options.get("img_size", model.pretrained_cfg["input_size"][1:])
     if takes(copy.deepcopy(model).to("meta"), in_channels, (size, size) if isinstance(size, int) else tuple(size)):
-        for info in model.feature_info.info:
+        for index in model.feature_info.out_indices:  # of the maps that are not given there are no layers
+            info = model.feature_info.info[index]
             info["num_chs"] = counts[info["num_chs"]]
         return model
     try:

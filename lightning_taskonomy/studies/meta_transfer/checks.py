@@ -1,5 +1,6 @@
 """What no run of a Task Meta-Transfer study can have, refused before hours of other runs."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -9,60 +10,70 @@ from lightning.pytorch import Callback
 
 from lightning_taskonomy.callbacks import TaskMetaTransfer
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.studies.meta_transfer.methods import Knobs, candidates
+from lightning_taskonomy.studies.meta_transfer.methods import Knobs, candidates, method
 from lightning_taskonomy.studies.meta_transfer.plan import MetaTransferPlan
-from lightning_taskonomy.studies.meta_transfer.selection import Selection
+from lightning_taskonomy.studies.meta_transfer.selection import MAIN, Selection
 from lightning_taskonomy.studies.meta_transfer.settings import Case
 from lightning_taskonomy.training import check, instantiate_callback, instantiate_data, instantiate_model
 
 __all__ = ["check_runs"]
 
 
-def check_runs(selection: Selection, varied: Mapping[str, Sequence[float]]) -> None:
+def check_runs(selections: Mapping[str, Sequence[Selection]]) -> None:
     """Refuses what no run can have; training data are not made.
 
     Args:
-        selection: The study's cells.
-        varied: Values of rank, split and amount that are studied.
+        selections: The study's cells by stage.
 
     Raises:
         InputError: A method, callback, network or data set refuses its settings.
     """
+    checked: set[str] = set()
+    for several in selections.values():
+        for selection in several:
+            if selection.study == MAIN:
+                _check(selection, checked)
+                continue
+            with _about(f"{selection.study} {selection.at}"):
+                _check(selection, checked)
+
+
+def _check(selection: Selection, checked: set[str]) -> None:
+    """Refuses what no run of these cells can have; what was checked before is not checked again."""
     plan, settings = selection.plan, selection.plan.settings
-    network, case = next(iter(settings.networks)), settings.pairs[0]
+    networks = [*settings.networks] if selection.network is None else [selection.network]
 
-    def plain(plan: MetaTransferPlan, network: str = network, case: Case = case) -> dict[str, Any]:
-        return plan.fit(network, case, "mtl", {}).run.config
+    def once(*content: Any) -> bool:
+        key, before = json.dumps(content, sort_keys=True, default=str), len(checked)
+        checked.add(key)
+        return len(checked) > before
 
+    for name, knobs in selection.methods.items():
+        several = method(name, knobs).several
+        if several and all(len(case.auxiliary) < 2 for case in settings.pairs):
+            raise InputError(f"method {name!r} needs a case with several auxiliary tasks; leave it out")
     for cell in selection.cells():
-        for point in selection.candidates(cell):
-            _ = point.fit
-    for network_name in settings.networks:
-        with _about(f"network {network_name!r}"):
-            check(plain(plan, network_name))
+        for one in candidates(selection.methods[cell.method]):
+            plan.fit(cell.network, cell.case, cell.method, one)
+    case = settings.pairs[0]
+    plain = {network: plan.fit(network, case, "mtl", {}).run.config for network in networks}
+    for network, config in plain.items():
+        if once(config["model"], config["trainer"]):
+            with _about(f"network {network!r}"):
+                check(config)
+    for other in settings.pairs:
+        data = plan.fit(networks[0], other, "mtl", {}).run.config["data"]
+        if once(data):
+            instantiate_data(data)
     callbacks = [
         (f"method {name!r}", instantiated)
         for name, knobs in selection.methods.items()
         for one in candidates(knobs)
+        if once(name, one, list(plain.values()))
         for instantiated in _callbacks(plan, name, case, one)
     ]
-    ranks = [
-        ("ranks", instantiated)
-        for rank in varied["rank"]
-        for one in candidates(selection.methods.get("tmt", {}))[:1]
-        for instantiated in _callbacks(plan, "tmt", case, {**one, "rank": rank})
-    ]
-    for network_name in settings.networks:
-        projected = [*callbacks, *(ranks if network_name == network else [])]
-        _check_ranks(projected, plain(plan, network_name), network_name)
-    for other in settings.pairs:
-        instantiate_data(plain(plan, case=other)["data"])
-    for amount in varied["amount"]:
-        with _about("amounts"):
-            instantiate_data(plain(plan.but(parallel=amount))["data"])
-    for block in varied["split"]:
-        with _about(f"splits of network {network!r}"):
-            check(plain(plan.split_at(network, int(block))))
+    for network, config in plain.items():
+        _check_ranks(callbacks, config, network)
 
 
 def _callbacks(plan: MetaTransferPlan, name: str, case: Case, knobs: Knobs) -> list[Callback]:

@@ -21,6 +21,7 @@ Knobs = Mapping[str, Any]
 """A method's settings, ``{"auxiliary_steps": 3, "rank": 5}``; a list is a grid to choose from on validation."""
 
 _CALLBACKS = "lightning_taskonomy.callbacks."
+_TMT = _CALLBACKS + "TaskMetaTransfer"
 _LOADER = {"auxiliary_steps": 3}
 _TRANSFER = {"pretrain": 0.5}
 
@@ -36,6 +37,7 @@ class Method:
         directed: Whether the callback takes ``primary`` and ``auxiliary`` too.
         streams: The batches it sees; see ``ParallelLabels``.
         knobs: Settings that do not go to the callback, and their values where none are given.
+        several: Whether it is a method of its own only where a case has several auxiliary tasks.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Method:
     directed: bool = True
     streams: Literal["both", "parallel", "oracle"] = "both"
     knobs: Mapping[str, Any] = field(default_factory=lambda: _LOADER)
+    several: bool = False
 
     @property
     def alone(self) -> bool:
@@ -61,11 +64,14 @@ METHODS: Mapping[str, Method] = {
         Method("du", _CALLBACKS + "CosineWeighting"),
         Method("lin", _CALLBACKS + "MetaWeighting"),
         *(Method(name, _CALLBACKS + "GradientAggregation", {"aggregator": name}, False) for name in AGGREGATORS),
-        Method("tmt", _CALLBACKS + "TaskMetaTransfer"),
+        Method("tmt", _TMT),
+        Method("tmt_identity", _TMT, {"projection": "identity"}),
+        Method("tmt_full", _TMT, {"projection": "full"}),
+        Method("tmt_mean", _TMT, {"combine": "mean"}, several=True),
         Method("oracle", streams="oracle", knobs={}),
     )
 }
-"""The paper's columns in its order, the aggregators of torchjd between them and Task Meta-Transfer."""
+"""The paper's columns in its order; torchjd's aggregators before Task Meta-Transfer, its variants behind it."""
 
 
 def method(name: str, knobs: Knobs) -> Method:

@@ -3,16 +3,20 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
-from lightning_taskonomy.studies.meta_transfer.methods import Knobs, candidates, in_words, method
+from lightning_taskonomy.studies.meta_transfer.methods import Knobs, Method, candidates, in_words, method
 from lightning_taskonomy.studies.meta_transfer.plan import Fit, MetaTransferPlan
 from lightning_taskonomy.studies.meta_transfer.settings import Case
 from lightning_taskonomy.studies.runs import RunSpec
 from lightning_taskonomy.tasks import resolve
 
-__all__ = ["VARIED", "Cell", "Point", "Selection", "rows"]
+__all__ = ["MAIN", "VARIED", "Cell", "Expected", "Point", "Selection", "rows"]
+
+MAIN = "main"
+"""The study of all methods on all cases, by the name that ``results.csv`` has for it."""
 
 VARIED = {"rank": ("tmt",), "split": ("transfer", "mtl", "tmt"), "amount": ("mtl", "tmt")}
 """The methods of figures 3, 5 and 4."""
@@ -39,8 +43,8 @@ class Point:
     plan: MetaTransferPlan
     cell: Cell
     knobs: Knobs
-    study: str = "main"
-    at: float | None = None
+    study: str = MAIN
+    at: float | str = ""
 
     @property
     def fit(self) -> Fit:
@@ -58,7 +62,7 @@ class Point:
         fitted, tested = _read(run, "metrics.json"), _read(run, "test.json")
         primary, auxiliary = self.cell.names(method(self.cell.method, self.knobs).alone)
         return [
-            self.study, "" if self.at is None else self.at, self.cell.network, primary, auxiliary, self.cell.method,
+            self.study, self.at, self.cell.network, primary, auxiliary, self.cell.method,
             in_words(self.knobs), self.plan.settings.seed, metric, int(higher), fitted[f"val/{primary}/{metric}"],
             tested[f"test/{primary}/{metric}"], fitted["seconds"],
         ]  # fmt: skip
@@ -71,21 +75,34 @@ class Selection:
     Args:
         plan: The plan of the first seed.
         methods: The settings of each method, some of them grids.
+        study: ``main``, ``rank``, ``split``, ``amount`` or a factor.
+        at: The value or label of the latter.
+        network: The only network; all of the plan where not given.
+        kept: The selection whose choices are kept, so that nothing is chosen here; None to choose.
+        fixed: Settings of all methods beside what is kept.
     """
 
     plan: MetaTransferPlan
     methods: Mapping[str, Knobs]
+    study: str = MAIN
+    at: float | str = ""
+    network: str | None = None
+    kept: "Selection | None" = None
+    fixed: Knobs = field(default_factory=dict)
 
-    def cells(self, methods: Iterable[str] | None = None, network: str | None = None) -> list[Cell]:
-        """All methods on all cases with all networks, or some of them."""
+    def cells(self) -> list[Cell]:
+        """All methods on all cases with all networks."""
         settings = self.plan.settings
-        networks = settings.networks if network is None else [network]
-        names = self.methods if methods is None else methods
-        return [Cell(net, case, name) for net in networks for case in settings.pairs for name in names]
+        networks = settings.networks if self.network is None else [self.network]
+        cells = [Cell(net, case, name) for net in networks for case in settings.pairs for name in self.methods]
+        return [one for one in cells if len(one.case.auxiliary) > 1 or not self._tried(one.method).several]
 
     def candidates(self, cell: Cell) -> list[Point]:
-        """The settings that a cell chooses from."""
-        return [Point(self.plan, cell, knobs) for knobs in candidates(self.methods[cell.method])]
+        """The settings that a cell chooses from; where a choice is kept, that one once it is made."""
+        if self.kept is None:
+            return [self._point(cell, knobs) for knobs in candidates(self.methods[cell.method])]
+        best = self.kept.best(cell)
+        return [] if best is None else [self._point(cell, {**best.knobs, **self.fixed})]
 
     def best(self, cell: Cell) -> Point | None:
         """The best of them that is finished, the first of equals; None if none is."""
@@ -96,39 +113,20 @@ class Selection:
         higher = self.plan.metric(cell.case.primary)[1]
         return (max if higher else min)(finished, key=self._validation)
 
-    def runs(self) -> Counter[str]:
-        """Different runs per method at one seed, once settings are chosen."""
-        runs = {self.candidates(cell)[0].fit.run.folder: cell.method for cell in self.cells()}
-        return Counter(runs.values())
+    def expected(self, cell: Cell) -> Point:
+        """What will be chosen as far as that is known: the best so far, else the first candidate."""
+        return self.best(cell) or self._point(cell, {**candidates(self.methods[cell.method])[0], **self.fixed})
 
     def points(self, seeds: Iterable[int]) -> list[Point]:
         """The chosen settings of every cell, at some seeds."""
         best = [self.best(cell) for cell in self.cells()]
         return [point.seeded(seed) for seed in seeds for point in best if point is not None]
 
-    def variations(self, varied: Mapping[str, Sequence[float]], seeds: Sequence[int]) -> list[Point]:
-        """The studies of rank, split and amount on the first network, with the settings chosen in the main one.
+    def _point(self, cell: Cell, knobs: Knobs) -> Point:
+        return Point(self.plan, cell, knobs, self.study, self.at)
 
-        Args:
-            varied: The values of each.
-            seeds: The seeds of each value.
-        """
-        network = next(iter(self.plan.settings.networks))
-        points = []
-        for study, values in varied.items():
-            for cell in self.cells([name for name in VARIED[study] if name in self.methods], network):
-                point = self.best(cell)
-                for at in values if point is not None else ():
-                    assert point is not None
-                    changed, knobs = self.plan, point.knobs
-                    if study == "rank":
-                        knobs = {**knobs, "rank": at}
-                    elif study == "split":
-                        changed = self.plan.split_at(network, int(at))
-                    else:
-                        changed = self.plan.but(parallel=at)
-                    points += [Point(changed, cell, knobs, study, at).seeded(seed) for seed in seeds]
-        return points
+    def _tried(self, name: str) -> Method:
+        return method(name, self.methods[name])
 
     def rows(self) -> list[list[Any]]:
         """The rows of ``selection.csv``, a cell whose run serves several cases once; ``SELECTION`` is their order."""
@@ -147,6 +145,43 @@ class Selection:
         (task,) = resolve([point.cell.case.primary])
         value = _read(point.fit.run, "metrics.json")[f"val/{task}/{self.plan.metric(point.cell.case.primary)[0]}"]
         return float(value)
+
+
+class Expected:
+    """How many runs and tests are to come, as far as that is known before choices are made; each run counts once."""
+
+    def __init__(self) -> None:
+        self._planned: set[Path] = set()
+
+    def runs(self, selections: Iterable[Selection], seeds: Sequence[int], candidates: bool) -> Counter[str]:
+        """The runs of each kind that are not done.
+
+        Args:
+            selections: What chooses.
+            seeds: The seeds.
+            candidates: Whether all that is chosen from is fitted, not only what is chosen.
+        """
+        counts: Counter[str] = Counter()
+        for one in selections:
+            for cell in one.cells():
+                points = (one.candidates(cell) if candidates else []) or [one.expected(cell)]
+                for fit in (point.seeded(seed).fit for seed in seeds for point in points):
+                    for run in (fit.before, fit.run):
+                        if run is not None and run.folder not in self._planned:
+                            self._planned.add(run.folder)
+                            counts[run.kind] += not run.is_done
+        return +counts
+
+    def tests(self, selections: Iterable[Selection], seeds: Sequence[int]) -> int:
+        """The runs that are chosen but not tested.
+
+        Args:
+            selections: What chooses.
+            seeds: The seeds.
+        """
+        points = [one.expected(cell) for one in selections for cell in one.cells()]
+        folders = {point.seeded(seed).fit.run.folder for seed in seeds for point in points}
+        return sum(not (folder / "test.json").is_file() for folder in folders)
 
 
 def rows(points: Sequence[Point]) -> list[list[Any]]:
