@@ -235,7 +235,8 @@ def test_different_numbers_of_trials_are_said(tmp_path, meta_study):
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"), [({}, "k and r are frozen"), ({"reselect": True}, "k and r were selected again")]
+    ("settings", "said"),
+    [({}, "k and r are frozen"), ({"reselect": True}, "k and r, where they were grids, were selected again")],
 )
 def test_figures_say_whether_settings_were_selected_again(tmp_path, settings, said, meta_study):
     varied = [row for at in ("0.1", "0.5") for row in meta_study.rows({"tmt": TMT, "mtl": MTL}, "amount", at)]

@@ -203,3 +203,13 @@ def test_curves_stand_where_the_numbers_are_and_axes_are_logarithmic_over_a_deca
     spots, page = boxes(figure), figure.bbox
     assert all(box.x0 >= 0 and box.y0 >= 0 and box.x1 <= page.width and box.y1 <= page.height for box in spots)
     assert not any(one.overlaps(other) for i, one in enumerate(spots) for other in spots[:i])
+
+
+def test_a_label_may_have_cases_that_the_main_study_has_not(tmp_path, meta_study):
+    other = {"mtl": {("depth_z", "edges"): MTL[DEPTH]}, "tmt": {("depth_z", "edges"): TMT[DEPTH]}}
+    meta_study.write(
+        tmp_path, [*meta_study.rows(of_depth(MEASURED)), *meta_study.rows(other, "auxiliary", "an indifferent one")]
+    )
+    meta_study.text(tmp_path)
+    (row,) = meta_study.read(tmp_path / "report/factor_1.csv")
+    assert row["auxiliary"] == "an indifferent one" and row["lead over MTL"].startswith("+")
