@@ -24,6 +24,7 @@ from lightning_taskonomy.files import write_bytes, write_json
 from lightning_taskonomy.studies.executors import LocalExecutor
 from lightning_taskonomy.studies.meta_transfer import MetaTransferStudy
 from lightning_taskonomy.studies.meta_transfer.methods import METHODS
+from lightning_taskonomy.training import instantiate_data
 
 HERE = LocalExecutor(workers=0)
 
@@ -172,7 +173,7 @@ def pretended(toy, monkeypatch, tmp_path):
             raise InputError("it broke")
         callbacks = [one["class_path"].rpartition(".")[2] for one in config["trainer"]["callbacks"]]
         arguments = config["trainer"]["callbacks"][0]["init_args"]
-        assert not test and callbacks[-1] == "BestWeights"
+        assert not test and callbacks[-2:] == ["BestWeights", "History"]
         every = config["data"]["init_args"]["auxiliary_steps"]
         value = (
             1.0 + 0.1 * abs(every - 3) + 0.01 * abs(arguments.get("rank", 0) - 4) + 0.001 * config["seed_everything"]
@@ -389,7 +390,7 @@ def test_a_method_of_the_users_own_is_told_by_its_callback(pretended, mine):
     methods = {"mine": {"callback": mine, "auxiliary_steps": 3, "strength": 2.0}}
     study, out, _, _ = pretended(methods=methods)
     fit = study.selection(out).candidates(study.selection(out).cells()[0])[0].fit
-    mine, best = fit.run.config["trainer"]["callbacks"]
+    mine, best, _ = fit.run.config["trainer"]["callbacks"]
     assert mine == {
         "class_path": "my_project.Mine",
         "init_args": {"primary": "depth_z", "auxiliary": ["normals"], "strength": 2.0},
@@ -408,6 +409,66 @@ def test_transfer_learning_shares_the_budget_between_its_two_runs(pretended):
     assert second["weights"] == str(fit.before.folder) and second["weights_of"] == "backbone."
 
 
+def test_either_half_of_transfer_learning_may_have_the_whole_budget(pretended):
+    study, out, _, _ = pretended(methods={"transfer_full": {"pretrain": [0.5, 1.0]}}, steps=80, evaluations=4)
+    points = study.selection(out).candidates(study.selection(out).cells()[0])
+    lengths = [
+        tuple(run.config["data"]["init_args"]["steps"] for run in (point.fit.before, point.fit.run)) for point in points
+    ]
+    assert lengths == [(10, 20), (20, 20)]
+    with pytest.raises(InputError, match=r"'transfer_full': pretrain is 1.5, must be a share"):
+        MetaTransferStudy(**{**study.arguments, "methods": {"transfer_full": {"pretrain": 1.5}}})
+
+
+def test_pretraining_is_stopped_by_its_own_metric_or_the_loss_of_several(pretended):
+    tasks = ["depth_z", "normals", "semantic_segmentation"]
+    cases = [{"primary": "depth_z", "auxiliary": auxiliary} for auxiliary in (tasks[1:2], tasks[2:], tasks[1:])]
+    study, out, _, _ = pretended(tasks=tasks, cases=cases, methods={"transfer": {}}, steps=80, evaluations=4)
+    selection = study.selection(out)
+    kept = [
+        {one["class_path"].rpartition(".")[2]: one for one in point.fit.before.config["trainer"]["callbacks"]}
+        for cell in selection.cells()
+        for point in selection.candidates(cell)
+    ]
+    assert [one["BestWeights"]["init_args"] for one in kept] == [
+        {"monitor": "val/normals/mean_angle", "mode": "min"},
+        {"monitor": "val/semantic_segmentation/miou", "mode": "max"},
+        {"monitor": "val/loss", "mode": "min"},
+    ]
+
+
+def test_what_a_method_needs_of_the_data_is_given(pretended):
+    light = {"class_path": "DenseHead"}
+    methods = {
+        "primary_only": {}, "transfer": {}, "mtl": {}, "lin": {"meta_batch": "held_out"},
+        "tmt": {"meta_batch": ["same", "held_out"]},
+    }  # fmt: skip
+    cases = [{"primary": "depth_z", "auxiliary": ["normals"]}]
+    study, out, *_ = pretended(methods=methods, cases=cases, shuffled=True, steps=80, evaluations=4)
+    selection = study.selection(out)
+    fits = [point.fit for cell in selection.cells() for point in selection.candidates(cell)]
+    data = [run.config["data"]["init_args"] for fit in fits for run in (fit.before, fit.run) if run is not None]
+    assert [(one.get("held_out", False), one.get("shuffled", False)) for one in data] == [
+        (False, False), (False, True), (False, False), (False, True), (True, True), (False, True), (True, True),
+    ]  # fmt: skip
+    instantiated = [instantiate_data(fit.run.config["data"]) for fit in fits]
+    assert [one.held_out for one in instantiated] == [False] * 3 + [True, False, True]
+    heads = [fit.run.config["model"]["init_args"]["heads"].keys() for fit in fits]
+    assert [set(one) for one in heads] == [{"dense"}] * 2 + [{"dense", "normals"}] * 4, "others do not count"
+    wrong = {"tiny": {"backbone": study.networks["tiny"].backbone, "heads": {"densse": light}}}
+    with pytest.raises(InputError, match=r"heads names 'densse', which is neither a task here nor a kind.*'dense'"):
+        MetaTransferStudy(**{**study.arguments, "networks": wrong})
+
+
+def test_methods_that_choose_from_fewer_settings_are_refused(toy):
+    methods = {"primary_only": {}, "mtl": {"auxiliary_steps": [1, 2, 3, 10]}, "oracle": {},
+               "tmt": {"auxiliary_steps": [1, 3], "rank": [2, 4]}}  # fmt: skip
+    assert MetaTransferStudy(**{**toy, "methods": methods, "trials": 4}).trials == 4
+    methods |= {"lin": {"auxiliary_steps": [1, 3]}, "du": {}}
+    with pytest.raises(InputError, match="trials is 4, but 'lin' has 2, 'du' has 1; give each"):
+        MetaTransferStudy(**{**toy, "methods": methods, "trials": 4})
+
+
 WRONG = {
     "no method 'tnt'.*did you mean 'tmt'": {"methods": {"tnt": {}}},
     "no setting 'auxiliary_step'.*auxiliary_steps": {"methods": {"mtl": {"auxiliary_step": 3}}},
@@ -416,7 +477,7 @@ WRONG = {
     "a case names 'norma'.*normals": {"cases": [{"primary": "depth_z", "auxiliary": ["norma"]}]},
     "none of them the primary": {"cases": [{"primary": "depth_z", "auxiliary": ["depth_z"]}]},
     "repeat a seed": {"seeds": [0]},
-    "share of the steps": {"methods": {"transfer": {"pretrain": 1.0}}},
+    "share of the steps by which pretraining gets 1 to 1 of": {"methods": {"transfer": {"pretrain": 1.0}}},
     "pretrain is 'half'": {"methods": {"transfer": {"pretrain": "half"}}},
     "method 'mtl': auxiliary_steps is 0": {"methods": {"mtl": {"auxiliary_steps": [1, 0]}}},
     "method 'tmt':.*'rnak'.*did you mean rank": {"methods": {"tmt": {"rnak": 2}}},

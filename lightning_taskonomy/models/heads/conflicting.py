@@ -45,9 +45,7 @@ class ConflictingHead(Head):
     ) -> None:
         super().__init__(in_channels, reductions, task)
         if not 0 <= rank <= min(in_channels):
-            raise InputError(
-                f"ConflictingHead: rank {rank} for {min(in_channels)} channels; give 0 to that number"
-            )
+            raise InputError(f"ConflictingHead: rank {rank} for {min(in_channels)} channels; give 0 to that number")
         self.head, self.maps = head(in_channels, reductions, task), len(in_channels)
         random = torch.Generator().manual_seed(seed)
         for number, channels in enumerate(in_channels):

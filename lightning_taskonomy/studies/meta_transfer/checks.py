@@ -16,7 +16,26 @@ from lightning_taskonomy.studies.meta_transfer.selection import MAIN, Selection
 from lightning_taskonomy.studies.meta_transfer.settings import Case
 from lightning_taskonomy.training import check, instantiate_callback, instantiate_data, instantiate_model
 
-__all__ = ["check_runs"]
+__all__ = ["check_runs", "check_trials"]
+
+
+def check_trials(methods: Mapping[str, Knobs], trials: int | None) -> None:
+    """Refuses a comparison of methods that choose from more or fewer settings.
+
+    Args:
+        methods: The settings of each method, some of them grids.
+        trials: How many each that uses auxiliary labels has to choose from; None: any number.
+
+    Raises:
+        InputError: Some have another number.
+    """
+    counts = {name: len(candidates(knobs)) for name, knobs in methods.items() if not method(name, knobs).alone}
+    other = [f"{name!r} has {count}" for name, count in counts.items() if count != trials]
+    if trials is not None and other:
+        raise InputError(
+            f"trials is {trials}, but {', '.join(other)}; give each method as many settings to choose from, or "
+            "leave out trials"
+        )
 
 
 def check_runs(selections: Mapping[str, Sequence[Selection]]) -> None:

@@ -21,7 +21,7 @@ Knobs = Mapping[str, Any]
 """A method's settings, ``{"auxiliary_steps": 3, "rank": 5}``; a list is a grid to choose from on validation."""
 
 _CALLBACKS = "lightning_taskonomy.callbacks."
-_TMT = _CALLBACKS + "TaskMetaTransfer"
+_TMT, _LIN = _CALLBACKS + "TaskMetaTransfer", _CALLBACKS + "MetaWeighting"
 _LOADER = {"auxiliary_steps": 3}
 _TRANSFER = {"pretrain": 0.5}
 
@@ -51,6 +51,11 @@ class Method:
     divides: bool = True
 
     @property
+    def instruments(self) -> bool:
+        """Whether it makes meta steps, of which there are instruments."""
+        return self.callback in (_TMT, _LIN)
+
+    @property
     def alone(self) -> bool:
         """Whether it uses no auxiliary label, so that one run serves all cases of a primary task."""
         return not self.knobs
@@ -65,7 +70,7 @@ METHODS: Mapping[str, Method] = {
         Method("mtl"),
         Method("kendall", _CALLBACKS + "KendallWeighting"),
         Method("du", _CALLBACKS + "CosineWeighting"),
-        Method("lin", _CALLBACKS + "MetaWeighting"),
+        Method("lin", _LIN),
         *(Method(name, _CALLBACKS + "GradientAggregation", {"aggregator": name}, False) for name in AGGREGATORS),
         Method("tmt", _TMT),
         Method("tmt_identity", _TMT, {"projection": "identity"}),

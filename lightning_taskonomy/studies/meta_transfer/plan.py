@@ -123,8 +123,8 @@ class MetaTransferPlan:
         rounds = round(self.settings.steps * share / self.settings.evaluations) if isinstance(share, float) else 0
         if not 0 < rounds <= most:
             raise InputError(
-                f"method {name!r}: pretrain is {share!r}, must be a share of the steps that leaves either half between "
-                f"1 and {most} between two validations"
+                f"method {name!r}: pretrain is {share!r}, must be a share of the steps by which pretraining gets 1 to "
+                f"{most} of the steps between two validations"
             )
         return rounds
 

@@ -7,19 +7,26 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from lightning_taskonomy.callbacks.history import HISTORY
 from lightning_taskonomy.studies.meta_transfer.methods import Knobs, Method, candidates, in_words, method
 from lightning_taskonomy.studies.meta_transfer.plan import Fit, MetaTransferPlan
 from lightning_taskonomy.studies.meta_transfer.settings import Case
 from lightning_taskonomy.studies.runs import RunSpec
 from lightning_taskonomy.tasks import resolve
 
-__all__ = ["MAIN", "VARIED", "Cell", "Expected", "Point", "Selection", "rows"]
+__all__ = ["INSTRUMENTS", "MAIN", "VARIED", "Cell", "Expected", "Point", "Selection", "instruments", "rows"]
+
+INSTRUMENTS = (
+    "study", "at", "network", "primary", "auxiliary", "method", "settings", "seed", "step", "instrument", "value",
+)  # fmt: skip
+"""Of ``instruments.csv``: a row per instrument and validation of a tested run."""
 
 MAIN = "main"
 """The study of all methods on all cases, by the name that ``results.csv`` has for it."""
 
-VARIED = {"rank": ("tmt",), "split": ("transfer", "mtl", "tmt"), "amount": ("mtl", "tmt")}
-"""The methods of figures 3, 5 and 4."""
+_CONTROLLED = ("mtl", "lin", "tmt", "tmt_identity")
+VARIED = {"rank": ("tmt",), "split": ("transfer", *_CONTROLLED), "amount": _CONTROLLED}
+"""The methods of figures 3, 5 and 4, with the controls ``lin`` and ``tmt_identity``."""
 
 
 @dataclass(frozen=True)
@@ -188,6 +195,22 @@ def rows(points: Sequence[Point]) -> list[list[Any]]:
     """The rows of the tested among some points, each once."""
     tested = [point for point in points if (point.fit.run.folder / "test.json").is_file()]
     return list({tuple(row[:8]): row for row in (point.row() for point in tested)}.values())
+
+
+def instruments(points: Sequence[Point]) -> list[list[Any]]:
+    """The rows of ``instruments.csv``: what the tested among some points logged at their validations, each once."""
+    table: dict[tuple[Any, ...], list[Any]] = {}
+    for point in points:
+        folder = point.fit.run.folder
+        if not (folder / "test.json").is_file() or not (folder / HISTORY).is_file():
+            continue
+        keys = point.row()[:8]
+        for entry in json.loads((folder / HISTORY).read_text()):
+            for name, value in entry.items():
+                if name.startswith("meta/") and value is not None:
+                    row = [*keys, entry["step"], name.removeprefix("meta/"), value]
+                    table[tuple(row[:-1])] = row
+    return list(table.values())
 
 
 def _read(run: RunSpec, name: str) -> dict[str, float]:

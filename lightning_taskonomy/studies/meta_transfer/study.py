@@ -12,11 +12,11 @@ from lightning_taskonomy.results import Results
 from lightning_taskonomy.studies.base import Study, Table
 from lightning_taskonomy.studies.estimate import Probe
 from lightning_taskonomy.studies.graph import Job, Stage
-from lightning_taskonomy.studies.meta_transfer.checks import check_runs
+from lightning_taskonomy.studies.meta_transfer.checks import check_runs, check_trials
 from lightning_taskonomy.studies.meta_transfer.factors import factors, variations
 from lightning_taskonomy.studies.meta_transfer.methods import Knob
 from lightning_taskonomy.studies.meta_transfer.plan import MetaTransferPlan
-from lightning_taskonomy.studies.meta_transfer.selection import Expected, Selection, rows
+from lightning_taskonomy.studies.meta_transfer.selection import INSTRUMENTS, Expected, Selection, instruments, rows
 from lightning_taskonomy.studies.meta_transfer.settings import MetaTransferSettings
 
 __all__ = ["MetaTransferStudy"]
@@ -32,11 +32,13 @@ class MetaTransferStudy(MetaTransferSettings, Study):
     was chosen.
 
     Args:
-        methods: What is compared, and the settings of each: ``primary_only``, ``transfer``, ``mtl``, ``kendall``,
-            ``du``, ``lin``, ``pcgrad``, ``cagrad``, ``mgda``, ``nash_mtl``, ``imtl_g``, ``aligned_mtl``, ``tmt``,
-            ``tmt_identity``, ``tmt_full``, ``tmt_mean`` (cases of several auxiliary tasks), ``oracle``, or a name of
-            your own with ``callback``. ``auxiliary_steps`` is k, ``pretrain`` the share of steps that Transfer Learning
-            pretrains; all else goes to the method's callback. A list is a grid.
+        methods: What is compared, and the settings of each: ``primary_only``, ``transfer``, ``transfer_full``,
+            ``mtl``, ``kendall``, ``du``, ``lin``, ``pcgrad``, ``cagrad``, ``mgda``, ``nash_mtl``, ``imtl_g``,
+            ``aligned_mtl``, ``tmt``, ``tmt_identity``, ``tmt_full``, ``tmt_mean`` (cases of several auxiliary tasks),
+            ``oracle``, or a name of your own with ``callback``. ``auxiliary_steps`` is k, ``pretrain`` the share of
+            steps that Transfer Learning pretrains; all else goes to the method's callback. A list is a grid.
+        trials: How many settings each method chooses from, ``primary_only`` and ``oracle`` aside: grids of another
+            number are refused. None: what they have.
         seeds: Further seeds, with the settings chosen at the first: mean and interval of each cell.
         ranks: Ranks of the projection that are studied (Figure 3), on the first network.
         splits: Blocks of the decoder to split the first network at (Figure 5); its backbone has a ``split``.
@@ -50,6 +52,7 @@ class MetaTransferStudy(MetaTransferSettings, Study):
     """
 
     methods: dict[str, dict[str, Knob] | None] = field(default_factory=dict)
+    trials: int | None = None
     seeds: list[int] | None = None
     ranks: list[int] | None = None
     splits: list[int] | None = None
@@ -73,6 +76,7 @@ class MetaTransferStudy(MetaTransferSettings, Study):
                 if not value > 0 or (study != "amount" and int(value) != value):
                     allowed = "shares below 1 or counts" if study == "amount" else "whole numbers from 1 on"
                     raise InputError(f"{study}s {list(values)}: {value} is not allowed; give {allowed}")
+        check_trials(self.selection(Path(".")).methods, self.trials)
         check_runs(self.selections(Path(".")))
 
     @property
@@ -150,6 +154,7 @@ class MetaTransferStudy(MetaTransferSettings, Study):
             raise InputError(f"{folder} holds no finished run; run stage 'fits' first, or see failures.json")
         yield "selection.csv", (SELECTION, selections["fits"][0].rows())
         yield "results.csv", (COLUMNS, rows(points))
+        yield "instruments.csv", (INSTRUMENTS, instruments(points))
 
     def results(self, folder: Path) -> Results:
         """The mean of every cell, wins, and the tables; see the base class."""
