@@ -7,7 +7,6 @@ network's optimizer. On an auxiliary batch the projections stand between the aux
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from math import isclose
 from typing import Any, Literal, get_args
 
 import torch
@@ -27,7 +26,7 @@ from lightning_taskonomy.callbacks.meta_transfer.held_out import held_out_pass
 from lightning_taskonomy.callbacks.meta_transfer.instruments import Instruments, is_due
 from lightning_taskonomy.callbacks.meta_transfer.learner import Bounds, Learner, ProjectionKind, projection_factory
 from lightning_taskonomy.callbacks.meta_transfer.moments import SeparateMoments
-from lightning_taskonomy.callbacks.meta_transfer.outer import OuterStep, virtual_step
+from lightning_taskonomy.callbacks.meta_transfer.outer import OuterStep, lost_weights, virtual_step
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.optim import (
     Inner,
@@ -35,14 +34,12 @@ from lightning_taskonomy.optim import (
     MetaGradient,
     MetaOptions,
     OptimizerStep,
-    PassState,
     any_process,
 )
 
 __all__ = ["TaskMetaTransfer"]
 
 _BROKEN, _INCONSISTENT = "broken", "inconsistent"
-_SAME_LOSS = 1e-2  # rounding of bfloat16
 MetaBatchKind = Literal["same", "held_out"]
 
 
@@ -208,7 +205,6 @@ class TaskMetaTransfer(CuttingCallback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The last epoch may have ended within a cycle."""
         self._since = None
-        self.learner.begin_epoch(trainer.current_epoch)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Says once if an epoch had batches of one kind alone."""
@@ -243,6 +239,7 @@ class TaskMetaTransfer(CuttingCallback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Makes the bifurcation ready and logs what the projections have become."""
+        self.learner.begin_epoch(trainer.current_epoch)  # here: a resume may begin an epoch without saying so
         self.instruments.log_projections(trainer, pl_module, self.learner)
         self._batch = batch
         super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
@@ -253,7 +250,9 @@ class TaskMetaTransfer(CuttingCallback):
         if self._meta_pass is not None and self._first:
             with trainer.precision_plugin.forward_context():
                 share = trainer.accumulate_grad_batches / (loss_scale(trainer) or 1.0)
-                self._compare(float(loss.detach()) * share, self._meta_pass)
+                loss_of_step = float(loss.detach()) * share
+                if message := lost_weights(self.split, self.primary, self._meta_pass, self._batch, loss_of_step):
+                    self.warn_once("loss", message)
         if not loss.requires_grad:
             raise InputError(
                 f"the loss depends on no auxiliary head; a batch needs labels of {', '.join(self.auxiliary)}"
@@ -345,21 +344,6 @@ class TaskMetaTransfer(CuttingCallback):
             if self.method == "auto":
                 self.method, message = "double_vjp", f"{message}; from here on it is taken by double_vjp"
             self.warn_once("consistency", message)
-
-    def _compare(self, loss: float, meta_pass: MetaPass) -> None:
-        """Says so if ``training_step`` weights the tasks otherwise than the losses from which a meta step learns."""
-        tasks = [*meta_pass.leaves, *[self.primary] * meta_pass.detached_ran]
-        with PassState.of(self.split.backbone).replayed():
-            once, again = (
-                sum(float(self.split.loss(name, meta_pass.features, self._batch).detach()) for name in tasks)
-                for _ in range(2)  # heads with dropout differ from one time to the next, and cannot be compared
-            )
-        if once == again and not isclose(once, loss, rel_tol=_SAME_LOSS):
-            self.warn_once(
-                "loss",
-                f"training_step's loss is {loss:.4g}, the sum of the tasks' losses {once:.4g}: the weights "
-                "that training_step gives them play no part in how the primary task learns; put them into task_loss",
-            )
 
     def begin_step(self, kind: BatchKind) -> None:
         """Counts a step and compares the loader's k with what was asked for."""
