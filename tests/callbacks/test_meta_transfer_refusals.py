@@ -173,16 +173,6 @@ def test_a_virtual_step_that_diverges_stops_the_run(two_headed, batches_of, fit)
         fit(two_headed(norm=False), [TaskMetaTransfer("few", ["many"], rank=2, inner_lr=1e38)], batches_of("m"))
 
 
-def test_groups_of_several_learning_rates_ask_for_one(two_headed, batches_of, fit):
-    module = two_headed()
-    first, *others = module.parameters()
-    module.configure_optimizers = lambda: torch.optim.SGD([{"params": [first], "lr": 1.0}, {"params": others}], 0.1)
-    with pytest.raises(InputError, match="give the virtual step its inner_lr"):
-        fit(module, [TaskMetaTransfer("few", ["many"], rank=2)], batches_of("m"))
-    assert module.steps == 0
-    fit(module, [TaskMetaTransfer("few", ["many"], rank=2, inner_lr=0.1)], batches_of("m"))
-
-
 @pytest.mark.parametrize("callback", [TaskMetaTransfer("few", ["many"]), GradientAggregation("mgda")])
 @pytest.mark.parametrize("strategy", [FSDPStrategy, ModelParallelStrategy])
 def test_sharded_strategies_are_refused_on_one_device_too(callback, strategy, two_headed):
@@ -235,6 +225,13 @@ def fit_parallel(data, transfer):
 def test_the_loader_decides_on_the_auxiliary_steps():
     transfer = TaskMetaTransfer("semantic_segmentation", ["depth_z"], rank=2)
     assert fit_parallel(parallel(auxiliary_steps=2), transfer).taken == {"meta": 2, "auxiliary": 4}
+
+
+def test_the_data_module_brings_other_images():
+    transfer = TaskMetaTransfer("semantic_segmentation", ["depth_z"], rank=2, meta_batch="held_out")
+    assert fit_parallel(parallel(auxiliary_steps=2, held_out=True), transfer).taken == {"meta": 2, "auxiliary": 4}
+    with pytest.raises(InputError, match="give ParallelLabels held_out: true"):
+        fit_parallel(parallel(auxiliary_steps=2), transfer)
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,10 @@ def test_of_a_plain_dictionary_the_labels_are_looked_at(tmp_path):
         lambda: TaskMetaTransfer("few", AUXILIARY),
         lambda: TaskMetaTransfer("few", AUXILIARY, approximate=True, primary_at="current"),
         lambda: TaskMetaTransfer("few", AUXILIARY, method="double_vjp"),
+        lambda: TaskMetaTransfer(
+            "few", AUXILIARY, inner="full", on_meta="joint", normalize=True, anchor=0.1, phi_batches=2,
+            separate_moments=True,
+        ),
         lambda: MetaWeighting("few", AUXILIARY),
         lambda: KendallWeighting("few", AUXILIARY, optimizer=lambda params: torch.optim.SGD(params, 1e-3)),
         lambda: GradNormWeighting(optimizer=lambda params: torch.optim.SGD(params, 1e-3)),

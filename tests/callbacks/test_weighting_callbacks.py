@@ -385,3 +385,18 @@ def test_meta_weighting_has_one_weight_for_all_maps(two_headed, batches_of, fit)
     (expected,) = torch.autograd.grad(primary, weight)
     for projection in weighting.projections["many"]:
         torch.testing.assert_close(projection.weight, 1 - expected, rtol=1e-4, atol=1e-6)
+
+
+def test_one_weight_stays_one_when_it_is_bounded(two_headed, batches_of, fit):
+    """Two meta steps on the same images make one step of their gradient, which then goes a quarter of the way back."""
+    weights = []
+    for pattern, options in (("m", {}), ("mm", {"phi_batches": 2, "anchor": 0.25})):
+        module = two_headed(norm=False, lr=0.0)
+        module.backbone, module.heads = TwoMaps(), nn.ModuleDict({name: ReadsBoth() for name in ("few", "many")})
+        weighting = MetaWeighting(
+            "few", ["many"], inner_lr=0.3, optimizer=lambda params: torch.optim.SGD(params, lr=1.0), **options
+        )
+        fit(module, [weighting], batches_of("m") * len(pattern))
+        weights.append([float(projection.weight.detach()) for projection in weighting.projections["many"]])
+    (once, _), (bounded, other) = weights
+    assert once != 1 and bounded == other == pytest.approx(1 + 0.75 * (once - 1), rel=1e-5)

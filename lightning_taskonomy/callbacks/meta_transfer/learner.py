@@ -1,5 +1,6 @@
 """The projections of a Task Meta-Transfer callback: made when features are first seen, learned, saved, reported."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -195,7 +196,7 @@ class Learner:
             self._epoch, self._ended = None, self._ended + 1
 
     def begin_epoch(self, number: int) -> None:
-        """At the start of an epoch, which is the end of those before: a resume tells of no end.
+        """In an epoch, which is the end of those before: a resume tells of no end.
 
         Args:
             number: The epoch's.
@@ -252,7 +253,9 @@ class Learner:
     def _hear(self) -> None:
         """Lets the scheduler hear of the epochs that have ended."""
         while self.scheduler is not None and self._ended:
-            self.scheduler.step()
+            with warnings.catch_warnings():  # of an epoch, or a fit, in which no step was due
+                warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
+                self.scheduler.step()
             self._ended -= 1
 
     @torch.no_grad()

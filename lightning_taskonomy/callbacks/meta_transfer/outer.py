@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from math import isclose
 from typing import Any
 
 import torch
@@ -21,14 +22,16 @@ from lightning_taskonomy.optim import (
     MetaOptions,
     MetaStep,
     OptimizerStep,
+    PassState,
     VirtualStep,
 )
 from lightning_taskonomy.optim.features import Features
 
-__all__ = ["HeldOutPass", "OuterStep", "virtual_step"]
+__all__ = ["HeldOutPass", "OuterStep", "lost_weights", "virtual_step"]
 
 HeldOutPass = tuple[Any, tuple[Any, ...], dict[str, Any]]
 """Another batch, and the backbone's positional and keyword inputs for it."""
+_SAME_LOSS = 1e-2  # rounding of bfloat16
 
 
 class OuterStep:
@@ -126,3 +129,27 @@ def virtual_step(
         rates = {p: inner_lr * (rate / largest if largest > 0 else 1.0) for p, rate in rates.items()}
     uniform = rates.keys() == learning and len(set(rates.values())) == 1
     return GradientStep(next(iter(rates.values())) if uniform else rates)
+
+
+def lost_weights(split: Bifurcation, primary: str, meta_pass: MetaPass, batch: Any, loss: float) -> str | None:
+    """Says so if ``training_step`` weights the tasks otherwise than the losses from which a meta step learns.
+
+    Args:
+        split: The module's parts.
+        primary: The primary task.
+        meta_pass: The backbone's pass over a meta batch, before the backward.
+        batch: The batch.
+        loss: What ``training_step`` gave for it.
+    """
+    tasks = [*meta_pass.leaves, *[primary] * meta_pass.detached_ran]
+    with PassState.of(split.backbone).replayed():
+        once, again = (
+            sum(float(split.loss(name, meta_pass.features, batch).detach()) for name in tasks)
+            for _ in range(2)  # heads with dropout differ from one time to the next, and cannot be compared
+        )
+    if once != again or isclose(once, loss, rel_tol=_SAME_LOSS):
+        return None
+    return (
+        f"training_step's loss is {loss:.4g}, the sum of the tasks' losses {once:.4g}: the weights that training_step "
+        "gives them play no part in how the primary task learns; put them into task_loss"
+    )

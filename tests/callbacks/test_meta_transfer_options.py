@@ -1,0 +1,317 @@
+"""What TaskMetaTransfer offers beyond the paper: bounds on the projections, separate moments, other images."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from lightning_taskonomy.callbacks import MetaWeighting, ResumeCheckpoint, TaskMetaTransfer
+from lightning_taskonomy.errors import InputError
+
+RATE = 0.5
+
+
+class Recorder:
+    """Plain descent for the projections, which keeps their gradients and rates."""
+
+    def __init__(self, lr=RATE):
+        self.lr, self.gradients, self.rates = lr, [], []
+
+    def __call__(self, parameters):
+        parameters = list(parameters)
+        self.parameters, optimizer = parameters, torch.optim.SGD(parameters, self.lr)
+        optimizer.register_step_pre_hook(lambda *ignored: self.keep(optimizer))
+        return optimizer
+
+    def keep(self, optimizer):
+        self.gradients.append([parameter.grad.clone() for parameter in self.parameters])
+        self.rates.append(optimizer.param_groups[0]["lr"])
+
+
+def callback(**options):
+    return TaskMetaTransfer("few", ["many"], **{"rank": 2, "inner_lr": 0.3, **options})
+
+
+def adamw(module, **options):
+    module.configure_optimizers = lambda: torch.optim.AdamW(module.parameters(), **{"lr": 0.02, **options})
+    return module
+
+
+def close(actual, expected, **tolerance):
+    assert actual.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(actual[name], value, **tolerance)
+
+
+def test_the_projections_step_with_the_mean_of_several_meta_steps(two_headed, batches_of, fit):
+    """The network does not move, so that each gradient is that of a fit of its own."""
+    record, alone = Recorder(), []
+    batches = batches_of("mamam")
+    fit(two_headed(lr=0.0), [callback(optimizer=record, phi_batches=2)], batches)
+    for batch in batches[:3:2]:
+        single = Recorder(0.0)
+        fit(two_headed(lr=0.0), [callback(optimizer=single)], [batch])
+        alone.append(single.gradients[0])
+    assert len(record.gradients) == 1  # the third waits for a fourth
+    for ours, one, other in zip(record.gradients[0], *alone, strict=True):
+        torch.testing.assert_close(ours, (one + other) / 2)
+
+
+def test_an_anchor_draws_the_projections_towards_their_start(two_headed, batches_of, fit):
+    ends = []
+    for anchor in (0.0, 0.25):
+        record = Recorder()
+        fit(two_headed(lr=0.0), [callback(optimizer=record, anchor=anchor)], batches_of("mam"))
+        ends.append((record.parameters, record.gradients))
+    (_, _), (parameters, gradients) = ends
+    before = Recorder(0.0)
+    fit(two_headed(lr=0.0), [callback(optimizer=before)], batches_of("m"))
+    for start, end, first, second in zip(before.parameters, parameters, *gradients, strict=True):
+        moved = 0.75 * -RATE * first  # from the start, after the first step
+        torch.testing.assert_close(end, start + 0.75 * (moved - RATE * second))
+
+
+def test_a_scheduler_steps_once_an_epoch(two_headed, batches_of, fit):
+    record = Recorder()
+    transfer = callback(optimizer=record, scheduler=lambda optimizer: torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.1))
+    fit(two_headed(), [transfer], batches_of("mam"), max_epochs=3)
+    torch.testing.assert_close(torch.tensor(record.rates), RATE * torch.tensor([1, 1, 0.1, 0.1, 0.01, 0.01]))
+    fit(two_headed(), [transfer], batches_of("m"))  # a second fit goes on
+    assert record.rates[-1] == pytest.approx(RATE * 1e-3)
+
+
+def same(one, other):
+    """Two callbacks have the same state, bit by bit."""
+    (mine, texts), (theirs, others) = (flat(each.state_dict()) for each in (one, other))
+    torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
+    assert texts == others
+
+
+def flat(state):
+    """Numbers and tensors of nested containers, and what else they have."""
+    numbers, others, rest = [], [], [state]
+    while rest:
+        entry = rest.pop()
+        if isinstance(entry, (dict, list, tuple)):
+            rest += list(entry.values()) if isinstance(entry, dict) else entry
+        else:
+            (numbers if isinstance(entry, (torch.Tensor, float, int)) else others).append(entry)
+    return numbers, others
+
+
+def everything():
+    return callback(
+        optimizer=lambda parameters: torch.optim.Adam(parameters, lr=0.1), on_meta="joint", inner="full",
+        normalize=True, anchor=0.1, phi_batches=2, separate_moments=True,
+        scheduler=lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("until", [1, 2])
+def test_a_resumed_fit_ends_as_the_unbroken_one(until, two_headed, batches_of, fit, tmp_path):
+    """An epoch of three meta steps ends between two steps of the projections."""
+    batches = batches_of("maamam")
+    unbroken, first, resume = adamw(two_headed(dropout=0.3)), everything(), ResumeCheckpoint(tmp_path, seconds=0)
+    fit(unbroken, [resume, first], batches, max_epochs=3)
+    resume.remove()
+    fit(adamw(two_headed(dropout=0.3)), [resume, everything()], batches, max_epochs=until)
+    module, second = adamw(two_headed(dropout=0.3)), everything()
+    fit(module, [resume, second], batches, str(resume.path), max_epochs=3)
+    close(module.state_dict(), unbroken.state_dict(), rtol=0, atol=0)
+    same(second, first)
+    torch.load(tmp_path / "resume.ckpt", weights_only=True)
+
+
+class Resumable:
+    """A loader that a checkpoint finds its place in."""
+
+    def __init__(self, batches):
+        self.batches, self.place = batches, 0
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __iter__(self):
+        for batch in self.batches[self.place % len(self.batches) :]:
+            self.place += 1
+            yield batch
+
+    def state_dict(self):
+        return {"place": self.place}
+
+    def load_state_dict(self, state):
+        self.place = state["place"]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 6, 7])
+def test_a_fit_resumed_within_an_epoch_ends_as_the_unbroken_one(steps, two_headed, batches_of, fit, tmp_path):
+    batches = batches_of("maamam")
+    unbroken, first = adamw(two_headed()), everything()
+
+    def save(*ignored):
+        if unbroken.trainer.global_step == steps:
+            unbroken.trainer.save_checkpoint(tmp_path / "there.ckpt")
+
+    unbroken.on_train_batch_end = save
+    fit(unbroken, [first], Resumable(batches), max_epochs=2)
+    module, second = adamw(two_headed()), everything()
+    fit(module, [second], Resumable(batches), tmp_path / "there.ckpt", max_epochs=2)
+    close(module.state_dict(), unbroken.state_dict(), rtol=0, atol=0)
+    same(second, first)
+
+
+@pytest.mark.parametrize("name", ["AdamW", "Adagrad", "RMSprop"])
+@pytest.mark.parametrize("on_meta", ["primary", "joint"])
+def test_separate_moments_are_those_of_two_optimizers(name, on_meta, two_headed, batches_of, fit):
+    """One per kind of step for the backbone, one for all heads, by hand from the gradients that the fit had."""
+    module, transfer = two_headed(), callback(separate_moments=True, on_meta=on_meta)
+    make = lambda params: getattr(torch.optim, name)(params, lr=0.02)  # noqa: E731 (short)
+    module.configure_optimizers = lambda: make(module.parameters())
+    twin = copy.deepcopy(module)
+    fit(module, [transfer], batches_of("maamama"))
+    by_kind = {kind: make(twin.backbone.parameters()) for kind in "ma"}
+    heads = make(twin.heads.parameters())
+    for kind, seen in zip("maamama", module.seen, strict=True):
+        for parameter_name, parameter in twin.named_parameters():
+            parameter.grad = seen.get(parameter_name)
+        by_kind[kind].step()
+        heads.step()
+    close(dict(module.named_parameters()), dict(twin.named_parameters()), rtol=1e-6, atol=1e-7)
+
+
+def test_the_virtual_step_reads_the_auxiliary_moments(two_headed, batches_of, fit):
+    """With the moments of auxiliary steps in place of the optimizer's, a single meta step is the same."""
+    batches, seen = batches_of("maam"), []
+    module, record = adamw(two_headed(norm=False)), Recorder(0.0)
+    transfer = callback(separate_moments=True, optimizer=record, inner_lr=None)
+    kept = {}
+
+    def keep(batch, batch_idx):
+        if batch_idx == 3:
+            optimizer = module.optimizers().optimizer
+            assert transfer.moments.of("meta") is not transfer.moments.of("auxiliary")
+            backbone = {p: dict(transfer.moments.of("auxiliary")[p]) for p in module.backbone.parameters()}
+            kept.update(state=copy.deepcopy(module.state_dict()), backbone=list(backbone.values()))
+            assert all(float(entries["step"]) == 2 for entries in backbone.values())
+            kept["groups"] = optimizer.state_dict()
+
+    module.on_train_batch_start = keep
+    fit(module, [transfer], batches)
+    apart, single = adamw(two_headed(norm=False)), Recorder(0.0)
+    apart.load_state_dict(kept["state"])
+    states = kept["groups"]
+    states["state"] |= dict(enumerate(kept["backbone"]))
+    apart.on_fit_start = lambda: None
+    plain = apart.configure_optimizers
+
+    def configure():
+        optimizer = plain()
+        optimizer.load_state_dict(states)
+        return optimizer
+
+    apart.configure_optimizers = configure
+    fit(apart, [callback(optimizer=single, inner_lr=None)], batches[3:])
+    for ours, value in zip(record.gradients[-1], single.gradients[-1], strict=True):
+        torch.testing.assert_close(ours, value)
+    close(module.seen[-1], apart.seen[-1])
+    assert not seen
+
+
+class Logging(nn.Module):
+    """What lies before a backbone and changes as it runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("count", torch.zeros(()))
+
+    def forward(self, image):
+        self.count += 1
+        return image
+
+
+def test_the_other_images_leave_no_trace_but_the_gradient(two_headed, batches_of, fit):
+    """Neither in random numbers nor in what ``training_step`` logs, counts and keeps on its way to the backbone."""
+    ends = []
+    for meta_batch in ("same", "held_out"):
+        module = two_headed(lr=0.0, dropout=0.3)
+        module.before, module.lines, module.last = Logging(), [], None
+        plain = module.training_step
+
+        def step(batch, batch_idx, module=module, plain=plain):
+            module.last = batch_idx
+            module.log("seen", float(batch["image"].mean()), on_step=False, on_epoch=True)
+            module.before(batch["image"])
+            torch.rand(())
+            return plain(batch, batch_idx)
+
+        module.training_step = step
+        batches = [{**batch, "held_out": other} if "few" in batch else batch
+                   for batch, other in zip(batches_of("mam"), batches_of("mmmmmm")[3:], strict=True)]  # fmt: skip
+        drawn = []
+        module.on_train_batch_end = lambda *ignored, drawn=drawn: drawn.append(torch.rand(()))
+        torch.manual_seed(0)
+        trainer = fit(module, [callback(meta_batch=meta_batch)], batches)
+        ends.append([module.before.count, module.last, trainer.callback_metrics["seen"], torch.stack(drawn)])
+        assert not module.backbone._forward_pre_hooks
+    torch.testing.assert_close(*ends, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("batch", [lambda batch: batch, lambda batch: list(batch.values())])
+def test_a_meta_batch_without_other_images_is_refused(batch, two_headed, batches_of, fit):
+    transfer = callback(meta_batch="held_out", is_meta=lambda batch: True)
+    module = two_headed()
+    if not isinstance(batch({}), dict):
+        plain = module.training_step
+        module.training_step = lambda values, batch_idx: plain(dict(zip(("image", "many", "few"), values, strict=True)), batch_idx)
+        module.task_loss = lambda name, predictions, values: (predictions - values[1]).square().mean()
+        module.training_step = lambda values, batch_idx: sum(
+            head(features).square().mean() for features in [module.backbone(values[0])] for head in module.heads.values()
+        )
+    with pytest.raises(InputError, match="give ParallelLabels held_out: true") as raised:
+        fit(module, [transfer], [batch(one) for one in batches_of("m")])
+    assert "\n" not in str(raised.value)
+
+
+def test_other_images_on_which_the_backbone_does_not_run_are_refused(two_headed, batches_of, fit):
+    module = two_headed()
+    plain = module.training_step
+    module.training_step = lambda batch, batch_idx: None if "off" in batch else plain(batch, batch_idx)
+    (batch,) = batches_of("m")
+    with pytest.raises(InputError, match="does not run the backbone on the held-out batch"):
+        fit(module, [callback(meta_batch="held_out")], [{**batch, "held_out": {**batch, "off": batch["few"]}}])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"inner": "adam"}, "no inner 'adam'; allowed: full, gradient, optimizer"),
+        ({"on_meta": "both"}, "no on_meta 'both'"),
+        ({"meta_batch": "heldout"}, "no meta_batch 'heldout'; did you mean 'held_out'"),
+        ({"meta_batch": "held_out", "approximate": True}, "leave one of them"),
+        ({"anchor": 1.0}, "anchor is 1.0, must be at least 0 and below 1"),
+        ({"anchor": -0.1}, "anchor is -0.1"),
+        ({"phi_batches": 0}, "phi_batches is 0, must be at least 1"),
+        ({"normalize": True, "projection": "scalar"}, "no more than a sign"),
+    ],
+)
+def test_arguments_are_checked_at_once(options, message):
+    with pytest.raises(InputError, match=message):
+        callback(**options)
+
+
+def test_one_learnt_weight_cannot_be_normalized():
+    with pytest.raises(InputError, match="no more than a sign"):
+        MetaWeighting("few", ["many"], normalize=True)
+
+
+def test_a_scheduler_that_needs_a_metric_is_refused(two_headed, batches_of, fit):
+    transfer = callback(scheduler=torch.optim.lr_scheduler.ReduceLROnPlateau)
+    with pytest.raises(InputError, match="ReduceLROnPlateau, which needs a metric"):
+        fit(two_headed(), [transfer], batches_of("m"))
+
+
+def test_a_joint_step_needs_auxiliary_labels(two_headed, batches_of, fit):
+    batches = [{name: value for name, value in batch.items() if name != "many"} for batch in batches_of("m")]
+    with pytest.raises(InputError, match="needs labels of many"):
+        fit(two_headed(), [callback(on_meta="joint", is_meta=lambda batch: True)], batches)
