@@ -1,7 +1,10 @@
 """A study's folder as a finished study leaves it, made up: a linear world in which families help themselves."""
 
+import csv
+import html
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -9,7 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lightning_taskonomy.files import write_csv
 from lightning_taskonomy.manifest import Manifest
+from lightning_taskonomy.reports import report
+from lightning_taskonomy.reports.meta_transfer.comparison import COLUMNS, SELECTION
 from lightning_taskonomy.tasks import Task, TaskKind, resolve
 
 NINE = (
@@ -204,3 +210,59 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = make_study(tmp_path_factory.mktemp("finished"))
     report(folder)
     return folder
+
+
+class MetaStudy:
+    """Writes the folder of a Task Meta-Transfer study from made-up measurements, and reads its report."""
+
+    @staticmethod
+    def rows(
+        measured: dict[str, dict[tuple[str, str], Sequence[float]]],
+        study: str = "main",
+        at: str = "",
+        network: str = "a network",
+    ) -> list[list[Any]]:
+        """Rows of ``results.csv`` from test values by method, case and seed."""
+        metrics = {"semantic_segmentation": ("miou", 1)}
+        return [
+            [study, at, network, *case, method, "k=3", seed, *metrics.get(case[0], ("mae", 0)), 0, value, 1]
+            for method, cases in measured.items() for case, values in cases.items() for seed, value in enumerate(values)
+        ]  # fmt: skip
+
+    @staticmethod
+    def write(
+        folder: Path,
+        rows: list[list[Any]],
+        trials: int | dict[str, int] = 1,
+        settings: dict[str, Any] | None = None,
+    ) -> None:
+        """The files of a study with so many candidates of every cell, or of each by method."""
+        selection = [
+            [*cell, f"k={k}", 0.5, int(k == 0)]
+            for cell in dict.fromkeys(tuple(row[2:6]) for row in rows if row[0] == "main")
+            for k in range(trials if isinstance(trials, int) else trials[cell[3]])
+        ]
+        Manifest(
+            study="lightning_taskonomy.studies.meta_transfer.MetaTransferStudy", version=1, finished=True,
+            report="lightning_taskonomy.reports.meta_transfer.MetaTransferReport", settings=settings or {},
+            tables={"results": "results.csv", "selection": "selection.csv"},
+        ).write(folder)  # fmt: skip
+        write_csv(folder / "results.csv", COLUMNS, rows)
+        write_csv(folder / "selection.csv", SELECTION, selection)
+
+    @staticmethod
+    def read(file: Path) -> list[dict[str, str]]:
+        """The rows of a CSV."""
+        with file.open(newline="") as opened:
+            return list(csv.DictReader(opened))
+
+    @staticmethod
+    def text(folder: Path) -> str:
+        """Writes the report and returns its text."""
+        return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", " ", report(folder).read_text())))
+
+
+@pytest.fixture
+def meta_study() -> MetaStudy:
+    """Made-up studies of Task Meta-Transfer."""
+    return MetaStudy()

@@ -1,17 +1,12 @@
 """Paired differences of a Task Meta-Transfer study against t tests of SciPy on arrays."""
 
-import csv
-import html
-import re
-
 import numpy as np
 import pytest
 from scipy import stats
 
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.manifest import Manifest
 from lightning_taskonomy.reports import report
-from lightning_taskonomy.reports.meta_transfer.comparison import COLUMNS, SELECTION, read_comparison
+from lightning_taskonomy.reports.meta_transfer.comparison import read_comparison
 from lightning_taskonomy.reports.meta_transfer.differences import paired, pooled
 
 NET = "a network"
@@ -22,37 +17,6 @@ MTL = {DEPTH: (0.492, 0.493, 0.488, 0.496, 0.491), CLASSES: (0.140, 0.141, 0.137
 LIN = {DEPTH: (0.470, 0.474, 0.462, 0.481, 0.467), CLASSES: (0.139, 0.137, 0.139, 0.135, 0.141)}
 ONE = {DEPTH: (0.481, 0.486, 0.469, 0.489, 0.480), CLASSES: (0.141, 0.139, 0.140, 0.136, 0.144)}
 MEASURED = {"mtl": MTL, "lin": LIN, "tmt": TMT, "tmt_identity": ONE}
-
-
-def rows_of(measured, study="main", at="", network=NET):
-    """Rows of ``results.csv`` from test values by method, case and seed."""
-    return [
-        [study, at, network, *case, method, "k=3", seed, *(("miou", 1) if case == CLASSES else ("mae", 0)), 0, value, 1]
-        for method, cases in measured.items() for case, values in cases.items() for seed, value in enumerate(values)
-    ]  # fmt: skip
-
-
-def write(folder, rows, trials=1, settings=None, planned=None):
-    """A study's files from rows of ``results.csv``; ``trials`` candidates of every cell, or of each by method."""
-    cells = dict.fromkeys(tuple(row[2:6]) for row in rows if row[0] == "main")
-    selection = [
-        [*cell, f"k={k}", 0.5, int(k == 0)]
-        for cell in [*cells, *(planned or ())]
-        for k in range(trials if isinstance(trials, int) else trials[cell[3]])
-    ]
-    Manifest(
-        study="lightning_taskonomy.studies.meta_transfer.MetaTransferStudy", version=1, finished=True,
-        report="lightning_taskonomy.reports.meta_transfer.MetaTransferReport", settings=settings or {},
-        tables={"results": "results.csv", "selection": "selection.csv"},
-    ).write(folder)  # fmt: skip
-    for name, header, content in (("results", COLUMNS, rows), ("selection", SELECTION, selection)):
-        with (folder / f"{name}.csv").open("w", newline="") as file:
-            csv.writer(file).writerows([header, *content])
-
-
-def read(file):
-    with file.open(newline="") as opened:
-        return list(csv.DictReader(opened))
 
 
 def test_a_difference_is_that_of_a_paired_t_test():
@@ -98,8 +62,8 @@ def test_over_cases_seeds_are_what_is_independent():
     assert pooled([]) is None and pooled([({0: 1.0}, {0: 1.0}), ({1: 1.0}, {1: 1.0})]) is None
 
 
-def test_a_lead_is_positive_where_the_method_is_better_whatever_the_metric(tmp_path):
-    write(tmp_path, rows_of(MEASURED))
+def test_a_lead_is_positive_where_the_method_is_better_whatever_the_metric(tmp_path, meta_study):
+    meta_study.write(tmp_path, meta_study.rows(MEASURED))
     comparison = read_comparison(tmp_path)
     assert comparison.lead((NET, *DEPTH), "mtl").mean == pytest.approx(np.mean(np.subtract(MTL[DEPTH], TMT[DEPTH])))
     assert comparison.lead((NET, *CLASSES), "mtl").mean == pytest.approx(
@@ -111,9 +75,9 @@ def test_a_lead_is_positive_where_the_method_is_better_whatever_the_metric(tmp_p
     assert comparison.pooled("mtl").mean == pytest.approx(np.mean(1 - np.divide(*errors)))
 
 
-def test_its_own_variants_are_no_other_methods_in_the_papers_count(tmp_path):
+def test_its_own_variants_are_no_other_methods_in_the_papers_count(tmp_path, meta_study):
     full = {DEPTH: (0.4,) * 5, CLASSES: (0.5,) * 5}
-    write(tmp_path, rows_of({"mtl": MTL, "tmt": TMT, "tmt_full": full}))
+    meta_study.write(tmp_path, meta_study.rows({"mtl": MTL, "tmt": TMT, "tmt_full": full}))
     comparison = read_comparison(tmp_path)
     assert comparison.variants == ("tmt_full",)
     paper, all_methods = comparison.wins(), comparison.wins(variants=True)
@@ -121,9 +85,9 @@ def test_its_own_variants_are_no_other_methods_in_the_papers_count(tmp_path):
     assert comparison.wins([(NET, *DEPTH)]).cases == 1
 
 
-def test_labels_of_a_factor_are_text_in_the_order_of_the_settings(tmp_path):
-    factors = [row for at in ("1000", "200", "long") for row in rows_of({"tmt": TMT, "mtl": MTL}, "steps", at)]
-    write(tmp_path, [*rows_of(MEASURED), *factors, *rows_of({"tmt": TMT}, "amount", "0.5")])
+def test_labels_of_a_factor_are_text_in_the_order_of_the_settings(tmp_path, meta_study):
+    factors = [row for at in ("1000", "200", "long") for row in meta_study.rows({"tmt": TMT, "mtl": MTL}, "steps", at)]
+    meta_study.write(tmp_path, [*meta_study.rows(MEASURED), *factors, *meta_study.rows({"tmt": TMT}, "amount", "0.5")])
     comparison = read_comparison(tmp_path)
     assert comparison.factors({"steps": {"long": {}, "200": {}}, "never run": {"a": {}}}) == {
         "steps": ["long", "200", "1000"]
@@ -133,19 +97,15 @@ def test_labels_of_a_factor_are_text_in_the_order_of_the_settings(tmp_path):
     assert comparison.varied("amount")[NET, *DEPTH]["tmt"][0][0] == 0.5
 
 
-def test_a_value_of_a_figure_that_is_no_number_is_named(tmp_path):
-    write(tmp_path, [*rows_of(MEASURED), *rows_of({"tmt": TMT}, "amount", "much")])
+def test_a_value_of_a_figure_that_is_no_number_is_named(tmp_path, meta_study):
+    meta_study.write(tmp_path, [*meta_study.rows(MEASURED), *meta_study.rows({"tmt": TMT}, "amount", "much")])
     with pytest.raises(InputError, match=r"results.csv.*much"):
         read_comparison(tmp_path)
 
 
-def text_of(folder):
-    return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", " ", report(folder).read_text())))
-
-
-def test_the_answer_says_what_is_beyond_chance(tmp_path):
-    write(tmp_path, rows_of(MEASURED))
-    text = text_of(tmp_path)
+def test_the_answer_says_what_is_beyond_chance(tmp_path, meta_study):
+    meta_study.write(tmp_path, meta_study.rows(MEASURED))
+    text = meta_study.text(tmp_path)
     assert (
         "TMT is the best in 1 of 2 cases and second best in 1, among all methods but the oracle and its own "
         "variants (TMT φ = 1). With these it is the best in 1 and second best in 1."
@@ -165,10 +125,12 @@ def test_the_answer_says_what_is_beyond_chance(tmp_path):
     assert "TMT's lead over TMT φ = 1, paired by seed, excludes zero in 0 of 2 cases" in text
 
 
-def test_tables_hold_the_paired_differences_in_the_metrics_unit(tmp_path):
-    write(tmp_path, rows_of(MEASURED))
+def test_tables_hold_the_paired_differences_in_the_metrics_unit(tmp_path, meta_study):
+    meta_study.write(tmp_path, meta_study.rows(MEASURED))
     report(tmp_path)
-    leads = {row["method"]: list(row.values())[1:] for row in read(tmp_path / "report/leads_one_auxiliary.csv")}
+    leads = {
+        row["method"]: list(row.values())[1:] for row in meta_study.read(tmp_path / "report/leads_one_auxiliary.csv")
+    }
     assert list(leads) == ["MTL", "Lin et al.", "TMT φ = 1"]
     for column, case in enumerate((DEPTH, CLASSES)):
         lead = 100 * (np.subtract(MTL[case], TMT[case]) if case == DEPTH else np.subtract(TMT[case], MTL[case]))
@@ -176,22 +138,22 @@ def test_tables_hold_the_paired_differences_in_the_metrics_unit(tmp_path):
         mark = "▲" if lead.mean() > half else ""
         assert leads["MTL"][column] == f"{lead.mean():+.2f}{mark} ±{half:.2f} ({(lead > 0).sum()}/5)"
     assert "▼" in leads["Lin et al."][0]
-    numbers = read(tmp_path / "report/leads.csv")
+    numbers = meta_study.read(tmp_path / "report/leads.csv")
     (row,) = [row for row in numbers if row["primary"] == "depth_z" and row["against"] == "MTL"]
     difference = np.subtract(MTL[DEPTH], TMT[DEPTH])
     assert float(row["lead of TMT"]) == pytest.approx(difference.mean())
     assert float(row["half interval"]) == pytest.approx(stats.t.ppf(0.975, 4) * stats.sem(difference))
     assert (row["seeds"], row["better in"]) == ("5", "5")
-    pooled_rows = {row["against"]: row for row in read(tmp_path / "report/pooled.csv")}
+    pooled_rows = {row["against"]: row for row in meta_study.read(tmp_path / "report/pooled.csv")}
     assert [pooled_rows["Lin et al."][name] for name in ("cases", "seeds", "cases with ▲", "cases with ▼")] == [
         "2", "5", "1", "1",
     ]  # fmt: skip
 
 
-def test_one_seed_has_no_interval_anywhere(tmp_path):
+def test_one_seed_has_no_interval_anywhere(tmp_path, meta_study):
     one = {method: {case: values[:1] for case, values in cases.items()} for method, cases in MEASURED.items()}
-    write(tmp_path, rows_of(one))
-    text = text_of(tmp_path)
+    meta_study.write(tmp_path, meta_study.rows(one))
+    text = meta_study.text(tmp_path)
     assert "±" not in text and "With one seed no interval is known" in text
     assert (
         "TMT is better than MTL in 2 of 2 cases; over all of them TMT removes" in text
@@ -199,10 +161,10 @@ def test_one_seed_has_no_interval_anywhere(tmp_path):
     )
 
 
-def test_a_second_network_of_one_seed_leaves_the_interval_of_the_first(tmp_path):
+def test_a_second_network_of_one_seed_leaves_the_interval_of_the_first(tmp_path, meta_study):
     one = {method: {case: values[:1] for case, values in cases.items()} for method, cases in MEASURED.items()}
-    write(tmp_path, [*rows_of(MEASURED), *rows_of(one, network="another")])
-    text = text_of(tmp_path)
+    meta_study.write(tmp_path, [*meta_study.rows(MEASURED), *meta_study.rows(one, network="another")])
+    text = meta_study.text(tmp_path)
     assert (
         "excludes zero in 1 of 2 cases, MTL's lead over TMT in 0 (95 % t intervals); 2 further cases of one seed; "
         in text
@@ -210,7 +172,7 @@ def test_a_second_network_of_one_seed_leaves_the_interval_of_the_first(tmp_path)
     assert f"with {NET} TMT removes" in text and "over all of them" not in text
 
 
-def papers(folder, several=False, **changed):
+def papers(meta_study, folder, several=False, **changed):
     """The paper's 12 cases with made-up numbers, in which the first method is always better by the same amount."""
     tasks = ("semantic_segmentation", "depth_z", "normals")
     networks = {
@@ -225,51 +187,58 @@ def papers(folder, several=False, **changed):
         for method, value in (("mtl", 2.0), ("tmt", 1.0))
     ]  # fmt: skip
     settings = {"data": {"class_path": "lightning_taskonomy.data.NYUv2DataModule"}, "networks": networks}
-    write(folder, rows, settings=settings)
+    meta_study.write(folder, rows, settings=settings)
 
 
-def test_only_the_papers_cases_stand_beside_its_count(tmp_path):
-    papers(tmp_path / "paper")
+def test_only_the_papers_cases_stand_beside_its_count(tmp_path, meta_study):
+    papers(meta_study, tmp_path / "paper")
     assert "best in 12 of 12 cases and second best in 0, among all methods but the oracle (paper: 8 of 12, and 2)" in (
-        text_of(tmp_path / "paper")
+        meta_study.text(tmp_path / "paper")
     )
-    papers(tmp_path / "more", several=True)
-    text = text_of(tmp_path / "more")
+    papers(meta_study, tmp_path / "more", several=True)
+    text = meta_study.text(tmp_path / "more")
     assert "best in 18 of 18 cases and second best in 0, among all methods but the oracle." in text
     assert (
         "In the 12 cases with one auxiliary task it is the best in 12 and second best in 0 (paper: 8 of 12, and 2)."
         in text
     )
     for name, changed in (("small", {"width": 8}), ("split", {"split": 2})):
-        papers(tmp_path / name, **changed)
-        assert "paper:" not in text_of(tmp_path / name)
+        papers(meta_study, tmp_path / name, **changed)
+        assert "paper:" not in meta_study.text(tmp_path / name)
 
 
-def test_several_auxiliary_tasks_are_summed_and_averaged_side_by_side(tmp_path):
+def test_several_auxiliary_tasks_are_summed_and_averaged_side_by_side(tmp_path, meta_study):
     both = ("depth_z", "normals+semantic_segmentation")
     summed = {method: {both: cases[DEPTH]} for method, cases in MEASURED.items() if method in ("mtl", "tmt")}
     mean = {"tmt_mean": {both: LIN[DEPTH]}}
-    write(tmp_path, [*rows_of({**summed, **mean}), *rows_of(MEASURED)])
-    text = text_of(tmp_path)
-    assert [row["method"] for row in read(tmp_path / "report/several_auxiliaries.csv")] == ["MTL", "TMT", "TMT mean"]
-    assert "TMT mean" not in {row["method"] for row in read(tmp_path / "report/one_auxiliary.csv")}
+    meta_study.write(tmp_path, [*meta_study.rows({**summed, **mean}), *meta_study.rows(MEASURED)])
+    text = meta_study.text(tmp_path)
+    assert [row["method"] for row in meta_study.read(tmp_path / "report/several_auxiliaries.csv")] == [
+        "MTL",
+        "TMT",
+        "TMT mean",
+    ]
+    assert "TMT mean" not in {row["method"] for row in meta_study.read(tmp_path / "report/one_auxiliary.csv")}
     assert "no finished run" not in text  # what was never planned is not missing
 
 
-def test_different_numbers_of_trials_are_said(tmp_path):
-    write(tmp_path / "same", rows_of(MEASURED), trials=4)
-    assert "differ in the number" not in text_of(tmp_path / "same")
-    write(tmp_path / "more", rows_of(MEASURED), trials={"mtl": 2, "lin": 4, "tmt": 8, "tmt_identity": 2})
-    text = text_of(tmp_path / "more")
+def test_different_numbers_of_trials_are_said(tmp_path, meta_study):
+    meta_study.write(tmp_path / "same", meta_study.rows(MEASURED), trials=4)
+    assert "differ in the number" not in meta_study.text(tmp_path / "same")
+    meta_study.write(
+        tmp_path / "more", meta_study.rows(MEASURED), trials={"mtl": 2, "lin": 4, "tmt": 8, "tmt_identity": 2}
+    )
+    text = meta_study.text(tmp_path / "more")
     assert "The methods differ in the number of their trials (MTL 2, Lin et al. 4, TMT 8 and TMT φ = 1 2)" in text
-    table = {row["method"]: row["candidates per case"] for row in read(tmp_path / "more/report/trials.csv")}
+    table = {row["method"]: row["candidates per case"] for row in meta_study.read(tmp_path / "more/report/trials.csv")}
     assert table == {"MTL": "2", "Lin et al.": "4", "TMT": "8", "TMT φ = 1": "2"}
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"), [({}, "k and r are frozen"), ({"reselect": True}, "k and r were selected again")]
+    ("settings", "said"),
+    [({}, "k and r are frozen"), ({"reselect": True}, "k and r, where they were grids, were selected again")],
 )
-def test_figures_say_whether_settings_were_selected_again(tmp_path, settings, said):
-    varied = [row for at in ("0.1", "0.5") for row in rows_of({"tmt": TMT, "mtl": MTL}, "amount", at)]
-    write(tmp_path, [*rows_of(MEASURED), *varied], settings=settings)
-    assert said in text_of(tmp_path)
+def test_figures_say_whether_settings_were_selected_again(tmp_path, settings, said, meta_study):
+    varied = [row for at in ("0.1", "0.5") for row in meta_study.rows({"tmt": TMT, "mtl": MTL}, "amount", at)]
+    meta_study.write(tmp_path, [*meta_study.rows(MEASURED), *varied], settings=settings)
+    assert said in meta_study.text(tmp_path)

@@ -1,6 +1,7 @@
 """From feature maps to one task's output."""
 
 from lightning_taskonomy.models.heads.base import Head, merge_views
+from lightning_taskonomy.models.heads.conflicting import ConflictingHead
 from lightning_taskonomy.models.heads.dense import DenseHead
 from lightning_taskonomy.models.heads.split import SplitResHead, SplitVGGHead
 from lightning_taskonomy.models.heads.vector import ClassificationHead, VectorHead
@@ -8,6 +9,7 @@ from lightning_taskonomy.models.heads.xception import XceptionHead
 
 __all__ = [
     "ClassificationHead",
+    "ConflictingHead",
     "DenseHead",
     "Head",
     "SplitResHead",

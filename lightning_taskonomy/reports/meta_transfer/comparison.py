@@ -17,6 +17,7 @@ __all__ = [
     "COLUMNS",
     "CONTROLS",
     "FLOOR",
+    "IDENTITY",
     "SELECTION",
     "SUBJECT",
     "VARIATIONS",
@@ -30,7 +31,8 @@ __all__ = [
 
 SUBJECT, FLOOR, CEILING = "tmt", "primary_only", "oracle"
 """What is asked about; what errors are reduced from; what no method is expected to pass."""
-CONTROLS = ("mtl", "lin", "tmt_identity")
+IDENTITY = "tmt_identity"
+CONTROLS = ("mtl", "lin", IDENTITY)
 """What a learnt projection must beat: no projection, a scalar, and the same steps with the identity."""
 VARIATIONS = ("rank", "split", "amount")
 """The paper's figures 3, 5 and 4; every other study but ``main`` is a factor with labels."""

@@ -63,12 +63,10 @@ def _labels(comparison: Comparison, factor: str, ats: list[str]) -> list[_Label]
 
 def _places(comparison: Comparison, labels: list[_Label]) -> list[Place]:
     """The cases that the factor was studied on."""
-    varied = [label for label in labels if label.study != "main"]
-    return [
-        place
-        for place in comparison.cases
-        if any(comparison.cell(*place, name, one.study, one.at) for one in varied for name in comparison.methods)
-    ]
+    studies = {label.study for label in labels} - {"main"}
+    measured = {run.key[:3] for run in comparison.runs if run.study in studies}
+    others = sorted(place for place in measured - set(comparison.cases) if place[2])  # a label may change the cases
+    return [*(place for place in comparison.cases if place in measured), *others]
 
 
 def _table(page: Page, comparison: Comparison, name: str, factor: str, labels: list[_Label]) -> None:

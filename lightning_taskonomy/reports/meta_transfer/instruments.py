@@ -9,7 +9,7 @@ from statistics import fmean
 
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.reports.html import Cell, Page
-from lightning_taskonomy.reports.meta_transfer.comparison import Comparison, Place
+from lightning_taskonomy.reports.meta_transfer.comparison import IDENTITY, SUBJECT, Comparison, Place
 from lightning_taskonomy.reports.meta_transfer.differences import Difference, paired
 from lightning_taskonomy.reports.meta_transfer.instrument_figures import Curve, Panel, instrument_panels
 from lightning_taskonomy.reports.meta_transfer.words import case_name, lead, method_name, plural, task_names
@@ -79,9 +79,9 @@ def instruments(page: Page, readings: Readings) -> None:
     rows: list[list[Cell]] = []
     for place, methods in readings.items():
         for method, series in methods.items():
-            spans = [_span(_values(series, kind)) for kind in (*_PANELS, _PLAIN)]
+            spans = [_span(_values(series, kind), ".2f" if "cosine" in kind else ".3g") for kind in (*_PANELS, _PLAIN)]
             gain = _gain(series)
-            of = "–" if gain is None else f"{lead(gain)} ({plural(gain.seeds, 'seed')})"
+            of = "–" if gain is None else f"{lead(gain, digits=3)} ({plural(gain.seeds, 'seed')})"
             rows.append([case_name(place), method_name(method), *spans, of])
     header = ["case", "method", "step ratio", "stretch", "dominance", "successive cosine", "projected cosine"]
     header += ["plain cosine", "projected less plain"]
@@ -136,11 +136,11 @@ def _flags(readings: Readings) -> list[str]:
         for method, series in methods.items():
             ratios, ratio = _values(series, "step_ratio"), _values(series, "dominance")
             name = f"{method_name(method)} on {case_name(place)}"
-            if ratios and min(ratios) < SHORT:
+            if ratios and min(ratios) < SHORT and method != IDENTITY:  # nothing is learnt there
                 short.append(f"{name} (down to {min(ratios):.2g})")
             if ratio and max(ratio) > DOMINANT:
                 dominant.append(f"{name} (up to {max(ratio):.3g})")
-            if method == "tmt" and (gain := _gain(series)) is not None:
+            if method == SUBJECT and (gain := _gain(series)) is not None:
                 gains.append(gain)
     lines = []
     if short:
@@ -178,12 +178,12 @@ def _gain(series: Mapping[tuple[str, str], Series]) -> Difference | None:
     return paired(means[_PROJECTED], means[_PLAIN])
 
 
-def _span(values: Iterable[float]) -> str:
+def _span(values: Iterable[float], form: str) -> str:
     """``0.8 to 1.2``; a dash where nothing was logged."""
     ordered = sorted(values)
     if not ordered:
         return "–"
-    low, high = f"{ordered[0]:.3g}", f"{ordered[-1]:.3g}"
+    low, high = f"{ordered[0]:{form}}", f"{ordered[-1]:{form}}"
     return low if low == high else f"{low} to {high}"
 
 

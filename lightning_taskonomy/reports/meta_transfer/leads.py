@@ -24,12 +24,13 @@ def leads(page: Page, comparison: Comparison) -> None:
     for pool, places in pools(comparison):
         for other in others:
             one = comparison.pooled(other, places)
-            verdicts = [difference.verdict for place in places if (difference := comparison.lead(place, other))]
+            single = [difference for place in places if (difference := comparison.lead(place, other))]
+            verdicts = [difference.verdict for difference in single if difference.half is not None]
             if one is not None:
                 rows.append(
                     [
                         pool, method_name(other), one.cases, lead(one, 100), one.seeds, f"{one.better} of {one.seeds}",
-                        verdicts.count(1), verdicts.count(-1),
+                        *(verdicts.count(sign) if verdicts else None for sign in (1, -1)),
                     ]
                 )  # fmt: skip
     header = ["network", "against", "cases", "error removed, %", "seeds", "seeds in which TMT is better"]

@@ -192,12 +192,11 @@ def _study(page: Page, comparison: Comparison, study: str, again: bool) -> None:
                 values = [(at, [factor * run.value for run in cell.runs]) for at, cell in points]
                 panels.setdefault((label, name), {})[method_name(method)] = values
     network = next(iter(measured))[0]
-    if study == "rank":
-        frozen = "All other settings are those chosen in the main study."
-    elif again:
-        frozen = f"k and r were selected again on validation at each {study}."
+    which = "k" if study == "rank" else "k and r"
+    if again:
+        frozen = f"{which}, where they were grids, were selected again on validation at each {study}."
     else:
-        frozen = "k and r are frozen: those chosen in the main study, not selected again."
+        frozen = f"{which} are frozen: those chosen in the main study, not selected again."
     page.figure(
         figures.variation_panels(panels, axis, bars=study == "split", shares=study == "amount"),
         study,

@@ -52,13 +52,13 @@ def value(cell: CaseResult, mark: int | None = None) -> str:
     return text if cell.spread is None else f"{text} ±{factor * cell.spread:.2f}"
 
 
-def lead(difference: Difference | None, factor: float = 1.0) -> str:
+def lead(difference: Difference | None, factor: float = 1.0, digits: int = 2) -> str:
     """A paired difference with its interval, ▲ or ▼ where that excludes zero."""
     if difference is None:
         return "–"
     half = difference.half
-    text = f"{factor * difference.mean:+.2f}{_BEYOND.get(difference.verdict, '')}"
-    return text if half is None else f"{text} ±{factor * half:.2f}"
+    text = f"{factor * difference.mean:+.{digits}f}{_BEYOND.get(difference.verdict, '')}"
+    return text if half is None else f"{text} ±{factor * half:.{digits}f}"
 
 
 def share(difference: Difference) -> str:

@@ -38,6 +38,7 @@ class Method:
         streams: The batches it sees; see ``ParallelLabels``.
         knobs: Settings that do not go to the callback, and their values where none are given.
         several: Whether it is a method of its own only where a case has several auxiliary tasks.
+        divides: Whether pretraining and training share the budget of steps; else the latter has all of it.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Method:
     streams: Literal["both", "parallel", "oracle"] = "both"
     knobs: Mapping[str, Any] = field(default_factory=lambda: _LOADER)
     several: bool = False
+    divides: bool = True
 
     @property
     def alone(self) -> bool:
@@ -59,6 +61,7 @@ METHODS: Mapping[str, Method] = {
     for one in (
         Method("primary_only", streams="parallel", knobs={}),
         Method("transfer", streams="parallel", knobs=_TRANSFER),
+        Method("transfer_full", streams="parallel", knobs={"pretrain": 1.0}, divides=False),
         Method("mtl"),
         Method("kendall", _CALLBACKS + "KendallWeighting"),
         Method("du", _CALLBACKS + "CosineWeighting"),

@@ -91,33 +91,42 @@ class MetaTransferPlan:
         tried, settings = method(name, knobs), self.settings
         if tried.alone:
             case = next(other for other in settings.pairs if other.primary == case.primary)
-        metric, higher = self.metric(case.primary)
-        task = next(iter(resolve([case.primary])))
-        kept = {"monitor": f"val/{task}/{metric}", "mode": "max" if higher else "min"}
         case_name = case.primary if tried.alone else f"{case.primary}<-{'+'.join(case.auxiliary)}"
         label = f"{case_name} {network} {in_words(knobs)}".strip()
-        knobs = {**tried.knobs, **knobs}
+        knobs, epoch = {**tried.knobs, **knobs}, settings.steps // settings.evaluations
         if "pretrain" in knobs:
-            share = knobs["pretrain"]
-            rounds = round(settings.steps * share / settings.evaluations) if isinstance(share, float) else 0
-            if not 0 < rounds < settings.steps // settings.evaluations:
-                raise InputError(f"method {name!r}: pretrain is {share!r}, must be a share of the steps within 0 and 1")
-            first = self._config(
-                network, case.auxiliary, case, "auxiliary", rounds, {"monitor": "val/loss", "mode": "min"}
-            )
+            rounds = self._rounds(name, knobs["pretrain"], epoch - 1 if tried.divides else epoch)
+            first = self._config(network, case.auxiliary, case, "auxiliary", rounds, self._monitor(case.auxiliary))
             before = RunSpec("pretraining", label, first, self.root)
-            config = self._config(
-                network, [case.primary], case, tried.streams, settings.steps // settings.evaluations - rounds, kept
-            )
+            rest = epoch - rounds if tried.divides else epoch
+            config = self._config(network, [case.primary], case, tried.streams, rest, self._monitor([case.primary]))
             config |= {"weights": str(before.folder), "weights_of": "backbone."}
             return Fit(RunSpec(name, label, config, self.root), before)
         tasks = [case.primary] if tried.alone else [case.primary, *case.auxiliary]
         steps = knobs.get("auxiliary_steps", 1)
         if type(steps) is not int or steps < 1:
             raise InputError(f"method {name!r}: auxiliary_steps is {steps!r}, must be a whole number from 1 on")
-        config = self._config(network, tasks, case, tried.streams, settings.steps // settings.evaluations, kept, steps)
+        turns = {"auxiliary_steps": steps, **({"held_out": True} if knobs.get("meta_batch") == "held_out" else {})}
+        config = self._config(network, tasks, case, tried.streams, epoch, self._monitor([case.primary]), turns)
         config["trainer"]["callbacks"] = [*self.callbacks(name, case, knobs), *config["trainer"]["callbacks"]]
         return Fit(RunSpec(name, label, config, self.root))
+
+    def _monitor(self, references: Sequence[str]) -> Spec:
+        """What decides which weights are kept: the metric of a task, or the loss of several."""
+        if len(references) > 1:
+            return {"monitor": "val/loss", "mode": "min"}
+        metric, higher = self.metric(references[0])
+        return {"monitor": f"val/{next(iter(resolve(references)))}/{metric}", "mode": "max" if higher else "min"}
+
+    def _rounds(self, name: str, share: Any, most: int) -> int:
+        """Steps of the pretraining between two validations."""
+        rounds = round(self.settings.steps * share / self.settings.evaluations) if isinstance(share, float) else 0
+        if not 0 < rounds <= most:
+            raise InputError(
+                f"method {name!r}: pretrain is {share!r}, must be a share of the steps that leaves either half between "
+                f"1 and {most} between two validations"
+            )
+        return rounds
 
     def callbacks(self, name: str, case: Case, knobs: Knobs) -> list[Spec]:
         """What makes a method more than plain training on its batches: one callback or none.
@@ -144,20 +153,25 @@ class MetaTransferPlan:
         streams: str,
         steps: int,
         kept: Spec,
-        auxiliary_steps: int = 1,
+        turns: Spec | None = None,
     ) -> dict[str, Any]:
         """A run of ``evaluations`` epochs of so many steps, each of them followed by a validation."""
         settings, net = self.settings, self.settings.networks[network]
         data = {
             "data": self._data(), "primary": case.primary, "auxiliary": list(case.auxiliary),
-            "parallel": settings.parallel, "streams": streams, "auxiliary_steps": auxiliary_steps, "steps": steps,
-            "seed": settings.seed,
+            "parallel": settings.parallel, "streams": streams, "steps": steps, "seed": settings.seed,
+            **({"auxiliary_steps": 1} if turns is None else turns),
         }  # fmt: skip
+        if settings.shuffled and streams in ("both", "auxiliary"):
+            data["shuffled"] = True
         best = {"class_path": "lightning_taskonomy.callbacks.best.BestWeights", "init_args": kept}
-        callbacks = [*(settings.trainer or {}).get("callbacks", []), best]
+        history = {"class_path": "lightning_taskonomy.callbacks.History"}
+        callbacks = [*(settings.trainer or {}).get("callbacks", []), best, history]
+        kinds = {name for task in resolve(tasks).values() for name in (task.name, task.kind.value)}
+        heads = net.heads and {name: head for name, head in net.heads.items() if name in kinds}
         return fit_configuration(
             "lightning_taskonomy.modules.MultiTaskModule",
-            network_arguments(tasks, net.backbone, net.heads),
+            network_arguments(tasks, net.backbone, heads or None),
             {"class_path": "lightning_taskonomy.data.ParallelLabels", "init_args": data},
             trainer={**QUIET, "max_epochs": settings.evaluations, **(settings.trainer or {}), "callbacks": callbacks},
             seed=settings.seed,

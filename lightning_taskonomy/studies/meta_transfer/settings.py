@@ -5,7 +5,7 @@ from typing import Any
 
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.studies.specs import BackboneSpec, DataSpec, HeadSpec, OptimizerSpec, SchedulerSpec
-from lightning_taskonomy.tasks import resolve
+from lightning_taskonomy.tasks import TaskKind, resolve
 
 __all__ = ["Case", "MetaTransferSettings", "Network"]
 
@@ -48,13 +48,16 @@ class MetaTransferSettings:
         steps: Network steps of every run.
         evaluations: Validations of every run, evenly apart; the schedule counts them as epochs.
         parallel: The share or number of training images with primary labels.
+        shuffled: Whether the auxiliary labels of the training images are those of other images, so that they teach
+            nothing: a control.
         optimizer: The optimizer's class and arguments.
         scheduler: The schedule's class and arguments; an epoch is what lies between two validations.
         trainer: Further arguments of every Trainer (precision, accelerator, ...).
         seed: Of weights, batches and the choice of parallel images.
 
     Raises:
-        InputError: A setting is out of range, or a case names what is not a task here.
+        InputError: A setting is out of range, or a case names what is not a task here, or a head what is
+            neither task nor kind.
     """
 
     tasks: list[str]
@@ -64,6 +67,7 @@ class MetaTransferSettings:
     steps: int = 2000
     evaluations: int = 10
     parallel: int | float = 0.1
+    shuffled: bool = False
     optimizer: OptimizerSpec | None = None
     scheduler: SchedulerSpec | None = None
     trainer: dict[str, Any] | None = None
@@ -94,6 +98,14 @@ class MetaTransferSettings:
                     f"case {case.primary!r} with {case.auxiliary}: give at least one auxiliary task, each once, and "
                     "none of them the primary one"
                 )
+        allowed = {*resolve(self.tasks), *(kind.value for kind in TaskKind)}
+        for name, network in networks.items():
+            for head in network.heads or ():
+                if head not in allowed:
+                    raise InputError(
+                        f"network {name!r}: heads names {head!r}, which is neither a task here nor a kind"
+                        f"{hint(head, allowed)}"
+                    )
         if self.evaluations < 1 or self.steps < self.evaluations or self.steps % self.evaluations:
             raise InputError(
                 f"{self.steps} steps and {self.evaluations} evaluations: steps must be a multiple of evaluations"
