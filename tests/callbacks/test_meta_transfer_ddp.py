@@ -10,7 +10,7 @@ from lightning_taskonomy.optim import LowRank
 
 SCRIPT = """
 from lightning.pytorch.plugins.environments import LightningEnvironment
-from made_for_both import fit, images
+from made_for_both import ADAPTIVE, fit, images, with_others
 
 batches = torch.load(f"{folder}/batches.pt", weights_only=True)
 masked, balanced = ([images(batch, [2 * rank, 2 * rank + 1]) for batch in batches[name]] for name in batches)
@@ -23,6 +23,11 @@ seen = {
     "normalized": fit(True, masked[:1], **spread),
     "normalized, accumulated": fit(True, quarters[:2], accumulate_grad_batches=2, **spread),
 }
+for name, options in ADAPTIVE.items():
+    seen[name] = fit(False, with_others(masked[::-1]), options, **spread)
+    seen[f"{name}, accumulated"] = fit(False, with_others(quarters[2:] + quarters[:2]), options,
+                                       accumulate_grad_batches=2, **spread)
+
 torch.save(seen, f"{folder}/seen{rank}.pt")
 """
 MADE = """
@@ -35,6 +40,10 @@ from lightning_taskonomy.modules import MultiTaskModule
 from lightning_taskonomy.tasks import Task, TaskKind
 
 ALPHA, SEED = 0.3, 7
+ADAPTIVE = {  # under AdamW, an auxiliary step first
+    "scaled, joint": {"on_meta": "joint"},
+    "whole, held out, moments apart": {"inner": "full", "meta_batch": "held_out", "separate_moments": True},
+}
 
 class Plain(Backbone):
     def __init__(self, norm):
@@ -49,13 +58,19 @@ class Plain(Backbone):
 def images(batch, rows):
     return {name: value[rows] for name, value in batch.items()}
 
-def make(norm):
+def with_others(batches):
+    # the other images are those of the batch, upside down
+    return [{**batch, "held_out": {**batch, "image": batch["image"].flip(2)}} for batch in batches]
+
+def make(norm, options=None):
     torch.manual_seed(0)
     tasks = [Task(name, TaskKind.VECTOR, name, 2) for name in ("few", "many")]
-    return MultiTaskModule(tasks, Plain(norm), optimizer=lambda params: torch.optim.SGD(params, lr=0.1))
+    adaptive = lambda params: torch.optim.AdamW(params, lr=0.1, eps=1e-2)
+    plain = lambda params: torch.optim.SGD(params, lr=0.1)
+    return MultiTaskModule(tasks, Plain(norm), optimizer=plain if options is None else adaptive)
 
-def fit(norm, batches, **options):
-    module, steps = make(norm), [{}]
+def fit(norm, batches, extra=None, **options):
+    module, steps = make(norm, extra), [{}]
 
     def projections(params):
         params = list(params)
@@ -67,7 +82,7 @@ def fit(norm, batches, **options):
     module.on_before_optimizer_step = lambda optimizer: steps[-1].update(
         {n: p.grad.clone() for n, p in module.named_parameters() if p.grad is not None})
     module.on_before_zero_grad = lambda optimizer: steps.append({})
-    callback = TaskMetaTransfer("few", ["many"], rank=2, inner_lr=ALPHA, optimizer=projections)
+    callback = TaskMetaTransfer("few", ["many"], rank=2, inner_lr=ALPHA, optimizer=projections, **(extra or {}))
     trainer = Trainer(accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, limit_val_batches=0, callbacks=[callback], **options)
     torch.manual_seed(SEED)
@@ -127,7 +142,7 @@ def test_two_processes_take_the_steps_of_one(tmp_path, monkeypatch, two_processe
 
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    from made_for_both import ALPHA, SEED, fit, images, make
+    from made_for_both import ADAPTIVE, ALPHA, SEED, fit, images, make, with_others
 
     with torch.random.fork_rng():
         torch.manual_seed(SEED)
@@ -140,6 +155,9 @@ def test_two_processes_take_the_steps_of_one(tmp_path, monkeypatch, two_processe
         "normalized": [sharded(make(True), projection, halves, ALPHA)],
         "normalized, accumulated": [sharded(make(True), projection, quarters, ALPHA)],
     }
+    for name, options in ADAPTIVE.items():
+        expected[name] = fit(False, with_others(batches["masked"][::-1]), options)
+        expected[f"{name}, accumulated"] = fit(False, with_others(batches["balanced"][::-1]), options)
     for rank in range(2):
         seen = torch.load(tmp_path / f"seen{rank}.pt", weights_only=True)
         for case, steps in expected.items():
