@@ -74,7 +74,9 @@ def test_an_anchor_draws_the_projections_towards_their_start(two_headed, batches
 
 def test_a_scheduler_steps_once_an_epoch(two_headed, batches_of, fit):
     record = Recorder()
-    transfer = callback(optimizer=record, scheduler=lambda optimizer: torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.1))
+    transfer = callback(
+        optimizer=record, scheduler=lambda optimizer: torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.1)
+    )
     fit(two_headed(), [transfer], batches_of("mam"), max_epochs=3)
     torch.testing.assert_close(torch.tensor(record.rates), RATE * torch.tensor([1, 1, 0.1, 0.1, 0.01, 0.01]))
     fit(two_headed(), [transfer], batches_of("m"))  # a second fit goes on
@@ -263,10 +265,14 @@ def test_a_meta_batch_without_other_images_is_refused(batch, two_headed, batches
     module = two_headed()
     if not isinstance(batch({}), dict):
         plain = module.training_step
-        module.training_step = lambda values, batch_idx: plain(dict(zip(("image", "many", "few"), values, strict=True)), batch_idx)
+        module.training_step = lambda values, batch_idx: plain(
+            dict(zip(("image", "many", "few"), values, strict=True)), batch_idx
+        )
         module.task_loss = lambda name, predictions, values: (predictions - values[1]).square().mean()
         module.training_step = lambda values, batch_idx: sum(
-            head(features).square().mean() for features in [module.backbone(values[0])] for head in module.heads.values()
+            head(features).square().mean()
+            for features in [module.backbone(values[0])]
+            for head in module.heads.values()
         )
     with pytest.raises(InputError, match="give ParallelLabels held_out: true") as raised:
         fit(module, [transfer], [batch(one) for one in batches_of("m")])

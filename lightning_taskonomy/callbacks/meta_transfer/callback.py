@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from lightning_taskonomy.callbacks.bifurcation import (
     BatchKind,
     CuttingCallback,
-    MetaPass,
     adam,
     loss_scale,
     primary_and_auxiliary,
@@ -174,7 +173,9 @@ class TaskMetaTransfer(CuttingCallback):
         """Finds the bifurcation and refuses what cannot work."""
         super().on_fit_start(trainer, pl_module)
         optimizer = trainer.optimizers[0]
-        if not {id(p) for group in optimizer.param_groups for p in group["params"]} & set(map(id, self.split.backbone.parameters())):
+        if not {id(p) for group in optimizer.param_groups for p in group["params"]} & set(
+            map(id, self.split.backbone.parameters())
+        ):
             raise InputError(
                 "the optimizer has no parameter of the backbone; give it those, which Task Meta-Transfer trains"
             )
@@ -186,7 +187,8 @@ class TaskMetaTransfer(CuttingCallback):
         if self.inner != "gradient" and not OptimizerStep.is_known(optimizer):
             self._inner = "gradient"
             self.warn_once(
-                "inner", f"the step of {type(optimizer).__name__} is not known; the virtual step is inner: gradient, α·d"
+                "inner",
+                f"the step of {type(optimizer).__name__} is not known; the virtual step is inner: gradient, α·d",
             )
         if self.moments is not None:
             self.moments.begin_fit(optimizer, self.split.backbone)
