@@ -19,10 +19,11 @@ class History(Callback):
     """Writes ``history.json`` into the run's folder: a list with an entry per validation of the fit.
 
     An entry has ``epoch`` (from 0), ``step`` (optimizer steps so far), ``learning_rate`` (of the first group of
-    parameters at the last of these steps) and all that was logged as ``val/...`` and ``train/...``; what is not finite
-    is null. The training's values are those of the last step, and ``train/loss_epoch``, the mean over the epoch, once
-    that is over. The list travels in every checkpoint, so that a resumed fit goes on with it. Learning curves are made
-    from it, and groupings after a part of the data.
+    parameters at the last of these steps) and all that was logged as ``val/...``, ``train/...`` and ``meta/...``, the
+    instruments of Task Meta-Transfer; what is not finite is null. The training's values are those of the last step, the
+    instruments' those logged last, and ``train/loss_epoch`` is the mean over the epoch, once that is over. The list
+    travels in every checkpoint, so that a resumed fit goes on with it. Learning curves are made from it, and groupings
+    after a part of the data.
     """
 
     monitor = EPOCH_LOSS
@@ -31,6 +32,7 @@ class History(Callback):
     def __init__(self) -> None:
         self.entries: list[dict[str, float | int | None]] = []
         self._rate: Any = None
+        self._instruments: dict[str, float | None] = {}
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Notes the learning rate of the step: as a validation begins, the schedule may have gone on."""
@@ -44,23 +46,26 @@ class History(Callback):
         entry["learning_rate"] = _number(self._rate)
         steps = {name: value for name, value in _logged(trainer, "train/").items() if name.endswith("/loss")}
         logged = steps | _logged(trainer, "val/")  # what is logged once an epoch is still that of the epoch before
-        self.entries.append(entry | logged)
+        self._instruments |= _logged(trainer, "meta/")
+        self.entries.append(entry | logged | self._instruments)
         if not trainer.is_last_batch:
             self._write(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Adds the epoch's mean loss to the entry of a validation at its end, and writes the file."""
+        self._instruments |= _logged(trainer, "meta/")
         if self.entries and self.entries[-1]["step"] == trainer.global_step:
             self.entries[-1] |= _logged(trainer, EPOCH_LOSS)
             self._write(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        """The entries."""
-        return {"entries": [dict(entry) for entry in self.entries]}
+        """The entries, and what the instruments showed last."""
+        return {"entries": [dict(entry) for entry in self.entries], "instruments": dict(self._instruments)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes them up again."""
         self.entries = [dict(entry) for entry in state_dict["entries"]]
+        self._instruments = dict(state_dict.get("instruments", {}))
 
     def _write(self, trainer: Trainer) -> None:
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]  # set by the connectors

@@ -63,10 +63,9 @@ def make_batches(pattern, count=2, dtype=torch.float32):
 
 def run(module, callbacks, batches, ckpt_path=None, **options):
     """Fits; the batches are the loader."""
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "max_epochs": 1}
-    trainer = Trainer(
-        accelerator="cpu", enable_model_summary=False, callbacks=callbacks, log_every_n_steps=1, **{**quiet, **options}
-    )
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "max_epochs": 1,
+             "log_every_n_steps": 1}  # fmt: skip
+    trainer = Trainer(accelerator="cpu", enable_model_summary=False, callbacks=callbacks, **{**quiet, **options})
     loader = batches if not isinstance(batches, list) else torch.utils.data.DataLoader(batches, batch_size=None)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Trying to infer the `batch_size`|You defined a `validation_step` but")

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from lightning_taskonomy.callbacks.bifurcation import (
     BatchKind,
     CuttingCallback,
-    MetaPass,
     adam,
     loss_scale,
     primary_and_auxiliary,
 )
 from lightning_taskonomy.callbacks.meta_transfer.held_out import held_out_pass
+from lightning_taskonomy.callbacks.meta_transfer.instruments import Instruments, is_due
 from lightning_taskonomy.callbacks.meta_transfer.learner import Bounds, Learner, ProjectionKind, projection_factory
 from lightning_taskonomy.callbacks.meta_transfer.moments import SeparateMoments
 from lightning_taskonomy.callbacks.meta_transfer.outer import OuterStep, lost_weights, virtual_step
@@ -47,9 +47,9 @@ class TaskMetaTransfer(CuttingCallback):
 
     A batch with labels of the primary and of auxiliary tasks is a meta step: the projections learn to turn auxiliary
     gradients into what lowers the primary loss, primary head and backbone learn from the primary loss, auxiliary heads
-    stay (unless ``on_meta`` is ``joint``). Any other batch is an auxiliary step: auxiliary heads learn as ever, the backbone receives the projected
-    gradient. ``training_step`` runs once per batch; optimizers, schedules, clipping, precision, checkpoints and
-    ``global_step`` of the network are Lightning's own.
+    stay (unless ``on_meta`` is ``joint``). Any other batch is an auxiliary step: auxiliary heads learn as ever, the
+    backbone receives the projected gradient. ``training_step`` runs once per batch; optimizers, schedules, clipping,
+    precision, checkpoints and ``global_step`` of the network are Lightning's own.
 
     Args:
         primary: The task with few labels, by the name of its head.
@@ -83,6 +83,9 @@ class TaskMetaTransfer(CuttingCallback):
         phi_batches: Meta steps whose mean meta-gradient makes one step of the projections.
         separate_moments: Whether the network's optimizer keeps its state of the backbone twice, one for meta and one
             for auxiliary steps; the virtual step reads the latter.
+        probe_every_n_steps: Steps between probes: whether auxiliary gradients, plain and projected, point along the
+            primary one on the first batch of the validation loader. None: no probe. It costs about a step and leaves
+            no trace.
 
     Raises:
         InputError: No auxiliary task, a task named twice, unknown words, a number out of range, options that
@@ -116,6 +119,7 @@ class TaskMetaTransfer(CuttingCallback):
         scheduler: LRSchedulerCallable | None = None,
         phi_batches: int = 1,
         separate_moments: bool = False,
+        probe_every_n_steps: int | None = None,
     ) -> None:
         super().__init__(primary_and_auxiliary(primary, auxiliary), backbone, heads, primary, is_meta)
         if auxiliary_steps is not None and auxiliary_steps < 1:
@@ -140,6 +144,7 @@ class TaskMetaTransfer(CuttingCallback):
             Bounds(normalize, anchor, scheduler, phi_batches),
         )  # fmt: skip
         self.moments = SeparateMoments() if separate_moments else None
+        self.instruments = Instruments(primary, self.auxiliary, probe_every_n_steps, self.warn_once)
         self.taken: dict[BatchKind, int] = {"meta": 0, "auxiliary": 0}
         self._batch: Any = None
         self._step: OuterStep | None = None
@@ -168,7 +173,8 @@ class TaskMetaTransfer(CuttingCallback):
         """Finds the bifurcation and refuses what cannot work."""
         super().on_fit_start(trainer, pl_module)
         optimizer = trainer.optimizers[0]
-        if not {id(p) for group in optimizer.param_groups for p in group["params"]} & set(map(id, self.split.backbone.parameters())):
+        trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        if not trained & set(map(id, self.split.backbone.parameters())):
             raise InputError(
                 "the optimizer has no parameter of the backbone; give it those, which Task Meta-Transfer trains"
             )
@@ -180,18 +186,21 @@ class TaskMetaTransfer(CuttingCallback):
         if self.inner != "gradient" and not OptimizerStep.is_known(optimizer):
             self._inner = "gradient"
             self.warn_once(
-                "inner", f"the step of {type(optimizer).__name__} is not known; the virtual step is inner: gradient, α·d"
+                "inner",
+                f"the step of {type(optimizer).__name__} is not known; the virtual step is inner: gradient, α·d",
             )
         if self.moments is not None:
             self.moments.begin_fit(optimizer, self.split.backbone)
         self.learner.seed = trainer.strategy.broadcast(torch.initial_seed())
         self.learner.begin_fit(self._resumed)
+        self.instruments.begin_fit(self._resumed)
         self._resumed = False
         self._since, self._first, self.late = None, True, LateFlags((_BROKEN, _INCONSISTENT))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes the hooks off."""
         self._batch = self._step = None
+        self.instruments.end_fit()
         super().on_fit_end(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -211,7 +220,8 @@ class TaskMetaTransfer(CuttingCallback):
     def state_dict(self) -> dict[str, Any]:
         """Projections, what trains them, the counters and the method: tensors, numbers and strings."""
         moments = {} if self.moments is None else {"moments": self.moments.state_dict()}
-        return {**self.learner.state_dict(), **moments, "taken": dict(self.taken), "method": self.method}
+        others = {"taken": dict(self.taken), "method": self.method, "instruments": self.instruments.state_dict()}
+        return {**self.learner.state_dict(), **moments, **others}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes them up again."""
@@ -220,7 +230,9 @@ class TaskMetaTransfer(CuttingCallback):
             self.method = state_dict["method"]
         if self.moments is not None and "moments" in state_dict:
             self.moments.load_state_dict(state_dict["moments"])
-        others = ("taken", "method", "moments")
+        if "instruments" in state_dict:
+            self.instruments.load_state_dict(state_dict["instruments"])
+        others = ("taken", "method", "moments", "instruments")
         self.learner.load_state_dict({key: value for key, value in state_dict.items() if key not in others})
         self._resumed = True
 
@@ -229,8 +241,7 @@ class TaskMetaTransfer(CuttingCallback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Makes the bifurcation ready and logs what the projections have become."""
         self.learner.begin_epoch(trainer.current_epoch)  # here: a resume may begin an epoch without saying so
-        if _due(trainer.global_step + 1, trainer):
-            pl_module.log_dict({f"meta/{name}": value for name, value in self.learner.figures().items()})
+        self.instruments.log_projections(trainer, pl_module, self.learner)
         self._batch = batch
         super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
 
@@ -289,6 +300,7 @@ class TaskMetaTransfer(CuttingCallback):
                 self._finish(trainer, pl_module, self._step)
         if self.moments is not None and self._step_kind is not None:
             self.moments.swap(self._step_kind)
+        self.instruments.before_optimizer_step(self.split.backbone)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -298,6 +310,8 @@ class TaskMetaTransfer(CuttingCallback):
         self._batch = None
         if self._kind == "auxiliary" and isinstance(outputs, Mapping) and "loss" in outputs:
             pl_module.log("meta/auxiliary_loss", outputs["loss"] * trainer.accumulate_grad_batches)
+        if self.closes_step(trainer):
+            self.instruments.after_step(trainer, pl_module, self.split, self.learner)
 
     def _finish(self, trainer: Trainer, pl_module: LightningModule, step: OuterStep) -> None:
         """Leaves the network's gradient and steps the projections."""
@@ -311,10 +325,11 @@ class TaskMetaTransfer(CuttingCallback):
             )
             broken = torch.zeros_like(broken)
         else:
+            self.instruments.log_meta_step(trainer, pl_module, result)
             self.learner.step(result.projections)
         self.late.add(torch.stack([broken, ~result.consistent]), trainer.global_step)
         self.answer(self.late.arrived())
-        self._report(pl_module, result)
+        self._report(result)
 
     def answer(self, raised: Mapping[str, int]) -> None:
         """Stops the run where a meta-gradient was not finite; gives up a way to differentiate that failed its check."""
@@ -343,29 +358,19 @@ class TaskMetaTransfer(CuttingCallback):
             )
         self._since = 0 if kind == "meta" else None if since is None else since + 1
         self.taken[kind] += 1
+        self.instruments.begin_step(kind)
 
     def _options(self, trainer: Trainer) -> MetaOptions:
-        compare = self.options.approximate and _due(self.taken["meta"] - 1, trainer)
+        compare = self.options.approximate and is_due(self.taken["meta"] - 1, trainer)
         inspect, self._first = self._first, False
         scale = loss_scale(trainer) or 1.0
         return replace(
             self.options, method=self.method, compare=compare, loss_scale=scale, inspect=inspect, wait=inspect
         )
 
-    def _report(self, pl_module: LightningModule, result: MetaGradient) -> None:
-        """Logs the figures of a meta step; says once where its gradient does not come from the forward mode."""
+    def _report(self, result: MetaGradient) -> None:
+        """Says once where a meta-gradient does not come from the forward mode."""
         self._last_method = result.method
-        figures: dict[str, Tensor | None] = {
-            "primary_loss": result.primary_loss, "consistency": result.consistency, "exactness": result.exactness,
-            "alignment": result.alignment,
-        }  # fmt: skip
-        pl_module.log_dict({f"meta/{name}": value for name, value in figures.items() if value is not None})
         if result.reason:
             self.method = result.method
             self.warn_once(result.reason, f"meta-gradient by {result.method}: {result.reason}")
-
-
-def _due(count: int, trainer: Trainer) -> bool:
-    """Whether this is one of every ``log_every_n_steps``."""
-    interval: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by the trainer's logger connector
-    return interval > 0 and count % interval == 0

@@ -11,7 +11,6 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from lightning_taskonomy.callbacks.bifurcation import Bifurcation, MetaPass, mean_over_processes
-from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.optim import (
     Branch,
     GradientStep,
