@@ -1,0 +1,104 @@
+"""What two processes log of the instruments is the same, and what one process logs of both their images."""
+
+import sys
+
+import pytest
+import torch
+
+MADE = """
+import torch
+from lightning.pytorch import Callback, Trainer
+from torch import nn
+from lightning_taskonomy.callbacks import TaskMetaTransfer
+from lightning_taskonomy.models.backbones import Backbone
+from lightning_taskonomy.modules import MultiTaskModule
+from lightning_taskonomy.tasks import Task, TaskKind
+
+class Plain(Backbone):
+    "Two maps, no statistics."
+
+    def __init__(self):
+        super().__init__()
+        self.out_channels, self.reductions = [4, 3], [1, 2]
+        self.first, self.second = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 3, 3, stride=2, padding=1)
+
+    def features(self, image):
+        fine = self.first(image).tanh()
+        return [fine, self.second(fine).tanh()]
+
+class Log(Callback):
+    def __init__(self):
+        self.logged = []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.logged.append({n: float(v) for n, v in trainer.callback_metrics.items() if n.startswith("meta/")})
+
+def images(batch, rows):
+    return {name: value[rows] for name, value in batch.items()}
+
+def fit(batches, unseen, **options):
+    torch.manual_seed(0)
+    tasks = [Task(name, TaskKind.VECTOR, name, 2) for name in ("few", "many", "some")]
+    module = MultiTaskModule(tasks, Plain(), optimizer=lambda params: torch.optim.SGD(params, lr=0.1))
+    log = Log()
+    callback = TaskMetaTransfer("few", ["many", "some"], rank=2, inner="gradient", probe_every_n_steps=2,
+                                optimizer=lambda params: torch.optim.SGD(params, 0.5))
+    trainer = Trainer(accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, log_every_n_steps=1,
+        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, callbacks=[callback, log],
+        **options)
+    torch.manual_seed(7)
+    loaders = [torch.utils.data.DataLoader(each, batch_size=None) for each in (batches, unseen)]
+    trainer.fit(module, *loaders)
+    return log.logged
+"""
+SCRIPT = """
+from lightning.pytorch.plugins.environments import LightningEnvironment
+from made_for_all import fit, images
+
+batches, unseen = torch.load(f"{folder}/batches.pt", weights_only=True)
+mine = lambda every: [images(batch, [2 * rank, 2 * rank + 1]) for batch in every]
+logged = fit(mine(batches), mine(unseen), devices=2, strategy="ddp_find_unused_parameters_true",
+             plugins=[LightningEnvironment()], use_distributed_sampler=False, default_root_dir=folder)
+torch.save(logged, f"{folder}/logged{rank}.pt")
+"""
+
+
+def draw(count, random):
+    batches = []
+    for number in range(count):
+        batch = {"image": torch.rand(4, 3, 8, 8, generator=random)}
+        batch |= {name: torch.randn(4, 2, generator=random) for name in ("few", "many", "some")}
+        if number % 2:
+            batch["few"][:] = torch.nan
+        batches.append(batch)
+    return batches
+
+
+@pytest.mark.slow
+def test_two_processes_log_what_one_would(tmp_path, monkeypatch, two_processes):
+    random = torch.Generator().manual_seed(0)
+    batches, unseen = draw(6, random), draw(1, random)
+    torch.save((batches, unseen), tmp_path / "batches.pt")
+    (tmp_path / "made_for_all.py").write_text(MADE)
+    two_processes(SCRIPT)
+    monkeypatch.syspath_prepend(tmp_path)
+    import made_for_all
+
+    try:
+        alone = made_for_all.fit(batches, unseen)
+    finally:
+        del sys.modules["made_for_all"]
+    ours, theirs = (torch.load(tmp_path / f"logged{rank}.pt", weights_only=True) for rank in range(2))
+    assert len(alone) == 6
+    shared = {"step_ratio", "successive_cosine"} | {
+        f"{task}/{name}"
+        for task in ("many", "some")
+        for name in ("stretch", "dominance", "plain_cosine", "projected_cosine")
+    }
+    assert {f"meta/{name}" for name in shared} <= alone[-1].keys()
+    for one, other, expected in zip(ours, theirs, alone, strict=True):
+        for name in {f"meta/{name}" for name in shared} & expected.keys():
+            assert one[name] == other[name]
+            tolerance = 0.02 if name.endswith("stretch") else 1e-4  # the mean of two ratios is not that of the whole
+            assert one[name] == pytest.approx(expected[name], rel=tolerance, abs=1e-5)
+    assert alone[-1]["meta/many/plain_cosine"] != pytest.approx(alone[-1]["meta/many/projected_cosine"], abs=1e-4)
