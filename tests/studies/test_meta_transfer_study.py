@@ -469,6 +469,19 @@ def test_methods_that_choose_from_fewer_settings_are_refused(toy):
         MetaTransferStudy(**{**toy, "methods": methods, "trials": 4})
 
 
+def test_instruments_are_those_of_what_was_tested(measured):
+    out, _, _ = measured
+    found = rows(out / "instruments.csv")
+    assert {row["method"] for row in found} == {"tmt"} and {row["seed"] for row in found} == {"0"}
+    steps = {(row["primary"], row["step"]) for row in found}
+    assert steps == {(primary, step) for primary in ("depth_z", "normals") for step in "2468"}
+    for row in found:
+        (run,) = out.glob(f"runs/tmt-{row['primary']}-from-*")
+        (entry,) = [one for one in json.loads((run / "history.json").read_text()) if one["step"] == int(row["step"])]
+        assert float(row["value"]) == entry[f"meta/{row['instrument']}"]
+    assert {"normals/projected_cosine", "depth_z/projected_cosine"} <= {row["instrument"] for row in found}
+
+
 WRONG = {
     "no method 'tnt'.*did you mean 'tmt'": {"methods": {"tnt": {}}},
     "no setting 'auxiliary_step'.*auxiliary_steps": {"methods": {"mtl": {"auxiliary_step": 3}}},

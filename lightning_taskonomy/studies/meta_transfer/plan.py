@@ -142,7 +142,8 @@ class MetaTransferPlan:
         primary, *auxiliary = resolve([case.primary, *case.auxiliary])
         tasks = {"primary": primary, "auxiliary": auxiliary} if tried.directed else {}
         further = {key: value for key, value in knobs.items() if key not in (*tried.knobs, "callback")}
-        init_args = {**tasks, **tried.arguments, **further}
+        probe = {"probe_every_n_steps": self.settings.steps // self.settings.evaluations} if tried.instruments else {}
+        init_args = {**tasks, **tried.arguments, **probe, **further}
         return [{"class_path": tried.callback, "init_args": init_args}]
 
     def _config(
