@@ -10,7 +10,8 @@ v = ∇L_P(Θ⁺) and w = Δ′(d) ⊙ v
 so that one tangent pass at Θ replaces the second derivative. Every step checks itself by ⟨J·w, G⟩ = ⟨w, d⟩.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -106,12 +107,11 @@ class _Direction:
 
 @dataclass(frozen=True)
 class _Descended:
-    """What the virtual step leaves when its gradient is gone: see MetaGradient; lengths are by parameter."""
+    """What the virtual step leaves when its gradient is gone; see MetaGradient."""
 
     network: Gradients
     directions: list[_Direction]
     alignment: Tensor | None
-    lengths: list[Tensor]
 
 
 class MetaStep:
@@ -141,6 +141,7 @@ class MetaStep:
         self._primary_losses: list[Tensor] = []
         self._auxiliary_losses: dict[str, list[Tensor]] = {}
         self._stretches: dict[str, list[Tensor]] = {}
+        self._lengths: list[Tensor] = []
         self._at_theta = self.options.approximate or self.options.primary_at == "current"
         self._virtual = not self.options.approximate or self.options.compare
         self._pulls = self._virtual or self.step.needs_gradient or self.options.on_meta == "joint"
@@ -238,10 +239,10 @@ class MetaStep:
             reason=jvp.reason,
             consistency=jvp.consistency,
             consistent=jvp.consistent,
-            finite=get_total_norm([*descended.network.values(), *gradients.values(), *descended.lengths]).isfinite(),
+            finite=get_total_norm([*descended.network.values(), *gradients.values(), *self._lengths]).isfinite(),
             alignment=descended.alignment,
             exactness=exactness,
-            step_length=torch.linalg.vector_norm(torch.stack(descended.lengths)) if descended.lengths else None,
+            step_length=torch.linalg.vector_norm(torch.stack(self._lengths)) if self._lengths else None,
             stretch={name: torch.stack(ratios).mean() for name, ratios in self._stretches.items()},
         )
 
@@ -289,67 +290,59 @@ class MetaStep:
         network = self._network.reduced(mean, reduce) if self._at_theta else {}
         pulled = (self._descent if self._pulls else self._network).values(parameters, 1.0)
         if not self._pulls:
-            return _Descended(network, [self._direction(network, None, scale, pulled)], None, [])
+            return _Descended(network, [self._direction(network, None, scale, pulled)], None)
         present = self._descent.present(parameters) if self.options.on_meta == "joint" else []
         self._descent = GradientSum()
-        descent = reduce(pulled)
+        descent = dict(zip(parameters, reduce(pulled), strict=True))
         ahead: Gradients = {}
         if self._virtual:
-            total, lengths = self._virtual_pass(descent, scale)
-            ahead = total.reduced(mean, reduce)
+            ahead = self._virtual_pass(descent, scale).reduced(mean, reduce)
         else:
-            lengths = self._moved({}, descent, scale)[1]
+            deque(self._moved(descent, scale), maxlen=0)  # for the lengths
         network = network or ahead
-        aligned = Overlap.of(_values(network, parameters), descent)
+        aligned = Overlap.of(_values(network, parameters), list(descent.values()))
         gradients = [network, ahead] if self._virtual and self.options.approximate else [ahead or network]
         directions = [self._direction(gradient, descent, scale, pulled) for gradient in gradients]
         if present:
-            entries = zip(parameters, descent, present, strict=True)
-            network = network | {p: network.get(p, 0) + mean * d for p, d, there in entries if there}
-        return _Descended(network, directions, aligned.cosine(), lengths)
+            sums = zip(descent.items(), present, strict=True)
+            network = network | {p: network.get(p, 0) + mean * d for (p, d), there in sums if there}
+        return _Descended(network, directions, aligned.cosine())
 
-    def _moved(
-        self, leaves: Mapping[str, Tensor], descent: list[Tensor], scale: float
-    ) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """Θ⁺ of these leaves at Θ, and the length of Δ of each parameter."""
-        moved, lengths, rate = {}, [], self.step.uniform
-        for (name, parameter), d in zip(self._parameters.items(), descent, strict=True):
-            if rate is not None:
-                lengths.append(abs(rate * scale) * _length(d))
-                if name in leaves:
-                    moved[name] = leaves[name].sub(d, alpha=rate * scale)
-                continue
-            step = self.step.displacement(parameter, _times(d, scale))
-            lengths.append(_length(step))
-            if name in leaves:
-                moved[name] = leaves[name].sub(step)
-        return moved, lengths
+    def _moved(self, descent: Gradients, scale: float) -> Iterator[tuple[nn.Parameter, Tensor, float]]:
+        """Each parameter with its Δ over the rate, and the rate; puts down the lengths of the steps."""
+        self._lengths, rate = [], self.step.uniform
+        if rate is not None:
+            self._lengths.append(abs(rate * scale) * get_total_norm(list(descent.values())))
+            yield from ((parameter, d, rate * scale) for parameter, d in descent.items())
+            return
+        for parameters, steps in self.step.displacements(descent, scale):
+            self._lengths.append(get_total_norm(steps))
+            yield from ((parameter, step, 1.0) for parameter, step in zip(parameters, steps, strict=True))
 
     def _direction(
-        self, gradient: Gradients, descent: list[Tensor] | None, scale: float, pulled: list[Tensor]
+        self, gradient: Gradients, descent: Gradients | None, scale: float, pulled: list[Tensor]
     ) -> "_Direction":
         """Of Δ′(d) ⊙ v, or v with its factor where Δ′ is one number."""
-        parameters = list(self._parameters.values())
-        vectors, rate = _values(gradient, parameters), self.step.uniform
+        parameters, rate = list(self._parameters.values()), self.step.uniform
+        vectors = _values(gradient, parameters)
         if rate is None:
-            gradients = [None] * len(parameters) if descent is None else descent
-            for index, (parameter, d) in enumerate(zip(parameters, gradients, strict=True)):
-                vectors[index] = self.step.pull(parameter, None if d is None else _times(d, scale), vectors[index])
+            ways: Gradients = {}
+            for some, pulls in self.step.pulls(descent, scale, dict(zip(parameters, vectors, strict=True))):
+                ways |= zip(some, pulls, strict=True)
+            vectors = [ways[parameter] for parameter in parameters]
         return _Direction(vectors, 1.0 if rate is None else rate, Overlap.of(vectors, pulled))
 
-    def _virtual_pass(self, descent: list[Tensor], scale: float) -> tuple[GradientSum, list[Tensor]]:
-        """The sum of ∇L_P at Θ⁺ over the micro-batches, by the parameters at Θ, and the length of each one's step.
+    def _virtual_pass(self, descent: Gradients, scale: float) -> GradientSum:
+        """The sum of ∇L_P at Θ⁺ over the micro-batches, by the parameters at Θ.
 
         The tape alone holds Θ⁺, and lets go of each parameter as its gradient comes.
         """
         total = GradientSum()
-        lengths: list[Tensor] = []
         for recorded, ahead in zip(self._recorded, self._ahead, strict=True):
-            leaves = {name: p.detach().requires_grad_() for name, p in self._parameters.items()}
-            moved, lengths = self._moved(leaves, descent, scale)
+            leaves = {p: p.detach().requires_grad_() for p in self._parameters.values()}
+            moved = {p: leaves[p].sub(step, alpha=rate) for p, step, rate in self._moved(descent, scale)}
             there = replace(recorded, args=ahead.args, kwargs=ahead.kwargs)
-            features = rerun(self.backbone, there, moved)
-            del moved
+            features = rerun(self.backbone, there, {name: moved.pop(p) for name, p in self._parameters.items()})
             heads = [] if self._at_theta else ahead.primary.parameters()
             with spare_buffers(ahead.primary.module if self._at_theta else None):
                 loss = ahead.primary.loss(features)
@@ -359,7 +352,7 @@ class MetaStep:
             total.add([*self._parameters.values(), *heads], gradients)
             if not self._at_theta:
                 self._primary_losses.append(loss.detach())
-        return total, lengths
+        return total
 
     def _differentiate(self, along: "_Direction", scale: float, reduce: Reduce) -> tuple[Product, Gradients]:
         """∂L_P/∂φ along w: -J·w contracted with φ."""
@@ -382,10 +375,6 @@ class MetaStep:
 
 def _values(gradients: Gradients, parameters: list[nn.Parameter]) -> list[Tensor]:
     return [gradients[p] if p in gradients else torch.zeros_like(p) for p in parameters]
-
-
-def _times(tensor: Tensor, factor: float) -> Tensor:
-    return tensor if factor == 1 else factor * tensor
 
 
 def _length(tensor: Tensor) -> Tensor:

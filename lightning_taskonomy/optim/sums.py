@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from lightning_taskonomy.optim.processes import any_process
 
-__all__ = ["GradientSum", "Gradients", "Reduce"]
+__all__ = ["GradientSum", "Gradients", "Reduce", "times"]
 
 Gradients = dict[nn.Parameter, Tensor]
 Reduce = Callable[[list[Tensor]], list[Tensor]]
@@ -36,7 +36,7 @@ class GradientSum:
     def values(self, parameters: Iterable[nn.Parameter], factor: float) -> list[Tensor]:
         """The sums of these parameters times the factor, zeros where there is none."""
         totals = [(parameter, self._sums.get(parameter)) for parameter in parameters]
-        return [torch.zeros_like(p) if total is None else _times(total, factor) for p, total in totals]
+        return [torch.zeros_like(p) if total is None else times(total, factor) for p, total in totals]
 
     def present(self, parameters: Iterable[nn.Parameter]) -> list[bool]:
         """Whether these parameters have a gradient on any process."""
@@ -59,5 +59,6 @@ class GradientSum:
         }
 
 
-def _times(tensor: Tensor, factor: float) -> Tensor:
+def times(tensor: Tensor, factor: float) -> Tensor:
+    """The product, or the tensor itself where the factor is 1."""
     return tensor if factor == 1 else factor * tensor

@@ -1,10 +1,15 @@
-"""Two threads that stand in for two processes."""
+"""Two threads that stand in for two processes; tests here import the modules beside them."""
 
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from lightning_taskonomy.optim import sums
+
+sys.path.insert(0, str(Path(__file__).parent))
+pytest.register_assert_rewrite("meta_setting")
 
 
 def run_in_two(work, monkeypatch):
