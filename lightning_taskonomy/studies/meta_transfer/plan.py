@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +73,7 @@ class MetaTransferPlan:
         Args:
             reference: The task as a recipe names it.
         """
-        task = next(iter(resolve([reference]).values()))
-        name, metric = next(iter(objective(task).metrics(task).items()))
-        return name, bool(metric.higher_is_better)
+        return _metric(reference)
 
     def fit(self, network: str, case: Case, name: str, knobs: Knobs) -> Fit:
         """One method on one case.
@@ -190,3 +189,10 @@ class MetaTransferPlan:
         return list(
             prepare_jobs(self._data(), dict.fromkeys(("train", "validation", "test"), keys), self.root).values()
         )
+
+
+@cache
+def _metric(reference: str) -> tuple[str, bool]:
+    task = next(iter(resolve([reference]).values()))
+    name, metric = next(iter(objective(task).metrics(task).items()))
+    return name, bool(metric.higher_is_better)
