@@ -13,7 +13,7 @@ from lightning_taskonomy import losses
 from lightning_taskonomy.batch import is_labelled
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.models.backbones import Backbone
-from lightning_taskonomy.models.heads import merge_views
+from lightning_taskonomy.models.heads import Head, merge_views
 from lightning_taskonomy.modules.base import BaseModule, adamw, allow_unused_parameters
 from lightning_taskonomy.modules.bifurcation import LossHook
 from lightning_taskonomy.modules.evaluation import Evaluation
@@ -80,6 +80,9 @@ class MultiTaskModule(BaseModule):
             factory = heads.get(name) or heads.get(task.kind.value) or self.objectives[name].head
             channels = [task.views * c for c in self.backbone.out_channels]
             built[name] = factory(channels, list(self.backbone.reductions), task)
+        for head in built.values():
+            if isinstance(head, Head):
+                head.connect(built)
         return nn.ModuleDict(built)
 
     def configure_metrics(self, prefix: str) -> Evaluation:

@@ -4,6 +4,7 @@ import copy
 import csv
 import logging
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -297,3 +298,29 @@ def test_the_history_has_what_was_logged_last(two_headed, batches_of, fit, tmp_p
     for entry, logged in zip(history.entries, log.logged[2::3], strict=True):
         assert {name: value for name, value in entry.items() if name.startswith("meta/")} == pytest.approx(logged)
         assert {"meta/step_ratio", "meta/many/dominance", "meta/many/projected_cosine"} <= entry.keys()
+
+
+def test_a_resumed_fit_has_the_history_of_the_unbroken_one(two_headed, batches_of, fit, tmp_path):
+    def run(history, epochs, ckpt_path=None):
+        module = validated(two_headed(momentum=0.9), DataLoader(batches_of("m"), batch_size=None))
+        keep = {"default_root_dir": tmp_path, "max_epochs": epochs, "log_every_n_steps": 5, "ckpt_path": ckpt_path}
+        return fit(module, [callback(probe_every_n_steps=4), history], batches_of("maamaaa"), **keep)
+
+    whole, first, second = History(), History(), History()
+    run(whole, 3)
+    run(first, 2).save_checkpoint(tmp_path / "half.ckpt", weights_only=False)
+    run(second, 3, ckpt_path=tmp_path / "half.ckpt")
+    assert first.entries == whole.entries[:2] and second.entries == whole.entries
+    names = {"meta/step_ratio", "meta/successive_cosine", "meta/many/stretch", "meta/many/projected_cosine"}
+    assert len(whole.entries) == 3 and names <= whole.entries[-1].keys()
+    assert whole.entries[1]["meta/successive_cosine"] != whole.entries[2]["meta/successive_cosine"]
+
+
+def test_of_several_maps_the_largest_dominance_counts():
+    maps = [LowRank(4, 1), far_from_one(4)]
+    instruments, logged, told = Instruments("few", ["many"], None, lambda *words: told.append(words)), {}, []
+    trainer = SimpleNamespace(global_step=0, log_every_n_steps=1)
+    learner = SimpleNamespace(projections={"many": maps, "some": [nn.Identity()]}, figures=dict)
+    instruments.log_projections(trainer, SimpleNamespace(log_dict=logged.update), learner)
+    assert logged.keys() == {"meta/many/dominance"} and float(logged["meta/many/dominance"]) == pytest.approx(12)
+    assert [subject for subject, _ in told] == ["dominance"]

@@ -274,7 +274,9 @@ def test_running_statistics_move_once_a_step(on_meta, where, meta_batch, two_hea
 
 def fp16(two_headed, batches_of, fit, scale, pattern, **options):
     module = with_optimizer(two_headed(norm=False), OPTIMIZERS["adamw"], eps=1e-2)
-    plugins = [] if scale is None else [MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=scale))]
+    plugins = (
+        [] if scale is None else [MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=scale))]
+    )
     transfer = callback(**options)
     fit(module, [transfer], batches_of(pattern), plugins=plugins)
     return module, transfer

@@ -81,3 +81,13 @@ def test_a_batch_takes_the_one_that_it_carries_to_a_device_and_knows_its_labels_
     assert isinstance(carried, Batch) and {entry.device.type for entry in carried.values()} == {"meta"}
     assert is_labelled(carried, "image") and not is_labelled(carried, "depth")
     assert moved.labelled == {"image", HELD_OUT} and moved["image"].is_meta
+    assert not outer.is_pinned()
+
+
+@pytest.mark.gpu
+def test_a_batch_pins_the_one_that_it_carries() -> None:
+    outer = Batch({"image": torch.ones(2, 3, 2, 2)}, ["image"])
+    outer[HELD_OUT] = cast(torch.Tensor, Batch({"image": torch.zeros(2, 3, 2, 2)}, ["image"]))
+    pinned = outer.pin_memory()
+    assert pinned.is_pinned() and cast(Batch, pinned[HELD_OUT]).is_pinned()
+    assert cast(Batch, pinned.to("cuda")[HELD_OUT])["image"].is_cuda

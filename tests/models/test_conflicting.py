@@ -156,3 +156,67 @@ def test_a_rank_that_the_narrowest_map_has_not_is_refused(rank):
         ConflictingHead([6, 4], [4, 8], DEPTH, head=LIGHT, rank=rank)
     with pytest.raises(InputError, match="VectorHead does not fit"):
         ConflictingHead([6], [4], DEPTH, head=VectorHead)
+
+
+def test_a_copy_of_the_primary_head_teaches_the_backbone_m_times_the_primary_gradient_and_nothing_else():
+    torch.manual_seed(0)
+    heads = {"depth_z": LIGHT, "depth_euclidean": partial(ConflictingHead, copy_of="depth_z", rank=2)}
+    tasks = ["depth_euclidean", "depth_z"]
+    module = copy.deepcopy(MultiTaskModule(tasks, Small(), heads, partial(torch.optim.SGD, lr=0.1)).double())
+    label = torch.rand(2, 1, 8, 8, dtype=torch.float64) + 1
+    batch = {"image": torch.rand(2, 3, 8, 8, dtype=torch.float64), "depth_z": label, "depth_euclidean": label}
+    state = copy.deepcopy(dict(module.heads["depth_z"].named_buffers()))
+    (feature,) = module.encode(batch, "image")
+    (turned,) = torch.autograd.grad(module.head_loss("depth_euclidean", [feature], batch), feature, retain_graph=True)
+    assert all(torch.equal(value, state[name]) for name, value in module.heads["depth_z"].named_buffers())
+    (primary,) = torch.autograd.grad(module.head_loss("depth_z", [feature], batch), feature)
+    by_hand = torch.einsum("oc,bchw->bohw", module.heads["depth_euclidean"].matrix(), primary)
+    assert torch.allclose(turned, by_hand, atol=1e-12)
+    assert not list(module.heads["depth_euclidean"].parameters()), "the copy is the other task's"
+    with torch.no_grad():  # it goes on as the other head learns
+        for parameter in module.heads["depth_z"].parameters():
+            parameter.zero_()
+    assert not module.heads["depth_euclidean"]([feature], (8, 8)).any()
+
+
+@pytest.mark.parametrize(
+    "callbacks", [[], [TaskMetaTransfer("depth_z", ["depth_euclidean"], rank=2)]], ids=["mtl", "tmt"]
+)
+def test_a_copy_leaves_the_primary_head_to_the_primary_loss_in_a_fit(callbacks):
+    torch.manual_seed(0)
+    heads = {"depth_z": LIGHT, "depth_euclidean": partial(ConflictingHead, copy_of="depth_z", rank=2)}
+    module = MultiTaskModule(["depth_z", "depth_euclidean"], Small(), heads, partial(torch.optim.SGD, lr=0.1))
+    before = copy.deepcopy(module.state_dict())
+    label = torch.rand(2, 1, 8, 8) + 1
+    alone, both = (
+        {"image": torch.rand(2, 3, 8, 8), "depth_euclidean": label, **more} for more in ({}, {"depth_z": label})
+    )
+    trainer = Trainer(
+        max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, log_every_n_steps=1, callbacks=callbacks,
+    )  # fmt: skip
+    seen = DataLoader([both], batch_size=None)
+    trainer.fit(module, DataLoader([alone], batch_size=None), seen)
+    moved = {name for name, value in module.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved and all(name.startswith("backbone") for name in moved)
+    trainer.fit_loop.max_epochs = 2
+    trainer.fit(module, seen, seen)
+    moved = {name for name, value in module.state_dict().items() if not torch.equal(value, before[name])}
+    assert any(name.startswith("heads.depth_z") for name in moved)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({}, "needs either a head or copy_of"), ({"head": LIGHT, "copy_of": "depth_z"}, "needs either a head or copy_of")],
+)
+def test_one_of_head_and_copy_is_needed(options, message):
+    with pytest.raises(InputError, match=message):
+        ConflictingHead([6], [4], DEPTH, **options)
+
+
+def test_a_copy_of_no_head_is_refused():
+    heads = {"normals": partial(ConflictingHead, copy_of="depth_zz")}
+    with pytest.raises(
+        InputError, match="'depth_zz', which is no other task with a head of its own; did you mean 'depth_z'"
+    ):
+        MultiTaskModule(["depth_z", "normals"], Small(), heads, partial(torch.optim.SGD, lr=0.1))

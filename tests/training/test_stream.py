@@ -261,3 +261,27 @@ def test_a_gpu_holds_as_many_as_fit_beside_the_first(monkeypatch):
     assert many._room(first) == 1 + 6, "of 9 GiB, a tenth being spared, 3 are the first one's; each other keeps 1"
     first.device = torch.device("cpu")
     assert many._room(first) > 1000
+
+
+@pytest.mark.slow
+def test_held_out_batches_and_probes_of_task_meta_transfer_are_those_of_a_run_alone(tiny_fit, tmp_path, monkeypatch):
+    monkeypatch.setattr(MultiTaskModule, "encode", encode_with_dropout.__defaults__[0])  # heads read them as they are
+    names, configs = ("tmt", "lin"), {}
+    for name, kind in zip(names, ("TaskMetaTransfer", "MetaWeighting"), strict=True):
+        config = tiny_fit("depth_z", "normals", epochs=2)
+        options = {"primary": "depth_z", "auxiliary": ["normals"], "meta_batch": "held_out", "probe_every_n_steps": 2}
+        parallel = {"parallel": 8, "steps": 4, "held_out": True, "shuffled": True}
+        config["data"] = {
+            "class_path": "lightning_taskonomy.data.ParallelLabels",
+            "init_args": {"data": config["data"], "primary": "depth_z", "auxiliary": ["normals"], **parallel},
+        }
+        callbacks = [{"class_path": f"lightning_taskonomy.callbacks.{kind}", "init_args": options}]
+        callbacks += [{"class_path": f"lightning_taskonomy.callbacks.{one}"} for one in ("History", "BestWeights")]
+        config["trainer"] |= {"limit_val_batches": 1.0, "callbacks": callbacks, "log_every_n_steps": 1}
+        configs[name] = config
+    execute_together(runs(configs, tmp_path / "together", names))
+    for name in names:
+        execute(configs[name], tmp_path / "alone" / name)
+        assert_same(tmp_path / "together" / name, tmp_path / "alone" / name)
+        entries = json.loads((tmp_path / "alone" / name / "history.json").read_text())
+        assert all({"meta/step_ratio", "meta/normals/plain_cosine"} <= entry.keys() for entry in entries)

@@ -7,7 +7,7 @@ network's optimizer. On an auxiliary batch the projections stand between the aux
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from lightning_taskonomy.callbacks.bifurcation import (
     BatchKind,
     CuttingCallback,
-    MetaPass,
     adam,
     loss_scale,
     primary_and_auxiliary,
@@ -27,7 +26,8 @@ from lightning_taskonomy.callbacks.meta_transfer.instruments import Instruments,
 from lightning_taskonomy.callbacks.meta_transfer.learner import Bounds, Learner, ProjectionKind, projection_factory
 from lightning_taskonomy.callbacks.meta_transfer.moments import SeparateMoments
 from lightning_taskonomy.callbacks.meta_transfer.outer import OuterStep, lost_weights, virtual_step
-from lightning_taskonomy.errors import InputError, hint
+from lightning_taskonomy.callbacks.meta_transfer.refusals import MetaImages, check_arguments, check_fit
+from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.optim import (
     Inner,
     LateFlags,
@@ -40,7 +40,6 @@ from lightning_taskonomy.optim import (
 __all__ = ["TaskMetaTransfer"]
 
 _BROKEN, _INCONSISTENT = "broken", "inconsistent"
-MetaBatchKind = Literal["same", "held_out"]
 
 
 class TaskMetaTransfer(CuttingCallback):
@@ -48,9 +47,9 @@ class TaskMetaTransfer(CuttingCallback):
 
     A batch with labels of the primary and of auxiliary tasks is a meta step: the projections learn to turn auxiliary
     gradients into what lowers the primary loss, primary head and backbone learn from the primary loss, auxiliary heads
-    stay (unless ``on_meta`` is ``joint``). Any other batch is an auxiliary step: auxiliary heads learn as ever, the backbone receives the projected
-    gradient. ``training_step`` runs once per batch; optimizers, schedules, clipping, precision, checkpoints and
-    ``global_step`` of the network are Lightning's own.
+    stay (unless ``on_meta`` is ``joint``). Any other batch is an auxiliary step: auxiliary heads learn as ever, the
+    backbone receives the projected gradient. ``training_step`` runs once per batch; optimizers, schedules, clipping,
+    precision, checkpoints and ``global_step`` of the network are Lightning's own.
 
     Args:
         primary: The task with few labels, by the name of its head.
@@ -114,7 +113,7 @@ class TaskMetaTransfer(CuttingCallback):
         heads: str = "heads",
         inner: Inner = "optimizer",
         on_meta: Literal["primary", "joint"] = "primary",
-        meta_batch: MetaBatchKind = "same",
+        meta_batch: MetaImages = "same",
         normalize: bool = False,
         anchor: float = 0.0,
         scheduler: LRSchedulerCallable | None = None,
@@ -123,19 +122,8 @@ class TaskMetaTransfer(CuttingCallback):
         probe_every_n_steps: int | None = None,
     ) -> None:
         super().__init__(primary_and_auxiliary(primary, auxiliary), backbone, heads, primary, is_meta)
-        if auxiliary_steps is not None and auxiliary_steps < 1:
-            raise InputError(f"auxiliary_steps is {auxiliary_steps}, must be at least 1")
-        if inner_lr is not None and not inner_lr > 0:
-            raise InputError(f"inner_lr is {inner_lr}; the virtual step needs a positive length")
-        for name, word, words in (("inner", inner, Inner), ("meta_batch", meta_batch, MetaBatchKind)):
-            if word not in get_args(words):
-                raise InputError(f"there is no {name} {word!r}{hint(word, get_args(words))}")
-        if meta_batch == "held_out" and approximate:
-            raise InputError(
-                "meta_batch 'held_out' takes the primary loss at Θ⁺, where approximate takes none; leave one of them"
-            )
-        if normalize and projection == "scalar":
-            raise InputError("a scalar that is normalized is no more than a sign; leave normalize or the scalar")
+        sign = normalize and projection == "scalar"
+        check_arguments(auxiliary_steps, inner_lr, inner, meta_batch, approximate, sign)
         self.auxiliary, self.auxiliary_steps, self.inner_lr = list(auxiliary), auxiliary_steps, inner_lr
         self.inner, self.meta_batch = inner, meta_batch
         self.options = MetaOptions(method, approximate, primary_at=primary_at, combine=combine, on_meta=on_meta)
@@ -174,19 +162,13 @@ class TaskMetaTransfer(CuttingCallback):
         """Finds the bifurcation and refuses what cannot work."""
         super().on_fit_start(trainer, pl_module)
         optimizer = trainer.optimizers[0]
-        if not {id(p) for group in optimizer.param_groups for p in group["params"]} & set(map(id, self.split.backbone.parameters())):
-            raise InputError(
-                "the optimizer has no parameter of the backbone; give it those, which Task Meta-Transfer trains"
-            )
-        if any(isinstance(layer, nn.SyncBatchNorm) for layer in pl_module.modules()):
-            raise InputError(
-                "Task Meta-Transfer does not work with SyncBatchNorm; use BatchNorm and sync_batchnorm=False"
-            )
+        check_fit(optimizer, self.split.backbone, pl_module)
         self._inner = self.inner
         if self.inner != "gradient" and not OptimizerStep.is_known(optimizer):
             self._inner = "gradient"
             self.warn_once(
-                "inner", f"the step of {type(optimizer).__name__} is not known; the virtual step is inner: gradient, α·d"
+                "inner",
+                f"the step of {type(optimizer).__name__} is not known; the virtual step is inner: gradient, α·d",
             )
         if self.moments is not None:
             self.moments.begin_fit(optimizer, self.split.backbone)

@@ -84,4 +84,4 @@ def backbone_inputs(
         return reached.inputs
     finally:
         handle.remove()
-    raise InputError("training_step does not run the backbone on a held-out batch; it must, as on any other")
+    raise InputError("training_step does not run the backbone on the held-out batch; it must, as on any other")

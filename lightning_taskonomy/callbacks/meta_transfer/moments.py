@@ -1,6 +1,6 @@
 """What the network's optimizer remembers of the backbone, apart for meta and for auxiliary steps."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from copy import deepcopy
 from typing import Any
 
@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from lightning_taskonomy.callbacks.bifurcation import BatchKind
 
 __all__ = ["SeparateMoments"]
-
-State = Mapping[nn.Parameter, dict[str, Any]]
 
 
 class SeparateMoments:
@@ -53,7 +51,7 @@ class SeparateMoments:
         self._inside, self._waiting = kind, {p: state.pop(p) for p in self._parameters.values() if p in state}
         state.update(waiting)
 
-    def of(self, kind: BatchKind) -> State:
+    def of(self, kind: BatchKind) -> Mapping[Any, Any]:
         """The state that a step of a kind would find, without swapping.
 
         Args:
@@ -79,7 +77,7 @@ class SeparateMoments:
         self._inside, self._waiting, self._restored = state["inside"], {}, state["waiting"]
 
     @property
-    def _state(self) -> dict[nn.Parameter, dict[str, Any]]:
+    def _state(self) -> MutableMapping[Any, Any]:
         assert self._optimizer is not None  # from the start of a fit
         return self._optimizer.state
 

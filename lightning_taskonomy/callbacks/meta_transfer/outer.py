@@ -11,7 +11,6 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from lightning_taskonomy.callbacks.bifurcation import Bifurcation, MetaPass, mean_over_processes
-from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.optim import (
     Branch,
     GradientStep,
@@ -125,7 +124,7 @@ def virtual_step(
     groups = optimizer.param_groups
     rates = {p: float(group["lr"]) for group in groups for p in group["params"] if p in learning}
     if inner_lr is not None:
-        largest = max(rates.values())
+        largest = max(rates.values(), default=0.0)
         rates = {p: inner_lr * (rate / largest if largest > 0 else 1.0) for p, rate in rates.items()}
     uniform = rates.keys() == learning and len(set(rates.values())) == 1
     return GradientStep(next(iter(rates.values())) if uniform else rates)

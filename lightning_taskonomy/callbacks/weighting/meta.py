@@ -33,7 +33,7 @@ class MetaWeighting(TaskMetaTransfer):
     Args:
         primary: The task with few labels, by the name of its head.
         auxiliary: The tasks with many labels; the module has no other heads.
-        **options: Those of :class:`TaskMetaTransfer` but ``projection`` and ``rank``.
+        **options: Those of :class:`TaskMetaTransfer` but ``projection``, ``rank`` and ``normalize``.
 
     Raises:
         InputError: As :class:`TaskMetaTransfer`.

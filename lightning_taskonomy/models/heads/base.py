@@ -1,5 +1,6 @@
 """What a head is, and how the views of a pair or a triplet reach one."""
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch.nn.functional as F
@@ -39,6 +40,13 @@ class Head(nn.Module):
                 f"{type(self).__name__} got {len(in_channels)} channel counts and {len(reductions)} reductions; "
                 "one of each per feature map, at least one map"
             )
+
+    def connect(self, heads: Mapping[str, nn.Module]) -> None:
+        """Called once all heads of a module are made, for a head that depends on another.
+
+        Args:
+            heads: All heads by task, this one among them.
+        """
 
     def forward(self, features: list[Tensor], size: tuple[int, int]) -> Tensor:
         """The raw output.

@@ -58,7 +58,7 @@ class MetaTransferStudy(MetaTransferSettings, Study):
     splits: list[int] | None = None
     amounts: list[int | float] | None = None
     reselect: bool = True
-    factors: dict[str, dict[str, dict[str, Any] | None]] | None = None
+    factors: dict[str, dict[str, dict[str, Knob] | None]] | None = None
     factor_methods: list[str] | None = None
     checkpoint_seconds: float = 60.0
 

@@ -1,0 +1,69 @@
+"""What a Task Meta-Transfer callback cannot work with."""
+
+from typing import Any, Literal, get_args
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import nn
+
+from lightning_taskonomy.errors import InputError, hint
+from lightning_taskonomy.optim import Inner
+
+__all__ = ["MetaImages", "check_arguments", "check_fit"]
+
+MetaImages = Literal["same", "held_out"]
+"""Where the primary loss at Θ⁺ is taken: on the meta batch, or on the other images that it brings."""
+
+
+def check_arguments(
+    auxiliary_steps: int | None, inner_lr: float | None, inner: str, meta_batch: str, approximate: bool, sign: bool
+) -> None:
+    """Refuses numbers out of range, unknown words, and options that contradict each other.
+
+    Args:
+        auxiliary_steps: k, or None.
+        inner_lr: α, or None.
+        inner: The virtual step.
+        meta_batch: Where the primary loss at Θ⁺ is taken.
+        approximate: Whether there is no pass at Θ⁺.
+        sign: Whether a scalar is to be normalized.
+
+    Raises:
+        InputError: One of these.
+    """
+    if auxiliary_steps is not None and auxiliary_steps < 1:
+        raise InputError(f"auxiliary_steps is {auxiliary_steps}, must be at least 1")
+    if inner_lr is not None and not inner_lr > 0:
+        raise InputError(f"inner_lr is {inner_lr}; the virtual step needs a positive length")
+    words: tuple[tuple[str, str, Any], ...] = (("inner", inner, Inner), ("meta_batch", meta_batch, MetaImages))
+    for name, word, allowed in words:
+        if word not in get_args(allowed):
+            raise InputError(f"there is no {name} {word!r}{hint(word, get_args(allowed))}")
+    if meta_batch == "held_out" and approximate:
+        raise InputError(
+            "meta_batch 'held_out' takes the primary loss at Θ⁺, and approximate makes no pass there; leave out either"
+        )
+    if sign:
+        raise InputError(
+            "a scalar that is normalized is no more than a sign; leave out normalize, or take another projection"
+        )
+
+
+def check_fit(optimizer: torch.optim.Optimizer, backbone: nn.Module, module: LightningModule) -> None:
+    """Refuses an optimizer without the backbone, and statistics that processes share.
+
+    Args:
+        optimizer: The network's.
+        backbone: The backbone.
+        module: The module.
+
+    Raises:
+        InputError: One of these.
+    """
+    trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    if not trained & set(map(id, backbone.parameters())):
+        raise InputError(
+            "the optimizer has no parameter of the backbone; give it those, which Task Meta-Transfer trains"
+        )
+    if any(isinstance(layer, nn.SyncBatchNorm) for layer in module.modules()):
+        raise InputError("Task Meta-Transfer does not work with SyncBatchNorm; use BatchNorm and sync_batchnorm=False")
