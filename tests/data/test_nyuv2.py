@@ -1,5 +1,7 @@
 """NYUv2: the official file and the MTAN arrays, the halves of the test set, normals from depth, real samples."""
 
+import csv
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -7,12 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from lightning_taskonomy.data.doctor import check
 from lightning_taskonomy.data.geometry import normals_from_depth
 from lightning_taskonomy.data.nyuv2 import OF_40, NYUv2DataModule
 from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.models.backbones import TaskonomyResNet
+from lightning_taskonomy.modules import MultiTaskModule
+from lightning_taskonomy.modules.objectives import target_of
+from lightning_taskonomy.optim.aggregation import AGGREGATORS
+from lightning_taskonomy.studies.executors import LocalExecutor
+from lightning_taskonomy.studies.meta_transfer import MetaTransferStudy
 from lightning_taskonomy.tasks import find
 
 torch.set_num_threads(1)
@@ -282,3 +291,68 @@ def test_real_labels_compared() -> None:
     assert report.problems == [] and line.startswith("normals and depth_z differ by 4.")
     (problem,) = check(NYUv2DataModule(root, normal_axes=("left", "forward", "up")), splits=["validation"]).problems
     assert "normals look turned: x reversed fits at 6." in problem
+
+
+@real
+def test_labels_of_the_real_image_as_predictions_are_without_error() -> None:
+    """Reader, losses and metrics mean the same by classes, metres, axes and what is missing."""
+    tasks = ["nyuv2.semantic_segmentation", "depth_z", "normals"]
+    (batch,) = list(NYUv2DataModule(str(REAL / "mtan_npy_derived"), keys=KEYS, batch_size=1).val_dataloader())
+    module = MultiTaskModule([*tasks], TaskonomyResNet("test_resnet"))
+    classes = batch["semantic"].clamp(min=0)
+    predictions = {
+        "semantic_segmentation": 100 * torch.nn.functional.one_hot(classes, 13).movedim(-1, 1).float(),
+        "depth_z": batch["depth_z"].nan_to_num(1.0),
+        "normals": batch["normals"].nan_to_num(1.0),
+    }
+    for name, task in module.tasks.items():
+        target = target_of(task, batch, predictions[name])
+        module.val_metrics.update(name, predictions[name], target, torch.tensor(0.0))
+    values = module.val_metrics.finish()
+    assert values["val/depth_z/mae"] == 0 and values["val/normals/mean_angle"] < 0.1
+    present = (batch["semantic"] >= 0).float().mean()
+    assert values["val/semantic_segmentation/miou"] == pytest.approx(1) and 0.5 < present <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("layout", "network"), [("arrays", "SplitVGG-3"), ("official", "SplitRes-3")])
+def test_the_recipe_in_miniature(layout: str, network: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """The study of ``recipes/meta_transfer/nyuv2.yaml`` from scratch, with a few steps of narrow networks."""
+    root = request.getfixturevalue(layout)
+    recipe = Path(__file__).parents[2] / "recipes" / "meta_transfer" / "nyuv2.yaml"
+    settings = yaml.safe_load(recipe.read_text())["study"]["init_args"]
+    networks = settings["networks"]
+    assert [one["backbone"]["init_args"] for one in networks.values()] == [{"split": 3, "pretrained": False}] * 2
+    backbone = {**networks[network]["backbone"], "init_args": {"split": 3, "width": 2, "pretrained": False}}
+    data = {**settings["data"], "init_args": {"root": str(root), "size": [32, 48], "batch_size": 2}}
+    methods = {name: first_of(knobs) for name, knobs in settings["methods"].items() if name not in AGGREGATORS}
+    small = {
+        "networks": {network: {**networks[network], "backbone": backbone}}, "data": data, "parallel": 2, "steps": 4,
+        "evaluations": 2, "seeds": None, "ranks": None, "splits": [4], "amounts": None, "trials": 1,
+        "methods": {name: {**knobs, "rank": 2} if "rank" in knobs else knobs for name, knobs in methods.items()},
+        "cases": [settings["cases"][0], settings["cases"][-1]], "trainer": {"accelerator": "cpu"},
+    }  # fmt: skip
+    MetaTransferStudy(**{**settings, **small}).run(tmp_path / "study", execution=LocalExecutor(workers=0))
+    assert json.loads((tmp_path / "study/failures.json").read_text()) == []
+    with (tmp_path / "study/results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    tested = {(row["study"], row["primary"], row["auxiliary"], row["method"]) for row in rows}
+    directed = [*(name for name in methods if name not in ("primary_only", "oracle"))]
+    one, several = ("semantic_segmentation", "depth_z"), ("normals", "semantic_segmentation+depth_z")
+    assert {(*case, name) for case in (one, several) for name in directed if name != "tmt_mean" or case is several} == {
+        (primary, auxiliary, method) for study, primary, auxiliary, method in tested if study == "main" and auxiliary
+    }
+    assert {method for study, _, _, method in tested if study == "split"} == {
+        "transfer",
+        "mtl",
+        "lin",
+        "tmt",
+        "tmt_identity",
+    }
+    assert all(np.isfinite(float(row["test"])) for row in rows)
+
+
+def first_of(knobs: dict[str, Any] | None) -> dict[str, Any]:
+    """The first setting of each grid; of Transfer Learning one that leaves both halves a step."""
+    plain = {name: value[0] if isinstance(value, list) else value for name, value in (knobs or {}).items()}
+    return {**plain, "pretrain": 0.5} if "pretrain" in plain else plain

@@ -580,3 +580,22 @@ def test_the_page_names_the_methods_and_stages_of_the_code(toy):
     study = MetaTransferStudy(**toy, ranks=[2], factors={"k": {"1": None}}, seeds=[1])
     names = dict.fromkeys(stage.name for stage in study.stages(Path("x")))
     assert re.findall(r"^\| `(\w+)`", stages, re.M) == [*names, "analysis", "report"]
+
+
+@pytest.mark.slow
+def test_every_label_of_the_search_for_the_regime_trains(rooms, tmp_path):
+    """The recipe with one seed, few images and few steps."""
+    recipe = Path(__file__).parents[2] / "recipes/meta_transfer/regime.yaml"
+    settings = yaml.safe_load(recipe.read_text())["study"]["init_args"]
+    factors = {
+        name: {label: {**(change or {}), **({"steps": 20} if "steps" in (change or {}) else {})}
+               | ({"parallel": 6} if "parallel" in (change or {}) else {}) for label, change in labels.items()}
+        for name, labels in settings["factors"].items()
+    }  # fmt: skip
+    data = {**rooms, "init_args": {**rooms["init_args"], "batch_size": 2}}
+    small = {"data": data, "steps": 10, "parallel": 4, "seeds": None, "trainer": {"accelerator": "cpu"}}
+    study = MetaTransferStudy(**{**settings, **small, "factors": factors})
+    study.run(tmp_path / "s", execution=HERE)
+    assert json.loads((tmp_path / "s/failures.json").read_text()) == []
+    labels = {(row["study"], row["at"]) for row in rows(tmp_path / "s/results.csv")}
+    assert labels == {("main", "")} | {(name, str(label)) for name in factors for label in factors[name]}
