@@ -120,7 +120,8 @@ class MetaStep:
     Args:
         backbone: The network up to the bifurcation, Θ.
         projections: Per auxiliary task one φ for each learnable feature map.
-        step: The virtual step; a number is the rate α of plain descent.
+        step: The virtual step; a number is the rate α of plain descent. The attribute may be set until ``finish`` to
+            another one that needs the gradient just as this one does.
         options: How; None: exactly.
     """
 

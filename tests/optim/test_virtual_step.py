@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from meta_setting import NETWORKS, OPTIMIZERS, REFERENCES, Setting, assert_same, trained, virtual
+from meta_setting import ALPHA, NETWORKS, OPTIMIZERS, REFERENCES, Setting, assert_same, relative_error, trained, virtual
 from torch import nn, optim
 
 from lightning_taskonomy.errors import InputError
@@ -147,3 +147,14 @@ def test_double_backward_gives_the_same_on_each_network(network, inner, train):
 def test_the_first_step_without_any_state(inner):
     setting = virtual(Setting(*NETWORKS["own"]), "adam", inner, steps=0)
     assert_same(setting.ours(), setting.reference())
+
+
+@pytest.mark.parametrize("inner", ["optimizer", "full"])
+def test_with_plain_sgd_of_one_rate_it_is_the_papers_step(inner):
+    setting, paper = (Setting(*NETWORKS["unpooling"], tasks=2) for _ in range(2))
+    setting.step = OptimizerStep(optim.SGD(setting.backbone.parameters(), ALPHA), full=inner == "full")
+    result, expected = setting.ours(), paper.ours()
+    assert result.step_length == pytest.approx(expected.step_length, rel=1e-12)
+    for name in ("projections", "network"):
+        ours, theirs = (list(getattr(side, name).values()) for side in (result, expected))
+        assert relative_error(ours, theirs) <= 1e-12
