@@ -23,7 +23,7 @@ from lightning_taskonomy.optim.features import Features, cut, entries, learnable
 from lightning_taskonomy.optim.meta_batch import Branch, HeldOut, MetaBatch, MetaOptions
 from lightning_taskonomy.optim.state import PassState, spare_buffers
 from lightning_taskonomy.optim.sums import Gradients, GradientSum, Reduce
-from lightning_taskonomy.optim.tangents import Method, Overlap, Product, Recorded, product, rerun
+from lightning_taskonomy.optim.tangents import Method, Overlap, Product, Recorded, length, product, rerun
 from lightning_taskonomy.optim.virtual_step import GradientStep, VirtualStep
 
 __all__ = ["MetaGradient", "MetaStep", "meta_gradient"]
@@ -120,7 +120,8 @@ class MetaStep:
     Args:
         backbone: The network up to the bifurcation, Θ.
         projections: Per auxiliary task one φ for each learnable feature map.
-        step: The virtual step; a number is the rate α of plain descent.
+        step: The virtual step; a number is the rate α of plain descent. The attribute may be set until ``finish`` to
+            another one that needs the gradient just as this one does.
         options: How; None: exactly.
     """
 
@@ -312,11 +313,11 @@ class MetaStep:
         """Each parameter with its Δ over the rate, and the rate; puts down the lengths of the steps."""
         self._lengths, rate = [], self.step.uniform
         if rate is not None:
-            self._lengths.append(abs(rate * scale) * get_total_norm(list(descent.values())))
+            self._lengths.append(abs(rate * scale) * length(list(descent.values())))
             yield from ((parameter, d, rate * scale) for parameter, d in descent.items())
             return
         for parameters, steps in self.step.displacements(descent, scale):
-            self._lengths.append(get_total_norm(steps))
+            self._lengths.append(length(steps))
             yield from ((parameter, step, 1.0) for parameter, step in zip(parameters, steps, strict=True))
 
     def _direction(
@@ -377,17 +378,9 @@ def _values(gradients: Gradients, parameters: list[nn.Parameter]) -> list[Tensor
     return [gradients[p] if p in gradients else torch.zeros_like(p) for p in parameters]
 
 
-def _length(tensor: Tensor) -> Tensor:
-    """In float32 at least."""
-    length: Tensor = torch.linalg.vector_norm(tensor, dtype=torch.promote_types(tensor.dtype, torch.float32))
-    return length
-
-
 def _ratio(pairs: Sequence[tuple[Tensor, Tensor]], like: Tensor) -> Tensor:
     """Length of the first ones over that of the second ones; 1 where those vanish."""
     if not pairs:
         return torch.ones((), device=like.device)
-    first, second = (
-        torch.linalg.vector_norm(torch.stack([_length(t) for t in side])) for side in zip(*pairs, strict=True)
-    )
+    first, second = (length(side) for side in zip(*pairs, strict=True))
     return torch.where(second != 0, first / second, 1.0)

@@ -25,6 +25,7 @@ __all__ = [
     "double_vjp",
     "finite_difference",
     "forward_mode",
+    "length",
     "product",
     "rerun",
 ]
@@ -74,12 +75,8 @@ class Overlap:
             left: Any tensors.
             right: As many, of the same shapes.
         """
-        dots, lengths = [], []
-        for pair in zip(left, right, strict=True):
-            a, b = map(_row, pair)
-            dots.append(torch.linalg.vecdot(a, b))
-            lengths.append(torch.stack([torch.linalg.vector_norm(a), torch.linalg.vector_norm(b)]))
-        return cls(torch.stack(dots).sum(), torch.linalg.vector_norm(torch.stack(lengths), dim=0).prod())
+        dots = [torch.linalg.vecdot(_row(a), _row(b)) for a, b in zip(left, right, strict=True)]
+        return cls(torch.stack(dots).sum(), length(left) * length(right))
 
     def cosine(self) -> Tensor:
         """A scalar in [-1, 1]; 0 where either list vanishes."""
@@ -267,6 +264,19 @@ def _inconsistency(ahead: Overlap, behind: Overlap, stretch: Tensor) -> Tensor:
     """|⟨J·v, c⟩ - ⟨v, Jᵀc⟩| over ‖J·v‖·‖c‖ + ‖v‖·‖Jᵀc‖, where the former has a stretched v."""
     size = ahead.size + stretch * behind.size
     return (ahead.dot - stretch * behind.dot).abs() / size.clamp(min=torch.finfo(size.dtype).tiny)
+
+
+def length(tensors: Sequence[Tensor]) -> Tensor:
+    """Euclidean length of all of them together, a scalar in float32 at least.
+
+    Args:
+        tensors: At least one.
+    """
+    dtype = torch.float32
+    for tensor in tensors:
+        dtype = torch.promote_types(dtype, tensor.dtype)
+    total: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(tensors), 2, dtype)))
+    return total
 
 
 def _row(tensor: Tensor) -> Tensor:

@@ -69,7 +69,7 @@ class VirtualStep:
         """Δ(scale·d) of many parameters, some at a time.
 
         Args:
-            gradients: d by parameter, for those that :meth:`prepare` was given.
+            gradients: d by parameter, for all that :meth:`prepare` was given.
             scale: Factor on all of them.
         """
         for parameter, gradient in gradients.items():
@@ -83,7 +83,7 @@ class VirtualStep:
         Args:
             gradients: d by parameter; None where they are not needed.
             scale: Factor on all of them.
-            vectors: By parameter, for those that :meth:`prepare` was given.
+            vectors: By parameter, for all that :meth:`prepare` was given.
         """
         for parameter, vector in vectors.items():
             gradient = None if gradients is None else times(gradients[parameter], scale)
@@ -163,7 +163,8 @@ class OptimizerStep(VirtualStep):
         rates = {id(group): number(group["lr"]) for group in groups}
         if self.inner_lr is not None and rates:
             rates = _rescaled(rates, self.inner_lr)
-        self._rates = rates
+        self._rates, self._parameters = rates, parameters
+        self._bundled: list[list[nn.Parameter]] = []
         self.uniform = None
         plain = not self.needs_gradient and not self.full and not any(group["maximize"] for group in groups)
         if plain and len({*rates.values()}) == 1 and all(p in self._groups for p in parameters):
@@ -180,7 +181,7 @@ class OptimizerStep(VirtualStep):
 
     def displacements(self, gradients: Mapping[nn.Parameter, Tensor], scale: float) -> Moved:
         """Δ(scale·d); small parameters are moved together, as each operation takes its time however small they are."""
-        for members in self._bundles(gradients):
+        for members in self._bundles():
             slot = self._slot(members)
             d = times(slot.join([gradients[p] for p in members]), scale)
             yield members, slot.split(self._displacement(slot, d))
@@ -189,7 +190,7 @@ class OptimizerStep(VirtualStep):
         self, gradients: Mapping[nn.Parameter, Tensor] | None, scale: float, vectors: Mapping[nn.Parameter, Tensor]
     ) -> Moved:
         """Δ′(scale·d) ⊙ vector, likewise."""
-        for members in self._bundles(vectors):
+        for members in self._bundles():
             slot = self._slot(members)
             d = None if gradients is None else times(slot.join([gradients[p] for p in members]), scale)
             yield members, slot.split(self._pull(slot, d, slot.join([vectors[p] for p in members])))
@@ -239,11 +240,13 @@ class OptimizerStep(VirtualStep):
         group = self._groups.get(parameters[0], {})
         return Slot(parameters, [self.state.get(p, {}) for p in parameters], group, self._rates.get(id(group), 0.0))
 
-    def _bundles(self, parameters: Mapping[nn.Parameter, Any]) -> list[list[nn.Parameter]]:
+    def _bundles(self) -> list[list[nn.Parameter]]:
         """Small parameters whose numbers are the same together, the others alone."""
-        bundles: list[list[nn.Parameter]] = []
+        if self._bundled:
+            return self._bundled
+        bundles = self._bundled
         open_ones: dict[Any, tuple[list[nn.Parameter] | None, int]] = {}
-        for parameter in parameters:
+        for parameter in self._parameters:
             state, group, size = self.state.get(parameter, {}), self._groups.get(parameter), parameter.numel()
             numbers = tuple(number(state[key]) for key in ("step", "mu_product") if key in state)
             if size > _SMALL or group is None or any(isinstance(value, Tensor) for value in numbers):

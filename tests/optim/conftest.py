@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import torch
 
 from lightning_taskonomy.optim import sums
 
@@ -50,3 +51,14 @@ def run_in_two(work, monkeypatch):
 @pytest.fixture
 def in_two_processes(monkeypatch):
     return lambda work: run_in_two(work, monkeypatch)
+
+
+@pytest.fixture
+def double_precision():
+    """An optimizer's own numbers are then in double precision too."""
+    torch.set_default_dtype(torch.float64)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    torch.set_default_dtype(torch.float32)

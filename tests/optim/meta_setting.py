@@ -5,15 +5,41 @@ from collections.abc import Sequence
 import timm
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import nn, optim
 from torch.func import functional_call
 
 from lightning_taskonomy.models.backbones import SplitVGG
 from lightning_taskonomy.models.heads import SplitVGGHead
-from lightning_taskonomy.optim import Branch, HeldOut, LowRank, MetaBatch, MetaOptions, Normalized, meta_gradient
+from lightning_taskonomy.optim import (
+    Branch,
+    HeldOut,
+    LowRank,
+    MetaBatch,
+    MetaOptions,
+    Normalized,
+    OptimizerStep,
+    meta_gradient,
+)
 from lightning_taskonomy.tasks import find
 
 ALPHA = 0.1
+OPTIMIZERS = {
+    "sgd": lambda p: optim.SGD(p, 0.1),
+    "sgd-momentum": lambda p: optim.SGD(p, 0.1, momentum=0.9, dampening=0.2, weight_decay=0.1),
+    "sgd-nesterov": lambda p: optim.SGD(p, 0.1, momentum=0.8, nesterov=True, maximize=True, foreach=True),
+    "adam": lambda p: optim.Adam(p, 0.1, weight_decay=0.1),
+    "adam-amsgrad": lambda p: optim.Adam(p, 0.1, betas=(0.8, 0.9), amsgrad=True, foreach=True),
+    "adam-maximize": lambda p: optim.Adam(p, 0.1, maximize=True, weight_decay=0.1, fused=True),
+    "adamw": lambda p: optim.AdamW(p, 0.1, weight_decay=0.1),
+    "adamw-amsgrad": lambda p: optim.AdamW(p, 0.1, amsgrad=True, fused=True),
+    "adamw-beta-0": lambda p: optim.AdamW(p, 0.1, betas=(0.9, 0.0)),
+    "nadam": lambda p: optim.NAdam(p, 0.1, weight_decay=0.1, foreach=True),
+    "nadam-decoupled": lambda p: optim.NAdam(p, 0.1, weight_decay=0.1, decoupled_weight_decay=True),
+    "rmsprop": lambda p: optim.RMSprop(p, 0.1, weight_decay=0.1),
+    "rmsprop-centred": lambda p: optim.RMSprop(p, 0.1, momentum=0.9, centered=True, foreach=True),
+    "adagrad": lambda p: optim.Adagrad(p, 0.1, lr_decay=0.3, weight_decay=0.1),
+    "adagrad-start": lambda p: optim.Adagrad(p, 0.1, initial_accumulator_value=0.2, maximize=True, foreach=True),
+}
 
 
 class Timm(nn.Module):
@@ -278,3 +304,69 @@ def assert_same(result, reference, bound=1e-9):
     assert relative_error(result.projections.values(), projections) <= bound
     assert set(result.network) == set(network)
     assert relative_error(result.network.values(), [network[p] for p in result.network]) <= bound
+
+
+def trained(name, parameters, steps):
+    """An optimizer of two groups with rates of their own after some steps with random gradients."""
+    parameters = list(parameters)
+    optimizer = OPTIMIZERS[name]([{"params": parameters[::2]}, {"params": parameters[1::2], "lr": 0.03, "eps": 1e-3}])
+    for _ in range(steps):
+        before = [p.detach().clone() for p in parameters]
+        for p in parameters:
+            p.grad = 0.1 * torch.randn_like(p)
+        optimizer.step()
+        for p, value in zip(parameters, before, strict=True):
+            p.grad = None
+            p.data.copy_(value)  # the network stays where its gradients are of a size
+    return optimizer
+
+
+def after_step(optimizer, parameter, d, **choices):
+    """Θ⁺ of a real step of torch's, the state after it, and the settings."""
+    group = next(g for g in optimizer.param_groups if any(p is parameter for p in g["params"]))
+    moved = parameter.detach().clone()
+    other = type(optimizer)([moved], **choices)
+    other.param_groups[0].update({**group, "params": [moved], "foreach": False, "fused": False, **choices})
+    state = optimizer.state.get(parameter, {})
+    if state:
+        other.state[moved] = {k: v.double().clone() if v is not None else v for k, v in state.items()}
+    elif isinstance(optimizer, optim.SGD):  # the same, but torch cuts the first gradient in the buffer off the graph
+        other.param_groups[0]["dampening"] = 0.0
+        other.state[moved]["momentum_buffer"] = torch.zeros_like(moved)
+    moved.grad = d
+    other.step()
+    return moved, other.state[moved], group
+
+
+def full(optimizer):
+    """Θ⁺ by torch's own optimizer, which autograd can differentiate."""
+    return lambda p, d: after_step(optimizer, p, d, differentiable=True)[0]
+
+
+def scaled(optimizer):
+    """Θ⁺ = Θ - α·P·d with P from torch's state after a step, held fixed."""
+
+    def advance(p, d):
+        _, state, group = after_step(optimizer, p, d.detach())
+        rate, second = group["lr"] * (-1 if group["maximize"] else 1), None
+        if isinstance(optimizer, (optim.Adam, optim.NAdam)):
+            second = state["max_exp_avg_sq" if group.get("amsgrad") else "exp_avg_sq"]
+            second = second / (1 - group["betas"][1] ** float(state["step"]))
+        if isinstance(optimizer, optim.RMSprop):
+            second = state["square_avg"] - (state["grad_avg"] ** 2 if group["centered"] else 0)
+        if isinstance(optimizer, optim.Adagrad):
+            rate, second = rate / (1 + (float(state["step"]) - 1) * group["lr_decay"]), state["sum"]
+        return p.detach() - rate * d / (1 if second is None else second.sqrt() + group["eps"])
+
+    return advance
+
+
+REFERENCES = {"optimizer": scaled, "full": full}
+
+
+def virtual(setting, name, inner, steps=2):
+    """The setting with an optimizer's step, ours and the reference."""
+    torch.manual_seed(2)
+    optimizer = trained(name, setting.learning().values(), steps)
+    setting.step, setting.advance = OptimizerStep(optimizer, full=inner == "full"), REFERENCES[inner](optimizer)
+    return setting

@@ -315,6 +315,7 @@ def test_an_unlabelled_auxiliary_task_leaves_the_backbone_where_it_is():
     [
         ({"method": "foward"}, "no method 'foward'.*did you mean 'forward'"),
         ({"primary_at": "theta"}, "no primary_at 'theta'.*virtual"),
+        ({"on_meta": "both"}, "no on_meta 'both'.*joint"),
         ({"combine": "men"}, "no combine 'men'.*did you mean 'mean'"),
     ],
 )

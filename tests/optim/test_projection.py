@@ -5,7 +5,7 @@ import torch
 import torch.autograd.forward_ad as forward_ad
 
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.optim import Diagonal, Full, Identity, LowRank, Projection, Scalar, project
+from lightning_taskonomy.optim import Diagonal, Full, Identity, LowRank, Normalized, Projection, Scalar, project
 
 
 def matrix(phi: Projection) -> torch.Tensor:
@@ -115,3 +115,17 @@ def test_tangents_pass_through_as_they_are():
     with forward_ad.dual_level():
         passed = forward_ad.unpack_dual(project(forward_ad.make_dual(features, tangent), phi))
         assert torch.equal(passed.primal, features) and torch.equal(passed.tangent, tangent)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_normalized_projection_turns_but_does_not_stretch(dtype):
+    torch.manual_seed(0)
+    phi, gradient = LowRank(4, 2, 3.0), (1e-3 * torch.randn(2, 4, 3, 3)).to(dtype, memory_format=torch.channels_last)
+    plain, normalized = phi(gradient).detach(), Normalized(phi)(gradient).detach()
+    assert normalized.dtype == dtype and normalized.is_contiguous(memory_format=torch.channels_last)
+    assert float(normalized.float().norm()) == pytest.approx(float(gradient.float().norm()), rel=1e-3)
+    assert float(plain.float().norm()) > 1.5 * float(gradient.float().norm())
+    assert float(torch.cosine_similarity(plain.flatten().float(), normalized.flatten().float(), 0)) > 0.99999
+    silent = Normalized(phi)(torch.zeros_like(gradient))
+    assert (silent == 0).all()
+    assert all((g == 0).all() for g in torch.autograd.grad(silent.sum(), list(phi.parameters())))
