@@ -7,8 +7,8 @@ from lightning_taskonomy.reports.words import WEIGHTINGS, readable
 __all__ = ["case_name", "lead", "measure", "method_name", "plural", "share", "task_names", "unit", "value"]
 
 _NAMES = {
-    "primary_only": "Primary Only", "transfer": "Transfer Learning", "tmt": "TMT", "tmt_identity": "TMT φ = 1",
-    "tmt_full": "TMT full φ", "tmt_mean": "TMT mean", "oracle": "Oracle",
+    "primary_only": "Primary Only", "transfer": "Transfer Learning", "transfer_full": "Transfer Learning, full budget",
+    "tmt": "TMT", "tmt_identity": "TMT φ = 1", "tmt_full": "TMT full φ", "tmt_mean": "TMT mean", "oracle": "Oracle",
 } | WEIGHTINGS  # fmt: skip
 _UNITS = {"miou": (100.0, "mIoU %"), "mean_angle": (1.0, "mean angle °"), "mae": (100.0, "10² × absolute error")}
 """How the paper prints a metric: factor and name."""
