@@ -191,7 +191,7 @@ def test_a_small_version_of_the_paper_and_its_stability_runs(tmp_path, rooms, ti
 def test_a_small_version_of_the_meta_transfer_quickstart_runs(tmp_path):
     held = yaml.safe_load((RECIPES / "meta_transfer/quickstart.yaml").read_text())
     study = held["study"]["init_args"]
-    study |= {"steps": 8, "evaluations": 2, "cases": [{"primary": "depth_z", "auxiliary": ["normals"]}]}
+    study |= {"steps": 8, "evaluations": 2, "seeds": None, "cases": [{"primary": "depth_z", "auxiliary": ["normals"]}]}
     study["data"]["init_args"] |= {
         "size": 32, "views": 2, "train_buildings": 4, "validation_buildings": 2, "test_buildings": 2, "batch_size": 2,
         "cache": str(tmp_path / "cache"),
