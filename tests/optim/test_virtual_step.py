@@ -154,7 +154,7 @@ def test_with_plain_sgd_of_one_rate_it_is_the_papers_step(inner):
     setting, paper = (Setting(*NETWORKS["unpooling"], tasks=2) for _ in range(2))
     setting.step = OptimizerStep(optim.SGD(setting.backbone.parameters(), ALPHA), full=inner == "full")
     result, expected = setting.ours(), paper.ours()
-    assert result.step_length == pytest.approx(expected.step_length, rel=1e-12)
+    assert float(result.step_length) == pytest.approx(float(expected.step_length), rel=1e-12)
     for name in ("projections", "network"):
         ours, theirs = (list(getattr(side, name).values()) for side in (result, expected))
         assert relative_error(ours, theirs) <= 1e-12
