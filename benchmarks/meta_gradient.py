@@ -211,17 +211,13 @@ class Case:
 
     def inner_sides(self) -> dict[str, Callable[[], object]]:
         """Both virtual steps; all sides have the state of AdamW in memory."""
-        optimizer = torch.optim.AdamW(self.parameters, ALPHA)
+        self.optimizer = torch.optim.AdamW(self.parameters, ALPHA)
         for parameter in self.parameters:
             parameter.grad = torch.randn_like(parameter)
-        optimizer.step()
-        optimizer.zero_grad()
-        step = OptimizerStep(optimizer)
-        return {
-            "mtl": lambda: (self.mtl(), optimizer)[0],
-            "gradient": lambda: self.ours(),
-            "optimizer": lambda: self.ours(step),
-        }
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        step = OptimizerStep(self.optimizer)
+        return {"mtl": self.mtl, "gradient": self.ours, "optimizer": lambda: self.ours(step)}
 
     def tangent_sides(self) -> dict[str, Callable[[], Tensor]]:
         """J·v of one pass in several ways, and a pass forward without a tape."""

@@ -56,6 +56,21 @@ def test_batch_normalization_has_torchs_output_and_tangent(layer, moving):
     torch.testing.assert_close(same, statistics, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("moving", ["weight bias", "weight", "bias", "images weight bias", ""])
+@pytest.mark.parametrize("bias", [True, False])
+def test_convolutions_have_torchs_output_and_tangent(moving, bias):
+    torch.manual_seed(0)
+    layer = nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2, bias=bias).double()
+    images, names = torch.randn(2, 4, 7, 7, dtype=torch.float64), moving.split()
+    output, expected, _ = tangents(layer, images, names)
+    with FusedTangents():
+        fused, tangent, _ = tangents(layer, images, names)
+    torch.testing.assert_close(fused, output, rtol=1e-12, atol=1e-12)
+    assert (tangent is None) == (expected is None)
+    if expected is not None:
+        torch.testing.assert_close(tangent, expected, rtol=1e-12, atol=1e-12)
+
+
 def test_half_precision_within_its_rounding():
     torch.manual_seed(0)
     layer, images, moving = nn.BatchNorm2d(5), torch.randn(8, 5, 6, 6).bfloat16(), ["images", "weight", "bias"]
