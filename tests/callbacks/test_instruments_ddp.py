@@ -43,8 +43,8 @@ class Mine(LightningModule):
         super().__init__()
         torch.manual_seed(0)
         self.backbone = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Tanh())
-        self.heads = nn.ModuleDict(
-            {name: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)) for name in ("few", "many", "some")})
+        self.heads = nn.ModuleDict({name: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+                                    for name in ("few", "many", "some")})
 
     def task_loss(self, name, predictions, batch):
         return (predictions - batch[name]).square().mean()
@@ -60,8 +60,12 @@ def fit_mine(batches, **options):
     log, stretches = Log(), []
     callback = TaskMetaTransfer("few", ["many", "some"], rank=2)
     plain = callback.instruments.log_meta_step
-    callback.instruments.log_meta_step = lambda trainer, module, result: (
-        stretches.append({name: float(value) for name, value in result.stretch.items()}), plain(trainer, module, result))
+
+    def watched(trainer, module, result):
+        stretches.append({name: float(value) for name, value in result.stretch.items()})
+        plain(trainer, module, result)
+
+    callback.instruments.log_meta_step = watched
     trainer = Trainer(accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, log_every_n_steps=1,
         enable_progress_bar=False, enable_model_summary=False, callbacks=[callback, log], **options)
     torch.manual_seed(7)
