@@ -25,7 +25,7 @@ from lightning_taskonomy.callbacks.meta_transfer.held_out import held_out_pass
 from lightning_taskonomy.callbacks.meta_transfer.instruments import Instruments, is_due
 from lightning_taskonomy.callbacks.meta_transfer.learner import Bounds, Learner, ProjectionKind, projection_factory
 from lightning_taskonomy.callbacks.meta_transfer.moments import SeparateMoments
-from lightning_taskonomy.callbacks.meta_transfer.outer import OuterStep, lost_weights, virtual_step
+from lightning_taskonomy.callbacks.meta_transfer.outer import OuterStep, lost_weights
 from lightning_taskonomy.callbacks.meta_transfer.refusals import MetaImages, check_arguments, check_fit
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.optim import (
@@ -256,7 +256,7 @@ class TaskMetaTransfer(CuttingCallback):
             self.warn_once("tokens", f"features (B, N, C) or (B, C, L)? φ acts on dimension 1, of size {size}")
         if self._step is None:
             state = None if self.moments is None else self.moments.of("auxiliary")
-            inner = virtual_step(trainer.optimizers[0], split.backbone, self._inner, self.inner_lr, state)
+            inner = OptimizerStep(trainer.optimizers[0], self._inner, self.inner_lr, state)
             self._step = OuterStep(split, self.primary, self.learner.acting, inner, self._options(trainer))
         with trainer.precision_plugin.forward_context():
             others = None
