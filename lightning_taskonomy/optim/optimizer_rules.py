@@ -140,7 +140,7 @@ class _NAdam(_Adam):
 
 class _RMSprop(Rule):
     def second(self, slot: Slot, g: Tensor) -> tuple[Tensor, Scalar]:
-        mean, factor = _mean_square(slot.state("square_avg"), slot.group["alpha"], g)
+        mean, factor = _mean_square(slot.state("square_avg"), number(slot.group["alpha"]), g)
         if not slot.group["centered"]:
             return mean, factor
         return mean.mul_(factor).sub_(self._mean(slot, g).square_()).relu_(), 1.0

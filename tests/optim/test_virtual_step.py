@@ -61,6 +61,17 @@ def test_the_full_step_is_what_the_optimizer_does_next(name, steps):
         torch.testing.assert_close(value, p.detach(), rtol=1e-11, atol=1e-13)
 
 
+@pytest.mark.parametrize("centered", [False, True])
+def test_rmsprop_without_a_memory(centered):
+    """alpha=0 as a whole number: v̂ = g², or g² - g² = 0 of the centred one, by which nothing moves."""
+    parameter, d = nn.Parameter(torch.randn(4)), torch.randn(4)
+    optimizer = optim.RMSprop([parameter], 0.1, alpha=0, eps=1e-3, centered=centered)
+    parameter.grad = torch.randn(4)
+    optimizer.step()
+    ours = by_parameter(OptimizerStep(optimizer).displacements({parameter: d}, 1.0))[parameter]
+    torch.testing.assert_close(ours, 0 * d if centered else 0.1 * d / (d.abs() + 1e-3))
+
+
 @pytest.mark.parametrize("steps", [0, 3])
 @pytest.mark.parametrize("name", [name for name in OPTIMIZERS if "sgd" not in name])
 def test_a_weight_whose_second_moment_is_zero_is_not_moved(name, steps):
