@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 
 from lightning_taskonomy.callbacks.bifurcation import (
     BatchKind,
@@ -300,7 +301,10 @@ class TaskMetaTransfer(CuttingCallback):
         with trainer.precision_plugin.forward_context():
             result = step.finish(trainer.accumulate_grad_batches, trainer)
         broken = ~result.finite
-        if loss_scale(trainer) is not None and broken:  # the scaler skips the network's step too
+        if loss_scale(trainer) is not None:  # any gradient that is not finite lets the scaler skip the network's step
+            learning = [p.grad for p in pl_module.parameters() if p.grad is not None]
+            broken = broken | ~get_total_norm(learning).isfinite()
+        if loss_scale(trainer) is not None and broken:
             self.warn_once(
                 "overflow", "a meta-gradient overflowed in fp16; the projections skip this step, as is usual in fp16"
             )
