@@ -172,7 +172,8 @@ class Instruments:
             self._virtual, self._before = None, []
             if real > 0:  # else fp16's scaler has skipped the step, or the learning rate is 0
                 module.log("meta/step_ratio", virtual / real)
-            if 0 < virtual < SHORT_STEP * real:
+            unbounded = learner.optimizer is not None and not learner.bounds.normalize  # φ learns, and of any length
+            if unbounded and 0 < virtual < SHORT_STEP * real:
                 self.warn(
                     "step_ratio",
                     f"the virtual step is {virtual / real:.2g} times as long as the optimizer's: over so short a step "
