@@ -32,12 +32,12 @@ class Slot:
     @property
     def sign(self) -> float:
         """-1 where the optimizer climbs."""
-        return -1.0 if self.group["maximize"] else 1.0
+        return -1.0 if self.group.get("maximize", False) else 1.0
 
     @property
     def decoupled(self) -> bool:
         """Whether weight decay is a step of its own."""
-        return bool(self.group.get("decoupled_weight_decay", False)) and self.group["weight_decay"] != 0
+        return bool(self.group.get("decoupled_weight_decay", False)) and self.group.get("weight_decay", 0) != 0
 
     @property
     def count(self) -> Scalar:
@@ -65,8 +65,8 @@ class Slot:
 
     def seen(self, d: Tensor) -> Tensor:
         """The gradient that enters the averages: downhill, with coupled weight decay."""
-        seen = -d if self.group["maximize"] else d
-        decay = self.group["weight_decay"]
+        seen = -d if self.group.get("maximize", False) else d
+        decay = self.group.get("weight_decay", 0)
         return seen if decay == 0 or self.decoupled else seen.add(self.theta(), alpha=decay)
 
 
@@ -140,7 +140,7 @@ class _NAdam(_Adam):
 
 class _RMSprop(Rule):
     def second(self, slot: Slot, g: Tensor) -> tuple[Tensor, Scalar]:
-        mean, factor = _mean_square(slot.state("square_avg"), slot.group["alpha"], g)
+        mean, factor = _mean_square(slot.state("square_avg"), number(slot.group["alpha"]), g)
         if not slot.group["centered"]:
             return mean, factor
         return mean.mul_(factor).sub_(self._mean(slot, g).square_()).relu_(), 1.0

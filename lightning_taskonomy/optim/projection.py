@@ -192,7 +192,7 @@ class Identity(Projection):
 class Normalized(nn.Module):
     """φ·g scaled to the length of g: φ turns a gradient and neither stretches nor shrinks it.
 
-    Lengths are those of the whole map of a micro-batch on a process. Where φ·g vanishes, so does the result.
+    Lengths are those of the whole map of a micro-batch on a process. Where φ·g vanishes, the result is φ·g itself.
 
     Args:
         projection: φ.
@@ -211,11 +211,11 @@ class Normalized(nn.Module):
         Returns:
             The same shape, dtype and memory format.
         """
-        projected: Tensor = self.projection(gradient)
-        dtype = torch.promote_types(projected.dtype, torch.float32)
-        length = torch.linalg.vector_norm(projected, dtype=dtype)
-        ratio = torch.linalg.vector_norm(gradient, dtype=dtype) / length.clamp(min=torch.finfo(dtype).tiny)
-        scaled: Tensor = projected * ratio.to(projected.dtype)
+        wide = gradient.to(torch.promote_types(gradient.dtype, torch.float32))
+        projected = self.projection(wide)
+        length = torch.linalg.vector_norm(projected)
+        ratio = torch.linalg.vector_norm(wide) / torch.where(length > 0, length, 1.0)
+        scaled: Tensor = (projected * torch.where(length > 0, ratio, 1.0)).to(gradient.dtype)
         return scaled
 
 

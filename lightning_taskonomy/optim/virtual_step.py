@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.optim.optimizer_rules import RULES, Scalar, Slot, number
+from lightning_taskonomy.optim.optimizer_rules import RULES, Rule, Scalar, Slot, number
 from lightning_taskonomy.optim.sums import times
 
 __all__ = ["GradientStep", "Inner", "OptimizerStep", "VirtualStep"]
@@ -23,10 +23,13 @@ _SMALL, _JOINT = 2**16, 2**20  # weights: parameters up to the former are moved 
 
 
 class VirtualStep:
-    """How far a gradient moves a parameter.
+    """How far a gradient moves the parameters.
+
+    A subclass defines :meth:`displacements` and its derivative :meth:`pulls`, or sets ``uniform``, where neither is
+    called.
 
     Attributes:
-        needs_gradient: Whether :meth:`pull` reads the gradient; else None may be passed.
+        needs_gradient: Whether :meth:`pulls` reads the gradients; else None may be passed.
         uniform: The rate, where Δ = rate·d with the same number for all parameters; else None.
     """
 
@@ -40,88 +43,58 @@ class VirtualStep:
             parameters: The backbone's.
         """
 
-    def displacement(self, parameter: nn.Parameter, gradient: Tensor) -> Tensor:
-        """Δ(d) = Θ - Θ⁺.
-
-        Args:
-            parameter: Θ.
-            gradient: d as the optimizer would be given it: mean over micro-batches and processes, no loss scale.
-
-        Returns:
-            The gradient's shape.
-        """
-        raise NotImplementedError(f"{type(self).__name__} must define displacement(parameter, gradient)")
-
-    def pull(self, parameter: nn.Parameter, gradient: Tensor | None, vector: Tensor) -> Tensor:
-        """Δ′(d) ⊙ vector.
-
-        Args:
-            parameter: Θ.
-            gradient: d, as above.
-            vector: Of the parameter's shape.
-
-        Returns:
-            The vector's shape.
-        """
-        raise NotImplementedError(f"{type(self).__name__} must define pull(parameter, gradient, vector)")
-
     def displacements(self, gradients: Mapping[nn.Parameter, Tensor], scale: float) -> Moved:
-        """Δ(scale·d) of many parameters, some at a time.
+        """Δ(scale·d) = Θ - Θ⁺, some parameters at a time and each once.
 
         Args:
-            gradients: d by parameter, for all that :meth:`prepare` was given.
-            scale: Factor on all of them.
+            gradients: d by parameter, for all that :meth:`prepare` was given: mean over processes.
+            scale: What makes d what the optimizer would be given: mean over micro-batches, no loss scale.
+
+        Yields:
+            Parameters, and Δ of each.
         """
-        for parameter, gradient in gradients.items():
-            yield [parameter], [self.displacement(parameter, times(gradient, scale))]
+        raise NotImplementedError(f"{type(self).__name__} must define displacements(gradients, scale)")
 
     def pulls(
         self, gradients: Mapping[nn.Parameter, Tensor] | None, scale: float, vectors: Mapping[nn.Parameter, Tensor]
     ) -> Moved:
-        """Δ′(scale·d) ⊙ vector of many parameters, some at a time.
+        """Δ′(scale·d) ⊙ vector, likewise.
 
         Args:
-            gradients: d by parameter; None where they are not needed.
-            scale: Factor on all of them.
+            gradients: d by parameter, as above; None where they are not needed.
+            scale: As above.
             vectors: By parameter, for all that :meth:`prepare` was given.
+
+        Yields:
+            Parameters, and the product of each.
         """
-        for parameter, vector in vectors.items():
-            gradient = None if gradients is None else times(gradients[parameter], scale)
-            yield [parameter], [self.pull(parameter, gradient, vector)]
+        raise NotImplementedError(f"{type(self).__name__} must define pulls(gradients, scale, vectors)")
 
 
 class GradientStep(VirtualStep):
     """Δ = α·d: the paper's.
 
     Args:
-        rate: α, or one for each parameter; a parameter that has none does not move.
+        rate: α.
     """
 
     needs_gradient = False
 
-    def __init__(self, rate: float | Mapping[nn.Parameter, float]) -> None:
-        self.rate = rate
-        self.uniform = None if isinstance(rate, Mapping) else float(rate)
-
-    def displacement(self, parameter: nn.Parameter, gradient: Tensor) -> Tensor:
-        """α·d."""
-        return gradient * (self.rate.get(parameter, 0.0) if isinstance(self.rate, Mapping) else self.rate)
-
-    def pull(self, parameter: nn.Parameter, gradient: Tensor | None, vector: Tensor) -> Tensor:
-        """α·vector."""
-        return self.displacement(parameter, vector)
+    def __init__(self, rate: float) -> None:
+        self.uniform = float(rate)
 
 
 class OptimizerStep(VirtualStep):
     """The step that a torch optimizer would make, read from its state; the state is neither changed nor copied.
 
-    Plainly, Δ = α·P·d with P = 1/(√v̂ + ε): the gradient as the optimizer scales it, with v̂ after the moving average
-    has taken in d², and P held fixed when differentiated. Where v̂ is 0, P is 0. SGD has P = 1. With ``full``, Δ is the
-    whole step on d alone, with momentum and weight decay, and Δ′ its derivative (0 where v̂ is 0).
+    By ``optimizer``, Δ = α·P·d with P = 1/(√v̂ + ε): the gradient as the optimizer scales it, with v̂ after the moving
+    average has taken in d², and P held fixed when differentiated. Where v̂ is 0, P is 0. SGD has P = 1. By ``gradient``
+    P = 1 for any optimizer. By ``full``, Δ is the whole step on d alone, with momentum and weight decay, and Δ′ its
+    derivative (0 where v̂ is 0). An optimizer that maximizes climbs by all three.
 
     Args:
-        optimizer: SGD, Adam, AdamW, NAdam, RMSprop or Adagrad of torch.
-        full: Whether Δ is the whole step.
+        optimizer: SGD, Adam, AdamW, NAdam, RMSprop or Adagrad of torch; any with ``inner="gradient"``.
+        inner: What Δ is.
         inner_lr: Replaces the largest rate of the backbone's parameters; the others keep their proportion to it.
         state: Read in place of ``optimizer.state``.
 
@@ -132,19 +105,20 @@ class OptimizerStep(VirtualStep):
     def __init__(
         self,
         optimizer: torch.optim.Optimizer,
-        full: bool = False,
+        inner: Inner = "optimizer",
         inner_lr: float | None = None,
         state: Mapping[Any, Any] | None = None,
     ) -> None:
-        if not self.is_known(optimizer):
+        if inner != "gradient" and not self.is_known(optimizer):
             names = ", ".join(entry.__name__ for entry in RULES)
             raise InputError(
-                f"no virtual step of {type(optimizer).__name__}; take one of {names}, or GradientStep for plain descent"
+                f"no virtual step of {type(optimizer).__name__}; take one of {names}, or inner 'gradient', plain "
+                "descent"
             )
-        self.full, self.inner_lr = full, inner_lr
+        self.full, self.inner_lr = inner == "full", inner_lr
         self.state = optimizer.state if state is None else state
-        self.needs_gradient = not isinstance(optimizer, torch.optim.SGD)
-        self._rule = RULES[type(optimizer)]
+        self.needs_gradient = inner != "gradient" and not isinstance(optimizer, torch.optim.SGD)
+        self._rule = Rule() if inner == "gradient" else RULES[type(optimizer)]
         self._groups = {parameter: group for group in optimizer.param_groups for parameter in group["params"]}
         self.prepare(list(self._groups))
 
@@ -166,18 +140,10 @@ class OptimizerStep(VirtualStep):
         self._rates, self._parameters = rates, parameters
         self._bundled: list[list[nn.Parameter]] = []
         self.uniform = None
-        plain = not self.needs_gradient and not self.full and not any(group["maximize"] for group in groups)
+        plain = not self.needs_gradient and not self.full and not any(group.get("maximize") for group in groups)
         if plain and len({*rates.values()}) == 1 and all(p in self._groups for p in parameters):
             rate = next(iter(rates.values()))
             self.uniform = None if isinstance(rate, Tensor) else rate
-
-    def displacement(self, parameter: nn.Parameter, gradient: Tensor) -> Tensor:
-        """Δ(d)."""
-        return self._displacement(self._slot([parameter]), gradient)
-
-    def pull(self, parameter: nn.Parameter, gradient: Tensor | None, vector: Tensor) -> Tensor:
-        """Δ′(d) ⊙ vector."""
-        return self._pull(self._slot([parameter]), gradient, vector)
 
     def displacements(self, gradients: Mapping[nn.Parameter, Tensor], scale: float) -> Moved:
         """Δ(scale·d); small parameters are moved together, as each operation takes its time however small they are."""
@@ -229,7 +195,7 @@ class OptimizerStep(VirtualStep):
     def _scaled(self, slot: Slot, d: Tensor | None, vector: Tensor) -> Tensor:
         """α·P·vector."""
         factor = slot.sign * self._rule.rate(slot)
-        second = None if d is None else self._rule.second(slot, slot.seen(d))
+        second = self._rule.second(slot, slot.seen(d)) if self.needs_gradient and d is not None else None
         if second is None:
             return vector * factor
         scale = second[1] ** 0.5

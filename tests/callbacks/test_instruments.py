@@ -142,10 +142,19 @@ def test_dominance_is_the_largest_eigenvalue_over_the_mean_size_of_lambda(two_he
     assert caplog.text.count("the largest eigenvalue of U·Uᵀ of task 'many' is 12 times the mean of |λ|") == 1
 
 
-@pytest.mark.parametrize(("inner_lr", "warnings"), [(None, 0), (1e-5, 1)])
-def test_a_virtual_step_that_is_too_short_is_said_once(two_headed, batches_of, fit, caplog, inner_lr, warnings):
+@pytest.mark.parametrize(
+    ("options", "warnings"),
+    [
+        ({}, 0),
+        ({"inner_lr": 1e-5}, 1),
+        ({"inner_lr": 1e-5, "projection": "identity"}, 0),
+        ({"inner_lr": 1e-5, "normalize": True}, 0),
+    ],
+)
+def test_a_virtual_step_that_is_too_short_is_said_once(two_headed, batches_of, fit, caplog, options, warnings):
+    """Unless no length of φ is learnt."""
     with caplog.at_level(logging.WARNING):
-        fit(two_headed(), [callback(inner_lr=inner_lr)], batches_of(PATTERN))
+        fit(two_headed(), [callback(**options)], batches_of(PATTERN))
     assert caplog.text.count("nothing bounds them; take inner: optimizer") == warnings
 
 

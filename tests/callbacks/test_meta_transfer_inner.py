@@ -300,6 +300,20 @@ def test_a_step_that_fp16_skips_leaves_all_as_it_was(two_headed, batches_of, fit
     assert all(not state for state in module.optimizer.state.values())
 
 
+def test_the_projections_skip_what_the_scaler_skips(two_headed, batches_of, fit):
+    """Of a joint step an auxiliary head's gradient alone overflows."""
+    module, transfer = with_optimizer(two_headed(norm=False), OPTIMIZERS["adamw"]), callback(on_meta="joint")
+    module.heads["many"][2].bias.register_hook(lambda gradient: gradient / 0)
+    before = copy.deepcopy(dict(module.named_parameters()))
+    scaler = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=2.0))
+    fit(module, [transfer], batches_of("m"), plugins=[scaler])
+    assert [name for name, gradient in module.seen[-1].items() if not gradient.isfinite().all()] == [
+        "heads.many.2.bias"
+    ]
+    close(dict(module.named_parameters()), before, rtol=0, atol=0)
+    assert not transfer.learner.optimizer.seen
+
+
 def test_bf16_within_its_rounding(two_headed, batches_of, fit):
     seen = []
     for precision in ("32-true", "bf16-mixed"):

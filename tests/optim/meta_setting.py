@@ -361,12 +361,18 @@ def scaled(optimizer):
     return advance
 
 
-REFERENCES = {"optimizer": scaled, "full": full}
+def descended(optimizer):
+    """Θ⁺ = Θ - α·d, or Θ + α·d of an optimizer that maximizes."""
+    groups = {p: group for group in optimizer.param_groups for p in group["params"]}
+    return lambda p, d: p.detach() - groups[p]["lr"] * (-d if groups[p]["maximize"] else d)
+
+
+REFERENCES = {"optimizer": scaled, "full": full, "gradient": descended}
 
 
 def virtual(setting, name, inner, steps=2):
     """The setting with an optimizer's step, ours and the reference."""
     torch.manual_seed(2)
     optimizer = trained(name, setting.learning().values(), steps)
-    setting.step, setting.advance = OptimizerStep(optimizer, full=inner == "full"), REFERENCES[inner](optimizer)
+    setting.step, setting.advance = OptimizerStep(optimizer, inner), REFERENCES[inner](optimizer)
     return setting

@@ -129,3 +129,24 @@ def test_a_normalized_projection_turns_but_does_not_stretch(dtype):
     silent = Normalized(phi)(torch.zeros_like(gradient))
     assert (silent == 0).all()
     assert all((g == 0).all() for g in torch.autograd.grad(silent.sum(), list(phi.parameters())))
+
+
+@pytest.mark.parametrize("size", [1.0, 1e38])
+def test_where_a_projection_is_zero_normalization_is_finite(size):
+    """There the result is φ·g, and so is what is differentiated: g pulled back."""
+    phi, gradient, weights = Full(4), size * torch.ones(1, 4, 2), torch.randn(1, 4, 2)
+    torch.nn.init.zeros_(phi.matrix)
+    normalized = Normalized(phi)(gradient)
+    assert (normalized == 0).all()
+    (slope,) = torch.autograd.grad((normalized * weights).sum(), phi.matrix)
+    torch.testing.assert_close(slope, torch.einsum("bcl,bdl->cd", weights, gradient))
+
+
+def test_a_tiny_projection_is_scaled_without_half_precisions_limits():
+    """φ·g is 0 in float16, and its ratio to g infinite."""
+    torch.manual_seed(0)
+    phi, gradient = Scalar(4), torch.randn(2, 4, 3).half()
+    torch.nn.init.constant_(phi.weight, -1e-9)
+    normalized = Normalized(phi)(gradient)
+    assert normalized.dtype == torch.float16
+    torch.testing.assert_close(normalized, -gradient, rtol=1e-3, atol=0)

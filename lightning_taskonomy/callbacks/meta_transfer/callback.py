@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 
 from lightning_taskonomy.callbacks.bifurcation import (
     BatchKind,
@@ -25,7 +26,7 @@ from lightning_taskonomy.callbacks.meta_transfer.held_out import held_out_pass
 from lightning_taskonomy.callbacks.meta_transfer.instruments import Instruments, is_due
 from lightning_taskonomy.callbacks.meta_transfer.learner import Bounds, Learner, ProjectionKind, projection_factory
 from lightning_taskonomy.callbacks.meta_transfer.moments import SeparateMoments
-from lightning_taskonomy.callbacks.meta_transfer.outer import OuterStep, lost_weights, virtual_step
+from lightning_taskonomy.callbacks.meta_transfer.outer import OuterStep, lost_weights
 from lightning_taskonomy.callbacks.meta_transfer.refusals import MetaImages, check_arguments, check_fit
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.optim import (
@@ -256,7 +257,7 @@ class TaskMetaTransfer(CuttingCallback):
             self.warn_once("tokens", f"features (B, N, C) or (B, C, L)? φ acts on dimension 1, of size {size}")
         if self._step is None:
             state = None if self.moments is None else self.moments.of("auxiliary")
-            inner = virtual_step(trainer.optimizers[0], split.backbone, self._inner, self.inner_lr, state)
+            inner = OptimizerStep(trainer.optimizers[0], self._inner, self.inner_lr, state)
             self._step = OuterStep(split, self.primary, self.learner.acting, inner, self._options(trainer))
         with trainer.precision_plugin.forward_context():
             others = None
@@ -300,7 +301,10 @@ class TaskMetaTransfer(CuttingCallback):
         with trainer.precision_plugin.forward_context():
             result = step.finish(trainer.accumulate_grad_batches, trainer)
         broken = ~result.finite
-        if loss_scale(trainer) is not None and broken:  # the scaler skips the network's step too
+        if loss_scale(trainer) is not None:  # any gradient that is not finite lets the scaler skip the network's step
+            learning = [p.grad for p in pl_module.parameters() if p.grad is not None]
+            broken = broken | ~get_total_norm(learning).isfinite()
+        if loss_scale(trainer) is not None and broken:
             self.warn_once(
                 "overflow", "a meta-gradient overflowed in fp16; the projections skip this step, as is usual in fp16"
             )

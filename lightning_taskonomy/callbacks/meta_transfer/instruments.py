@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 
-from lightning_taskonomy.callbacks.bifurcation import BatchKind, Bifurcation, mean_over_processes
+from lightning_taskonomy.callbacks.bifurcation import BatchKind, Bifurcation, StepLosses
 from lightning_taskonomy.callbacks.meta_transfer.learner import Learner
 from lightning_taskonomy.callbacks.meta_transfer.probe import Probe
 from lightning_taskonomy.errors import InputError
@@ -47,6 +47,7 @@ class Instruments:
         if probe_every_n_steps is not None and probe_every_n_steps < 1:
             raise InputError(f"probe_every_n_steps is {probe_every_n_steps}, must be at least 1")
         self.probe_every_n_steps, self.warn = probe_every_n_steps, warn
+        self.auxiliary = list(auxiliary)
         self._probe = Probe(primary, auxiliary)
         self._cycle = 1  # steps from one meta step to the next, as the last two had it
         self._since = 0  # steps begun since the last meta step, that one included; 0 before the first
@@ -136,9 +137,16 @@ class Instruments:
             if gradients and len(previous) == len(gradients):
                 pair = [before.to(now) for before, now in zip(previous, gradients, strict=True)], gradients
                 figures["successive_cosine"] = Overlap.of(*pair).cosine()
-            means = mean_over_processes(trainer, list(result.stretch.values()))
-            figures |= {f"{name}/stretch": mean for name, mean in zip(result.stretch, means, strict=True)}
+            figures |= self._stretches(trainer, result)
         module.log_dict({f"meta/{name}": value for name, value in figures.items() if value is not None})
+
+    def _stretches(self, trainer: Trainer, result: MetaGradient) -> dict[str, Tensor | None]:
+        """The mean over the processes whose batch had the task; without tasks that none had."""
+        means = StepLosses(self.auxiliary)
+        for name, value in result.stretch.items():
+            means.add(name, value)
+        of_tasks = zip(self.auxiliary, means.means(trainer, result.consistency.float()).unbind(), strict=True)
+        return {f"{name}/stretch": mean for name, mean in of_tasks if bool(mean.isfinite())}
 
     def before_optimizer_step(self, backbone: nn.Module) -> None:
         """Notes where the backbone is, if its step is to be measured.
@@ -164,7 +172,8 @@ class Instruments:
             self._virtual, self._before = None, []
             if real > 0:  # else fp16's scaler has skipped the step, or the learning rate is 0
                 module.log("meta/step_ratio", virtual / real)
-            if 0 < virtual < SHORT_STEP * real:
+            unbounded = learner.optimizer is not None and not learner.bounds.normalize  # φ learns, and of any length
+            if unbounded and 0 < virtual < SHORT_STEP * real:
                 self.warn(
                     "step_ratio",
                     f"the virtual step is {virtual / real:.2g} times as long as the optimizer's: over so short a step "

@@ -6,27 +6,23 @@ from functools import partial
 from math import isclose
 from typing import Any
 
-import torch
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from lightning_taskonomy.callbacks.bifurcation import Bifurcation, MetaPass, mean_over_processes
 from lightning_taskonomy.optim import (
     Branch,
-    GradientStep,
     HeldOut,
-    Inner,
     MetaBatch,
     MetaGradient,
     MetaOptions,
     MetaStep,
-    OptimizerStep,
     PassState,
     VirtualStep,
 )
 from lightning_taskonomy.optim.features import Features
 
-__all__ = ["HeldOutPass", "OuterStep", "lost_weights", "virtual_step"]
+__all__ = ["HeldOutPass", "OuterStep", "lost_weights"]
 
 HeldOutPass = tuple[Any, tuple[Any, ...], dict[str, Any]]
 """Another batch, and the backbone's positional and keyword inputs for it."""
@@ -100,34 +96,6 @@ class OuterStep:
             gradient = gradient if factor == 1 else factor * gradient
             parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
         return replace(result, projections={p: share * gradient for p, gradient in result.projections.items()})
-
-
-def virtual_step(
-    optimizer: torch.optim.Optimizer,
-    backbone: nn.Module,
-    inner: Inner,
-    inner_lr: float | None,
-    state: Mapping[Any, Any] | None,
-) -> VirtualStep:
-    """The virtual step of a network's optimizer as it stands.
-
-    Args:
-        optimizer: The network's.
-        backbone: The backbone; its parameters that are in no group do not move.
-        inner: How an auxiliary gradient moves it.
-        inner_lr: Replaces the largest learning rate of the backbone; the others keep their proportion to it.
-        state: Read in place of the optimizer's.
-    """
-    if inner != "gradient":
-        return OptimizerStep(optimizer, inner == "full", inner_lr, state)
-    learning = {parameter for parameter in backbone.parameters() if parameter.requires_grad}
-    groups = optimizer.param_groups
-    rates = {p: float(group["lr"]) for group in groups for p in group["params"] if p in learning}
-    if inner_lr is not None:
-        largest = max(rates.values(), default=0.0)
-        rates = {p: inner_lr * (rate / largest if largest > 0 else 1.0) for p, rate in rates.items()}
-    uniform = rates.keys() == learning and len(set(rates.values())) == 1
-    return GradientStep(next(iter(rates.values())) if uniform else rates)
 
 
 def lost_weights(split: Bifurcation, primary: str, meta_pass: MetaPass, batch: Any, loss: float) -> str | None:
