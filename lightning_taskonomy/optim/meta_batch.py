@@ -51,7 +51,7 @@ class MetaBatch:
 
     Attributes:
         args: Positional inputs of the backbone.
-        auxiliary: A branch per auxiliary task.
+        auxiliary: A branch per auxiliary task; one that names its head must be there on all processes or none.
         primary: The primary task's branch.
         kwargs: Keyword inputs of the backbone.
         held_out: What takes the batch's place at Θ⁺, with random numbers and buffers as in the batch's pass; None: the
@@ -83,6 +83,7 @@ class MetaOptions:
             for the device; else ``consistent`` of the result is the caller's to read.
         inspect: With ``auto``: one more pass, which finds an operation whose forward mode is silently wrong even where
             its share is too small for the consistency check; for the first step of many.
+        measure: Whether the result has ``step_length`` and ``stretch``, which nothing else needs.
 
     Raises:
         InputError: Unknown ``method``, ``primary_at``, ``on_meta`` or ``combine``.
@@ -97,6 +98,7 @@ class MetaOptions:
     loss_scale: float = 1.0
     wait: bool = True
     inspect: bool = False
+    measure: bool = True
 
     def __post_init__(self) -> None:
         """Refuses words that are not allowed."""
