@@ -524,6 +524,26 @@ def test_a_callback_is_refused_before_any_run(toy, mine):
             MetaTransferStudy(**{**toy, "methods": {"mine": settings}})
 
 
+@pytest.mark.parametrize("method", ["transfer", "transfer_full"])
+def test_a_copied_head_is_refused_where_pretraining_has_no_head_to_copy(toy, method):
+    (network,) = toy["networks"].values()
+    copy = {"class_path": "lightning_taskonomy.models.heads.ConflictingHead", "init_args": {"copy_of": "depth_z"}}
+    network = {**network, "heads": {**network["heads"], "depth_euclidean": copy}}
+    settings = {**toy, "tasks": ["depth_z", "normals", "depth_euclidean"], "networks": {"tiny": network}}
+    settings |= {"cases": [{"primary": "depth_z", "auxiliary": [name]} for name in ("normals", "depth_euclidean")]}
+    methods = {"primary_only": {}, "mtl": {}, "oracle": {}}
+    MetaTransferStudy(**{**settings, "methods": methods})
+    reason = f"method '{method}' on network 'tiny' of depth_euclidean: .*'depth_z', which is no other task.*; give a"
+    methods |= {method: {}}
+    with pytest.raises(InputError, match=f"^{reason}") as refused:
+        MetaTransferStudy(**{**settings, "methods": methods})
+    assert "\n" not in str(refused.value)
+    factors = {"heads": {"copied": {"networks.tiny.heads.depth_euclidean": copy}}}
+    plain = {**settings, "networks": toy["networks"], "methods": methods}
+    with pytest.raises(InputError, match=f"^heads copied: {reason}"):
+        MetaTransferStudy(**{**plain, "factors": factors})
+
+
 def test_an_aggregator_that_cannot_be_is_refused_before_any_run(toy, monkeypatch):
     methods = {"mtl": {}, "pcgrad": {"auxiliary_steps": [1, 3]}}
     monkeypatch.setitem(sys.modules, "torchjd.aggregation", None)

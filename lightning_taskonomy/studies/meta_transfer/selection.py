@@ -173,8 +173,8 @@ class Expected:
             for cell in one.cells():
                 points = (one.candidates(cell) if candidates else []) or [one.expected(cell)]
                 for fit in (point.seeded(seed).fit for seed in seeds for point in points):
-                    for run in (fit.before, fit.run):
-                        if run is not None and run.folder not in self._planned:
+                    for run in fit.runs:
+                        if run.folder not in self._planned:
                             self._planned.add(run.folder)
                             counts[run.kind] += not run.is_done
         return +counts
