@@ -295,6 +295,23 @@ def test_factors_are_the_study_again_with_changes(pretended):
     assert before.items() <= after.items() and len(after) == len(before) + 2 * 2 * 2, "2 cases, methods and seeds"
 
 
+def test_other_tasks_at_a_label_have_their_pairs(toy, tmp_path):
+    """Where cases are not named they follow from the tasks; where they are, they stay."""
+
+    def pairs(at, **changes):
+        study = MetaTransferStudy(**{**toy, "methods": {"mtl": {}}, "factors": {"tasks": {"other": at}}, **changes})
+        (one,) = study.selections(tmp_path)["factors"]
+        return [(cell.case.primary, *cell.case.auxiliary) for cell in one.cells()]
+
+    normals, classes = ("depth_z", "normals"), ("depth_z", "semantic_segmentation")
+    assert pairs({"steps": 16}) == [normals, normals[::-1]]
+    assert pairs({"tasks": list(classes)}) == [classes, classes[::-1]]
+    cases = [{"primary": "depth_z", "auxiliary": ["normals"]}]
+    assert pairs({"tasks": [*normals, classes[1]]}, cases=cases) == [normals]
+    with pytest.raises(InputError, match="factor 'tasks' at 'other': a case names 'normals', which is not a task"):
+        pairs({"tasks": list(classes)}, cases=cases)
+
+
 def test_a_dry_run_counts_the_runs_of_factors_once(pretended, capsys):
     same = {name: labels for name, labels in FACTORS.items() if name != "rank of phi"}
     study, out, *_ = pretended(methods={"mtl": {"auxiliary_steps": 1}}, factors=same, seeds=[7, 8])
