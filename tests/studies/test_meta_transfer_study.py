@@ -17,10 +17,12 @@ import yaml
 from lightning.pytorch import Callback
 
 from lightning_taskonomy import training
+from lightning_taskonomy.callbacks.meta_transfer import instruments as warned
 from lightning_taskonomy.cli import main
 from lightning_taskonomy.data import RoomsDataModule
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.files import write_bytes, write_json
+from lightning_taskonomy.reports.meta_transfer import instruments as written
 from lightning_taskonomy.studies.executors import LocalExecutor
 from lightning_taskonomy.studies.meta_transfer import MetaTransferStudy
 from lightning_taskonomy.studies.meta_transfer.methods import METHODS
@@ -497,6 +499,10 @@ def test_instruments_are_those_of_what_was_tested(measured):
         (entry,) = [one for one in json.loads((run / "history.json").read_text()) if one["step"] == int(row["step"])]
         assert float(row["value"]) == entry[f"meta/{row['instrument']}"]
     assert {"normals/projected_cosine", "depth_z/projected_cosine"} <= {row["instrument"] for row in found}
+
+
+def test_the_report_flags_what_the_callback_warns_of():
+    assert (written.SHORT_STEP, written.DOMINANCE) == (warned.SHORT_STEP, warned.DOMINANCE)
 
 
 WRONG = {
