@@ -55,8 +55,9 @@ def pools(comparison: Comparison) -> list[tuple[str, list[Place]]]:
 
 
 def is_papers_table(settings: Mapping[str, Any], cases: Sequence[Place]) -> bool:
-    """Whether these are the 12 cases of the paper's Table 1: NYUv2's three tasks with SplitVGG-3 and SplitRes-3, a tenth
-    of the images with primary labels, and its rivals.
+    """Whether these are the 12 cases of the paper's Table 1.
+
+    They are NYUv2's three tasks with SplitVGG-3 and SplitRes-3, a tenth of the images with primary labels, and its rivals.
 
     Args:
         settings: The study's settings.
@@ -73,7 +74,7 @@ def is_papers_table(settings: Mapping[str, Any], cases: Sequence[Place]) -> bool
     return (
         _class(settings.get("data") or {}) == "NYUv2DataModule"
         and settings.get("parallel", 0.1) == 0.1
-        and _RIVALS <= (settings.get("methods") or {}).keys()
+        and (settings.get("methods") or {}).keys() >= _RIVALS
         and full == _NETWORKS
         and len(cases) == len(pairs) * len(full)
         and {place[1:] for place in cases} == pairs
