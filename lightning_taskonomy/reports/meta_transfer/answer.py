@@ -57,7 +57,8 @@ def pools(comparison: Comparison) -> list[tuple[str, list[Place]]]:
 def is_papers_table(settings: Mapping[str, Any], cases: Sequence[Place]) -> bool:
     """Whether these are the 12 cases of the paper's Table 1.
 
-    They are NYUv2's three tasks with SplitVGG-3 and SplitRes-3, a tenth of the images with primary labels, and its rivals.
+    They are NYUv2's three tasks with SplitVGG-3 and SplitRes-3, a tenth of the images with primary labels, and its
+    rivals.
 
     Args:
         settings: The study's settings.
