@@ -173,6 +173,10 @@ class TaskMetaTransfer(CuttingCallback):
             )
         if self.moments is not None:
             self.moments.begin_fit(optimizer, self.split.backbone)
+            if isinstance(optimizer, torch.optim.SGD) and not any(
+                group["momentum"] for group in optimizer.param_groups
+            ):
+                self.warn_once("moments", "separate_moments changes nothing: SGD without momentum has no moments")
         self.learner.seed = trainer.strategy.broadcast(torch.initial_seed())
         if not self._resumed:
             self.learner.begin_fit(trainer.current_epoch)
