@@ -83,6 +83,17 @@ def test_a_scheduler_steps_once_an_epoch(two_headed, batches_of, fit):
     assert record.rates[-1] == pytest.approx(RATE * 1e-3)
 
 
+@pytest.mark.filterwarnings("error:Detected call")
+def test_a_scheduler_counts_epochs_in_which_the_projections_do_not_step(two_headed, batches_of, fit):
+    record = Recorder()
+    transfer = callback(
+        optimizer=record, phi_batches=2,
+        scheduler=lambda optimizer: torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.1),
+    )  # fmt: skip
+    fit(two_headed(), [transfer], batches_of("ma"), max_epochs=4)
+    assert record.rates == pytest.approx([RATE * 1e-1, RATE * 1e-3])
+
+
 def same(one, other):
     """Two callbacks have the same state, bit by bit."""
     (mine, texts), (theirs, others) = (flat(each.state_dict()) for each in (one, other))
@@ -180,6 +191,12 @@ def test_separate_moments_are_those_of_two_optimizers(name, on_meta, two_headed,
         by_kind[kind].step()
         heads.step()
     close(dict(module.named_parameters()), dict(twin.named_parameters()), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(("momentum", "warnings"), [(0.0, 1), (0.9, 0)])
+def test_separate_moments_of_an_optimizer_that_has_none(momentum, warnings, two_headed, batches_of, fit, caplog):
+    fit(two_headed(momentum=momentum), [callback(separate_moments=True)], batches_of("mam"))
+    assert caplog.text.count("separate_moments changes nothing: SGD without momentum has no moments") == warnings
 
 
 def test_the_virtual_step_reads_the_auxiliary_moments(two_headed, batches_of, fit):

@@ -173,8 +173,13 @@ class TaskMetaTransfer(CuttingCallback):
             )
         if self.moments is not None:
             self.moments.begin_fit(optimizer, self.split.backbone)
+            if isinstance(optimizer, torch.optim.SGD) and not any(
+                group["momentum"] for group in optimizer.param_groups
+            ):
+                self.warn_once("moments", "separate_moments changes nothing: SGD without momentum has no moments")
         self.learner.seed = trainer.strategy.broadcast(torch.initial_seed())
-        self.learner.begin_fit(self._resumed)
+        if not self._resumed:
+            self.learner.begin_fit(trainer.current_epoch)
         self.instruments.begin_fit(self._resumed)
         self._resumed = False
         self._since, self._first, self.late = None, True, LateFlags((_BROKEN, _INCONSISTENT))
@@ -222,7 +227,6 @@ class TaskMetaTransfer(CuttingCallback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Makes the bifurcation ready and logs what the projections have become."""
-        self.learner.begin_epoch(trainer.current_epoch)  # here: a resume may begin an epoch without saying so
         if batch_idx % trainer.accumulate_grad_batches == 0:
             self.instruments.log_projections(trainer, pl_module, self.learner)
         self._batch = batch
@@ -237,7 +241,7 @@ class TaskMetaTransfer(CuttingCallback):
                 loss_of_step = float(loss.detach()) * share
                 if message := lost_weights(self.split, self.primary, self._meta_pass, self._batch, loss_of_step):
                     self.warn_once("loss", message)
-        if not loss.requires_grad:
+        if any_process([not loss.requires_grad])[0]:  # all processes stop, or none
             raise InputError(
                 f"the loss depends on no auxiliary head; a batch needs labels of {', '.join(self.auxiliary)}"
             )
@@ -312,7 +316,7 @@ class TaskMetaTransfer(CuttingCallback):
             broken = torch.zeros_like(broken)
         else:
             self.instruments.log_meta_step(trainer, pl_module, result)
-            self.learner.step(result.projections)
+            self.learner.step(result.projections, trainer.current_epoch)
         self.late.add(torch.stack([broken, ~result.consistent]), trainer.global_step)
         self.answer(self.late.arrived())
         self._report(result)
