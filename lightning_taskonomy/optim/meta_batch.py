@@ -83,6 +83,7 @@ class MetaOptions:
             for the device; else ``consistent`` of the result is the caller's to read.
         inspect: With ``auto``: one more pass, which finds an operation whose forward mode is silently wrong even where
             its share is too small for the consistency check; for the first step of many.
+        measure: Whether the result has ``step_length`` and ``stretch``, which nothing else needs.
 
     Raises:
         InputError: Unknown ``method``, ``primary_at``, ``on_meta`` or ``combine``.
@@ -97,6 +98,7 @@ class MetaOptions:
     loss_scale: float = 1.0
     wait: bool = True
     inspect: bool = False
+    measure: bool = True
 
     def __post_init__(self) -> None:
         """Refuses words that are not allowed."""

@@ -48,9 +48,9 @@ class MetaGradient:
         alignment: Cosine between projected auxiliary and primary gradient in the backbone's parameters, a scalar; None
             where the former was not needed.
         exactness: Cosine to the exact meta-gradient, a scalar, where ``compare`` asked for it.
-        step_length: ‖Θ - Θ⁺‖ of the backbone, a scalar; None where d was not needed.
-        stretch: ‖φ·g‖/‖g‖ over the maps of each auxiliary task, scalars, mean over this process's micro-batches; 1 for
-            a micro-batch whose g vanishes.
+        step_length: ‖Θ - Θ⁺‖ of the backbone, a scalar; None where d was not needed or ``measure`` is off.
+        stretch: ‖φ·g‖/‖g‖ over the maps of each auxiliary task that this process had, scalars, mean over its
+            micro-batches; 1 for a micro-batch whose g vanishes. Empty where ``measure`` is off.
     """
 
     projections: Gradients
@@ -226,7 +226,9 @@ class MetaStep:
         mean = 1 / (len(self._recorded) * self.options.loss_scale)
         descended = self._descend(mean, mean * share, reduce)
         (jvp, gradients), *exact = [self._differentiate(way, mean * share, reduce) for way in descended.directions]
-        exactness = None
+        exactness, alignment = None, descended.alignment
+        vectors = [*descended.network.values(), *gradients.values()]
+        vectors += [] if alignment is None else [alignment]  # which shows a d that overflowed where P·v does not
         for _, others in exact:
             pair = list(gradients.values()), list(others.values())
             exactness = Overlap.of(*pair).cosine() if others else jvp.stretch.new_zeros(())
@@ -240,8 +242,8 @@ class MetaStep:
             reason=jvp.reason,
             consistency=jvp.consistency,
             consistent=jvp.consistent,
-            finite=get_total_norm([*descended.network.values(), *gradients.values(), *self._lengths]).isfinite(),
-            alignment=descended.alignment,
+            finite=get_total_norm(vectors).isfinite(),
+            alignment=alignment,
             exactness=exactness,
             step_length=torch.linalg.vector_norm(torch.stack(self._lengths)) if self._lengths else None,
             stretch={name: torch.stack(ratios).mean() for name, ratios in self._stretches.items()},
@@ -275,7 +277,8 @@ class MetaStep:
                     projected = projection(gradient.detach())
                     pairs.append((projected.detach(), gradient.detach()))
                     sums[index] = sums[index] + factor * projected
-            self._stretches.setdefault(name, []).append(_ratio(pairs, sums[0]))
+            if self.options.measure:
+                self._stretches.setdefault(name, []).append(_ratio(pairs, sums[0]))
         return sums
 
     def _descend(self, mean: float, scale: float, reduce: Reduce) -> "_Descended":
@@ -298,7 +301,7 @@ class MetaStep:
         ahead: Gradients = {}
         if self._virtual:
             ahead = self._virtual_pass(descent, scale).reduced(mean, reduce)
-        else:
+        elif self.options.measure:
             deque(self._moved(descent, scale), maxlen=0)  # for the lengths
         network = network or ahead
         aligned = Overlap.of(_values(network, parameters), list(descent.values()))
@@ -310,14 +313,16 @@ class MetaStep:
         return _Descended(network, directions, aligned.cosine())
 
     def _moved(self, descent: Gradients, scale: float) -> Iterator[tuple[nn.Parameter, Tensor, float]]:
-        """Each parameter with its Δ over the rate, and the rate; puts down the lengths of the steps."""
+        """Each parameter with its Δ over the rate, and the rate; puts down the lengths of the steps to be measured."""
         self._lengths, rate = [], self.step.uniform
         if rate is not None:
-            self._lengths.append(abs(rate * scale) * length(list(descent.values())))
+            if self.options.measure:
+                self._lengths.append(abs(rate * scale) * length(list(descent.values())))
             yield from ((parameter, d, rate * scale) for parameter, d in descent.items())
             return
         for parameters, steps in self.step.displacements(descent, scale):
-            self._lengths.append(length(steps))
+            if self.options.measure:
+                self._lengths.append(length(steps))
             yield from ((parameter, step, 1.0) for parameter, step in zip(parameters, steps, strict=True))
 
     def _direction(

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from lightning_taskonomy.callbacks import History, MetaWeighting, TaskMetaTransfer
 from lightning_taskonomy.callbacks.meta_transfer.instruments import Instruments
+from lightning_taskonomy.callbacks.meta_transfer.learner import Bounds, Learner
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.optim import LowRank
 
@@ -326,10 +327,27 @@ def test_a_resumed_fit_has_the_history_of_the_unbroken_one(two_headed, batches_o
 
 
 def test_of_several_maps_the_largest_dominance_counts():
-    maps = [LowRank(4, 1), far_from_one(4)]
-    instruments, logged, told = Instruments("few", ["many"], None, lambda *words: told.append(words)), {}, []
+    learner = Learner(["many", "some"], far_from_one, sgd, False, Bounds())
+    learner.projections = {"many": [LowRank(4, 1), far_from_one(4)], "some": [nn.Identity()]}
+    logged, warned = {}, []
+    instruments = Instruments("few", ["many", "some"], None, lambda *words: warned.append(words))
     trainer = SimpleNamespace(global_step=0, log_every_n_steps=1)
-    learner = SimpleNamespace(projections={"many": maps, "some": [nn.Identity()]}, figures=dict)
     instruments.log_projections(trainer, SimpleNamespace(log_dict=logged.update), learner)
-    assert logged.keys() == {"meta/many/dominance"} and float(logged["meta/many/dominance"]) == pytest.approx(12)
-    assert [subject for subject, _ in told] == ["dominance"]
+    assert float(logged["meta/many/dominance"]) == pytest.approx(12) and "meta/some/dominance" not in logged
+    assert [subject for subject, _ in warned] == ["dominance"]
+
+
+@pytest.mark.parametrize(("interval", "expected"), [(1, [1] * 4), (2, [1, 0, 1, 0]), (100, [0] * 4)])
+def test_what_is_read_on_logged_steps_is_taken_there_alone(
+    two_headed, batches_of, fit, monkeypatch, interval, expected
+):
+    """One decomposition of U·Uᵀ before a logged step, however many micro-batches it has; stretch and length."""
+    counts, transfer, log = [], callback(approximate=True, inner="full"), Log()
+    plain = LowRank.spectrum
+    monkeypatch.setattr(LowRank, "spectrum", lambda phi: (counts.append(transfer.taken["meta"]), plain(phi))[1])
+    module = two_headed()
+    module.configure_optimizers = lambda: torch.optim.AdamW(module.parameters())
+    fit(module, [transfer, log], batches_of("mm" * 5), accumulate_grad_batches=2, log_every_n_steps=interval)
+    assert [counts.count(steps) for steps in range(1, 5)] == expected  # with so many steps begun before
+    measured = [step.step_length is not None and bool(step.stretch) for step in log.results]
+    assert measured == [(number + 1) % interval == 0 for number in range(5)]

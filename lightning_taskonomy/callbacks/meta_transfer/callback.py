@@ -223,7 +223,8 @@ class TaskMetaTransfer(CuttingCallback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Makes the bifurcation ready and logs what the projections have become."""
         self.learner.begin_epoch(trainer.current_epoch)  # here: a resume may begin an epoch without saying so
-        self.instruments.log_projections(trainer, pl_module, self.learner)
+        if batch_idx % trainer.accumulate_grad_batches == 0:
+            self.instruments.log_projections(trainer, pl_module, self.learner)
         self._batch = batch
         super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
 
@@ -348,10 +349,10 @@ class TaskMetaTransfer(CuttingCallback):
     def _options(self, trainer: Trainer) -> MetaOptions:
         compare = self.options.approximate and is_due(self.taken["meta"] - 1, trainer)
         inspect, self._first = self._first, False
-        scale = loss_scale(trainer) or 1.0
         return replace(
-            self.options, method=self.method, compare=compare, loss_scale=scale, inspect=inspect, wait=inspect
-        )
+            self.options, method=self.method, compare=compare, loss_scale=loss_scale(trainer) or 1.0, inspect=inspect,
+            wait=inspect, measure=self.instruments.is_measured(trainer),
+        )  # fmt: skip
 
     def _report(self, result: MetaGradient) -> None:
         """Says once where a meta-gradient does not come from the forward mode."""

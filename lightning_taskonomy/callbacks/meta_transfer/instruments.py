@@ -11,7 +11,7 @@ from lightning_taskonomy.callbacks.bifurcation import BatchKind, Bifurcation, St
 from lightning_taskonomy.callbacks.meta_transfer.learner import Learner
 from lightning_taskonomy.callbacks.meta_transfer.probe import Probe
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.optim import LowRank, MetaGradient
+from lightning_taskonomy.optim import MetaGradient
 from lightning_taskonomy.optim.tangents import Overlap
 
 __all__ = ["Instruments", "is_due"]
@@ -104,17 +104,27 @@ class Instruments:
         """
         if not is_due(trainer.global_step + 1, trainer):
             return
-        dominances = _dominances(learner.projections)
-        figures = learner.figures() | {f"{name}/dominance": value for name, value in dominances.items()}
+        figures = learner.figures()
         module.log_dict({f"meta/{name}": value for name, value in figures.items()})
-        for name, value in dominances.items():
-            if float(value) > DOMINANCE:
+        for name in self.auxiliary:
+            value = figures.get(f"{name}/dominance")
+            if value is not None and float(value) > DOMINANCE:
                 self.warn(
                     "dominance",
                     f"the largest eigenvalue of U·Uᵀ of task {name!r} is {float(value):.3g} times the mean of |λ|: one "
                     "direction of the auxiliary gradient drowns the others; lower the learning rate of the "
                     "projections' optimizer, or take anchor or normalize",
                 )
+
+    def is_measured(self, trainer: Trainer) -> bool:
+        """Whether the meta step that has begun is measured: a logged step is in its cycle.
+
+        Args:
+            trainer: The trainer.
+        """
+        interval: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by the logger connector
+        step = trainer.global_step
+        return interval > 0 and (step + self._cycle) // interval > step // interval
 
     def log_meta_step(self, trainer: Trainer, module: LightningModule, result: MetaGradient) -> None:
         """A meta step, before the projections and the network step.
@@ -130,9 +140,7 @@ class Instruments:
         }  # fmt: skip
         gradients, previous = list(result.projections.values()), self._previous
         self._previous = gradients
-        interval: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by the logger connector
-        step = trainer.global_step
-        if interval > 0 and (step + self._cycle) // interval > step // interval:  # a logged step is in this cycle
+        if self.is_measured(trainer):
             self._virtual = result.step_length
             if gradients and len(previous) == len(gradients):
                 pair = [before.to(now) for before, now in zip(previous, gradients, strict=True)], gradients
@@ -198,13 +206,3 @@ def is_due(count: int, trainer: Trainer) -> bool:
     """
     interval: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by the trainer's logger connector
     return interval > 0 and count % interval == 0
-
-
-@torch.no_grad()
-def _dominances(projections: Mapping[str, Sequence[nn.Module]]) -> dict[str, Tensor]:
-    """Per task the largest eigenvalue of U·Uᵀ over the mean of |λ|, of the map where that is largest."""
-    ratios = {
-        name: [p.spectrum()[0] / p.diagonal.abs().mean().clamp_min(1e-12) for p in made if isinstance(p, LowRank)]
-        for name, made in projections.items()
-    }
-    return {name: torch.stack(of_maps).max() for name, of_maps in ratios.items() if of_maps}

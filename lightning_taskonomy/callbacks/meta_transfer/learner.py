@@ -260,9 +260,13 @@ class Learner:
 
     @torch.no_grad()
     def figures(self) -> dict[str, Tensor]:
-        """λ's mean and range and the largest eigenvalues of U·Uᵀ, by ``<task>/...``; several maps are numbered."""
+        """λ's mean and range and the largest eigenvalues of U·Uᵀ, by ``<task>/...``; several maps are numbered.
+
+        ``<task>/dominance`` is the largest eigenvalue over the mean of |λ|, of the map where that is largest.
+        """
         figures: dict[str, Tensor] = {}
         for name, made in self.projections.items():
+            dominances = []
             for index, projection in enumerate(made):
                 prefix = name if len(made) == 1 else f"{name}/{index}"
                 if isinstance(projection, (LowRank, Diagonal)):
@@ -274,8 +278,11 @@ class Learner:
                 if isinstance(projection, LowRank):
                     largest = projection.spectrum()[:_SHOWN]
                     figures |= {f"{prefix}/eigenvalue_{place}": value for place, value in enumerate(largest, 1)}
+                    dominances.append(largest[0] / projection.diagonal.abs().mean().clamp_min(1e-12))
                 if isinstance(projection, Scalar):
                     figures[f"{prefix}/weight"] = projection.weight.clone()
+            if dominances:
+                figures[f"{name}/dominance"] = torch.stack(dominances).max()
         return figures
 
 
