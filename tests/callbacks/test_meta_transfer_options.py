@@ -272,6 +272,45 @@ def test_other_images_on_which_the_backbone_does_not_run_are_refused(two_headed,
 
 
 @pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda others: others["image"], "'held_out' is not a dictionary"),
+        (lambda others: {**others, "few": torch.full_like(others["few"], torch.nan)}, "no valid label of the primary"),
+        (lambda others: {name: value for name, value in others.items() if name != "few"}, "labels under the key 'few'"),
+    ],
+)
+@pytest.mark.parametrize("options", [{}, {"is_meta": lambda batch: True}])
+def test_other_images_need_primary_labels(options, change, message, two_headed, batches_of, fit):
+    """Also where the module would pass over them in silence."""
+    module = two_headed()
+    module.task_loss = lambda name, predictions, batch: predictions.square().mean()
+    batch, others = batches_of("mm")
+    with pytest.raises(InputError, match=message) as raised:
+        fit(module, [callback(meta_batch="held_out", **options)], [{**batch, "held_out": change(others)}])
+    assert "\n" not in str(raised.value)
+
+
+def test_labels_that_are_not_under_their_tasks_key_are_the_users_word(two_headed, batches_of, fit):
+    """Neither batch has a label where it would be looked for."""
+    module = two_headed()
+    module.task_loss = lambda name, predictions, batch: (predictions - batch["labels"][name]).square().mean()
+
+    def step(batch, batch_idx):
+        features = module.backbone(batch["image"])
+        return sum(module.task_loss(name, head(features), batch) for name, head in module.heads.items())
+
+    module.training_step = step
+
+    def keyed(batch):
+        return {"image": batch["image"], "labels": {name: batch[name] for name in ("few", "many")}}
+
+    batch, others = batches_of("mm")
+    transfer = callback(meta_batch="held_out", is_meta=lambda batch: True)
+    fit(module, [transfer], [{**keyed(batch), "held_out": keyed(others)}])
+    assert transfer.taken == {"meta": 1, "auxiliary": 0}
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"inner": "adam"}, "no inner 'adam'; allowed: full, gradient, optimizer"),

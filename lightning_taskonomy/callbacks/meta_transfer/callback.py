@@ -263,7 +263,7 @@ class TaskMetaTransfer(CuttingCallback):
         with trainer.precision_plugin.forward_context():
             others = None
             if self.meta_batch == "held_out":
-                others = held_out_pass(pl_module, split.backbone, self._batch, self._batch_number - 1)
+                others = held_out_pass(pl_module, split, self.primary, self._batch, self._batch_number - 1)
             self._step.add(meta_pass, self._batch, trainer.accumulate_grad_batches, others)
         if self.options.on_meta == "primary":
             for name in self.auxiliary:
