@@ -209,6 +209,7 @@ def test_an_optimizer_that_is_not_known_falls_back_and_says_so_once(two_headed, 
         seen.append({**module.seen[-1], **dict(enumerate(transfer.learner.optimizer.seen[-1]))})
     close(*seen, rtol=0, atol=0)
     assert caplog.text.count("the step of Adamax is not known") == 1
+    assert "take one of SGD, Adam, AdamW, NAdam, RMSprop, Adagrad, or an inner_lr with which" in caplog.text
 
 
 @pytest.mark.parametrize("inner", ["optimizer", "full"])

@@ -164,18 +164,21 @@ class TaskMetaTransfer(CuttingCallback):
         super().on_fit_start(trainer, pl_module)
         optimizer = trainer.optimizers[0]
         check_fit(optimizer, self.split.backbone, pl_module)
-        self._inner = self.inner
-        if self.inner != "gradient" and not OptimizerStep.is_known(optimizer):
-            self._inner = "gradient"
+        is_known = OptimizerStep.is_known(optimizer)
+        self._inner = self.inner if is_known else "gradient"
+        if self._inner != self.inner:
             self.warn_once(
                 "inner",
-                f"the step of {type(optimizer).__name__} is not known; the virtual step is inner: gradient, α·d",
+                f"the step of {type(optimizer).__name__} is not known, so that the virtual step is inner: gradient, "
+                f"α·d; take one of {OptimizerStep.names()}, or an inner_lr with which meta/step_ratio is about 1",
             )
         if self.moments is not None:
             self.moments.begin_fit(optimizer, self.split.backbone)
         self.learner.seed = trainer.strategy.broadcast(torch.initial_seed())
         self.learner.begin_fit(self._resumed)
-        self.instruments.begin_fit(self._resumed)
+        is_choice = self.inner == "gradient" and is_known
+        remedy = "take inner: optimizer, or a larger inner_lr" if is_choice else "take a larger inner_lr"
+        self.instruments.begin_fit(self._resumed, remedy)
         self._resumed = False
         self._since, self._first, self.late = None, True, LateFlags((_BROKEN, _INCONSISTENT))
 

@@ -49,19 +49,22 @@ class Instruments:
         self.probe_every_n_steps, self.warn = probe_every_n_steps, warn
         self.auxiliary = list(auxiliary)
         self._probe = Probe(primary, auxiliary)
+        self._remedy = ""
         self._cycle = 1  # steps from one meta step to the next, as the last two had it
         self._since = 0  # steps begun since the last meta step, that one included; 0 before the first
         self._previous: list[Tensor] = []  # the last meta-gradient of the projections
         self._virtual: Tensor | None = None  # length of the virtual step, if the real one is to be measured
         self._before: list[tuple[nn.Parameter, Tensor]] = []
 
-    def begin_fit(self, resumed: bool) -> None:
+    def begin_fit(self, resumed: bool, remedy: str) -> None:
         """At the start of a fit.
 
         Args:
             resumed: Whether it goes on where a checkpoint was made.
+            remedy: What makes a virtual step longer that is too short.
         """
         self.end_fit()
+        self._remedy = remedy
         if not resumed:
             self._cycle, self._since, self._previous = 1, 0, []
 
@@ -185,8 +188,7 @@ class Instruments:
                 self.warn(
                     "step_ratio",
                     f"the virtual step is {virtual / real:.2g} times as long as the optimizer's: over so short a step "
-                    "the primary loss is linear in the projections, so that nothing bounds them; take inner: "
-                    "optimizer, or a larger inner_lr",
+                    f"the primary loss is linear in the projections, so that nothing bounds them; {self._remedy}",
                 )
         if self.probe_every_n_steps is None or trainer.global_step % self.probe_every_n_steps:
             return
