@@ -241,9 +241,11 @@ class TaskMetaTransfer(CuttingCallback):
                 if message := lost_weights(self.split, self.primary, self._meta_pass, self._batch, loss_of_step):
                     self.warn_once("loss", message)
         if not loss.requires_grad:
-            raise InputError(
-                f"the loss depends on no auxiliary head; a batch needs labels of {', '.join(self.auxiliary)}"
-            )
+            which, remedy = "a batch", ""
+            if self._kind == "meta" and self.is_meta is not None:
+                which, remedy = "a meta batch", "; check is_meta, which took it for one"
+            names = ", ".join(self.auxiliary)
+            raise InputError(f"the loss of {which} depends on no auxiliary head; it needs labels of {names}{remedy}")
 
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The rest of a meta step; under accumulation most of it follows the last batch."""
