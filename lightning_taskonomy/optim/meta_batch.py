@@ -51,7 +51,7 @@ class MetaBatch:
 
     Attributes:
         args: Positional inputs of the backbone.
-        auxiliary: A branch per auxiliary task.
+        auxiliary: A branch per auxiliary task; one that names its head must be there on all processes or none.
         primary: The primary task's branch.
         kwargs: Keyword inputs of the backbone.
         held_out: What takes the batch's place at Θ⁺, with random numbers and buffers as in the batch's pass; None: the

@@ -369,12 +369,14 @@ class MetaStep:
         phi = [p for projection in modules for p in projection.parameters() if p.requires_grad]
         outputs = [entry for recorded in self._recorded for entry in recorded.projected]
         pairs = [(o, t) for o, t in zip(outputs, jvp.tangents, strict=True) if o.requires_grad]
-        if not phi or not pairs:
+        if not phi:
             return jvp, {}
-        gradients = torch.autograd.grad(
-            [o for o, _ in pairs], phi, [t.to(o.dtype) for o, t in pairs], self.options.compare,
-            materialize_grads=True,
-        )  # fmt: skip
+        gradients: Sequence[Tensor] = [torch.zeros_like(p) for p in phi]  # another process may have pairs
+        if pairs:
+            gradients = torch.autograd.grad(
+                [o for o, _ in pairs], phi, [t.to(o.dtype) for o, t in pairs], self.options.compare,
+                materialize_grads=True,
+            )  # fmt: skip
         factor = -along.rate * scale / jvp.stretch
         return jvp, dict(zip(phi, reduce([factor.to(g) * g for g in gradients]), strict=True))
 

@@ -272,11 +272,9 @@ def length(tensors: Sequence[Tensor]) -> Tensor:
     Args:
         tensors: At least one.
     """
-    dtype = torch.float32
-    for tensor in tensors:
-        dtype = torch.promote_types(dtype, tensor.dtype)
-    total: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(tensors), 2, dtype)))
-    return total
+    if any(tensor.dtype.itemsize < 4 for tensor in tensors):  # the length of a tensor alone may exceed what float16 has
+        tensors = [torch.linalg.vector_norm(t, dtype=torch.promote_types(t.dtype, torch.float32)) for t in tensors]
+    return get_total_norm(tensors)
 
 
 def _row(tensor: Tensor) -> Tensor:

@@ -99,6 +99,7 @@ torch.save(logged, f"{folder}/logged{rank}.pt")
 """
 UNEQUAL = """
 from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning_taskonomy.errors import InputError
 from made_for_all import fit_mine, images
 
 batches, _ = torch.load(f"{folder}/batches.pt", weights_only=True)
@@ -107,8 +108,15 @@ for batch in mine[1::2]:
     del batch["few"]
 if rank:
     del mine[0]["some"]
-ended = fit_mine(mine, devices=2, strategy="ddp_find_unused_parameters_true", plugins=[LightningEnvironment()],
-                 use_distributed_sampler=False, default_root_dir=folder)
+spread = {"devices": 2, "strategy": "ddp_find_unused_parameters_true", "plugins": [LightningEnvironment()],
+          "use_distributed_sampler": False, "default_root_dir": folder}
+ended = fit_mine(mine, **spread)
+if rank:
+    del mine[2]["some"], mine[2]["many"]
+try:
+    fit_mine(mine, **spread)
+except InputError as error:
+    ended["refused"] = str(error)
 torch.save(ended, f"{folder}/ended{rank}.pt")
 """
 
@@ -156,7 +164,7 @@ def test_two_processes_log_what_one_would(tmp_path, monkeypatch, two_processes):
 
 @pytest.mark.slow
 def test_a_meta_batch_may_lack_an_auxiliary_task_on_one_process(tmp_path, two_processes):
-    """The stretch is the mean over the processes that had the task."""
+    """The stretch is the mean over the processes that had the task; a batch that lacks all of them stops both."""
     random = torch.Generator().manual_seed(0)
     torch.save((draw(4, random), []), tmp_path / "batches.pt")
     (tmp_path / "made_for_all.py").write_text(MADE)
@@ -169,3 +177,4 @@ def test_a_meta_batch_may_lack_an_auxiliary_task_on_one_process(tmp_path, two_pr
             some = [stretches["some"] for stretches in (one, other) if "some" in stretches]
             assert logged["meta/some/stretch"] == pytest.approx(sum(some) / len(some))
     torch.testing.assert_close(ours["phi"], theirs["phi"], rtol=0, atol=0)
+    assert "a batch needs labels of many, some" in ours["refused"] == theirs["refused"]

@@ -19,6 +19,7 @@ from lightning_taskonomy.optim import (
     meta_gradient,
     project,
 )
+from lightning_taskonomy.optim.tangents import length
 
 ALPHA = 0.1
 
@@ -254,6 +255,12 @@ def test_half_precision_is_exact_within_its_rounding(dtype, scale):
     ours, theirs = (torch.cat([g.flatten() for g in r.projections.values()]) for r in (result, expected))
     assert {g.dtype for g in result.projections.values()} == {torch.float32}
     assert float((ours - theirs).norm() / theirs.norm()) < 4 * torch.finfo(dtype).eps  # a few operations
+
+
+def test_a_length_in_half_precision_exceeds_its_range():
+    tensors = [torch.full((2, 2), 6e4, dtype=torch.float16), torch.tensor([5e4], dtype=torch.float32)]
+    assert float(length(tensors)) == pytest.approx(13e4) and float(length(tensors[:1])) == pytest.approx(12e4)
+    assert float(length([torch.full((1,), 1e100, dtype=torch.float64)])) == pytest.approx(1e100)
 
 
 def test_float32_is_consistent():

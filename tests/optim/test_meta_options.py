@@ -1,5 +1,7 @@
 """What a meta step may be asked for: micro-batches, joint and held-out batches, normalized φ, approximation."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -44,6 +46,32 @@ def test_processes_with_half_the_batch_each(in_two_processes):
         assert result.consistent and float(result.step_length) == pytest.approx(float(whole.step_length), rel=1e-10)
         for name in ("projections", "network", "auxiliary"):
             assert relative_error(getattr(result, name).values(), getattr(whole, name).values()) <= 1e-10
+
+
+def test_a_process_may_lack_the_task_whose_projection_learns(in_two_processes):
+    """The other one's gradient counts half, as a loss does that is a mean over both."""
+    phis, network, image = [Scalar(2) for _ in range(2)], nn.Linear(2, 2), torch.randn(3, 2)
+    networks = [copy.deepcopy(network) for _ in phis]
+    tasks = {"one": Branch(lambda features: features.square().sum()), "two": Branch(lambda features: features.sum())}
+    primary = Branch(lambda features: features.tanh().sum())
+
+    def work(rank, reduce, names=("one", "two")):
+        batch = MetaBatch((image,), {name: tasks[name] for name in names[rank:]}, primary)
+        return meta_gradient(networks[rank], [batch], {"one": [phis[rank]], "two": [Identity(2)]}, 0.1, reduce=reduce)
+
+    results = in_two_processes(work)
+
+    def ahead(weight):
+        pulled = []
+        for share, names in ((weight, "one"), (1.0, "two"), (1.0, "two")):
+            loss = share * tasks[names].loss(network(image)) / 2
+            pulled.append(torch.autograd.grad(loss, list(network.parameters())))
+        moved = [p.detach() - 0.1 * sum(parts) for p, *parts in zip(network.parameters(), *pulled, strict=True)]
+        return float(primary.loss(nn.functional.linear(image, *moved)))
+
+    expected = (ahead(1 + 1e-5) - ahead(1 - 1e-5)) / 2e-5
+    slopes = [float(result.projections[phi.weight]) for result, phi in zip(results, phis, strict=True)]
+    assert slopes == pytest.approx([expected] * 2, rel=1e-6)
 
 
 def test_a_share_of_the_gradient():

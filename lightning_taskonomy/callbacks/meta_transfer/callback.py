@@ -240,7 +240,7 @@ class TaskMetaTransfer(CuttingCallback):
                 loss_of_step = float(loss.detach()) * share
                 if message := lost_weights(self.split, self.primary, self._meta_pass, self._batch, loss_of_step):
                     self.warn_once("loss", message)
-        if not loss.requires_grad:
+        if any_process([not loss.requires_grad])[0]:  # all processes stop, or none
             which, remedy = "a batch", ""
             if self._kind == "meta" and self.is_meta is not None:
                 which, remedy = "a meta batch", "; check is_meta, which took it for one"

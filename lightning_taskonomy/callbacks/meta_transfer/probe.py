@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from lightning_taskonomy.callbacks.bifurcation import Bifurcation, loss_scale, mean_over_processes
 from lightning_taskonomy.callbacks.meta_transfer.held_out import backbone_inputs
-from lightning_taskonomy.optim import PassState, any_process
+from lightning_taskonomy.optim import any_process
 from lightning_taskonomy.optim.features import cut, entries, learnable
 from lightning_taskonomy.optim.state import spare_buffers
 from lightning_taskonomy.optim.tangents import Overlap
@@ -83,7 +83,6 @@ class Probe:
         parameters = [p for p in backbone.parameters() if p.requires_grad]
         with (
             isolate_rng(torch.cuda.is_initialized()),
-            PassState.of(backbone).replayed(),
             spare_buffers(backbone),
             torch.enable_grad(),
             trainer.precision_plugin.forward_context(),
