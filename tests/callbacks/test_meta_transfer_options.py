@@ -1,6 +1,7 @@
 """What TaskMetaTransfer offers beyond the paper: bounds on the projections, separate moments, other images."""
 
 import copy
+import logging
 
 import pytest
 import torch
@@ -326,6 +327,23 @@ def test_labels_that_are_not_under_their_tasks_key_are_the_users_word(two_headed
 def test_arguments_are_checked_at_once(options, message):
     with pytest.raises(InputError, match=message):
         callback(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "momentum", "message"),
+    [
+        ({"projection": "identity", "normalize": True, "anchor": 0.1}, 0.9, "without effect: normalize, anchor; proj"),
+        ({"projection": "identity", "phi_batches": 2}, 0.9, "without effect: phi_batches; projection identity learns"),
+        ({"separate_moments": True}, 0.0, "without effect: separate_moments; SGD without momentum"),
+        ({"separate_moments": True}, 0.9, None),
+        ({"projection": "identity"}, 0.0, None),
+        ({"projection": "diagonal", "normalize": True, "anchor": 0.1, "phi_batches": 2}, 0.0, None),
+    ],
+)
+def test_options_that_do_nothing_are_named_once(options, momentum, message, two_headed, batches_of, fit, caplog):
+    with caplog.at_level(logging.WARNING):
+        fit(two_headed(momentum=momentum), [callback(**options)], batches_of("mama"))
+    assert caplog.text.count("without effect") == (message is not None) and (message or "") in caplog.text
 
 
 def test_one_learnt_weight_cannot_be_normalized():

@@ -27,7 +27,12 @@ from lightning_taskonomy.callbacks.meta_transfer.instruments import Instruments,
 from lightning_taskonomy.callbacks.meta_transfer.learner import Bounds, Learner, ProjectionKind, projection_factory
 from lightning_taskonomy.callbacks.meta_transfer.moments import SeparateMoments
 from lightning_taskonomy.callbacks.meta_transfer.outer import OuterStep, lost_weights
-from lightning_taskonomy.callbacks.meta_transfer.refusals import MetaImages, check_arguments, check_fit
+from lightning_taskonomy.callbacks.meta_transfer.refusals import (
+    MetaImages,
+    check_arguments,
+    check_fit,
+    idle_options,
+)
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.optim import (
     Inner,
@@ -172,6 +177,8 @@ class TaskMetaTransfer(CuttingCallback):
                 f"the step of {type(optimizer).__name__} is not known, so that the virtual step is inner: gradient, "
                 f"α·d; take one of {OptimizerStep.names()}, or an inner_lr with which meta/step_ratio is about 1",
             )
+        for message in idle_options(self.learner, self.moments is not None, optimizer):
+            self.warn_once(message, message)
         if self.moments is not None:
             self.moments.begin_fit(optimizer, self.split.backbone)
         self.learner.seed = trainer.strategy.broadcast(torch.initial_seed())

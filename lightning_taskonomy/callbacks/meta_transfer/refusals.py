@@ -6,10 +6,11 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import nn
 
+from lightning_taskonomy.callbacks.meta_transfer.learner import Learner
 from lightning_taskonomy.errors import InputError, hint
-from lightning_taskonomy.optim import Inner
+from lightning_taskonomy.optim import Identity, Inner
 
-__all__ = ["MetaImages", "check_arguments", "check_fit"]
+__all__ = ["MetaImages", "check_arguments", "check_fit", "idle_options"]
 
 MetaImages = Literal["same", "held_out"]
 """Where the primary loss at Θ⁺ is taken: on the meta batch, or on the other images that it brings."""
@@ -67,3 +68,23 @@ def check_fit(optimizer: torch.optim.Optimizer, backbone: nn.Module, module: Lig
         )
     if any(isinstance(layer, nn.SyncBatchNorm) for layer in module.modules()):
         raise InputError("Task Meta-Transfer does not work with SyncBatchNorm; use BatchNorm and sync_batchnorm=False")
+
+
+def idle_options(learner: Learner, separate_moments: bool, optimizer: torch.optim.Optimizer) -> list[str]:
+    """Says which options do nothing in a fit.
+
+    Args:
+        learner: Has the projections.
+        separate_moments: Whether the optimizer's state is to be kept twice.
+        optimizer: The network's.
+    """
+    messages, bounds = [], learner.bounds
+    named = {"normalize": bounds.normalize, "anchor": bounds.anchor, "scheduler": bounds.scheduler,
+             "phi_batches": bounds.phi_batches > 1}  # fmt: skip
+    if learner.make is Identity and (names := [name for name, value in named.items() if value]):
+        messages.append(f"without effect: {', '.join(names)}; projection identity learns nothing")
+    if separate_moments and isinstance(optimizer, torch.optim.SGD) and not any(
+        group["momentum"] for group in optimizer.param_groups
+    ):  # fmt: skip
+        messages.append("without effect: separate_moments; SGD without momentum keeps no state")
+    return messages
