@@ -131,7 +131,7 @@ class TaskMetaTransfer(CuttingCallback):
         sign = normalize and projection == "scalar"
         check_arguments(auxiliary_steps, inner_lr, inner, meta_batch, approximate, sign)
         self.auxiliary, self.auxiliary_steps, self.inner_lr = list(auxiliary), auxiliary_steps, inner_lr
-        self.inner, self.meta_batch = inner, meta_batch
+        self.inner, self.held_out = inner, meta_batch == "held_out"
         self.options = MetaOptions(method, approximate, primary_at=primary_at, combine=combine, on_meta=on_meta)
         self.method: Literal["auto", "forward", "double_vjp", "finite_difference"] = method
         self.learner = self.learner_class(
@@ -274,7 +274,7 @@ class TaskMetaTransfer(CuttingCallback):
             self._step = OuterStep(split, self.primary, self.learner.acting, inner, self._options(trainer))
         with trainer.precision_plugin.forward_context():
             others = None
-            if self.meta_batch == "held_out":
+            if self.held_out:
                 others = held_out_pass(pl_module, split, self.primary, self._batch, self._batch_number - 1)
             self._step.add(meta_pass, self._batch, trainer.accumulate_grad_batches, others)
         if self.options.on_meta == "primary":
