@@ -9,6 +9,7 @@ from lightning_taskonomy.training.cli import TaskCLI
 from lightning_taskonomy.training.identity import RESULTS_VERSION, identity
 from lightning_taskonomy.training.parser import (
     check,
+    check_arguments,
     instantiate_backbone,
     instantiate_callback,
     instantiate_data,
@@ -23,6 +24,7 @@ __all__ = [
     "Run",
     "TaskCLI",
     "check",
+    "check_arguments",
     "evaluate",
     "execute",
     "execute_together",

@@ -119,6 +119,25 @@ def check(config: dict[str, Any]) -> None:
         run_parser().parse_object(deepcopy(config))  # the parser changes its argument
 
 
+def check_arguments(kind: type, arguments: dict[str, Any]) -> None:
+    """Refuses arguments of another type than a class takes; nothing is made of them.
+
+    Args:
+        kind: The class.
+        arguments: As a recipe gives them.
+
+    Raises:
+        InputError: An argument is unknown or of another type; one line.
+    """
+    parser = Parser(allow_abbrev=False, exit_on_error=False)
+    parser.add_class_arguments(kind, fail_untyped=False)
+    try:
+        with refusing():
+            parser.parse_object(deepcopy(arguments))
+    except InputError as error:
+        raise InputError(" ".join(str(error).split())) from error
+
+
 def instantiate_backbone(spec: dict[str, Any]) -> Backbone:
     """A backbone from its ``class_path`` and ``init_args``.
 

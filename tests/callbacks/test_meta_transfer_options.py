@@ -84,6 +84,17 @@ def test_a_scheduler_steps_once_an_epoch(two_headed, batches_of, fit):
     assert record.rates[-1] == pytest.approx(RATE * 1e-3)
 
 
+@pytest.mark.filterwarnings("error:Detected call")
+def test_a_scheduler_counts_epochs_in_which_the_projections_do_not_step(two_headed, batches_of, fit):
+    record = Recorder()
+    transfer = callback(
+        optimizer=record, phi_batches=2,
+        scheduler=lambda optimizer: torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.1),
+    )  # fmt: skip
+    fit(two_headed(), [transfer], batches_of("ma"), max_epochs=4)
+    assert record.rates == pytest.approx([RATE * 1e-1, RATE * 1e-3])
+
+
 def same(one, other):
     """Two callbacks have the same state, bit by bit."""
     (mine, texts), (theirs, others) = (flat(each.state_dict()) for each in (one, other))

@@ -172,7 +172,7 @@ def test_a_second_network_of_one_seed_leaves_the_interval_of_the_first(tmp_path,
     assert f"with {NET} TMT removes" in text and "over all of them" not in text
 
 
-def papers(meta_study, folder, several=False, **changed):
+def papers(meta_study, folder, several=False, settings=None, **changed):
     """The paper's 12 cases with made-up numbers, in which the first method is always better by the same amount."""
     tasks = ("semantic_segmentation", "depth_z", "normals")
     networks = {
@@ -186,8 +186,11 @@ def papers(meta_study, folder, several=False, **changed):
                           *(["+".join(other for other in tasks if other != primary)] if several else [])]
         for method, value in (("mtl", 2.0), ("tmt", 1.0))
     ]  # fmt: skip
-    settings = {"data": {"class_path": "lightning_taskonomy.data.NYUv2DataModule"}, "networks": networks}
-    meta_study.write(folder, rows, settings=settings)
+    papers_settings = {
+        "data": {"class_path": "lightning_taskonomy.data.NYUv2DataModule"}, "networks": networks, "parallel": 0.1,
+        "methods": dict.fromkeys(("primary_only", "transfer", "mtl", "kendall", "du", "lin", "tmt")),
+    }  # fmt: skip
+    meta_study.write(folder, rows, settings={**papers_settings, **(settings or {})})
 
 
 def test_only_the_papers_cases_stand_beside_its_count(tmp_path, meta_study):
@@ -204,6 +207,9 @@ def test_only_the_papers_cases_stand_beside_its_count(tmp_path, meta_study):
     )
     for name, changed in (("small", {"width": 8}), ("split", {"split": 2})):
         papers(meta_study, tmp_path / name, **changed)
+        assert "paper:" not in meta_study.text(tmp_path / name)
+    for name, settings in (("amount", {"parallel": 0.2}), ("rivals", {"methods": {"mtl": None, "tmt": None}})):
+        papers(meta_study, tmp_path / name, settings=settings)
         assert "paper:" not in meta_study.text(tmp_path / name)
 
 

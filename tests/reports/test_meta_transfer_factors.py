@@ -9,9 +9,9 @@ from scipy import stats
 
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.reports.meta_transfer import figures
-from lightning_taskonomy.reports.meta_transfer.comparison import read_comparison
+from lightning_taskonomy.reports.meta_transfer.comparison import INSTRUMENTS, read_comparison
 from lightning_taskonomy.reports.meta_transfer.instrument_figures import Curve, Panel, instrument_panels
-from lightning_taskonomy.reports.meta_transfer.instruments import COLUMNS, read_instruments
+from lightning_taskonomy.reports.meta_transfer.instruments import read_instruments
 
 NET = "a network"
 DEPTH, CLASSES = ("depth_z", "normals"), ("semantic_segmentation", "normals")
@@ -125,20 +125,21 @@ def test_dots_stand_at_the_leads_and_lines_span_the_intervals():
 
 def write_instruments(folder, rows):
     with (folder / "instruments.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([COLUMNS, *rows])
+        csv.writer(file).writerows([INSTRUMENTS, *rows])
 
 
-def logged(values, method="tmt", settings="k=3", case=DEPTH):
+def logged(values, method="tmt", settings="k=3", case=DEPTH, study="main"):
     """Rows from instrument, seed and step to value."""
-    return [[NET, *case, method, settings, seed, step, name, value] for (name, seed, step), value in values.items()]
+    return [[study, "", NET, *case, method, settings, *key, name, value] for (name, *key), value in values.items()]
 
 
 def test_instruments_are_read_of_chosen_settings_only(tmp_path, meta_study):
     meta_study.write(tmp_path, meta_study.rows(MEASURED))
     comparison = read_comparison(tmp_path)
     assert read_instruments(tmp_path, comparison) == {}
-    one = {("meta/step_ratio", 0, 10): 0.5, ("meta/normals/stretch", 1, 10): 1.1, ("meta/alignment", 0, 10): 0.3}
-    write_instruments(tmp_path, [*logged(one), *logged({("meta/step_ratio", 0, 10): 9.0}, settings="k=10"),
+    one = {("step_ratio", 0, 10): 0.5, ("normals/stretch", 1, 10): 1.1, ("alignment", 0, 10): 0.3}
+    write_instruments(tmp_path, [*logged(one), *logged({("step_ratio", 0, 10): 9.0}, settings="k=10"),
+                                 *logged({("step_ratio", 0, 10): 8.0}, study="k"),
                                  *logged({("step_ratio", 2, 10): "nan", ("step_ratio", 2, 20): 0.7})])  # fmt: skip
     assert read_instruments(tmp_path, comparison) == {
         (NET, *DEPTH): {
@@ -157,12 +158,12 @@ def test_what_is_out_of_range_is_flagged_and_cosines_are_compared_by_seed(tmp_pa
     values = {}
     for seed in range(5):
         for number, step in enumerate((0, 10, 20, 30)):
-            values["meta/step_ratio", seed, step] = 0.004 + 0.001 * number
-            values["meta/normals/dominance", seed, step] = 4.0 * number
-            values["meta/normals/plain_cosine", seed, step] = plain[seed, number]
-            values["meta/normals/projected_cosine", seed, step] = plain[seed, number] + gain[seed, number]
-    ratio = {("meta/step_ratio", 0, 0): 0.001}
-    fine = {("meta/step_ratio", 0, 0): 0.02, ("meta/normals/dominance", 0, 0): 10.0}
+            values["step_ratio", seed, step] = 0.004 + 0.001 * number
+            values["normals/dominance", seed, step] = 4.0 * number
+            values["normals/plain_cosine", seed, step] = plain[seed, number]
+            values["normals/projected_cosine", seed, step] = plain[seed, number] + gain[seed, number]
+    ratio = {("step_ratio", 0, 0): 0.001}
+    fine = {("step_ratio", 0, 0): 0.02, ("normals/dominance", 0, 0): 10.0}
     write_instruments(
         tmp_path, [*logged(values), *logged(ratio, "tmt_identity"), *logged(fine, "lin"), *logged(fine, case=CLASSES)]
     )

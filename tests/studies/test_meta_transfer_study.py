@@ -17,10 +17,12 @@ import yaml
 from lightning.pytorch import Callback
 
 from lightning_taskonomy import training
+from lightning_taskonomy.callbacks.meta_transfer import instruments as warned
 from lightning_taskonomy.cli import main
 from lightning_taskonomy.data import RoomsDataModule
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.files import write_bytes, write_json
+from lightning_taskonomy.reports.meta_transfer import instruments as written
 from lightning_taskonomy.studies.executors import LocalExecutor
 from lightning_taskonomy.studies.meta_transfer import MetaTransferStudy
 from lightning_taskonomy.studies.meta_transfer.methods import METHODS
@@ -295,6 +297,23 @@ def test_factors_are_the_study_again_with_changes(pretended):
     assert before.items() <= after.items() and len(after) == len(before) + 2 * 2 * 2, "2 cases, methods and seeds"
 
 
+def test_other_tasks_at_a_label_have_their_pairs(toy, tmp_path):
+    """Where cases are not named they follow from the tasks; where they are, they stay."""
+
+    def pairs(at, **changes):
+        study = MetaTransferStudy(**{**toy, "methods": {"mtl": {}}, "factors": {"tasks": {"other": at}}, **changes})
+        (one,) = study.selections(tmp_path)["factors"]
+        return [(cell.case.primary, *cell.case.auxiliary) for cell in one.cells()]
+
+    normals, classes = ("depth_z", "normals"), ("depth_z", "semantic_segmentation")
+    assert pairs({"steps": 16}) == [normals, normals[::-1]]
+    assert pairs({"tasks": list(classes)}) == [classes, classes[::-1]]
+    cases = [{"primary": "depth_z", "auxiliary": ["normals"]}]
+    assert pairs({"tasks": [*normals, classes[1]]}, cases=cases) == [normals]
+    with pytest.raises(InputError, match="factor 'tasks' at 'other': a case names 'normals', which is not a task"):
+        pairs({"tasks": list(classes)}, cases=cases)
+
+
 def test_a_dry_run_counts_the_runs_of_factors_once(pretended, capsys):
     same = {name: labels for name, labels in FACTORS.items() if name != "rank of phi"}
     study, out, *_ = pretended(methods={"mtl": {"auxiliary_steps": 1}}, factors=same, seeds=[7, 8])
@@ -310,10 +329,13 @@ WRONG_FACTORS = {
     "factor 'k' needs a label": {"k": {}},
     "factor 'k' at '1': there is no setting 'stps'; did you mean 'steps'?": {"k": {"1": {"stps": 1}}},
     "there is no setting 'networks.tinny.heads'": {"k": {"1": {"networks.tinny.heads": None}}},
-    "network 'tiny' has no 'head'": {"k": {"1": {"networks.tiny.head": None}}},
+    "Option 'head' is not accepted; did you mean heads?": {"k": {"1": {"networks.tiny.head": None}}},
+    '"steps" must be a whole number, not abc': {"k": {"1": {"steps": "abc"}}},
+    '"shuffled" must be bool, not yess': {"k": {"1": {"shuffled": "yess"}}},
+    "Option 'primari' is not accepted; did you mean primary?": {"k": {"1": {"cases": [{"primari": "depth_z"}]}}},
     "there is no setting 'methods.mtll.auxiliary_steps'": {"k": {"1": {"methods.mtll.auxiliary_steps": 1}}},
     "no method has the setting 'anchor'": {"k": {"1": {"methods.*.anchor": 1}}},
-    "there is no setting 'seed'": {"k": {"1": {"seed": 1}}},
+    "a label runs at the seeds of the study; give it further ones as 'seeds'": {"k": {"1": {"seed": 1}}},
     "k 0: method 'mtl': auxiliary_steps is 0": {"k": {"0": {"methods.*.auxiliary_steps": 0}}},
     "factor 'k' at '1': 7 steps and 4 evaluations": {"k": {"1": {"steps": 7}}},
 }
@@ -482,6 +504,10 @@ def test_instruments_are_those_of_what_was_tested(measured):
     assert {"normals/projected_cosine", "depth_z/projected_cosine"} <= {row["instrument"] for row in found}
 
 
+def test_the_report_flags_what_the_callback_warns_of():
+    assert (written.SHORT_STEP, written.DOMINANCE) == (warned.SHORT_STEP, warned.DOMINANCE)
+
+
 WRONG = {
     "no method 'tnt'.*did you mean 'tmt'": {"methods": {"tnt": {}}},
     "no setting 'auxiliary_step'.*auxiliary_steps": {"methods": {"mtl": {"auxiliary_step": 3}}},
@@ -522,6 +548,26 @@ def test_a_callback_is_refused_before_any_run(toy, mine):
                            ({"callback": "my_project.Yours"}, "method 'mine':.*Yours")):  # fmt: skip
         with pytest.raises(InputError, match=told):
             MetaTransferStudy(**{**toy, "methods": {"mine": settings}})
+
+
+@pytest.mark.parametrize("method", ["transfer", "transfer_full"])
+def test_a_copied_head_is_refused_where_pretraining_has_no_head_to_copy(toy, method):
+    (network,) = toy["networks"].values()
+    copy = {"class_path": "lightning_taskonomy.models.heads.ConflictingHead", "init_args": {"copy_of": "depth_z"}}
+    network = {**network, "heads": {**network["heads"], "depth_euclidean": copy}}
+    settings = {**toy, "tasks": ["depth_z", "normals", "depth_euclidean"], "networks": {"tiny": network}}
+    settings |= {"cases": [{"primary": "depth_z", "auxiliary": [name]} for name in ("normals", "depth_euclidean")]}
+    methods = {"primary_only": {}, "mtl": {}, "oracle": {}}
+    MetaTransferStudy(**{**settings, "methods": methods})
+    reason = f"method '{method}' on network 'tiny' of depth_euclidean: .*'depth_z', which is no other task.*; give a"
+    methods |= {method: {}}
+    with pytest.raises(InputError, match=f"^{reason}") as refused:
+        MetaTransferStudy(**{**settings, "methods": methods})
+    assert "\n" not in str(refused.value)
+    factors = {"heads": {"copied": {"networks.tiny.heads.depth_euclidean": copy}}}
+    plain = {**settings, "networks": toy["networks"], "methods": methods}
+    with pytest.raises(InputError, match=f"^heads copied: {reason}"):
+        MetaTransferStudy(**{**plain, "factors": factors})
 
 
 def test_an_aggregator_that_cannot_be_is_refused_before_any_run(toy, monkeypatch):

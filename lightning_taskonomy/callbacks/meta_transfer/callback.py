@@ -182,7 +182,8 @@ class TaskMetaTransfer(CuttingCallback):
         if self.moments is not None:
             self.moments.begin_fit(optimizer, self.split.backbone)
         self.learner.seed = trainer.strategy.broadcast(torch.initial_seed())
-        self.learner.begin_fit(self._resumed)
+        if not self._resumed:
+            self.learner.begin_fit(trainer.current_epoch)
         is_choice = self.inner == "gradient" and is_known
         remedy = "take inner: optimizer, or a larger inner_lr" if is_choice else "take a larger inner_lr"
         self.instruments.begin_fit(self._resumed, remedy)
@@ -232,7 +233,6 @@ class TaskMetaTransfer(CuttingCallback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Makes the bifurcation ready and logs what the projections have become."""
-        self.learner.begin_epoch(trainer.current_epoch)  # here: a resume may begin an epoch without saying so
         if batch_idx % trainer.accumulate_grad_batches == 0:
             self.instruments.log_projections(trainer, pl_module, self.learner)
         self._batch = batch
@@ -324,7 +324,7 @@ class TaskMetaTransfer(CuttingCallback):
             broken = torch.zeros_like(broken)
         else:
             self.instruments.log_meta_step(trainer, pl_module, result)
-            self.learner.step(result.projections)
+            self.learner.step(result.projections, trainer.current_epoch)
         self.late.add(torch.stack([broken, ~result.consistent]), trainer.global_step)
         self.answer(self.late.arrived())
         self._report(result)

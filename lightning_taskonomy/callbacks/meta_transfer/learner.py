@@ -101,8 +101,7 @@ class Learner:
         self._start: list[Tensor] = []  # of the parameters, where they are anchored
         self._sums: list[Tensor] = []  # of the gradients of the meta steps since the last step
         self._count = 0  # of those meta steps
-        self._epoch: int | None = None  # the last one that began
-        self._ended = 0  # epochs whose end the scheduler has yet to hear of
+        self._epoch = 0  # that of the last step, up to which the scheduler has come
         self._restored: Mapping[str, Any] = {}
 
     def build(self, maps: Sequence[Tensor]) -> None:
@@ -145,7 +144,6 @@ class Learner:
         self.acting = projections
         if self.bounds.normalize:
             self.acting = {name: [Normalized(projection) for projection in made] for name, made in projections.items()}
-        self._hear()
 
     def insert(self, name: str, maps: Sequence[Tensor]) -> list[Tensor]:
         """The maps themselves, whose gradients are projected on their way back.
@@ -161,11 +159,12 @@ class Learner:
         return [project(entry, projection) for entry, projection in zip(maps, projections, strict=True)]
 
     @torch.no_grad()
-    def step(self, gradients: Mapping[nn.Parameter, Tensor]) -> None:
+    def step(self, gradients: Mapping[nn.Parameter, Tensor], epoch: int) -> None:
         """Takes the gradients of a meta step; one step of the projections' optimizer (Eq. 3) if it is due.
 
         Args:
             gradients: By parameter.
+            epoch: Its number; the scheduler has made one step for each that has ended.
         """
         if self.optimizer is None:
             return
@@ -178,6 +177,12 @@ class Learner:
                 return
             gradients = {p: total / self._count for p, total in zip(parameters, self._sums, strict=True)}
             self._sums, self._count = [], 0
+        while self._epoch < epoch:
+            self._epoch += 1
+            if self.scheduler is not None:
+                with warnings.catch_warnings():  # of an epoch, or a fit, in which no step was due
+                    warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
+                    self.scheduler.step()
         for parameter, gradient in gradients.items():
             parameter.grad = gradient
         self.optimizer.step()
@@ -186,25 +191,14 @@ class Learner:
             for parameter, start in zip(parameters, self._start, strict=True):
                 parameter.lerp_(start, self.bounds.anchor)
 
-    def begin_fit(self, resumed: bool) -> None:
-        """At the start of a fit.
+    def begin_fit(self, epoch: int) -> None:
+        """At the start of a fit that resumes none: where another came before it, that one's last epoch has ended.
 
         Args:
-            resumed: Whether it goes on where a checkpoint was made; else an earlier fit's last epoch has ended.
+            epoch: The number of the first epoch.
         """
-        if not resumed and self._epoch is not None:
-            self._epoch, self._ended = None, self._ended + 1
-
-    def begin_epoch(self, number: int) -> None:
-        """In an epoch, which is the end of those before: a resume tells of no end.
-
-        Args:
-            number: The epoch's.
-        """
-        if self._epoch is not None:
-            self._ended += max(number - self._epoch, 0)
-        self._epoch = number
-        self._hear()
+        if self.projections:
+            self._epoch = epoch - 1
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and numbers only."""
@@ -229,7 +223,7 @@ class Learner:
             state: What :meth:`state_dict` gave.
         """
         self.projections, self.optimizer, self.scheduler, self._restored = {}, None, None, state
-        self._epoch, self._ended = state.get("epoch"), 0
+        self._epoch = state.get("epoch") or 0
 
     def _restore(
         self, projections: Mapping[str, Sequence[nn.Module]], optimizer: torch.optim.Optimizer | None, scheduler: Any
@@ -249,14 +243,6 @@ class Learner:
         if state.get("sums") and self.bounds.phi_batches > 1:
             self._sums = [value.to(p) for value, p in zip(state["sums"], parameters, strict=True)]
             self._count = state["count"]
-
-    def _hear(self) -> None:
-        """Lets the scheduler hear of the epochs that have ended."""
-        while self.scheduler is not None and self._ended:
-            with warnings.catch_warnings():  # of an epoch, or a fit, in which no step was due
-                warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
-                self.scheduler.step()
-            self._ended -= 1
 
     @torch.no_grad()
     def figures(self) -> dict[str, Tensor]:

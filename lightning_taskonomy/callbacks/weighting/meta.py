@@ -15,14 +15,14 @@ __all__ = ["MetaWeighting"]
 class _OneWeight(Learner):
     """Scalars of all maps of a task that start as one, get one gradient, and so stay one."""
 
-    def step(self, gradients: Mapping[nn.Parameter, Tensor]) -> None:
+    def step(self, gradients: Mapping[nn.Parameter, Tensor], epoch: int) -> None:
         """One step with each task's gradient summed over its maps."""
         shared: dict[nn.Parameter, Tensor] = {}
         for made in self.projections.values():
             weights = [weight for projection in made for weight in projection.parameters()]
             if of_task := [gradients[weight] for weight in weights if weight in gradients]:
                 shared |= {weight: sum(of_task[1:], of_task[0]) for weight in weights}
-        super().step(shared)
+        super().step(shared, epoch)
 
 
 class MetaWeighting(TaskMetaTransfer):

@@ -91,7 +91,7 @@ class ConflictingHead(Head):
         if self.copy_of not in others:
             raise InputError(
                 f"ConflictingHead of task {self.task!r} is to copy the head of {self.copy_of!r}, which is no other "
-                f"task with a head of its own{hint(self.copy_of, others)}"
+                f"task with a head of its own{hint(self.copy_of, others) or '; give a head in place of copy_of'}"
             )
         self._copied = (_Unhooked(others[self.copy_of]),)
 

@@ -11,6 +11,7 @@ from lightning_taskonomy.reports.words import join, percent
 __all__ = ["answer", "is_papers_table", "pools"]
 
 _NETWORKS = {"SplitVGG", "SplitRes"}
+_RIVALS = {"primary_only", "transfer", "mtl", "kendall", "du", "lin"}
 _PAPER = "paper: 8 of 12, and 2"
 _TASKS = ("depth_z", "normals", "semantic_segmentation")
 
@@ -54,7 +55,9 @@ def pools(comparison: Comparison) -> list[tuple[str, list[Place]]]:
 
 
 def is_papers_table(settings: Mapping[str, Any], cases: Sequence[Place]) -> bool:
-    """Whether these are the 12 cases of the paper's Table 1: NYUv2's three tasks with SplitVGG-3 and SplitRes-3.
+    """Whether these are the 12 cases of the paper's Table 1.
+
+    They are NYUv2's three tasks with SplitVGG-3 and SplitRes-3, a tenth of the images with primary labels, and its rivals.
 
     Args:
         settings: The study's settings.
@@ -70,6 +73,8 @@ def is_papers_table(settings: Mapping[str, Any], cases: Sequence[Place]) -> bool
     pairs = {(primary, other) for primary in _TASKS for other in _TASKS if other != primary}
     return (
         _class(settings.get("data") or {}) == "NYUv2DataModule"
+        and settings.get("parallel", 0.1) == 0.1
+        and (settings.get("methods") or {}).keys() >= _RIVALS
         and full == _NETWORKS
         and len(cases) == len(pairs) * len(full)
         and {place[1:] for place in cases} == pairs

@@ -18,6 +18,7 @@ __all__ = [
     "CONTROLS",
     "FLOOR",
     "IDENTITY",
+    "INSTRUMENTS",
     "SELECTION",
     "SUBJECT",
     "VARIATIONS",
@@ -44,6 +45,8 @@ COLUMNS = (
 factor at a label."""
 SELECTION = ("network", "primary", "auxiliary", "method", "settings", "validation", "chosen")
 """Of ``selection.csv``: a row per candidate."""
+INSTRUMENTS = (*COLUMNS[:8], "step", "instrument", "value")
+"""Of ``instruments.csv``: a row per instrument (what was logged as ``meta/...``) and validation of a tested run."""
 
 Place = tuple[str, str, str]
 """Network, primary task, and the auxiliary ones joined by ``+``."""

@@ -9,35 +9,34 @@ from statistics import fmean
 
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.reports.html import Cell, Page
-from lightning_taskonomy.reports.meta_transfer.comparison import IDENTITY, SUBJECT, Comparison, Place
+from lightning_taskonomy.reports.meta_transfer.comparison import IDENTITY, INSTRUMENTS, SUBJECT, Comparison, Place
 from lightning_taskonomy.reports.meta_transfer.differences import Difference, paired
 from lightning_taskonomy.reports.meta_transfer.instrument_figures import Curve, Panel, instrument_panels
 from lightning_taskonomy.reports.meta_transfer.words import case_name, lead, method_name, plural, task_names
 from lightning_taskonomy.reports.reading import read_number, read_rows
 from lightning_taskonomy.reports.words import join
 
-__all__ = ["COLUMNS", "FILE", "instruments", "read_instruments"]
+__all__ = ["DOMINANCE", "FILE", "SHORT_STEP", "instruments", "read_instruments"]
 
 FILE = "instruments.csv"
-COLUMNS = ("network", "primary", "auxiliary", "method", "settings", "seed", "step", "instrument", "value")
-"""Of ``instruments.csv``: a row per logged value of a tested run."""
 
-SHORT, DOMINANT = 0.01, 10.0
-"""A virtual step below this share of the real one leaves φ unbounded; above this ratio one direction rules φ."""
+SHORT_STEP, DOMINANCE = 0.01, 10.0
+"""A virtual step below this share of the real one leaves φ unbounded; above this ratio one direction rules φ. The
+callback warns at the same values: it needs torch, which reports do without, so they stand here once more."""
 _PLAIN, _PROJECTED = "plain_cosine", "projected_cosine"
 _PANELS = {
-    "step_ratio": ("Virtual over real step", True, SHORT),
+    "step_ratio": ("Virtual over real step", True, SHORT_STEP),
     "stretch": ("Stretch ‖φg‖ / ‖g‖", True, 1.0),
-    "dominance": ("Dominance: eigenvalue 1 / mean |λ|", True, DOMINANT),
+    "dominance": ("Dominance: eigenvalue 1 / mean |λ|", True, DOMINANCE),
     "successive_cosine": ("Cosine of successive meta-gradients", False, 0.0),
     _PROJECTED: ("Cosine with the held-out primary gradient", False, 0.0),
 }
 """By kind of instrument: title, whether the axis is logarithmic, and the value that it is compared with."""
 _READING = (
     "Step ratio: the length of the virtual step over that of the network's next step. Near 1 the primary loss at Θ⁺ "
-    f"shows what a step does; below {SHORT:g} it is linear in φ, so that nothing bounds φ.",
+    f"shows what a step does; below {SHORT_STEP:g} it is linear in φ, so that nothing bounds φ.",
     "Stretch: how much longer φ makes the auxiliary gradient; 1 is the identity.",
-    f"Dominance: the largest eigenvalue of U·Uᵀ over the mean |λ|; above {DOMINANT:g} φ passes little but one "
+    f"Dominance: the largest eigenvalue of U·Uᵀ over the mean |λ|; above {DOMINANCE:g} φ passes little but one "
     "direction.",
     "Successive cosine: between a meta-gradient of φ and the next; near 0 they are mostly noise.",
     "Plain and projected cosine: of the auxiliary gradient, before and after φ, with the primary gradient on "
@@ -56,13 +55,13 @@ def read_instruments(folder: Path, comparison: Comparison) -> Readings:
     Raises:
         InputError: A column is missing, or a cell is not a number.
     """
-    chosen = {run.key[:4]: run.settings for run in comparison.runs if run.study == "main"}
+    main = {run.key[:4]: run.settings for run in comparison.runs if run.study == "main"}
     readings: Readings = {}
-    for row in read_rows(folder / FILE, COLUMNS):
-        *of_all, kind = row["instrument"].removeprefix("meta/").split("/")
+    for row in read_rows(folder / FILE, INSTRUMENTS):
+        *of_all, kind = row["instrument"].split("/")
         place, method = (row["network"], row["primary"], row["auxiliary"]), row["method"]
         value, step = read_number(row, "value", folder / FILE), read_number(row, "step", folder / FILE)
-        if row.get("study", "main") != "main" or chosen.get((*place, method), row["settings"]) != row["settings"]:
+        if row["study"] != "main" or main.get((*place, method), row["settings"]) != row["settings"]:
             continue
         if kind in (*_PANELS, _PLAIN) and math.isfinite(value):
             series = readings.setdefault(place, {}).setdefault(method, {}).setdefault((kind, "/".join(of_all)), {})
@@ -136,17 +135,17 @@ def _flags(readings: Readings) -> list[str]:
         for method, series in methods.items():
             ratios, ratio = _values(series, "step_ratio"), _values(series, "dominance")
             name = f"{method_name(method)} on {case_name(place)}"
-            if ratios and min(ratios) < SHORT and method != IDENTITY:  # nothing is learnt there
+            if ratios and min(ratios) < SHORT_STEP and method != IDENTITY:  # nothing is learnt there
                 short.append(f"{name} (down to {min(ratios):.2g})")
-            if ratio and max(ratio) > DOMINANT:
+            if ratio and max(ratio) > DOMINANCE:
                 dominant.append(f"{name} (up to {max(ratio):.3g})")
             if method == SUBJECT and (gain := _gain(series)) is not None:
                 gains.append(gain)
     lines = []
     if short:
-        lines.append(f"⚠ Step ratio below {SHORT:g}: {join(short)}. The virtual step is too short to bound φ.")
+        lines.append(f"⚠ Step ratio below {SHORT_STEP:g}: {join(short)}. The virtual step is too short to bound φ.")
     if dominant:
-        lines.append(f"⚠ Dominance above {DOMINANT:g}: {join(dominant)}. One direction rules φ.")
+        lines.append(f"⚠ Dominance above {DOMINANCE:g}: {join(dominant)}. One direction rules φ.")
     with_interval = [gain for gain in gains if gain.half is not None]
     if with_interval:
         up, down = (sum(gain.verdict == sign for gain in with_interval) for sign in (1, -1))

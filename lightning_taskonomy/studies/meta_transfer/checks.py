@@ -71,15 +71,24 @@ def _check(selection: Selection, checked: set[str]) -> None:
         several = method(name, knobs).several
         if several and all(len(case.auxiliary) < 2 for case in settings.pairs):
             raise InputError(f"method {name!r} needs a case with several auxiliary tasks; leave it out")
-    for cell in selection.cells():
-        for one in candidates(selection.methods[cell.method]):
-            plan.fit(cell.network, cell.case, cell.method, one)
+    runs = [
+        (cell, run)
+        for cell in selection.cells()
+        for one in candidates(selection.methods[cell.method])
+        for run in plan.fit(cell.network, cell.case, cell.method, one).runs
+    ]
     case = settings.pairs[0]
     plain = {network: plan.fit(network, case, "mtl", {}).run.config for network in networks}
     for network, config in plain.items():
         if once(config["model"], config["trainer"]):
             with _about(f"network {network!r}"):
                 check(config)
+    for cell, run in runs:
+        model = run.config["model"]
+        tasks = sorted(model["init_args"]["tasks"])
+        if once({**model["init_args"], "tasks": tasks}):
+            with _about(f"method {cell.method!r} on network {cell.network!r} of {' and '.join(tasks)}"):
+                _instantiate(model)
     for other in settings.pairs:
         data = plan.fit(networks[0], other, "mtl", {}).run.config["data"]
         if once(data):
@@ -101,22 +110,28 @@ def _callbacks(plan: MetaTransferPlan, name: str, case: Case, knobs: Knobs) -> l
 
 
 def _check_ranks(callbacks: Sequence[tuple[str, Callback]], config: dict[str, Any], network: str) -> None:
-    """Refuses a rank above the channels at the bifurcation. The network is made without pretrained weights."""
+    """Refuses a rank above the channels at the bifurcation."""
     learners = [
         (subject, callback.learner) for subject, callback in callbacks if isinstance(callback, TaskMetaTransfer)
     ]
     if not learners:
         return
+    backbone = _instantiate(config["model"]).backbone
     with torch.random.fork_rng(devices=[]):
-        model: Any = instantiate_model(_untrained(config["model"]))
         for subject, learner in learners:
             with _about(f"{subject} on network {network!r}"):
-                for channels in model.backbone.out_channels:
+                for channels in backbone.out_channels:
                     learner.make(channels)
 
 
+def _instantiate(model: Any) -> Any:
+    """A module without pretrained weights; no random number is used up."""
+    with torch.random.fork_rng(devices=[]):
+        return instantiate_model(_untrained(model))
+
+
 def _untrained(spec: Any) -> Any:
-    """A description without pretrained weights, which are not needed to count channels."""
+    """A description without pretrained weights, which are not needed to see whether its parts fit."""
     if isinstance(spec, Mapping):
         plain = {name: _untrained(value) for name, value in spec.items() if name != "weights"}
         return {**plain, "pretrained": False} if "pretrained" in plain else plain

@@ -8,7 +8,8 @@ from typing import Any
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.studies.meta_transfer.methods import Knobs, method
 from lightning_taskonomy.studies.meta_transfer.selection import MAIN, VARIED, Selection
-from lightning_taskonomy.studies.meta_transfer.settings import MetaTransferSettings, Network
+from lightning_taskonomy.studies.meta_transfer.settings import MetaTransferSettings
+from lightning_taskonomy.training import check_arguments
 
 __all__ = ["Factors", "factors", "variations"]
 
@@ -79,13 +80,12 @@ def _changed(
     described = asdict(settings)
     plain = {**{name: described[name] for name in _SETTINGS}, "methods": deepcopy(dict(methods))}
     for path, value in changes.items():
+        if path == "seed":
+            raise InputError("a label runs at the seeds of the study; give it further ones as 'seeds'")
         for keys in _paths(path, methods):
             _put(plain, keys, deepcopy(value), path)
-    for name, network in plain["networks"].items():
-        for part in network:
-            if part not in Network.__dataclass_fields__:
-                raise InputError(f"network {name!r} has no {part!r}{hint(part, Network.__dataclass_fields__)}")
     knobs = {name: value or {} for name, value in plain.pop("methods").items()}
+    check_arguments(MetaTransferSettings, plain)
     return MetaTransferSettings(**plain, seed=settings.seed), knobs
 
 

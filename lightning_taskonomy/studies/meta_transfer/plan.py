@@ -31,6 +31,11 @@ class Fit:
     run: RunSpec
     before: RunSpec | None = None
 
+    @property
+    def runs(self) -> list[RunSpec]:
+        """Both in their order."""
+        return [self.run] if self.before is None else [self.before, self.run]
+
 
 @dataclass(frozen=True)
 class MetaTransferPlan:

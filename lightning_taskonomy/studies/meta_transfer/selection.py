@@ -14,12 +14,7 @@ from lightning_taskonomy.studies.meta_transfer.settings import Case
 from lightning_taskonomy.studies.runs import RunSpec
 from lightning_taskonomy.tasks import resolve
 
-__all__ = ["INSTRUMENTS", "MAIN", "VARIED", "Cell", "Expected", "Point", "Selection", "instruments", "rows"]
-
-INSTRUMENTS = (
-    "study", "at", "network", "primary", "auxiliary", "method", "settings", "seed", "step", "instrument", "value",
-)  # fmt: skip
-"""Of ``instruments.csv``: a row per instrument and validation of a tested run."""
+__all__ = ["MAIN", "VARIED", "Cell", "Expected", "Point", "Selection", "instruments", "rows"]
 
 MAIN = "main"
 """The study of all methods on all cases, by the name that ``results.csv`` has for it."""
@@ -173,8 +168,8 @@ class Expected:
             for cell in one.cells():
                 points = (one.candidates(cell) if candidates else []) or [one.expected(cell)]
                 for fit in (point.seeded(seed).fit for seed in seeds for point in points):
-                    for run in (fit.before, fit.run):
-                        if run is not None and run.folder not in self._planned:
+                    for run in fit.runs:
+                        if run.folder not in self._planned:
                             self._planned.add(run.folder)
                             counts[run.kind] += not run.is_done
         return +counts
@@ -198,7 +193,10 @@ def rows(points: Sequence[Point]) -> list[list[Any]]:
 
 
 def instruments(points: Sequence[Point]) -> list[list[Any]]:
-    """The rows of ``instruments.csv``: what the tested among some points logged at their validations, each once."""
+    """The rows of ``instruments.csv``: what the tested among some points logged at their validations, each once.
+
+    ``reports.meta_transfer.comparison.INSTRUMENTS`` is their order.
+    """
     table: dict[tuple[Any, ...], list[Any]] = {}
     for point in points:
         folder = point.fit.run.folder

@@ -75,19 +75,20 @@ class MetaTransferSettings:
 
     @property
     def pairs(self) -> list[Case]:
-        """The cases, also where none were given."""
-        return self.cases or []
+        """The cases; where they are not named, all ordered pairs of the tasks."""
+        tasks = self.tasks
+        return self.cases or [Case(primary, [other]) for primary in tasks for other in tasks if other != primary]
 
     def __post_init__(self) -> None:
         described: Any = self.networks  # a recipe gives plain data
         networks = {name: Network(**net) if isinstance(net, dict) else net for name, net in described.items()}
-        pairs: Any = [Case(primary, [other]) for primary in self.tasks for other in self.tasks if other != primary]
-        cases = [Case(**case) if isinstance(case, dict) else case for case in self.cases or pairs]
+        named: Any = self.cases
+        cases = named and [Case(**case) if isinstance(case, dict) else case for case in named]
         object.__setattr__(self, "networks", networks)
         object.__setattr__(self, "cases", cases)
         if len(resolve(self.tasks)) < 2 or not networks:
             raise InputError("a study of Task Meta-Transfer needs at least two tasks and a network")
-        for case in cases:
+        for case in self.pairs:
             for task in (case.primary, *case.auxiliary):
                 if task not in self.tasks:
                     raise InputError(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.reports.meta_transfer.comparison import COLUMNS, SELECTION, read_comparison
+from lightning_taskonomy.reports.meta_transfer.comparison import COLUMNS, INSTRUMENTS, SELECTION, read_comparison
 from lightning_taskonomy.results import Results
 from lightning_taskonomy.studies.base import Study, Table
 from lightning_taskonomy.studies.estimate import Probe
@@ -16,7 +16,7 @@ from lightning_taskonomy.studies.meta_transfer.checks import check_runs, check_t
 from lightning_taskonomy.studies.meta_transfer.factors import factors, variations
 from lightning_taskonomy.studies.meta_transfer.methods import Knob
 from lightning_taskonomy.studies.meta_transfer.plan import MetaTransferPlan
-from lightning_taskonomy.studies.meta_transfer.selection import INSTRUMENTS, Expected, Selection, instruments, rows
+from lightning_taskonomy.studies.meta_transfer.selection import Expected, Selection, instruments, rows
 from lightning_taskonomy.studies.meta_transfer.settings import MetaTransferSettings
 
 __all__ = ["MetaTransferStudy"]
