@@ -331,7 +331,15 @@ def test_labels_that_are_not_under_their_tasks_key_are_the_users_word(two_headed
         ({"meta_batch": "held_out", "approximate": True}, "leave out either"),
         ({"anchor": 1.0}, "anchor is 1.0, must be at least 0 and below 1"),
         ({"anchor": -0.1}, "anchor is -0.1"),
-        ({"phi_batches": 0}, "phi_batches is 0, must be at least 1"),
+        ({"anchor": "x"}, "anchor is 'x', must be at least 0"),
+        ({"phi_batches": 0}, "TaskMetaTransfer: phi_batches is 0, must be at least 1"),
+        ({"phi_batches": 1.5}, "phi_batches is 1.5, .* a whole number"),
+        ({"phi_batches": True}, "phi_batches is True, .* a whole number"),
+        ({"phi_batches": None}, "phi_batches is None, .* a whole number"),
+        ({"auxiliary_steps": 2.0}, "auxiliary_steps is 2.0, .* a whole number"),
+        ({"probe_every_n_steps": 0}, "TaskMetaTransfer: probe_every_n_steps is 0, must be at least 1"),
+        ({"probe_every_n_steps": 2.5}, "probe_every_n_steps is 2.5, .* a whole number"),
+        ({"scheduler": "cosine"}, "scheduler is 'cosine'; give what makes one of an optimizer"),
         ({"normalize": True, "projection": "scalar"}, "no more than a sign"),
     ],
 )
@@ -364,8 +372,10 @@ def test_one_learnt_weight_cannot_be_normalized():
 
 def test_a_scheduler_that_needs_a_metric_is_refused(two_headed, batches_of, fit):
     transfer = callback(scheduler=torch.optim.lr_scheduler.ReduceLROnPlateau)
+    module = two_headed()
     with pytest.raises(InputError, match="ReduceLROnPlateau, which needs a metric"):
-        fit(two_headed(), [transfer], batches_of("m"))
+        fit(module, [transfer], batches_of("m"))
+    assert not module.steps
 
 
 def test_a_joint_step_needs_auxiliary_labels(two_headed, batches_of, fit):

@@ -129,7 +129,9 @@ class TaskMetaTransfer(CuttingCallback):
     ) -> None:
         super().__init__(primary_and_auxiliary(primary, auxiliary), backbone, heads, primary, is_meta)
         sign = normalize and projection == "scalar"
-        check_arguments(auxiliary_steps, inner_lr, inner, meta_batch, approximate, sign)
+        optional = {"auxiliary_steps": auxiliary_steps, "probe_every_n_steps": probe_every_n_steps}
+        counts = {"phi_batches": phi_batches, **{k: v for k, v in optional.items() if v is not None}}
+        check_arguments(type(self).__name__, counts, inner_lr, inner, meta_batch, approximate, sign)
         self.auxiliary, self.auxiliary_steps, self.inner_lr = list(auxiliary), auxiliary_steps, inner_lr
         self.inner, self.held_out = inner, meta_batch == "held_out"
         self.options = MetaOptions(method, approximate, primary_at=primary_at, combine=combine, on_meta=on_meta)
@@ -181,6 +183,7 @@ class TaskMetaTransfer(CuttingCallback):
             self.warn_once(message, message)
         if self.moments is not None:
             self.moments.begin_fit(optimizer, self.split.backbone)
+        self.learner.check_scheduler()
         self.learner.seed = trainer.strategy.broadcast(torch.initial_seed())
         if not self._resumed:
             self.learner.begin_fit(trainer.current_epoch)

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from lightning_taskonomy.callbacks.bifurcation import BatchKind, Bifurcation, StepLosses
 from lightning_taskonomy.callbacks.meta_transfer.learner import Learner
 from lightning_taskonomy.callbacks.meta_transfer.probe import Probe
-from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.optim import MetaGradient
 from lightning_taskonomy.optim.tangents import Overlap
 
@@ -32,9 +31,6 @@ class Instruments:
         auxiliary: The auxiliary tasks.
         probe_every_n_steps: Steps between probes on a batch of the validation loader; None: no probe.
         warn: Says something once, by its subject.
-
-    Raises:
-        InputError: ``probe_every_n_steps`` is below 1.
     """
 
     def __init__(
@@ -44,8 +40,6 @@ class Instruments:
         probe_every_n_steps: int | None,
         warn: Callable[[str, str], None],
     ) -> None:
-        if probe_every_n_steps is not None and probe_every_n_steps < 1:
-            raise InputError(f"probe_every_n_steps is {probe_every_n_steps}, must be at least 1")
         self.probe_every_n_steps, self.warn = probe_every_n_steps, warn
         self.auxiliary = list(auxiliary)
         self._probe = Probe(primary, auxiliary)

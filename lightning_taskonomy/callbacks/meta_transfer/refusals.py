@@ -1,5 +1,6 @@
 """What a Task Meta-Transfer callback cannot work with."""
 
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import torch
@@ -17,12 +18,19 @@ MetaImages = Literal["same", "held_out"]
 
 
 def check_arguments(
-    auxiliary_steps: int | None, inner_lr: float | None, inner: str, meta_batch: str, approximate: bool, sign: bool
+    reader: str,
+    counts: Mapping[str, Any],
+    inner_lr: float | None,
+    inner: str,
+    meta_batch: str,
+    approximate: bool,
+    sign: bool,
 ) -> None:
     """Refuses numbers out of range, unknown words, and options that contradict each other.
 
     Args:
-        auxiliary_steps: k, or None.
+        reader: The callback, by the name that a user knows.
+        counts: Whole numbers by name.
         inner_lr: α, or None.
         inner: The virtual step.
         meta_batch: Where the primary loss at Θ⁺ is taken.
@@ -32,8 +40,9 @@ def check_arguments(
     Raises:
         InputError: One of these.
     """
-    if auxiliary_steps is not None and auxiliary_steps < 1:
-        raise InputError(f"auxiliary_steps is {auxiliary_steps}, must be at least 1")
+    for name, value in counts.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise InputError(f"{reader}: {name} is {value!r}, must be at least 1 and a whole number")
     if inner_lr is not None and not inner_lr > 0:
         raise InputError(f"inner_lr is {inner_lr}; the virtual step needs a positive length")
     words: tuple[tuple[str, str, Any], ...] = (("inner", inner, Inner), ("meta_batch", meta_batch, MetaImages))
