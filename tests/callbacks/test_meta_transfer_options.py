@@ -366,8 +366,13 @@ def test_options_that_do_nothing_are_named_once(options, momentum, message, two_
 
 
 def test_one_learnt_weight_cannot_be_normalized():
-    with pytest.raises(InputError, match="no more than a sign"):
+    with pytest.raises(InputError, match=r"MetaWeighting with normalize: .* no more than a sign; leave out normalize$"):
         MetaWeighting("few", ["many"], normalize=True)
+
+
+def test_a_number_out_of_range_is_named_with_the_callback_that_has_it():
+    with pytest.raises(InputError, match="MetaWeighting: phi_batches is 0"):
+        MetaWeighting("few", ["many"], phi_batches=0)
 
 
 def test_a_scheduler_that_needs_a_metric_is_refused(two_headed, batches_of, fit):
