@@ -3,30 +3,26 @@
 Sides, each the bare function without a trainer: `mtl` (one auxiliary and the primary loss, all gradients), ours exact,
 ours approximate (v at Θ), ours by double VJP (the fallback), double backward through the virtual update, and, where
 torchopt is installed, its differentiable SGD. `--projection` measures φ instead, dense against low-rank; `--inner` the
-optimizer's virtual step against plain descent, beside the state of AdamW; `--tangent` ways to take J·v alone.
+optimizer's virtual step against plain descent, beside the state of AdamW.
 """
 
 import importlib.util
 import multiprocessing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from statistics import median
 from typing import Any
 
 import timm
 import torch
-import torch.autograd.forward_ad as forward_ad
 from _device import exact_memory, peak_bytes, restart_peak, seconds
 from _timing import options, show
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
 from lightning_taskonomy.models.backbones.split import SplitVGG
 from lightning_taskonomy.models.heads.split import SplitVGGHead
-from lightning_taskonomy.optim import Branch, LowRank, MetaBatch, MetaOptions, PassState, meta_gradient
-from lightning_taskonomy.optim.fused_tangents import FusedTangents
-from lightning_taskonomy.optim.tangents import Recorded, finite_difference, forward_mode
+from lightning_taskonomy.optim import Branch, LowRank, MetaBatch, MetaOptions, meta_gradient
 from lightning_taskonomy.optim.virtual_step import OptimizerStep, VirtualStep
 from lightning_taskonomy.tasks import Task, TaskKind
 
@@ -219,83 +215,6 @@ class Case:
         step = OptimizerStep(self.optimizer)
         return {"mtl": self.mtl, "gradient": self.ours, "optimizer": lambda: self.ours(step)}
 
-    def tangent_sides(self) -> dict[str, Callable[[], Tensor]]:
-        """J·v of one pass in several ways, and a pass forward without a tape."""
-        named = dict(self.backbone.named_parameters())
-        direction = {name: 1e-3 * torch.randn_like(p) for name, p in named.items()}
-        state = PassState.of(self.backbone)
-        with torch.no_grad(), Keeping() as keeping:
-            features = self.backbone(self.image)
-        recorded = Recorded((self.image,), {}, state, [0], [features], [features])
-
-        def kept() -> Tensor:
-            duals = {name: forward_ad.make_dual(named[name].detach(), v) for name, v in direction.items()}
-            buffers = recorded.state.fresh_buffers()
-            with Kept(keeping.outputs):
-                return forward_ad.unpack_dual(
-                    functional_call(self.backbone, {**buffers, **duals}, (self.image,))
-                ).tangent
-
-        def one_sided() -> Tensor:
-            step = 1e-2
-            moved = {name: named[name].detach() + step * v for name, v in direction.items()}
-            buffers = recorded.state.fresh_buffers()
-            return (functional_call(self.backbone, {**buffers, **moved}, (self.image,)) - features) / step
-
-        def dual(way: Callable[[], Tensor]) -> Tensor:
-            with torch.no_grad(), forward_ad.dual_level():
-                return way()
-
-        return {
-            "forward": lambda: dual(lambda: self.backbone(self.image)),
-            "forward mode": lambda: forward_mode(self.backbone, recorded, direction)[0],
-            "outputs kept": lambda: dual(kept),
-            "central difference": lambda: finite_difference(self.backbone, recorded, direction)[0],
-            "one-sided difference": lambda: dual(one_sided),
-        }
-
-
-class Keeping(TorchFunctionMode):
-    """Holds what convolutions give."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.outputs: list[Tensor] = []
-
-    def __torch_function__(
-        self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        """Runs the function."""
-        output = function(*args, **kwargs or {})
-        if function is torch.conv2d:
-            self.outputs.append(output)
-        return output
-
-
-class Kept(FusedTangents):
-    """Convolutions of dual numbers whose outputs are there already.
-
-    Args:
-        outputs: Of one convolution after the other.
-    """
-
-    def __init__(self, outputs: list[Tensor]) -> None:
-        super().__init__()
-        self._outputs = iter(outputs)
-
-    def __torch_function__(
-        self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        """The tangent alone of a convolution."""
-        if function is not torch.conv2d:
-            return super().__torch_function__(function, types, args, kwargs)
-        image, weight, bias, *rest = args
-        (x, dx), (w, dw) = forward_ad.unpack_dual(image), forward_ad.unpack_dual(weight)
-        tangent = torch.conv2d(x, dw, None if bias is None else forward_ad.unpack_dual(bias).tangent, *rest)
-        if dx is not None:
-            tangent += torch.conv2d(dx, w, None, *rest)
-        return forward_ad.make_dual(next(self._outputs), tangent)
-
 
 def median_seconds(
     sides: dict[str, Callable[[], object]], rounds: int, device: str = "cpu", warmup: int = 1
@@ -337,28 +256,6 @@ def _peak(network: str, side: str, threads: int, device: str, inner: bool, sende
     sender.send(peak_bytes(device) - before)
 
 
-def tangent_rows(networks: list[str], rounds: int, device: str) -> list[dict[str, Any]]:
-    """Ways to take J·v, against a pass forward, with what keeping the outputs of all convolutions takes."""
-    rows = []
-    for network in networks:
-        case = Case(network, device)
-        sides = case.tangent_sides()
-        exact = sides["forward mode"]()
-        errors = {side: float((way() - exact).norm() / exact.norm()) for side, way in sides.items()}
-        taken = median_seconds(dict(sides), rounds, device)
-        with torch.no_grad(), Keeping() as keeping:
-            case.backbone(case.image)
-        size = sum(output.nbytes for output in keeping.outputs) / 1e6
-        rows += [
-            {
-                "network": network, "side": side, "s": taken[side], "x forward": taken[side] / taken["forward"],
-                "error": 0.0 if side == "forward" else errors[side], "kept MB": size if side == "outputs kept" else 0.0,
-            }
-            for side in sides
-        ]  # fmt: skip
-    return rows
-
-
 def projection_rows(rounds: int) -> list[dict[str, Any]]:
     """φ forward and backward, milliseconds of CPU time, dense against low-rank."""
     rows = []
@@ -386,7 +283,6 @@ def main() -> None:
     parser.add_argument("--sides", nargs="+", help="only these, beside mtl")
     parser.add_argument("--projection", action="store_true", help="measure the projection instead, on the processor")
     parser.add_argument("--inner", action="store_true", help="compare virtual steps instead")
-    parser.add_argument("--tangent", action="store_true", help="compare ways to take J·v instead")
     parser.add_argument("--device", default="cpu", help="cpu by default; cuda measures wall time and device memory")
     args = parser.parse_args()
     exact_memory()
@@ -394,9 +290,6 @@ def main() -> None:
     if args.projection:
         torch.set_num_threads(args.threads)
         rows = projection_rows(args.rounds)
-    elif args.tangent:
-        torch.set_num_threads(args.threads)
-        rows = tangent_rows(args.networks, args.rounds, args.device)
     else:
         named = ["mtl", "ours", "approximate", "double_vjp", "double_backward"]
         named += ["torchopt"] if importlib.util.find_spec("torchopt") else []
