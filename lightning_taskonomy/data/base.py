@@ -127,7 +127,13 @@ class TaskDataModule(LightningDataModule):
         return {name: task for name, task in entries if isinstance(task, Task)}
 
     def check_tasks(
-        self, primary: str, auxiliary: Collection[str], *, reader: str, auxiliary_steps: int | None = None
+        self,
+        primary: str,
+        auxiliary: Collection[str],
+        *,
+        reader: str,
+        auxiliary_steps: int | None = None,
+        held_out: bool = False,
     ) -> None:
         """Refuses tasks that the batches do not fit; those of most data sets fit any, so that nothing is refused here.
 
@@ -136,6 +142,7 @@ class TaskDataModule(LightningDataModule):
             auxiliary: The other tasks.
             reader: What learns from the batches, by the name that a user knows.
             auxiliary_steps: Steps of batches without primary labels after each step with them, where it has a number.
+            held_out: Whether it needs other images with each batch with primary labels.
         """
 
     def build(self, split: str, keys: Collection[str]) -> Samples:

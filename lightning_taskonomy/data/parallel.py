@@ -5,6 +5,7 @@ those of a small subset X have primary labels too; one batch from X takes turns 
 """
 
 import inspect
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from lightning_taskonomy.tasks import Label, Task, resolve
 
 __all__ = ["PARALLEL", "ParallelLabels", "is_parallel"]
 
+_LOG = logging.getLogger(__name__)
 _CHOICE_STREAM, _SHUFFLE_STREAM = 11, 14  # 12 and 13 are those of ``data.streams``
 
 
@@ -179,15 +181,24 @@ class ParallelLabels(TaskDataModule):
         return self.loader(samples, sampler=sampler, drop_last=True)
 
     def check_tasks(
-        self, primary: str, auxiliary: Collection[str], *, reader: str, auxiliary_steps: int | None = None
+        self,
+        primary: str,
+        auxiliary: Collection[str],
+        *,
+        reader: str,
+        auxiliary_steps: int | None = None,
+        held_out: bool = False,
     ) -> None:
         """Refuses what is to learn from other tasks, from one stream alone, or in turns of another length.
+
+        Images that are to be held out and are not are refused as well; those that nothing reads are warned of.
 
         Args:
             primary: The task with few labels.
             auxiliary: The other tasks.
             reader: What learns from the batches, by the name that a user knows.
             auxiliary_steps: Its k, where it has one.
+            held_out: Whether it needs other images with each batch of X.
 
         Raises:
             InputError: They differ; says what to change.
@@ -204,6 +215,16 @@ class ParallelLabels(TaskDataModule):
                 f"ParallelLabels gives auxiliary_steps={self.auxiliary_steps}, and {reader} has "
                 f"auxiliary_steps={auxiliary_steps}; change either, or leave it to the loader"
             )
+        if held_out and not self.held_out:
+            raise InputError(
+                f"{reader} has meta_batch 'held_out', and ParallelLabels no other images; give ParallelLabels "
+                "held_out: true, or leave out meta_batch"
+            )
+        if self.held_out and not held_out:
+            _LOG.warning(
+                "ParallelLabels has held_out: true, and %s does not read those images: every image of X is loaded "
+                "twice; leave it out, or give TaskMetaTransfer meta_batch: held_out", reader,
+            )  # fmt: skip
 
     def parallel_set(self, count: int) -> list[int]:
         """Which of so many training images are X: positions in the data set's order, ascending.

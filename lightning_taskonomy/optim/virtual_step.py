@@ -110,10 +110,9 @@ class OptimizerStep(VirtualStep):
         state: Mapping[Any, Any] | None = None,
     ) -> None:
         if inner != "gradient" and not self.is_known(optimizer):
-            names = ", ".join(entry.__name__ for entry in RULES)
             raise InputError(
-                f"no virtual step of {type(optimizer).__name__}; take one of {names}, or inner 'gradient', plain "
-                "descent"
+                f"no virtual step of {type(optimizer).__name__}; take one of {self.names()}, or inner 'gradient', "
+                "plain descent"
             )
         self.full, self.inner_lr = inner == "full", inner_lr
         self.state = optimizer.state if state is None else state
@@ -126,6 +125,11 @@ class OptimizerStep(VirtualStep):
     def is_known(optimizer: torch.optim.Optimizer) -> bool:
         """Whether this optimizer's step can be made virtually; a subclass may step otherwise and is not."""
         return type(optimizer) in RULES
+
+    @staticmethod
+    def names() -> str:
+        """The optimizers whose step can be made virtually, for a message."""
+        return ", ".join(entry.__name__ for entry in RULES)
 
     def prepare(self, parameters: Sequence[nn.Parameter]) -> None:
         """Reads the learning rates as they are now.

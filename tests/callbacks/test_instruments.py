@@ -156,7 +156,25 @@ def test_a_virtual_step_that_is_too_short_is_said_once(two_headed, batches_of, f
     """Unless no length of φ is learnt."""
     with caplog.at_level(logging.WARNING):
         fit(two_headed(), [callback(**options)], batches_of(PATTERN))
-    assert caplog.text.count("nothing bounds them; take inner: optimizer") == warnings
+    assert caplog.text.count("nothing bounds them; take a larger inner_lr") == warnings
+
+
+@pytest.mark.parametrize(
+    ("name", "inner", "remedy"),
+    [
+        ("Adam", "gradient", "take inner: optimizer, or a larger inner_lr"),
+        ("Adamax", "gradient", "take a larger inner_lr"),
+        ("Adamax", "optimizer", "take a larger inner_lr"),
+    ],
+)
+def test_a_virtual_step_may_be_the_optimizers_where_that_is_known(
+    two_headed, batches_of, fit, caplog, name, inner, remedy
+):
+    module = two_headed()
+    module.configure_optimizers = lambda: getattr(torch.optim, name)(module.parameters(), lr=0.02)
+    with caplog.at_level(logging.WARNING):
+        fit(module, [callback(inner=inner, inner_lr=1e-6)], batches_of("ma"))
+    assert f"nothing bounds them; {remedy}\n" in caplog.text
 
 
 # the probe
@@ -293,9 +311,9 @@ def test_the_state_of_instruments_survives_a_checkpoint():
         made[0].begin_step(kind)
     made[0]._previous = [torch.ones(2)]
     made[1].load_state_dict(made[0].state_dict())
-    made[1].begin_fit(resumed=True)
+    made[1].begin_fit(resumed=True, remedy="")
     assert made[1].state_dict() == {"cycle": 3, "since": 2, "previous": [pytest.approx(torch.ones(2))]}
-    made[1].begin_fit(resumed=False)
+    made[1].begin_fit(resumed=False, remedy="")
     assert made[1].state_dict() == {"cycle": 1, "since": 0, "previous": []}
 
 

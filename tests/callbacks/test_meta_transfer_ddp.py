@@ -169,3 +169,27 @@ def test_two_processes_take_the_steps_of_one(tmp_path, monkeypatch, two_processe
                         msg=lambda message, at=(case, name): f"{at}: {message}",
                     )  # fmt: skip
     sys.modules.pop("made_for_both", None)
+
+
+REFUSED = """
+from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning_taskonomy.errors import InputError
+from made_for_both import fit, with_others
+
+(batch,) = with_others([{"image": torch.rand(2, 3, 8, 8), "few": torch.ones(2, 2), "many": torch.ones(2, 2)}])
+if rank:
+    batch["held_out"]["few"] = torch.full((2, 2), torch.nan)
+try:
+    fit(False, [batch], {"meta_batch": "held_out"}, devices=2, strategy="ddp_find_unused_parameters_true",
+        plugins=[LightningEnvironment()], use_distributed_sampler=False, default_root_dir=folder)
+except InputError as error:
+    open(f"{folder}/refused{rank}.txt", "w").write(str(error))
+"""
+
+
+@pytest.mark.slow
+def test_both_processes_stop_where_one_has_other_images_without_primary_labels(tmp_path, two_processes):
+    (tmp_path / "made_for_both.py").write_text(MADE)
+    two_processes(REFUSED)
+    for rank in range(2):
+        assert "no valid label of the primary task 'few'" in (tmp_path / f"refused{rank}.txt").read_text()

@@ -209,6 +209,30 @@ def test_an_optimizer_that_is_not_known_falls_back_and_says_so_once(two_headed, 
         seen.append({**module.seen[-1], **dict(enumerate(transfer.learner.optimizer.seen[-1]))})
     close(*seen, rtol=0, atol=0)
     assert caplog.text.count("the step of Adamax is not known") == 1
+    assert "take one of SGD, Adam, AdamW, NAdam, RMSprop, Adagrad, or an inner_lr with which" in caplog.text
+
+
+@pytest.mark.parametrize("inner", ["optimizer", "full"])
+def test_gradient_clipping_stays_outside_the_virtual_step(inner, two_headed, batches_of, fit):
+    """It shortens the real step, neither the virtual one nor what φ learns from it."""
+    seen = []
+    for clip in (None, 1e-3):
+        module, transfer, lengths = two_headed(norm=False), callback(inner=inner), []
+        optimizer = torch.optim.AdamW(module.parameters(), lr=0.02, eps=1e-2)
+        for parameter in module.parameters():  # moments to begin with, without which a step hardly depends on length
+            parameter.grad = 0.1 * parameter.detach().sign()
+        optimizer.step()
+        optimizer.zero_grad()
+        module.configure_optimizers = lambda optimizer=optimizer: optimizer
+        log = transfer.instruments.log_meta_step
+        transfer.instruments.log_meta_step = lambda trainer, module, result, lengths=lengths, log=log: (
+            lengths.append(result.step_length), log(trainer, module, result)
+        )  # fmt: skip
+        fit(module, [transfer], batches_of("m"), gradient_clip_val=clip)
+        seen.append((transfer.learner.optimizer.seen[-1], lengths, module.state_dict()))
+    (gradients, lengths, weights), (clipped, clipped_lengths, clipped_weights) = seen
+    torch.testing.assert_close((clipped, clipped_lengths), (gradients, lengths), rtol=0, atol=0)
+    assert any(not torch.equal(weights[name], value) for name, value in clipped_weights.items())
 
 
 @pytest.mark.parametrize("inner", ["optimizer", "full"])

@@ -1,6 +1,7 @@
 """What TaskMetaTransfer offers beyond the paper: bounds on the projections, separate moments, other images."""
 
 import copy
+import logging
 
 import pytest
 import torch
@@ -289,6 +290,45 @@ def test_other_images_on_which_the_backbone_does_not_run_are_refused(two_headed,
 
 
 @pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda others: others["image"], "'held_out' is not a dictionary"),
+        (lambda others: {**others, "few": torch.full_like(others["few"], torch.nan)}, "no valid label of the primary"),
+        (lambda others: {name: value for name, value in others.items() if name != "few"}, "labels under the key 'few'"),
+    ],
+)
+@pytest.mark.parametrize("options", [{}, {"is_meta": lambda batch: True}])
+def test_other_images_need_primary_labels(options, change, message, two_headed, batches_of, fit):
+    """Also where the module would pass over them in silence."""
+    module = two_headed()
+    module.task_loss = lambda name, predictions, batch: predictions.square().mean()
+    batch, others = batches_of("mm")
+    with pytest.raises(InputError, match=message) as raised:
+        fit(module, [callback(meta_batch="held_out", **options)], [{**batch, "held_out": change(others)}])
+    assert "\n" not in str(raised.value)
+
+
+def test_labels_that_are_not_under_their_tasks_key_are_the_users_word(two_headed, batches_of, fit):
+    """Neither batch has a label where it would be looked for."""
+    module = two_headed()
+    module.task_loss = lambda name, predictions, batch: (predictions - batch["labels"][name]).square().mean()
+
+    def step(batch, batch_idx):
+        features = module.backbone(batch["image"])
+        return sum(module.task_loss(name, head(features), batch) for name, head in module.heads.items())
+
+    module.training_step = step
+
+    def keyed(batch):
+        return {"image": batch["image"], "labels": {name: batch[name] for name in ("few", "many")}}
+
+    batch, others = batches_of("mm")
+    transfer = callback(meta_batch="held_out", is_meta=lambda batch: True)
+    fit(module, [transfer], [{**keyed(batch), "held_out": keyed(others)}])
+    assert transfer.taken == {"meta": 1, "auxiliary": 0}
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"inner": "adam"}, "no inner 'adam'; allowed: full, gradient, optimizer"),
@@ -297,7 +337,15 @@ def test_other_images_on_which_the_backbone_does_not_run_are_refused(two_headed,
         ({"meta_batch": "held_out", "approximate": True}, "leave out either"),
         ({"anchor": 1.0}, "anchor is 1.0, must be at least 0 and below 1"),
         ({"anchor": -0.1}, "anchor is -0.1"),
-        ({"phi_batches": 0}, "phi_batches is 0, must be at least 1"),
+        ({"anchor": "x"}, "anchor is 'x', must be at least 0"),
+        ({"phi_batches": 0}, "TaskMetaTransfer: phi_batches is 0, must be at least 1"),
+        ({"phi_batches": 1.5}, "phi_batches is 1.5, .* a whole number"),
+        ({"phi_batches": True}, "phi_batches is True, .* a whole number"),
+        ({"phi_batches": None}, "phi_batches is None, .* a whole number"),
+        ({"auxiliary_steps": 2.0}, "auxiliary_steps is 2.0, .* a whole number"),
+        ({"probe_every_n_steps": 0}, "TaskMetaTransfer: probe_every_n_steps is 0, must be at least 1"),
+        ({"probe_every_n_steps": 2.5}, "probe_every_n_steps is 2.5, .* a whole number"),
+        ({"scheduler": "cosine"}, "scheduler is 'cosine'; give what makes one of an optimizer"),
         ({"normalize": True, "projection": "scalar"}, "no more than a sign"),
     ],
 )
@@ -306,18 +354,42 @@ def test_arguments_are_checked_at_once(options, message):
         callback(**options)
 
 
+@pytest.mark.parametrize(
+    ("options", "momentum", "message"),
+    [
+        ({"projection": "identity", "normalize": True, "anchor": 0.1}, 0.9, "without effect: normalize, anchor; proj"),
+        ({"projection": "identity", "phi_batches": 2}, 0.9, "without effect: phi_batches; projection identity learns"),
+        ({"separate_moments": True}, 0.0, "without effect: separate_moments; SGD without momentum"),
+        ({"separate_moments": True}, 0.9, None),
+        ({"projection": "identity"}, 0.0, None),
+        ({"projection": "diagonal", "normalize": True, "anchor": 0.1, "phi_batches": 2}, 0.0, None),
+    ],
+)
+def test_options_that_do_nothing_are_named_once(options, momentum, message, two_headed, batches_of, fit, caplog):
+    with caplog.at_level(logging.WARNING):
+        fit(two_headed(momentum=momentum), [callback(**options)], batches_of("mama"))
+    assert caplog.text.count("without effect") == (message is not None) and (message or "") in caplog.text
+
+
 def test_one_learnt_weight_cannot_be_normalized():
-    with pytest.raises(InputError, match="no more than a sign"):
+    with pytest.raises(InputError, match=r"MetaWeighting with normalize: .* no more than a sign; leave out normalize$"):
         MetaWeighting("few", ["many"], normalize=True)
+
+
+def test_a_number_out_of_range_is_named_with_the_callback_that_has_it():
+    with pytest.raises(InputError, match="MetaWeighting: phi_batches is 0"):
+        MetaWeighting("few", ["many"], phi_batches=0)
 
 
 def test_a_scheduler_that_needs_a_metric_is_refused(two_headed, batches_of, fit):
     transfer = callback(scheduler=torch.optim.lr_scheduler.ReduceLROnPlateau)
+    module = two_headed()
     with pytest.raises(InputError, match="ReduceLROnPlateau, which needs a metric"):
-        fit(two_headed(), [transfer], batches_of("m"))
+        fit(module, [transfer], batches_of("m"))
+    assert not module.steps
 
 
 def test_a_joint_step_needs_auxiliary_labels(two_headed, batches_of, fit):
     batches = [{name: value for name, value in batch.items() if name != "many"} for batch in batches_of("m")]
-    with pytest.raises(InputError, match="needs labels of many"):
+    with pytest.raises(InputError, match=r"of a meta batch .* needs labels of many; check is_meta"):
         fit(two_headed(), [callback(on_meta="joint", is_meta=lambda batch: True)], batches)

@@ -1,5 +1,6 @@
 """What TaskMetaTransfer refuses, in one line that says why."""
 
+import logging
 from collections.abc import Collection
 from types import SimpleNamespace
 from typing import Any
@@ -230,8 +231,17 @@ def test_the_loader_decides_on_the_auxiliary_steps():
 def test_the_data_module_brings_other_images():
     transfer = TaskMetaTransfer("semantic_segmentation", ["depth_z"], rank=2, meta_batch="held_out")
     assert fit_parallel(parallel(auxiliary_steps=2, held_out=True), transfer).taken == {"meta": 2, "auxiliary": 4}
-    with pytest.raises(InputError, match="give ParallelLabels held_out: true"):
-        fit_parallel(parallel(auxiliary_steps=2), transfer)
+
+
+def test_other_images_are_asked_for_before_any_is_read(monkeypatch, caplog):
+    transfer = TaskMetaTransfer("semantic_segmentation", ["depth_z"], rank=2, meta_batch="held_out")
+    with monkeypatch.context() as patched:
+        patched.setattr(ParallelLabels, "train_dataloader", lambda self: pytest.fail("data are read"))
+        with pytest.raises(InputError, match="give ParallelLabels held_out: true"):
+            fit_parallel(parallel(auxiliary_steps=2), transfer)
+    with caplog.at_level(logging.WARNING):
+        fit_parallel(parallel(held_out=True), TaskMetaTransfer("semantic_segmentation", ["depth_z"], rank=2))
+    assert caplog.text.count("TaskMetaTransfer does not read those images: every image of X is loaded twice") == 1
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,9 @@ def test_what_learns_from_the_streams_says_its_tasks() -> None:
         data.check_tasks(PRIMARY, AUXILIARY, reader="Reader", auxiliary_steps=3)
     with pytest.raises(InputError, match="streams='oracle'; Reader needs 'both'"):
         parallel(streams="oracle").check_tasks(PRIMARY, AUXILIARY, reader="Reader")
+    with pytest.raises(InputError, match="Reader has meta_batch 'held_out', and ParallelLabels no other images"):
+        data.check_tasks(PRIMARY, AUXILIARY, reader="Reader", held_out=True)
+    parallel(held_out=True).check_tasks(PRIMARY, AUXILIARY, reader="Reader", held_out=True)
 
 
 def test_every_image_comes_once_before_any_comes_again() -> None:

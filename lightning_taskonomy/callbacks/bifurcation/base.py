@@ -32,6 +32,7 @@ class BifurcationCallback(Callback):
     """
 
     auxiliary_steps: int | None = None  # k, where the callback asks for a number
+    held_out: bool = False  # whether a meta batch must bring other images
 
     def __init__(
         self,
@@ -160,7 +161,9 @@ class BifurcationCallback(Callback):
             )
         if self.primary and isinstance(data, TaskDataModule):
             auxiliary = sorted(set(tasks) - {self.primary})
-            data.check_tasks(self.primary, auxiliary, reader=name, auxiliary_steps=self.auxiliary_steps)
+            data.check_tasks(
+                self.primary, auxiliary, reader=name, auxiliary_steps=self.auxiliary_steps, held_out=self.held_out
+            )
 
     def _check_trainer(self, trainer: Trainer, module: LightningModule) -> None:
         """The trainer steps one optimizer, on processes that agree on the gradient."""

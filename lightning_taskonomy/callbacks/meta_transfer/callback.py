@@ -27,7 +27,12 @@ from lightning_taskonomy.callbacks.meta_transfer.instruments import Instruments,
 from lightning_taskonomy.callbacks.meta_transfer.learner import Bounds, Learner, ProjectionKind, projection_factory
 from lightning_taskonomy.callbacks.meta_transfer.moments import SeparateMoments
 from lightning_taskonomy.callbacks.meta_transfer.outer import OuterStep, lost_weights
-from lightning_taskonomy.callbacks.meta_transfer.refusals import MetaImages, check_arguments, check_fit
+from lightning_taskonomy.callbacks.meta_transfer.refusals import (
+    MetaImages,
+    check_arguments,
+    check_fit,
+    idle_options,
+)
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.optim import (
     Inner,
@@ -124,9 +129,11 @@ class TaskMetaTransfer(CuttingCallback):
     ) -> None:
         super().__init__(primary_and_auxiliary(primary, auxiliary), backbone, heads, primary, is_meta)
         sign = normalize and projection == "scalar"
-        check_arguments(auxiliary_steps, inner_lr, inner, meta_batch, approximate, sign)
+        optional = {"auxiliary_steps": auxiliary_steps, "probe_every_n_steps": probe_every_n_steps}
+        counts = {"phi_batches": phi_batches, **{k: v for k, v in optional.items() if v is not None}}
+        check_arguments(type(self).__name__, counts, inner_lr, inner, meta_batch, approximate, sign)
         self.auxiliary, self.auxiliary_steps, self.inner_lr = list(auxiliary), auxiliary_steps, inner_lr
-        self.inner, self.meta_batch = inner, meta_batch
+        self.inner, self.held_out = inner, meta_batch == "held_out"
         self.options = MetaOptions(method, approximate, primary_at=primary_at, combine=combine, on_meta=on_meta)
         self.method: Literal["auto", "forward", "double_vjp", "finite_difference"] = method
         self.learner = self.learner_class(
@@ -164,23 +171,25 @@ class TaskMetaTransfer(CuttingCallback):
         super().on_fit_start(trainer, pl_module)
         optimizer = trainer.optimizers[0]
         check_fit(optimizer, self.split.backbone, pl_module)
-        self._inner = self.inner
-        if self.inner != "gradient" and not OptimizerStep.is_known(optimizer):
-            self._inner = "gradient"
+        is_known = OptimizerStep.is_known(optimizer)
+        self._inner = self.inner if is_known else "gradient"
+        if self._inner != self.inner:
             self.warn_once(
                 "inner",
-                f"the step of {type(optimizer).__name__} is not known; the virtual step is inner: gradient, α·d",
+                f"the step of {type(optimizer).__name__} is not known, so that the virtual step is inner: gradient, "
+                f"α·d; take one of {OptimizerStep.names()}, or an inner_lr with which meta/step_ratio is about 1",
             )
+        for message in idle_options(self.learner, self.moments is not None, optimizer):
+            self.warn_once(message, message)
         if self.moments is not None:
             self.moments.begin_fit(optimizer, self.split.backbone)
-            if isinstance(optimizer, torch.optim.SGD) and not any(
-                group["momentum"] for group in optimizer.param_groups
-            ):
-                self.warn_once("moments", "separate_moments changes nothing: SGD without momentum has no moments")
+        self.learner.check_scheduler()
         self.learner.seed = trainer.strategy.broadcast(torch.initial_seed())
         if not self._resumed:
             self.learner.begin_fit(trainer.current_epoch)
-        self.instruments.begin_fit(self._resumed)
+        is_choice = self.inner == "gradient" and is_known
+        remedy = "take inner: optimizer, or a larger inner_lr" if is_choice else "take a larger inner_lr"
+        self.instruments.begin_fit(self._resumed, remedy)
         self._resumed = False
         self._since, self._first, self.late = None, True, LateFlags((_BROKEN, _INCONSISTENT))
 
@@ -242,9 +251,11 @@ class TaskMetaTransfer(CuttingCallback):
                 if message := lost_weights(self.split, self.primary, self._meta_pass, self._batch, loss_of_step):
                     self.warn_once("loss", message)
         if any_process([not loss.requires_grad])[0]:  # all processes stop, or none
-            raise InputError(
-                f"the loss depends on no auxiliary head; a batch needs labels of {', '.join(self.auxiliary)}"
-            )
+            which, remedy = "a batch", ""
+            if self._kind == "meta" and self.is_meta is not None:
+                which, remedy = "a meta batch", "; check is_meta, which took it for one"
+            names = ", ".join(self.auxiliary)
+            raise InputError(f"the loss of {which} depends on no auxiliary head; it needs labels of {names}{remedy}")
 
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The rest of a meta step; under accumulation most of it follows the last batch."""
@@ -266,8 +277,8 @@ class TaskMetaTransfer(CuttingCallback):
             self._step = OuterStep(split, self.primary, self.learner.acting, inner, self._options(trainer))
         with trainer.precision_plugin.forward_context():
             others = None
-            if self.meta_batch == "held_out":
-                others = held_out_pass(pl_module, split.backbone, self._batch, self._batch_number - 1)
+            if self.held_out:
+                others = held_out_pass(pl_module, split, self.primary, self._batch, self._batch_number - 1)
             self._step.add(meta_pass, self._batch, trainer.accumulate_grad_batches, others)
         if self.options.on_meta == "primary":
             for name in self.auxiliary:

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from lightning_taskonomy.callbacks.bifurcation import BatchKind, Bifurcation, StepLosses
 from lightning_taskonomy.callbacks.meta_transfer.learner import Learner
 from lightning_taskonomy.callbacks.meta_transfer.probe import Probe
-from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.optim import MetaGradient
 from lightning_taskonomy.optim.tangents import Overlap
 
@@ -32,9 +31,6 @@ class Instruments:
         auxiliary: The auxiliary tasks.
         probe_every_n_steps: Steps between probes on a batch of the validation loader; None: no probe.
         warn: Says something once, by its subject.
-
-    Raises:
-        InputError: ``probe_every_n_steps`` is below 1.
     """
 
     def __init__(
@@ -44,24 +40,25 @@ class Instruments:
         probe_every_n_steps: int | None,
         warn: Callable[[str, str], None],
     ) -> None:
-        if probe_every_n_steps is not None and probe_every_n_steps < 1:
-            raise InputError(f"probe_every_n_steps is {probe_every_n_steps}, must be at least 1")
         self.probe_every_n_steps, self.warn = probe_every_n_steps, warn
         self.auxiliary = list(auxiliary)
         self._probe = Probe(primary, auxiliary)
+        self._remedy = ""
         self._cycle = 1  # steps from one meta step to the next, as the last two had it
         self._since = 0  # steps begun since the last meta step, that one included; 0 before the first
         self._previous: list[Tensor] = []  # the last meta-gradient of the projections
         self._virtual: Tensor | None = None  # length of the virtual step, if the real one is to be measured
         self._before: list[tuple[nn.Parameter, Tensor]] = []
 
-    def begin_fit(self, resumed: bool) -> None:
+    def begin_fit(self, resumed: bool, remedy: str) -> None:
         """At the start of a fit.
 
         Args:
             resumed: Whether it goes on where a checkpoint was made.
+            remedy: What makes a virtual step longer that is too short.
         """
         self.end_fit()
+        self._remedy = remedy
         if not resumed:
             self._cycle, self._since, self._previous = 1, 0, []
 
@@ -185,8 +182,7 @@ class Instruments:
                 self.warn(
                     "step_ratio",
                     f"the virtual step is {virtual / real:.2g} times as long as the optimizer's: over so short a step "
-                    "the primary loss is linear in the projections, so that nothing bounds them; take inner: "
-                    "optimizer, or a larger inner_lr",
+                    f"the primary loss is linear in the projections, so that nothing bounds them; {self._remedy}",
                 )
         if self.probe_every_n_steps is None or trainer.global_step % self.probe_every_n_steps:
             return

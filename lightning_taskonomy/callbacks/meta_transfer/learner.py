@@ -54,7 +54,7 @@ class Bounds:
         phi_batches: Meta steps whose mean gradient makes one step of the projections.
 
     Raises:
-        InputError: An ``anchor`` outside [0, 1), or ``phi_batches`` below 1.
+        InputError: An ``anchor`` outside [0, 1), or a ``scheduler`` that cannot be called.
     """
 
     normalize: bool = False
@@ -63,14 +63,18 @@ class Bounds:
     phi_batches: int = 1
 
     def __post_init__(self) -> None:
-        """Refuses numbers out of range."""
-        if not 0 <= self.anchor < 1:
+        """Refuses what does not fit."""
+        anchor: Any = self.anchor
+        if not isinstance(anchor, (int, float)) or not 0 <= anchor < 1:
             raise InputError(
-                f"anchor is {self.anchor}, must be at least 0 and below 1: the share of the way back to their start "
+                f"anchor is {anchor!r}, must be at least 0 and below 1: the share of the way back to their start "
                 "that the projections go after each step"
             )
-        if self.phi_batches < 1:
-            raise InputError(f"phi_batches is {self.phi_batches}, must be at least 1")
+        if self.scheduler is not None and not callable(self.scheduler):
+            raise InputError(
+                f"the projections' scheduler is {self.scheduler!r}; give what makes one of an optimizer, such as a "
+                "class of torch.optim.lr_scheduler or a lambda"
+            )
 
 
 class Learner:
@@ -104,6 +108,18 @@ class Learner:
         self._epoch = 0  # that of the last step, up to which the scheduler has come
         self._restored: Mapping[str, Any] = {}
 
+    def check_scheduler(self) -> None:
+        """Makes a scheduler of an optimizer that trains nothing, before there are projections.
+
+        Raises:
+            InputError: It needs a metric.
+        """
+        if self.bounds.scheduler is None or self.projections:
+            return
+        trial = self.bounds.scheduler(self.make_optimizer([nn.Parameter(torch.zeros(1, 1))]))
+        if isinstance(trial, ReduceLROnPlateau):
+            raise InputError("the projections' scheduler is ReduceLROnPlateau, which needs a metric; take another")
+
     def build(self, maps: Sequence[Tensor]) -> None:
         """Makes the projections for these maps, if there are none yet; draws from the learner's seed alone.
 
@@ -111,7 +127,7 @@ class Learner:
             maps: The learnable feature maps (B, C, ...).
 
         Raises:
-            InputError: Those of the checkpoint do not fit, or the scheduler needs a metric.
+            InputError: Those of the checkpoint do not fit.
         """
         if self.projections:
             return
@@ -130,8 +146,6 @@ class Learner:
         scheduler: Any = None
         if self.bounds.scheduler is not None and optimizer is not None:
             scheduler = self.bounds.scheduler(optimizer)
-            if isinstance(scheduler, ReduceLROnPlateau):
-                raise InputError("the projections' scheduler is ReduceLROnPlateau, which needs a metric; take another")
         if self._restored:
             try:
                 self._restore(projections, optimizer, scheduler)

@@ -1,27 +1,36 @@
 """What a Task Meta-Transfer callback cannot work with."""
 
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import nn
 
+from lightning_taskonomy.callbacks.meta_transfer.learner import Learner
 from lightning_taskonomy.errors import InputError, hint
-from lightning_taskonomy.optim import Inner
+from lightning_taskonomy.optim import Identity, Inner
 
-__all__ = ["MetaImages", "check_arguments", "check_fit"]
+__all__ = ["MetaImages", "check_arguments", "check_fit", "idle_options"]
 
 MetaImages = Literal["same", "held_out"]
 """Where the primary loss at Θ⁺ is taken: on the meta batch, or on the other images that it brings."""
 
 
 def check_arguments(
-    auxiliary_steps: int | None, inner_lr: float | None, inner: str, meta_batch: str, approximate: bool, sign: bool
+    reader: str,
+    counts: Mapping[str, Any],
+    inner_lr: float | None,
+    inner: str,
+    meta_batch: str,
+    approximate: bool,
+    sign: bool,
 ) -> None:
     """Refuses numbers out of range, unknown words, and options that contradict each other.
 
     Args:
-        auxiliary_steps: k, or None.
+        reader: The callback, by the name that a user knows.
+        counts: Whole numbers by name.
         inner_lr: α, or None.
         inner: The virtual step.
         meta_batch: Where the primary loss at Θ⁺ is taken.
@@ -31,8 +40,9 @@ def check_arguments(
     Raises:
         InputError: One of these.
     """
-    if auxiliary_steps is not None and auxiliary_steps < 1:
-        raise InputError(f"auxiliary_steps is {auxiliary_steps}, must be at least 1")
+    for name, value in counts.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise InputError(f"{reader}: {name} is {value!r}, must be at least 1 and a whole number")
     if inner_lr is not None and not inner_lr > 0:
         raise InputError(f"inner_lr is {inner_lr}; the virtual step needs a positive length")
     words: tuple[tuple[str, str, Any], ...] = (("inner", inner, Inner), ("meta_batch", meta_batch, MetaImages))
@@ -67,3 +77,23 @@ def check_fit(optimizer: torch.optim.Optimizer, backbone: nn.Module, module: Lig
         )
     if any(isinstance(layer, nn.SyncBatchNorm) for layer in module.modules()):
         raise InputError("Task Meta-Transfer does not work with SyncBatchNorm; use BatchNorm and sync_batchnorm=False")
+
+
+def idle_options(learner: Learner, separate_moments: bool, optimizer: torch.optim.Optimizer) -> list[str]:
+    """Says which options do nothing in a fit.
+
+    Args:
+        learner: Has the projections.
+        separate_moments: Whether the optimizer's state is to be kept twice.
+        optimizer: The network's.
+    """
+    messages, bounds = [], learner.bounds
+    named = {"normalize": bounds.normalize, "anchor": bounds.anchor, "scheduler": bounds.scheduler,
+             "phi_batches": bounds.phi_batches > 1}  # fmt: skip
+    if learner.make is Identity and (names := [name for name, value in named.items() if value]):
+        messages.append(f"without effect: {', '.join(names)}; projection identity learns nothing")
+    if separate_moments and isinstance(optimizer, torch.optim.SGD) and not any(
+        group["momentum"] for group in optimizer.param_groups
+    ):  # fmt: skip
+        messages.append("without effect: separate_moments; SGD without momentum keeps no state")
+    return messages

@@ -46,4 +46,8 @@ class MetaWeighting(TaskMetaTransfer):
             raise InputError(
                 f"MetaWeighting has no {name}: its projection is one scalar per task; see TaskMetaTransfer"
             )
+        if options.get("normalize"):
+            raise InputError(
+                "MetaWeighting with normalize: a weight that is normalized is no more than a sign; leave out normalize"
+            )
         super().__init__(primary, auxiliary, projection="scalar", rank=1, **options)
