@@ -126,9 +126,9 @@ class MetaTransferStudy(MetaTransferSettings, Study):
                         expected=counts if waits else None,
                     )
                 )
-        every = [one for several in selections.values() for one in several]
-        tests = {"test": expected.tests(every, self.all_seeds)}
-        return [*stages, Stage(name="test", jobs=partial(self._tests, every), expected=tests)]
+        whole = [one for several in selections.values() for one in several]
+        tests = {"test": expected.tests(whole, self.all_seeds)}
+        return [*stages, Stage(name="test", jobs=partial(self._tests, whole), expected=tests)]
 
     def _fits(self, selections: Sequence[Selection], seeds: Sequence[int], first: bool) -> list[Job]:
         """The runs of some selections: all candidates at the first seed, what was chosen at the others."""
