@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -603,6 +604,14 @@ def test_a_dry_run_times_whole_cycles_with_a_workers_threads_and_counts_validati
     each = 12.0 + 8 * 1.0 + 4 * 6 * 0.5  # 8 steps, 4 evaluations of 6 batches
     assert rows["mtl"] == ["2", str(each)] and rows["primary_only"] == ["2", str(each)]
     assert "on 1 worker," in text
+    methods = {**study.methods, "tmt": {"auxiliary_steps": 3, "rank": 2}}
+    factors = {"length": {"8": {}, "24": {"steps": 24}}, "rank of phi": {"4": {"methods.tmt.rank": 4}}}
+    study = replace(study, methods=methods, factors=factors, factor_methods=["mtl", "tmt"])
+    text = study.dry_run(tmp_path, execution=LocalExecutor(workers=1, threads=3))
+    rows = {line.split()[0]: line.split()[1:] for line in text.splitlines()}
+    longer = each + (24 - 8) * 1.0
+    assert rows["primary_only"] == ["2", str(each)] and rows["mtl"] == ["4", str((each + longer) / 2)]
+    assert rows["tmt"] == ["6", f"{(2 * each + longer) / 3:.1f}"]
 
 
 def test_a_dry_run_counts_and_keeps_nothing(toy, tmp_path, capsys):

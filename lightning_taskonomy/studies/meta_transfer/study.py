@@ -169,7 +169,7 @@ class MetaTransferStudy(MetaTransferSettings, Study):
         return results
 
     def probes(self, folder: Path) -> dict[str, Probe]:
-        """Some cycles of each method, timed; see the base class."""
+        """Some cycles of each method at each length of training, timed; see the base class."""
         from lightning_taskonomy.studies.meta_transfer.estimate import probes
 
-        return probes(self.selection(folder))
+        return probes([one for several in self.selections(folder).values() for one in several])
