@@ -189,16 +189,16 @@ def test_a_small_version_of_the_paper_and_its_stability_runs(tmp_path, rooms, ti
 @pytest.mark.recipe
 @pytest.mark.filterwarnings("default")
 def test_a_small_version_of_the_meta_transfer_quickstart_runs(tmp_path):
-    held = yaml.safe_load((RECIPES / "meta_transfer/quickstart.yaml").read_text())
-    study = held["study"]["init_args"]
+    recipe = yaml.safe_load((RECIPES / "meta_transfer/quickstart.yaml").read_text())
+    study = recipe["study"]["init_args"]
     study |= {"steps": 8, "evaluations": 2, "seeds": None, "cases": [{"primary": "depth_z", "auxiliary": ["normals"]}]}
     study["data"]["init_args"] |= {
         "size": 32, "views": 2, "train_buildings": 4, "validation_buildings": 2, "test_buildings": 2, "batch_size": 2,
         "cache": str(tmp_path / "cache"),
     }  # fmt: skip
     study["parallel"] = 0.5
-    held |= {"out": str(tmp_path / "out"), "logger": None, "execution": HERE}
-    (tmp_path / "small.yaml").write_text(yaml.safe_dump(held))
+    recipe |= {"out": str(tmp_path / "out"), "logger": None, "execution": HERE}
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(recipe))
     assert status("study", "--config", str(tmp_path / "small.yaml")) == 0
     assert json.loads((tmp_path / "out/failures.json").read_text()) == []
     assert len((tmp_path / "out/results.csv").read_text().splitlines()) == 1 + len(study["methods"])

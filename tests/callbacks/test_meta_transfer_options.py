@@ -194,12 +194,6 @@ def test_separate_moments_are_those_of_two_optimizers(name, on_meta, two_headed,
     close(dict(module.named_parameters()), dict(twin.named_parameters()), rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize(("momentum", "warnings"), [(0.0, 1), (0.9, 0)])
-def test_separate_moments_of_an_optimizer_that_has_none(momentum, warnings, two_headed, batches_of, fit, caplog):
-    fit(two_headed(momentum=momentum), [callback(separate_moments=True)], batches_of("mam"))
-    assert caplog.text.count("separate_moments changes nothing: SGD without momentum has no moments") == warnings
-
-
 def test_the_virtual_step_reads_the_auxiliary_moments(two_headed, batches_of, fit):
     """A meta step is that of a fit whose optimizer begins with them."""
     batches, record, kept = batches_of("maam"), Recorder(0.0), {}

@@ -49,11 +49,11 @@ def test_a_batch_of_nothing_is_empty() -> None:
 
 def test_a_loader_passes_over_empty_batches_but_not_over_nothing_at_all() -> None:
     module = TaskDataModule(batch_size=2, keys=["image"])
-    held: list[Sample] = [{"image": torch.zeros(3, 2, 2), "id": torch.tensor(0)}, {}, {}, {}]
-    found = list(module.loader(cast(Pipeline, held)))
-    assert [batch["id"].tolist() for batch in found] == [[0]]
+    samples: list[Sample] = [{"image": torch.zeros(3, 2, 2), "id": torch.tensor(0)}, {}, {}, {}]
+    batches = list(module.loader(cast(Pipeline, samples)))
+    assert [batch["id"].tolist() for batch in batches] == [[0]]
     with pytest.raises(InputError, match="every image is missing or damaged"):
-        list(module.loader(cast(Pipeline, held[1:])))
+        list(module.loader(cast(Pipeline, samples[1:])))
 
 
 def test_sizes_that_differ_are_said() -> None:

@@ -64,8 +64,8 @@ def test_one_batch_of_x_then_k_without_primary_labels() -> None:
     for batch in batches:
         assert ("semantic" in batch) == is_parallel(batch)
         assert "depth_z" in batch and batch["parallel"].shape == (2,)
-    chosen = sorted(int(i) for batch in batches[::3] for i in batch["id"])
-    assert len(set(chosen)) == 6 and [i - 1000 for i in chosen] == parallel().parallel_set(20)
+    numbers = sorted(int(i) for batch in batches[::3] for i in batch["id"])
+    assert len(set(numbers)) == 6 and [i - 1000 for i in numbers] == parallel().parallel_set(20)
     assert [batch.is_parallel for batch in batches] == [is_parallel(dict(batch)) for batch in batches]
     assert is_parallel({"image": torch.zeros(1)}) is None and is_parallel(torch.zeros(1)) is None
 
@@ -239,8 +239,11 @@ def test_on_several_processes_and_under_accumulation_no_image_is_on_both_sides_o
 
 
 def test_an_x_of_less_than_two_batches_holds_nothing_out() -> None:
-    for accumulate, size, told in ((1, 3, "an X of 3 images, fewer than two batches of 2"), (2, 6, "6 images.* of 4")):
-        with pytest.raises(InputError, match=told) as caught:
+    for accumulate, size, message in (
+        (1, 3, "an X of 3 images, fewer than two batches of 2"),
+        (2, 6, "6 images.* of 4"),
+    ):
+        with pytest.raises(InputError, match=message) as caught:
             world_of(parallel(parallel=size, held_out=True), accumulate=accumulate).train_dataloader()
         assert "\n" not in str(caught.value)
     parallel(parallel=4, held_out=True).train_dataloader()
@@ -398,7 +401,7 @@ def test_a_resumed_fit_sees_the_batches_of_the_unbroken_one(tmp_path: Any) -> No
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"auxiliary": ["normals", PRIMARY]}, "is auxiliary too"),
         ({"primary": "autoencoding"}, "cannot be withheld"),
@@ -410,15 +413,15 @@ def test_a_resumed_fit_sees_the_batches_of_the_unbroken_one(tmp_path: Any) -> No
         ({"streams": "paralel"}, "did you mean 'parallel'"),
     ],
 )
-def test_bad_settings_are_refused(options: Any, told: str) -> None:
-    with pytest.raises(InputError, match=told) as caught:
+def test_bad_settings_are_refused(options: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
         parallel(**options)
     assert "\n" not in str(caught.value)
 
 
 def test_sets_that_cannot_be_are_refused() -> None:
-    for size, told in ((21, "would have 21 of 20"), (0.01, "would have 0 of 20")):
-        with pytest.raises(InputError, match=told):
+    for size, message in ((21, "would have 21 of 20"), (0.01, "would have 0 of 20")):
+        with pytest.raises(InputError, match=message):
             parallel(parallel=size).train_dataloader()
     with pytest.raises(InputError, match=r"needs the labels \['depth_z', 'semantic'\]"):
         parallel(keys=["image", "semantic"]).train_dataloader()

@@ -81,10 +81,10 @@ def make_study(
             for name in targets:
                 by_family.setdefault(tasks[name].family.value, []).append(name)
             turns = [group[i] for i in range(len(targets)) for group in by_family.values() if i < len(group)]
-            chosen = sorted(turns[:budget])
+            supervised = sorted(turns[:budget])
             policy = {}
             for target in targets:
-                usable = [r for r in rows if r[0] == target and len(r[1]) <= order and set(r[1]) <= set(chosen)]
+                usable = [r for r in rows if r[0] == target and len(r[1]) <= order and set(r[1]) <= set(supervised)]
                 best_row = min(usable, key=lambda r: r[3])
                 key = best_row[:3]
                 policy[target] = {
@@ -111,8 +111,8 @@ def make_study(
                     "proven": True,
                     "gap": 0.0,
                     "seconds": 0.01,
-                    "sources": chosen,
-                    "label_cost": len(chosen),
+                    "sources": supervised,
+                    "label_cost": len(supervised),
                     "policy": policy,
                     **means,
                     "random": {**random, "p_value": 0.001},

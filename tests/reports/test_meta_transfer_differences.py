@@ -172,6 +172,21 @@ def test_a_second_network_of_one_seed_leaves_the_interval_of_the_first(tmp_path,
     assert f"with {NET} TMT removes" in text and "over all of them" not in text
 
 
+def test_a_turned_gradient_is_named_with_its_networks(tmp_path, meta_study):
+    turned = {"class_path": "lightning_taskonomy.models.heads.ConflictingHead", "init_args": {"rank": 8}}
+    plain = {"class_path": "lightning_taskonomy.models.heads.DenseHead"}
+    line = (
+        "The gradient of normals is turned on purpose (ConflictingHead), for all methods alike: the backbone gets it "
+    )
+    line += "with its sign reversed in all but 8 directions of the features"
+    for heads, ending in (((turned, turned), "."), ((turned, plain), f", with {NET}.")):
+        networks = {name: {"heads": {"normals": head}} for name, head in zip((NET, "another"), heads, strict=True)}
+        meta_study.write(tmp_path, meta_study.rows(MEASURED), settings={"networks": networks})
+        assert line + ending in meta_study.text(tmp_path)
+    meta_study.write(tmp_path, meta_study.rows(MEASURED), settings={"networks": {NET: {"heads": None}}})
+    assert "on purpose" not in meta_study.text(tmp_path)
+
+
 def papers(meta_study, folder, several=False, settings=None, **changed):
     """The paper's 12 cases with made-up numbers, in which the first method is always better by the same amount."""
     tasks = ("semantic_segmentation", "depth_z", "normals")

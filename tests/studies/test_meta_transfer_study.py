@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -73,12 +74,12 @@ def measured(toy, tmp_path_factory):
 def test_tables_hold_every_cell_once(measured):
     out, results, _ = measured
     assert json.loads((out / "failures.json").read_text()) == []
-    found = rows(out / "results.csv")
-    assert [(row["primary"], row["auxiliary"], row["method"]) for row in found] == [
+    cells = rows(out / "results.csv")
+    assert [(row["primary"], row["auxiliary"], row["method"]) for row in cells] == [
         ("depth_z", "", "primary_only"), ("depth_z", "normals", "mtl"), ("depth_z", "normals", "tmt"),
         ("normals", "", "primary_only"), ("normals", "depth_z", "mtl"), ("normals", "depth_z", "tmt"),
     ]  # fmt: skip
-    assert all(float(row["test"]) > 0 and row["metric"] == METRICS[row["primary"]] for row in found)
+    assert all(float(row["test"]) > 0 and row["metric"] == METRICS[row["primary"]] for row in cells)
     assert results.scalars["cases"] == 2 and results.scalars["tmt/best"] + results.scalars["tmt/second"] <= 2
     assert results.report == out / "report/index.html" and {"reductions"} <= set(results.figures)
     table = rows(out / "report/one_auxiliary.csv")
@@ -90,11 +91,11 @@ def test_the_settings_are_the_best_on_validation(measured):
     candidates = [row for row in rows(out / "selection.csv") if row["method"] == "mtl"]
     assert len(candidates) == 4
     for primary in ("depth_z", "normals"):
-        own = [row for row in candidates if row["primary"] == primary]
-        (chosen,) = [row for row in own if row["chosen"] == "1"]
-        assert float(chosen["validation"]) == min(float(row["validation"]) for row in own)
+        trials = [row for row in candidates if row["primary"] == primary]
+        (best,) = [row for row in trials if row["chosen"] == "1"]
+        assert float(best["validation"]) == min(float(row["validation"]) for row in trials)
         (tested,) = [row for row in rows(out / "results.csv") if (row["primary"], row["method"]) == (primary, "mtl")]
-        assert tested["settings"] == chosen["settings"] and tested["validation"] == chosen["validation"]
+        assert tested["settings"] == best["settings"] and tested["validation"] == best["validation"]
 
 
 def test_the_test_images_are_read_once_by_what_was_chosen(measured):
@@ -110,10 +111,10 @@ def test_the_test_images_are_read_once_by_what_was_chosen(measured):
 
 def test_every_run_has_the_same_images_and_steps(measured):
     out, _, _ = measured
-    held = [yaml.safe_load(file.read_text()) for file in out.glob("runs/*/config.yaml")]
-    data = [config["data"]["init_args"] for config in held]
+    configs = [yaml.safe_load(file.read_text()) for file in out.glob("runs/*/config.yaml")]
+    data = [config["data"]["init_args"] for config in configs]
     assert {(one["parallel"], one["seed"], one["data"]["init_args"]["seed"]) for one in data} == {(0.5, 0, 0)}
-    assert {one["steps"] * config["trainer"]["max_epochs"] for one, config in zip(data, held, strict=True)} == {8}
+    assert {one["steps"] * config["trainer"]["max_epochs"] for one, config in zip(data, configs, strict=True)} == {8}
 
 
 def test_the_weights_are_those_of_the_best_validation(toy, tmp_path):
@@ -176,10 +177,8 @@ def pretended(toy, monkeypatch, tmp_path):
         callbacks = [one["class_path"].rpartition(".")[2] for one in config["trainer"]["callbacks"]]
         arguments = config["trainer"]["callbacks"][0]["init_args"]
         assert not test and callbacks[-2:] == ["BestWeights", "History"]
-        every = config["data"]["init_args"]["auxiliary_steps"]
-        value = (
-            1.0 + 0.1 * abs(every - 3) + 0.01 * abs(arguments.get("rank", 0) - 4) + 0.001 * config["seed_everything"]
-        )
+        k = config["data"]["init_args"]["auxiliary_steps"]
+        value = 1.0 + 0.1 * abs(k - 3) + 0.01 * abs(arguments.get("rank", 0) - 4) + 0.001 * config["seed_everything"]
         metrics = {f"val/{name}/{metric}": value for name, metric in METRICS.items()}
         write_bytes(folder / "weights.safetensors", b"")
         write_json(folder / "config.json", config)
@@ -191,7 +190,7 @@ def pretended(toy, monkeypatch, tmp_path):
 
     monkeypatch.setattr(training, "execute", execute)
     monkeypatch.setattr(training, "evaluate", evaluate)
-    monkeypatch.setattr("lightning_taskonomy.studies.jobs.prepare", lambda done, **given: write_json(done, {}))
+    monkeypatch.setattr("lightning_taskonomy.studies.jobs.prepare", lambda done, **options: write_json(done, {}))
 
     def make(**changes):
         return MetaTransferStudy(**{**toy, **changes}), tmp_path / "s", order, broken
@@ -203,9 +202,9 @@ def test_grids_are_chosen_at_the_first_seed_and_kept_at_the_others(pretended):
     methods = {"tmt": {"auxiliary_steps": [1, 3, 10], "rank": [2, 4, 8]}, "primary_only": None}
     study, out, order, _ = pretended(methods=methods, seeds=[7, 8], tasks=["depth_z", "normals"])
     study.run(out, execution=HERE)
-    found = rows(out / "results.csv")
-    assert {row["settings"] for row in found if row["method"] == "tmt"} == {"auxiliary_steps=3 rank=4"}
-    assert sorted(row["seed"] for row in found if row["primary"] == "depth_z" and row["method"] == "tmt") == list("078")
+    cells = rows(out / "results.csv")
+    assert {row["settings"] for row in cells if row["method"] == "tmt"} == {"auxiliary_steps=3 rank=4"}
+    assert sorted(row["seed"] for row in cells if row["primary"] == "depth_z" and row["method"] == "tmt") == list("078")
     assert len(list(out.glob("runs/tmt-*/metrics.json"))) == 2 * (9 + 2)
     assert len(order) == len(set(order)) == 2 * 3 * 2
 
@@ -229,12 +228,12 @@ def test_ranks_splits_and_amounts_take_the_chosen_settings(pretended, rooms):
         networks={"SplitRes-3": {"backbone": backbone, "heads": {"dense": head, "normals": head}}},
     )  # fmt: skip
     results = study.run(out, execution=HERE)
-    found = [(row["study"], row["at"], row["method"], row["settings"]) for row in rows(out / "results.csv")
+    cells = [(row["study"], row["at"], row["method"], row["settings"]) for row in rows(out / "results.csv")
              if row["study"] != "main" and row["primary"] == "normals"]  # fmt: skip
-    assert [one for one in found if one[0] == "rank"] == [
+    assert [one for one in cells if one[0] == "rank"] == [
         ("rank", str(at), "tmt", f"auxiliary_steps=3 rank={at}") for at in (2, 4)
     ]
-    assert {(study, at, method) for study, at, method, _ in found} == {
+    assert {(study, at, method) for study, at, method, _ in cells} == {
         *(("rank", at, "tmt") for at in "24"),
         *(("split", at, method) for at in "24" for method in ("transfer", "mtl", "tmt")),
         *(("amount", at, method) for at in ("0.5", "2") for method in ("mtl", "tmt")),
@@ -273,8 +272,8 @@ def test_factors_are_the_study_again_with_changes(pretended):
     methods = {"primary_only": {}, "mtl": {}, "tmt": {"auxiliary_steps": 1, "rank": 2}}
     study, out, order, _ = pretended(methods=methods, factors=FACTORS, factor_methods=["mtl", "tmt"], seeds=[7])
     study.run(out, execution=HERE)
-    found = [row for row in rows(out / "results.csv") if row["primary"] == "normals" and row["seed"] == "7"]
-    settings = {(row["study"], row["at"], row["method"]): row["settings"] for row in found}
+    cells = [row for row in rows(out / "results.csv") if row["primary"] == "normals" and row["seed"] == "7"]
+    settings = {(row["study"], row["at"], row["method"]): row["settings"] for row in cells}
     assert settings == {
         ("main", "", "primary_only"): "", ("main", "", "mtl"): "", ("main", "", "tmt"): "auxiliary_steps=1 rank=2",
         ("length", "8", "mtl"): "", ("length", "8", "tmt"): "auxiliary_steps=1 rank=2",
@@ -341,10 +340,10 @@ WRONG_FACTORS = {
 }
 
 
-@pytest.mark.parametrize("told", WRONG_FACTORS)
-def test_a_factor_that_changes_nothing_there_is_is_refused(toy, told):
-    with pytest.raises(InputError, match=re.escape(told)):
-        MetaTransferStudy(**{**toy, "factors": WRONG_FACTORS[told]})
+@pytest.mark.parametrize("message", WRONG_FACTORS)
+def test_a_factor_that_changes_nothing_there_is_is_refused(toy, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        MetaTransferStudy(**{**toy, "factors": WRONG_FACTORS[message]})
 
 
 def test_the_mean_of_several_auxiliary_tasks_is_a_method_where_there_are_several(pretended):
@@ -396,8 +395,8 @@ def mine(monkeypatch):
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_data_that_cannot_be_prepared_end_the_study_before_its_first_run(pretended, monkeypatch, split):
-    def prepare(done, **given):
-        if given["split"] == split:
+    def prepare(done, **options):
+        if options["split"] == split:
             raise InputError("/nowhere has no image")
         write_json(done, {})
 
@@ -408,7 +407,7 @@ def test_data_that_cannot_be_prepared_end_the_study_before_its_first_run(pretend
     assert not (out / "runs").exists()
 
 
-def test_a_method_of_the_users_own_is_told_by_its_callback(pretended, mine):
+def test_a_method_of_the_users_own_is_described_by_its_callback(pretended, mine):
     methods = {"mine": {"callback": mine, "auxiliary_steps": 3, "strength": 2.0}}
     study, out, _, _ = pretended(methods=methods)
     fit = study.selection(out).candidates(study.selection(out).cells()[0])[0].fit
@@ -493,15 +492,15 @@ def test_methods_that_choose_from_fewer_settings_are_refused(toy):
 
 def test_instruments_are_those_of_what_was_tested(measured):
     out, _, _ = measured
-    found = rows(out / "instruments.csv")
-    assert {row["method"] for row in found} == {"tmt"} and {row["seed"] for row in found} == {"0"}
-    steps = {(row["primary"], row["step"]) for row in found}
+    cells = rows(out / "instruments.csv")
+    assert {row["method"] for row in cells} == {"tmt"} and {row["seed"] for row in cells} == {"0"}
+    steps = {(row["primary"], row["step"]) for row in cells}
     assert steps == {(primary, step) for primary in ("depth_z", "normals") for step in "2468"}
-    for row in found:
+    for row in cells:
         (run,) = out.glob(f"runs/tmt-{row['primary']}-from-*")
         (entry,) = [one for one in json.loads((run / "history.json").read_text()) if one["step"] == int(row["step"])]
         assert float(row["value"]) == entry[f"meta/{row['instrument']}"]
-    assert {"normals/projected_cosine", "depth_z/projected_cosine"} <= {row["instrument"] for row in found}
+    assert {"normals/projected_cosine", "depth_z/projected_cosine"} <= {row["instrument"] for row in cells}
 
 
 def test_the_report_flags_what_the_callback_warns_of():
@@ -536,17 +535,19 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("told", WRONG)
-def test_what_is_wrong_is_said_in_one_line(toy, told):
-    with pytest.raises(InputError, match=told):
-        MetaTransferStudy(**{**toy, **WRONG[told]})
+@pytest.mark.parametrize("message", WRONG)
+def test_what_is_wrong_is_said_in_one_line(toy, message):
+    with pytest.raises(InputError, match=message):
+        MetaTransferStudy(**{**toy, **WRONG[message]})
 
 
 def test_a_callback_is_refused_before_any_run(toy, mine):
-    for settings, told in (({"callback": mine, "strength": [1.0, -1.0]}, "method 'mine': strength is -1.0"),
-                           ({"callback": mine, "strenght": 1.0}, "method 'mine':.*'strenght'.*did you mean strength"),
-                           ({"callback": "my_project.Yours"}, "method 'mine':.*Yours")):  # fmt: skip
-        with pytest.raises(InputError, match=told):
+    for settings, message in (
+        ({"callback": mine, "strength": [1.0, -1.0]}, "method 'mine': strength is -1.0"),
+        ({"callback": mine, "strenght": 1.0}, "method 'mine':.*'strenght'.*did you mean strength"),
+        ({"callback": "my_project.Yours"}, "method 'mine':.*Yours"),
+    ):
+        with pytest.raises(InputError, match=message):
             MetaTransferStudy(**{**toy, "methods": {"mine": settings}})
 
 
@@ -606,12 +607,20 @@ def test_a_dry_run_times_whole_cycles_with_a_workers_threads_and_counts_validati
     each = 12.0 + 8 * 1.0 + 4 * 6 * 0.5  # 8 steps, 4 evaluations of 6 batches
     assert rows["mtl"] == ["2", str(each)] and rows["primary_only"] == ["2", str(each)]
     assert "on 1 worker," in text
+    methods = {**study.methods, "tmt": {"auxiliary_steps": 3, "rank": 2}}
+    factors = {"length": {"8": {}, "24": {"steps": 24}}, "rank of phi": {"4": {"methods.tmt.rank": 4}}}
+    study = replace(study, methods=methods, factors=factors, factor_methods=["mtl", "tmt"])
+    text = study.dry_run(tmp_path, execution=LocalExecutor(workers=1, threads=3))
+    rows = {line.split()[0]: line.split()[1:] for line in text.splitlines()}
+    longer = each + (24 - 8) * 1.0
+    assert rows["primary_only"] == ["2", str(each)] and rows["mtl"] == ["4", str((each + longer) / 2)]
+    assert rows["tmt"] == ["6", f"{(2 * each + longer) / 3:.1f}"]
 
 
 def test_a_dry_run_counts_and_keeps_nothing(toy, tmp_path, capsys):
     methods = {"primary_only": {}, "mtl": {"auxiliary_steps": [1, 3]}}
-    held = {"study": {"class_path": "MetaTransferStudy", "init_args": {**toy, "methods": methods, "seeds": [1]}}}
-    (tmp_path / "study.yaml").write_text(yaml.safe_dump({**held, "out": str(tmp_path / "out")}))
+    recipe = {"study": {"class_path": "MetaTransferStudy", "init_args": {**toy, "methods": methods, "seeds": [1]}}}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump({**recipe, "out": str(tmp_path / "out")}))
     assert main(["study", "--config", str(tmp_path / "study.yaml"), "--dry-run"]) == 0
     counts = {line.split()[0]: line.split()[1] for line in capsys.readouterr().out.splitlines()}
     assert counts["primary_only"] == "4" and counts["mtl"] == "6"

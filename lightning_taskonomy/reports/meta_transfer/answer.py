@@ -6,7 +6,7 @@ from typing import Any
 
 from lightning_taskonomy.reports.meta_transfer.comparison import CONTROLS, Comparison, Place, Wins
 from lightning_taskonomy.reports.meta_transfer.words import case_name, method_name, plural, share, value
-from lightning_taskonomy.reports.words import join, percent
+from lightning_taskonomy.reports.words import join, percent, readable
 
 __all__ = ["answer", "is_papers_table", "pools"]
 
@@ -44,7 +44,7 @@ def answer(comparison: Comparison, settings: Mapping[str, Any]) -> list[str]:
         gain = fmean(gains)
         does, to = ("removes", "of") if gain >= 0 else ("adds", "to")
         lines.append(f"On average it {does} {percent(abs(gain))} {to} the error of Primary Only.")
-    return lines
+    return lines + _turned(settings)
 
 
 def pools(comparison: Comparison) -> list[tuple[str, list[Place]]]:
@@ -151,4 +151,21 @@ def _beaten(wins: Wins) -> list[str]:
         + join([f"{method_name(cell.method)} ({value(cell)})" for cell in ahead])
         + "."
         for subject, ahead in wins.beaten
+    ]
+
+
+def _turned(settings: Mapping[str, Any]) -> list[str]:
+    """Which tasks' gradients are turned on purpose, which their names do not say."""
+    described = settings.get("networks") or {}
+    networks: dict[tuple[str, int], list[str]] = {}
+    for network, parts in described.items():
+        for task, head in (parts.get("heads") or {}).items():
+            if _class(head) == "ConflictingHead":
+                rank = (head.get("init_args") or {}).get("rank", 0)
+                networks.setdefault((task, rank), []).append(network)
+    return [
+        f"The gradient of {readable(task)} is turned on purpose (ConflictingHead), for all methods alike: the backbone "
+        f"gets it with its sign reversed in all but {plural(rank, 'direction')} of the features"
+        + (f", with {join(names)}." if len(names) < len(described) else ".")
+        for (task, rank), names in networks.items()
     ]

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
@@ -68,6 +68,7 @@ class TestedRun:
         metric: What was measured on the test images.
         higher: Whether higher is better.
         value: The measurement, in the metric's own units.
+        validation: The same on the validation images, by which weights and settings were chosen.
     """
 
     study: str
@@ -81,6 +82,7 @@ class TestedRun:
     metric: str
     higher: bool
     value: float
+    validation: float
 
     @property
     def key(self) -> tuple[str, str, str, str, int]:
@@ -192,6 +194,10 @@ class Comparison:
     def seeds(self) -> int:
         """How many seeds were tested in the main study."""
         return len({run.seed for run in self.runs if run.study == "main"})
+
+    def on_validation(self) -> "Comparison":
+        """The same with what was measured on validation images in place of test images."""
+        return replace(self, runs=tuple(replace(run, value=run.validation) for run in self.runs))
 
     @cached_property
     def cells(self) -> tuple[CaseResult, ...]:
@@ -334,6 +340,7 @@ def read_comparison(folder: Path) -> Comparison:
                 metric=row["metric"],
                 higher=row["higher_is_better"] == "1",
                 value=float(row["test"]),
+                validation=float(row["validation"]),
             )
             for row in read_rows(folder / "results.csv", COLUMNS)
         )

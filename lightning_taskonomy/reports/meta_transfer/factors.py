@@ -38,11 +38,13 @@ def factors(page: Page, comparison: Comparison, order: Mapping[str, Mapping[str,
         comparison: What the study measured.
         order: Factors and labels in the order of the study's settings.
     """
+    comparison = comparison.on_validation()
     labels = {name: _labels(comparison, name, ats) for name, ats in comparison.factors(order).items()}
     page.text(
         "One setting is changed at a time, all else is the base setting: that of the main study. A lead of TMT is its "
         "difference to the other method, paired by seed; a positive one says that TMT is better, whether the metric is "
-        "an error or not. ± is half of the 95 % t interval over seeds."
+        "an error or not. ± is half of the 95 % t interval over seeds. All of this was measured on validation images, "
+        "so that settings may be chosen here and then measured on test images with fresh seeds."
     )
     _overview(page, comparison, labels)
     for number, (name, of_factor) in enumerate(labels.items(), 1):

@@ -96,14 +96,14 @@ def _draw(place: Axes, panel: Panel, labels: Sequence[str]) -> None:
     for curve in panel.curves:
         index = labels.index(curve.label)
         color = SERIES_COLORS[index % len(SERIES_COLORS)]
-        every = max(1, len(curve.steps) // 8)
+        gap = max(1, len(curve.steps) // 8)
         if curve.is_plain:
             place.plot(curve.steps, curve.mean, color=color, ls=":", lw=1.4, zorder=2)
         else:
             place.fill_between(curve.steps, curve.low, curve.high, color=color, alpha=0.16, lw=0)
             place.plot(
                 curve.steps, curve.mean, color=color, ls=line_style(index), lw=1.5, marker=LINE_MARKERS[index % 4],
-                ms=4, markevery=(index % every, every), zorder=3,
+                ms=4, markevery=(index % gap, gap), zorder=3,
             )  # fmt: skip
     if panel.line is not None:
         place.axhline(panel.line, color=MUTED, lw=1.2, zorder=1)

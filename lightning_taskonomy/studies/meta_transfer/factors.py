@@ -38,7 +38,7 @@ def variations(main: Selection, varied: Mapping[str, Sequence[float]], reselect:
                 plan = plan.split_at(network, int(at))
             elif study == "amount":
                 plan = plan.but(parallel=at)
-            knobs = {name: {**given, **fixed} for name, given in methods.items()}
+            knobs = {name: {**setting, **fixed} for name, setting in methods.items()}
             kept = None if reselect else main
             selections.append(Selection(plan, knobs, study, at, network, kept, fixed))
     return selections
@@ -62,8 +62,8 @@ def factors(main: Selection, changes: Factors, methods: Sequence[str] | None) ->
     selections = []
     for factor, labels in changes.items():
         if factor in (MAIN, *VARIED) or not labels:
-            told = "needs a label" if not labels else "is a name that results.csv has for something else; rename it"
-            raise InputError(f"factor {factor!r} {told}")
+            reason = "needs a label" if not labels else "is a name that results.csv has for something else; rename it"
+            raise InputError(f"factor {factor!r} {reason}")
         for label, change in labels.items():
             try:
                 settings, knobs = _changed(main.plan.settings, kept, change or {})

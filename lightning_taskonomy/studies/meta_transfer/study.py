@@ -126,9 +126,9 @@ class MetaTransferStudy(MetaTransferSettings, Study):
                         expected=counts if waits else None,
                     )
                 )
-        every = [one for several in selections.values() for one in several]
-        tests = {"test": expected.tests(every, self.all_seeds)}
-        return [*stages, Stage(name="test", jobs=partial(self._tests, every), expected=tests)]
+        whole = [one for several in selections.values() for one in several]
+        tests = {"test": expected.tests(whole, self.all_seeds)}
+        return [*stages, Stage(name="test", jobs=partial(self._tests, whole), expected=tests)]
 
     def _fits(self, selections: Sequence[Selection], seeds: Sequence[int], first: bool) -> list[Job]:
         """The runs of some selections: all candidates at the first seed, what was chosen at the others."""
@@ -169,7 +169,7 @@ class MetaTransferStudy(MetaTransferSettings, Study):
         return results
 
     def probes(self, folder: Path) -> dict[str, Probe]:
-        """Some cycles of each method, timed; see the base class."""
+        """Some cycles of each method at each length of training, timed; see the base class."""
         from lightning_taskonomy.studies.meta_transfer.estimate import probes
 
-        return probes(self.selection(folder))
+        return probes([one for several in self.selections(folder).values() for one in several])
