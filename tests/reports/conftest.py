@@ -222,10 +222,11 @@ class MetaStudy:
         at: str = "",
         network: str = "a network",
     ) -> list[list[Any]]:
-        """Rows of ``results.csv`` from test values by method, case and seed."""
-        metrics = {"semantic_segmentation": ("miou", 1)}
+        """Rows of ``results.csv`` from values by method, case and seed, which tests of a factor do not repeat."""
+        metrics, is_factor = {"semantic_segmentation": ("miou", 1)}, study not in ("main", "rank", "split", "amount")
         return [
-            [study, at, network, *case, method, "k=3", seed, *metrics.get(case[0], ("mae", 0)), 0, value, 1]
+            [study, at, network, *case, method, "k=3", seed, *metrics.get(case[0], ("mae", 0)), value,
+             0.77 if is_factor else value, 1]
             for method, cases in measured.items() for case, values in cases.items() for seed, value in enumerate(values)
         ]  # fmt: skip
 
