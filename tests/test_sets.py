@@ -18,8 +18,8 @@ from torchvision.transforms import v2
 from lightning_taskonomy import FolderDataModule, TaxonomyStudy
 from lightning_taskonomy.cli import main
 from lightning_taskonomy.data.batch import SkipSample, collate
-from lightning_taskonomy.data.parallel import _Required
 from lightning_taskonomy.data.shards import ShardCache
+from lightning_taskonomy.data.streams import Required
 from lightning_taskonomy.data.transforms import Joint
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.metrics import ObjectAveragePrecision
@@ -371,7 +371,7 @@ def test_a_study_of_transfers_refuses_sets(example, rooms, tiny_backbone):
 def test_a_picture_without_objects_is_no_picture_without_a_label(folder, example):
     """What "Task Meta-Transfer" needs of each image of the parallel set: number 0 has no disk, nobody looked at 4."""
     samples = module_of(folder, example).build("train", ["image", "boxes"])
-    required = _Required(samples, [{"boxes"}], skip=True)
+    required = Required(samples, [{"boxes"}], skip=True)
     assert [len(required[index]["boxes"]) for index in range(4)] == [0, 1, 2, 3]
     with pytest.raises(SkipSample, match=r"training image 4 .* has no label boxes"):
         required[4]
