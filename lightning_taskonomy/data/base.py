@@ -273,7 +273,7 @@ class TaskDataModule(LightningDataModule):
         if not isinstance(samples.samples, Labelled):
             return
         for name, task in self._trained.items():
-            for key in {source: None for label in task.targets.values() for source in label.made_from or (label.key,)}:
+            for key in task.stored_targets:
                 reason = samples.samples.unlabelled(key, samples.indices)
                 if reason is not None:
                     raise InputError(f"task {name!r} has nothing to learn from in split {self.fit_split!r}: {reason}")

@@ -154,8 +154,9 @@ class ParallelLabels(TaskDataModule):
                 labels.samples = Borrowing(labels.samples, self._lenders(labels.indices), self.borrowed)
             if with_primary and self.streams != "oracle":
                 labels.indices = [labels.indices[position] for position in self.parallel_set(len(labels))]
-            required = [{self.primary.target}] if with_primary else []
-            required += [targets] if targets <= keys else []
+            required: list[Collection[str]] = [self.primary.stored_targets] if with_primary else []
+            if targets <= keys:
+                required.append({key for task in self.auxiliary.values() for key in task.stored_targets})
             labels.samples = Required(labels.samples, required, self.unlabelled == "skip")
             streams.append(labels)
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
@@ -244,15 +245,15 @@ class ParallelLabels(TaskDataModule):
 
     def _borrowed(self) -> frozenset[str]:
         """What the auxiliary labels are, or are made from, which is the image's own for no other task."""
-        kept = {task.input for task in (self.primary, *self.auxiliary.values())} | _sources(self.primary)
+        kept = {task.input for task in (self.primary, *self.auxiliary.values())} | {*self.primary.stored_targets}
         for name, task in self.auxiliary.items():
-            for key in sorted(_sources(task)):
+            for key in sorted(task.stored_targets):
                 if key in kept or key in pretext.KEYS or is_picture(key):
                     raise InputError(
                         f"shuffled: the labels of auxiliary task {name!r} come from {key!r}, which stays with its "
                         "image; choose an auxiliary task with labels of its own"
                     )
-        return frozenset[str]().union(*map(_sources, self.auxiliary.values()))
+        return frozenset(key for task in self.auxiliary.values() for key in task.stored_targets)
 
     def _lenders(self, indices: Sequence[int]) -> dict[int, int]:
         """Each training image's lender of auxiliary labels: one cycle through all in random order."""
@@ -274,8 +275,3 @@ class ParallelLabels(TaskDataModule):
 
 _OPTIONS = [name for name in inspect.signature(TaskDataModule.__init__).parameters if name != "self"]
 _STREAMS = ("both", "parallel", "auxiliary", "oracle")
-
-
-def _sources(task: Task) -> set[str]:
-    """The keys of a task's labels as they are read: what is made from others is found there."""
-    return {source for label in task.targets.values() for source in label.made_from or (label.key,)}

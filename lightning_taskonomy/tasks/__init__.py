@@ -1,6 +1,6 @@
 """What a task is, and every task the library knows. Standard library only."""
 
-from lightning_taskonomy.tasks.base import VIEWS, Family, Task, TaskKind, imported, keys_of, targets_of
+from lightning_taskonomy.tasks.base import VIEWS, Family, Task, TaskKind, imported, keys_of, stored_keys_of, targets_of
 from lightning_taskonomy.tasks.catalog import catalog, find, resolve
 from lightning_taskonomy.tasks.labels import CONVENTION, IGNORE_INDEX, Extent, Label, LabelKind, presence
 
@@ -20,5 +20,6 @@ __all__ = [
     "keys_of",
     "presence",
     "resolve",
+    "stored_keys_of",
     "targets_of",
 ]

@@ -9,7 +9,7 @@ from typing import Any
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks.labels import Label, LabelKind
 
-__all__ = ["VIEWS", "Family", "Task", "TaskKind", "imported", "keys_of", "targets_of"]
+__all__ = ["VIEWS", "Family", "Task", "TaskKind", "imported", "keys_of", "stored_keys_of", "targets_of"]
 
 VIEWS = {
     "image_tiles": 9,
@@ -147,6 +147,11 @@ class Task:
             raise InputError(f"task {self.name!r}: a set has no {absent[0]} by default; give one by its dotted path")
 
     @property
+    def stored_targets(self) -> list[str]:
+        """The keys of its labels as data sets store them: in place of one that is made, those it is made from."""
+        return list(dict.fromkeys(key for label in self.targets.values() for key in label.made_from or (label.key,)))
+
+    @property
     def targets(self) -> Mapping[str, Label]:
         """What it is trained and scored on, by batch key: ``labels``, or what its kind says of ``target``."""
         if self.labels or self.kind not in _LABELS:
@@ -182,6 +187,11 @@ class Task:
 def keys_of(tasks: Iterable[Task]) -> list[str]:
     """The batch keys that tasks read and are scored on, sorted."""
     return sorted({key for task in tasks for key in (task.input, *task.targets)})
+
+
+def stored_keys_of(tasks: Iterable[Task]) -> list[str]:
+    """What a data set stores of :func:`keys_of`, sorted."""
+    return sorted({key for task in tasks for key in (task.input, *task.stored_targets)})
 
 
 def targets_of(tasks: Iterable[Task]) -> dict[str, Label]:

@@ -16,7 +16,7 @@ from lightning_taskonomy.studies.grouping.baselines import baseline_of
 from lightning_taskonomy.studies.grouping.settings import GroupingSettings
 from lightning_taskonomy.studies.runs import QUIET, RunSpec, hashed_folder, prepare_jobs, stream_job
 from lightning_taskonomy.studies.specs import Spec
-from lightning_taskonomy.tasks import Task, keys_of, resolve
+from lightning_taskonomy.tasks import Task, resolve, stored_keys_of
 from lightning_taskonomy.training.run import FAILED
 
 __all__ = ["AFFINITY", "CANDIDATE", "EARLY", "SINGLE", "Candidate", "GroupingPlan"]
@@ -147,7 +147,7 @@ class GroupingPlan:
     @cached_property
     def prepared(self) -> list[Job]:
         """What the data module prepares once, a job per split."""
-        keys = keys_of(self.tasks.values())
+        keys = stored_keys_of(self.tasks.values())
         splits = dict.fromkeys(("train", "validation", "test"), keys)
         return list(prepare_jobs(self.settings.data, splits, self.root).values())
 

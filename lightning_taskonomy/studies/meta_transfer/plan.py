@@ -14,7 +14,7 @@ from lightning_taskonomy.studies.meta_transfer.methods import Knobs, in_words, m
 from lightning_taskonomy.studies.meta_transfer.settings import Case, MetaTransferSettings
 from lightning_taskonomy.studies.runs import QUIET, RunSpec, prepare_jobs
 from lightning_taskonomy.studies.specs import Spec
-from lightning_taskonomy.tasks import Task, keys_of, resolve
+from lightning_taskonomy.tasks import Task, resolve, stored_keys_of
 
 __all__ = ["Fit", "MetaTransferPlan"]
 
@@ -190,7 +190,7 @@ class MetaTransferPlan:
 
     def prepared(self) -> list[Job]:
         """What the data module prepares once, a job per split."""
-        keys = keys_of(self.tasks.values())
+        keys = stored_keys_of(self.tasks.values())
         return list(
             prepare_jobs(self._data(), dict.fromkeys(("train", "validation", "test"), keys), self.root).values()
         )

@@ -12,7 +12,7 @@ from lightning_taskonomy.modules import MultiTaskModule, TransferModule
 from lightning_taskonomy.studies.estimate import Probe
 from lightning_taskonomy.studies.taxonomy.plan import RANDOM, TaxonomyPlan
 from lightning_taskonomy.studies.taxonomy.settings import TaxonomySettings
-from lightning_taskonomy.tasks import keys_of
+from lightning_taskonomy.tasks import stored_keys_of
 from lightning_taskonomy.training import instantiate_data, instantiate_model
 
 __all__ = ["probes"]
@@ -38,7 +38,7 @@ def probes(plan: TaxonomyPlan) -> dict[str, Probe]:
     """
     settings, tasks = plan.settings, plan.tasks
     data = instantiate_data(plan.training_data)
-    keys = keys_of(tasks.values())
+    keys = stored_keys_of(tasks.values())
     cached = getattr(data, "cache", None) is not None
     if cached:
         data.cache = None  # type: ignore[attr-defined]  # a data module that has one would fill it

@@ -19,7 +19,7 @@ from lightning_taskonomy.studies.graph import HashedFolder, Job
 from lightning_taskonomy.studies.runs import QUIET, RunSpec, hashed_folder, prepare_jobs
 from lightning_taskonomy.studies.specs import Spec
 from lightning_taskonomy.studies.taxonomy.settings import TaxonomySettings
-from lightning_taskonomy.tasks import Task, keys_of, resolve
+from lightning_taskonomy.tasks import Task, resolve, stored_keys_of
 
 __all__ = ["RANDOM", "TaxonomyPlan"]
 
@@ -247,8 +247,8 @@ class TaxonomyPlan:
     @cached_property
     def prepared(self) -> dict[str, Job]:
         """What the data module prepares once, a job per split."""
-        targets = keys_of([self.tasks[name] for name in self.targets])
-        keys = {"train": keys_of(self.tasks.values()), "validation": targets, "test": targets}
+        targets = stored_keys_of([self.tasks[name] for name in self.targets])
+        keys = {"train": stored_keys_of(self.tasks.values()), "validation": targets, "test": targets}
         return prepare_jobs(self.training_data, keys, self.root)
 
     def _prepared(self, *splits: str) -> tuple[Path, ...]:
