@@ -92,10 +92,10 @@ def in_two_processes(folder, script, seconds=240):
     processes, deadline = [], time.monotonic() + seconds
     try:
         for rank in range(2):
-            with (folder / f"told{rank}.txt").open("w") as told:
+            with (folder / f"output{rank}.txt").open("w") as output:
                 processes.append(subprocess.Popen(
                     [sys.executable, str(folder / "two.py"), str(folder), str(rank)], cwd=folder,
-                    env={**os.environ, **shared, "LOCAL_RANK": str(rank)}, stdout=told, stderr=told,
+                    env={**os.environ, **shared, "LOCAL_RANK": str(rank)}, stdout=output, stderr=output,
                 ))  # fmt: skip
         while None in (codes := [process.poll() for process in processes]) and not any(codes):
             assert time.monotonic() < deadline, "hangs"
@@ -104,7 +104,7 @@ def in_two_processes(folder, script, seconds=240):
         for process in processes:
             process.kill()
             process.wait()
-    assert codes == [0, 0], "".join((folder / f"told{rank}.txt").read_text()[-3000:] for rank in range(2))
+    assert codes == [0, 0], "".join((folder / f"output{rank}.txt").read_text()[-3000:] for rank in range(2))
 
 
 @pytest.fixture

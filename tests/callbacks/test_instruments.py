@@ -103,9 +103,9 @@ def test_a_projection_that_triples_stretches_by_three(two_headed, batches_of, fi
     assert "meta/successive_cosine" not in log.logged[1]
 
 
-@pytest.mark.parametrize(("every", "measured"), [(1, [0, 3, 6]), (2, [3, 6]), (4, [3, 6]), (6, [3]), (100, [])])
-def test_the_last_meta_step_before_a_logged_step_is_measured(two_headed, batches_of, fit, tmp_path, every, measured):
-    """Steps every - 1, 2·every - 1, ... are logged; of the first cycle the length is not known when it begins."""
+@pytest.mark.parametrize(("interval", "measured"), [(1, [0, 3, 6]), (2, [3, 6]), (4, [3, 6]), (6, [3]), (100, [])])
+def test_the_last_meta_step_before_a_logged_step_is_measured(two_headed, batches_of, fit, tmp_path, interval, measured):
+    """Steps interval - 1, 2·interval - 1, ... are logged; of the first cycle the length is not known when it begins."""
     transfer, log, at = callback(), Log(), []
     plain = transfer.instruments.before_optimizer_step
 
@@ -116,10 +116,10 @@ def test_the_last_meta_step_before_a_logged_step_is_measured(two_headed, batches
 
     transfer.instruments.before_optimizer_step = watched
     logger = CSVLogger(tmp_path)
-    fit(two_headed(), [transfer, log], batches_of(PATTERN), log_every_n_steps=every, logger=logger)
+    fit(two_headed(), [transfer, log], batches_of(PATTERN), log_every_n_steps=interval, logger=logger)
     assert at == measured
     rows = [row for file in tmp_path.rglob("metrics.csv") for row in csv.DictReader(file.read_text().splitlines())]
-    assert len(rows) == len(PATTERN) // every
+    assert len(rows) == len(PATTERN) // interval
     for row in rows:
         assert bool(row.get("meta/step_ratio")) == (int(row["step"]) >= measured[0])
 

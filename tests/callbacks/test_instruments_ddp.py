@@ -92,7 +92,7 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 from made_for_all import fit, images
 
 batches, unseen = torch.load(f"{folder}/batches.pt", weights_only=True)
-mine = lambda every: [images(batch, [2 * rank, 2 * rank + 1]) for batch in every]
+mine = lambda batches: [images(batch, [2 * rank, 2 * rank + 1]) for batch in batches]
 logged = fit(mine(batches), mine(unseen), devices=2, strategy="ddp_find_unused_parameters_true",
              plugins=[LightningEnvironment()], use_distributed_sampler=False, default_root_dir=folder)
 torch.save(logged, f"{folder}/logged{rank}.pt")

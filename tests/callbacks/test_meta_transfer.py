@@ -348,7 +348,7 @@ def test_weights_that_a_meta_step_would_miss_are_said_once(options, weight, coun
     module.training_step = lambda batch, batch_idx: weight * plain(batch, batch_idx)
     with caplog.at_level(logging.WARNING):
         fit(module, [TaskMetaTransfer("few", ["many"], rank=2)], batches_of("mmaamm"), **options)
-    assert caplog.text.count("put them into task_loss") == count
+    assert caplog.text.count("apply the weights in task_loss") == count
 
 
 def test_heads_with_dropout_cannot_be_compared_and_are_not_warned_of(two_headed, batches_of, fit, caplog):

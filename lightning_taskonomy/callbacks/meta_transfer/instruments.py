@@ -109,8 +109,8 @@ class Instruments:
                 self.warn(
                     "dominance",
                     f"the largest eigenvalue of U·Uᵀ of task {name!r} is {float(value):.3g} times the mean of |λ|: one "
-                    "direction of the auxiliary gradient drowns the others; lower the learning rate of the "
-                    "projections' optimizer, or take anchor or normalize",
+                    "direction of the auxiliary gradient outweighs the others; lower the learning rate of the "
+                    "projections' optimizer, or set anchor or normalize",
                 )
 
     def is_measured(self, trainer: Trainer) -> bool:

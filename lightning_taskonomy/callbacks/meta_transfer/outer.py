@@ -117,6 +117,6 @@ def lost_weights(split: Bifurcation, primary: str, meta_pass: MetaPass, batch: A
     if once != again or isclose(once, loss, rel_tol=_SAME_LOSS):
         return None
     return (
-        f"training_step's loss is {loss:.4g}, the sum of the tasks' losses {once:.4g}: the weights that training_step "
-        "gives them play no part in how the primary task learns; put them into task_loss"
+        f"training_step's loss is {loss:.4g}, but the tasks' losses add up to {once:.4g}: the primary task learns from "
+        "its loss without the weight that training_step gives it; apply the weights in task_loss"
     )
