@@ -255,7 +255,7 @@ class TaskMetaTransfer(CuttingCallback):
             if self._kind == "meta" and self.is_meta is not None:
                 which, remedy = "a meta batch", "; check is_meta, which took it for one"
             names = ", ".join(self.auxiliary)
-            raise InputError(f"the loss of {which} depends on no auxiliary head; it needs labels of {names}{remedy}")
+            raise InputError(f"the loss depends on no auxiliary head; {which} needs labels of {names}{remedy}")
 
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The rest of a meta step; under accumulation most of it follows the last batch."""

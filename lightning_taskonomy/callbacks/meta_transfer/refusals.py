@@ -91,9 +91,9 @@ def idle_options(learner: Learner, separate_moments: bool, optimizer: torch.opti
     named = {"normalize": bounds.normalize, "anchor": bounds.anchor, "scheduler": bounds.scheduler,
              "phi_batches": bounds.phi_batches > 1}  # fmt: skip
     if learner.make is Identity and (names := [name for name, value in named.items() if value]):
-        messages.append(f"without effect: {', '.join(names)}; projection identity learns nothing")
+        messages.append(f"projection identity learns nothing; without effect: {', '.join(names)}")
     if separate_moments and isinstance(optimizer, torch.optim.SGD) and not any(
         group["momentum"] for group in optimizer.param_groups
     ):  # fmt: skip
-        messages.append("without effect: separate_moments; SGD without momentum keeps no state")
+        messages.append("separate_moments changes nothing: SGD without momentum has no moments")
     return messages
