@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.spatial.transform import Rotation
+
+sys.path.insert(0, str(Path(__file__).parent))  # tests here import the module beside them
 
 SIZE = 16
 ENDS = {"segment_semantic": "segmentsemantic", "class_scene": "class_places"}
