@@ -24,8 +24,9 @@ class ConflictingHead(Head):
 
     A head of its own still finds a way to read what it needs in the features, so that the backbone loses little. With
     ``copy_of`` there is no such way: the task is read out by the other task's head as it is at the time, which does not
-    learn from this task. Where both tasks have much the same labels (``depth_euclidean`` with a copy of the head of
-    ``depth_z``), the auxiliary gradient is then M times that of the primary loss, in images without primary labels.
+    learn from this task. Where both tasks have the same labels (:data:`~lightning_taskonomy.tasks.controls.DEPTH_AGAIN`
+    with a copy of the head of ``depth_z``), the auxiliary gradient is then M times that of the primary loss, in images
+    without primary labels.
 
     Args:
         in_channels: Channels of each feature map.
