@@ -263,3 +263,15 @@ def test_figures_say_whether_settings_were_selected_again(tmp_path, settings, sa
     varied = [row for at in ("0.1", "0.5") for row in meta_study.rows({"tmt": TMT, "mtl": MTL}, "amount", at)]
     meta_study.write(tmp_path, [*meta_study.rows(MEASURED), *varied], settings=settings)
     assert said in meta_study.text(tmp_path)
+
+
+def test_the_figure_of_ranks_has_the_controls_of_the_main_study(meta_study, tmp_path):
+    alone = {"primary_only": {("depth_z", ""): (0.55,) * 5}}
+    measured = alone | {name: {DEPTH: cases[DEPTH]} for name, cases in MEASURED.items()}
+    ranks = [row for at in "24" for row in meta_study.rows({"tmt": {DEPTH: TMT[DEPTH]}}, "rank", at)]
+    meta_study.write(tmp_path, meta_study.rows(measured) + ranks)
+    assert "Methods without a rank are level, as the main study measured them." in meta_study.text(tmp_path)
+    table = [(row["method"], row["rank r"], float(row["mean"])) for row in meta_study.read(tmp_path / "report/ranks.csv")]
+    controls = [(words, "any", pytest.approx(100 * np.mean(MEASURED[name][DEPTH]))) for name, words in
+                {"mtl": "MTL", "lin": "Lin et al.", "tmt_identity": "TMT φ = 1"}.items()]  # fmt: skip
+    assert table == [*(("TMT", at, pytest.approx(100 * np.mean(TMT[DEPTH]))) for at in ("2.0", "4.0")), *controls]

@@ -299,6 +299,11 @@ class Comparison:
                     by_case.setdefault(case, {})[method] = cells
         return by_case
 
+    def controls(self, case: Place) -> dict[str, CaseResult]:
+        """What a learnt projection must beat on a case, as the main study measured it."""
+        cells = {method: self.cell(*case, method) for method in CONTROLS if method in self.methods}
+        return {method: cell for method, cell in cells.items() if cell is not None}
+
     def factors(self, order: Mapping[str, Mapping[str, object]]) -> dict[str, list[str]]:
         """The labels of every factor that were measured.
 

@@ -181,16 +181,20 @@ def _study(page: Page, comparison: Comparison, study: str, again: bool) -> None:
     rows: list[list[Cell]] = []
     for place, methods in measured.items():
         label = case_name(place, network=False)
+        controls = comparison.controls(place) if study == "rank" else {}
+        controls = {method: cell for method, cell in controls.items() if method not in methods}
+        factor, name = measure(comparison, place)
         for method, points in methods.items():
-            factor, name = measure(comparison, place)
             rows += [[label, method_name(method), at, factor * c.mean, None if c.spread is None else factor * c.spread]
                      for at, c in points]  # fmt: skip
-            if study == "rank":
-                values = [(at, [100 * value for value in cell.reductions]) for at, cell in points]
-                panels.setdefault(("", "error of Primary Only removed, %"), {})[label] = values
-            else:
-                values = [(at, [factor * run.value for run in cell.runs]) for at, cell in points]
-                panels.setdefault((label, name), {})[method_name(method)] = values
+        rows += [[label, method_name(method), "any", factor * c.mean, None if c.spread is None else factor * c.spread]
+                 for method, c in controls.items()]  # fmt: skip
+        ranks = [at for points in methods.values() for at, _ in points]
+        curves = methods | {method: [(at, cell) for at in ranks] for method, cell in controls.items()}
+        panels[label, name] = {
+            method_name(method): [(at, [factor * run.value for run in cell.runs]) for at, cell in points]
+            for method, points in curves.items()
+        }
     network = next(iter(measured))[0]
     which = "k" if study == "rank" else "k and r"
     if again:
@@ -202,7 +206,7 @@ def _study(page: Page, comparison: Comparison, study: str, again: bool) -> None:
         study,
         alt=f"{title}: the numbers are in the table below",
         caption=f"As {figure} of the paper, on {network}. {frozen} A mark or bar is the mean over seeds, a line spans "
-        "them.",
+        "them." + (" Methods without a rank are level, as the main study measured them." if study == "rank" else ""),
     )
     with page.details("The numbers"):
         page.table(f"{study}s", ["case", "method", axis, "mean", "half interval"], rows)
