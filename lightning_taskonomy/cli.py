@@ -138,6 +138,8 @@ def _run_tool(name: str, command: Callable[..., Any], words: list[str]) -> None:
         from lightning_taskonomy.results import log_results
 
         log_results(results, loggers if isinstance(loggers, list) else [loggers], settings)
+    if results is not None and results.failure:
+        raise InputError(results.failure)
 
 
 def _tool_parser(name: str, command: Callable[..., Any], logs: bool) -> "ArgumentParser":

@@ -26,6 +26,7 @@ class Results:
         page: Writes the page and its pictures into a folder and returns its path; called where a logger shows
             pictures, so that nothing is drawn without one.
         artifacts: What to keep as it is by key, such as a solution: plain data, which becomes JSON, or a file.
+        failure: What went wrong although there are results; the command says it last and exits with 1.
     """
 
     scalars: dict[str, float] = field(default_factory=dict)
@@ -34,6 +35,7 @@ class Results:
     report: Path | None = None
     page: Callable[[Path], Path] | None = None
     artifacts: dict[str, Mapping[str, Any] | Path] = field(default_factory=dict)
+    failure: str = ""
 
 
 def log_results(results: Results, loggers: "Sequence[Logger]", config: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,11 +41,9 @@ def study(
         return None
     results = study.run(out, execution=execution, stages=stages, redo=redo, config=settings)
     failures = read_json(out / "failures.json", list, [])
-    if failures:
-        print(
-            f"{len(failures)} jobs failed; see {out / 'failures.json'}; the same command tries them again",
-            file=sys.stderr,
-        )
     if results.report is not None:
         print(f"report: {results.report}")
+    if failures:
+        file = out / "failures.json"
+        results.failure = f"failed jobs: {len(failures)}; see {file}; the same command tries them again"
     return results

@@ -271,7 +271,9 @@ def test_the_figure_of_ranks_has_the_controls_of_the_main_study(meta_study, tmp_
     ranks = [row for at in "24" for row in meta_study.rows({"tmt": {DEPTH: TMT[DEPTH]}}, "rank", at)]
     meta_study.write(tmp_path, meta_study.rows(measured) + ranks)
     assert "Methods without a rank are level, as the main study measured them." in meta_study.text(tmp_path)
-    table = [(row["method"], row["rank r"], float(row["mean"])) for row in meta_study.read(tmp_path / "report/ranks.csv")]
+    table = [
+        (row["method"], row["rank r"], float(row["mean"])) for row in meta_study.read(tmp_path / "report/ranks.csv")
+    ]
     controls = [(words, "any", pytest.approx(100 * np.mean(MEASURED[name][DEPTH]))) for name, words in
                 {"mtl": "MTL", "lin": "Lin et al.", "tmt_identity": "TMT φ = 1"}.items()]  # fmt: skip
     assert table == [*(("TMT", at, pytest.approx(100 * np.mean(TMT[DEPTH]))) for at in ("2.0", "4.0")), *controls]

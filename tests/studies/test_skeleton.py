@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import multiprocessing
 import os
@@ -230,6 +231,25 @@ def learning_curve(monkeypatch, tmp_path):
         out,
     )  # fmt: skip
     sys.modules.pop("my_study", None)
+
+
+def test_a_study_whose_jobs_failed_reports_the_rest_and_exits_with_1(learning_curve, capsys, monkeypatch):
+    from lightning_taskonomy.models.heads import DenseHead
+
+    (words, out), forward, calls = learning_curve, DenseHead.forward, itertools.count()
+
+    def fail_at_first(head, features, size):
+        if next(calls) == 0:
+            raise ValueError("no such luck")
+        return forward(head, features, size)
+
+    monkeypatch.setattr(DenseHead, "forward", fail_at_first)
+    assert main(words) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == f"error: failed jobs: 1; see {out / 'failures.json'}; the same command tries them again"
+    assert "no such luck" in (out / "report/index.html").read_text()
+    assert main(words) == 0
+    assert json.loads((out / "failures.json").read_text()) == []
 
 
 def test_a_users_study_of_one_file_runs_resumes_and_reports(learning_curve, capsys):
