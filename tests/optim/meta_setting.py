@@ -370,9 +370,11 @@ def descended(optimizer):
 REFERENCES = {"optimizer": scaled, "full": full, "gradient": descended}
 
 
-def virtual(setting, name, inner, steps=2):
-    """The setting with an optimizer's step, ours and the reference."""
+def virtual(setting, name, inner, steps=2, eps=None):
+    """The setting with an optimizer's step, ours and the reference; with one ε in all groups that have any."""
     torch.manual_seed(2)
     optimizer = trained(name, setting.learning().values(), steps)
+    for group in optimizer.param_groups if eps is not None else ():
+        group.update({"eps": eps} if "eps" in group else {})
     setting.step, setting.advance = OptimizerStep(optimizer, inner), REFERENCES[inner](optimizer)
     return setting
