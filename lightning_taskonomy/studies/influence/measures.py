@@ -12,8 +12,8 @@ def measure(task: Task, name: str | None) -> tuple[str, bool]:
 
     Args:
         task: The task.
-        name: Its name; the first of the task's where not given. A metric that gives several numbers lists their names in
-            ``outputs``, as average precision does: ``map``, ``map_50``, ...
+        name: Its name; the first of the task's where not given. A metric that gives several numbers lists their names
+            in ``outputs``, as average precision does: ``map``, ``map_50``, ...
 
     Raises:
         InputError: The task has no such metric, or none.

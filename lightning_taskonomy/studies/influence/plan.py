@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lightning_taskonomy.affinity.chains import FIRST_LINK, ChainKind, Setting
 from lightning_taskonomy.configurations import (
     fit_configuration,
     network_arguments,
@@ -14,18 +15,18 @@ from lightning_taskonomy.configurations import (
     with_arguments,
 )
 from lightning_taskonomy.studies.graph import Job
-from lightning_taskonomy.studies.influence.settings import FIRST, SCRATCH, ChainTask, InfluenceSettings, Setting
+from lightning_taskonomy.studies.influence.settings import SCRATCH, ChainTask, InfluenceSettings
 from lightning_taskonomy.studies.runs import QUIET, RunSpec, hashed_folder, prepare_jobs
 from lightning_taskonomy.studies.specs import Spec
 from lightning_taskonomy.tasks import stored_keys_of
 
-__all__ = ["Chain", "InfluencePlan"]
+__all__ = ["InfluencePlan", "PlannedChain"]
 
 _MULTITASK = "lightning_taskonomy.modules.MultiTaskModule"
 
 
 @dataclass(frozen=True)
-class Chain:
+class PlannedChain:
     """The last link of a chain: a target from the backbone of a source.
 
     Args:
@@ -40,9 +41,10 @@ class Chain:
     setting: Setting
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> ChainKind:
         """What it is in the table of chains."""
-        return {FIRST: "pretrained", SCRATCH: "scratch"}.get(self.source, "chain")
+        kinds: dict[str, ChainKind] = {FIRST_LINK: "pretrained", SCRATCH: "scratch"}
+        return kinds.get(self.source, "chain")
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class InfluencePlan:
         """The sources of one data set."""
         return list(self.settings.sources or self.tasks)
 
-    def chains(self) -> list[Chain]:
+    def chains(self) -> list[PlannedChain]:
         """All chains: from scratch, from the first link alone, and from each source that is not the target.
 
         A model of several sources is not judged on a target that it was trained on (section 5.2).
@@ -89,11 +91,12 @@ class InfluencePlan:
         chains = []
         for setting in self.settings.settings:
             for target in self.targets:
-                names = [FIRST, *([SCRATCH] if self.settings.scratch else [])]
-                names += [name for name in self.sources if name != target]
+                starts = [FIRST_LINK, *([SCRATCH] if self.settings.scratch else [])]
+                repeats = setting == "small_source" and "small" in self.settings.settings  # the same networks
+                names = [*([] if repeats else starts), *(name for name in self.sources if name != target)]
                 if setting != "small_source":
                     names += [name for name, parts in several.items() if target not in parts]
-                chains += [Chain(target, name, setting) for name in names]
+                chains += [PlannedChain(target, name, setting) for name in names]
         return chains
 
     # data
@@ -108,16 +111,26 @@ class InfluencePlan:
         return with_arguments(task.images.data, fit_size=size, validation_share=share, seed=seed, **more)
 
     @cached_property
-    def prepared(self) -> list[Job]:
-        """What the data modules prepare once."""
+    def _prepared(self) -> dict[tuple[str, str], Job]:
+        """What data modules prepare once, by data set and split."""
         tasks = [*self.tasks.values(), *([self.settings.first_task] if self.settings.first_task else [])]
-        jobs: dict[tuple[Path, ...], Job] = {}
-        for pool in dict.fromkeys(task.set_name for task in tasks):
-            of_set = [task for task in tasks if task.set_name == pool]
-            keys = stored_keys_of(task.task for task in of_set)
-            for split, job in prepare_jobs(of_set[0].images.data, dict.fromkeys(("train", "test"), keys), self.root).items():
-                jobs[job.done] = replace(job, name=f"{pool} {split}")
-        return list(jobs.values())
+        by_set: dict[str, list[ChainTask]] = {}
+        for task in tasks:
+            by_set.setdefault(task.set_name, []).append(task)
+        jobs = {}
+        for name, of_set in by_set.items():
+            keys = dict.fromkeys(("train", "test"), stored_keys_of(task.task for task in of_set))
+            for split, job in prepare_jobs(of_set[0].images.data, keys, self.root).items():
+                jobs[name, split] = replace(job, name=f"{name} {split}")
+        return jobs
+
+    def prepared(self) -> list[Job]:
+        """What data modules prepare once."""
+        return list({job.done: job for job in self._prepared.values()}.values())
+
+    def prepared_split(self, task: ChainTask, split: str) -> Path:
+        """The file that says how many images a split has, once it is prepared."""
+        return self._prepared[task.set_name, split].done[0]
 
     # networks
 
@@ -137,7 +150,7 @@ class InfluencePlan:
                 ``scratch``.
         """
         settings, training = self.settings, task.training
-        backbone = settings.backbone if start == FIRST else untrained_backbone(settings.backbone)
+        backbone = settings.backbone if start == FIRST_LINK else untrained_backbone(settings.backbone)
         optimizer = with_arguments(training.optimizer or {"class_path": "torch.optim.AdamW"}, lr=rate)
         kinds = {task.task.name, task.task.kind.value}
         heads = settings.heads and {key: head for key, head in settings.heads.items() if key in kinds}
@@ -172,7 +185,7 @@ class InfluencePlan:
         """A source at each of its learning rates, from the first link; the same under all seeds."""
         if self.base is not None:
             return self.base.source_runs(name, setting)
-        limited, start = setting == "small_source", self.start(FIRST, setting)
+        limited, start = setting == "small_source", self.start(FIRST_LINK, setting)
         label = "small source {} {:g}" if limited else "{} {:g}"
         task = self.tasks[name]
         data, steps = self._data(task, self.settings.source_limit if limited else None), task.training.steps
@@ -185,18 +198,18 @@ class InfluencePlan:
         """Where a chain starts: the run whose backbone it takes, or ``imagenet`` or ``scratch``.
 
         Args:
-            source: As in :class:`Chain`.
+            source: As in :class:`PlannedChain`.
             setting: As there.
         """
         if self.base is not None:
             return self.base.start(source, setting)
         if source == SCRATCH:
             return SCRATCH
-        if source == FIRST:
-            return self.selected(self.firsts(), self.settings.first_task) if self.settings.first_task else FIRST
-        return self.selected(self.source_runs(source, setting), self.tasks[source])
+        if source == FIRST_LINK:
+            return self.selected(self.firsts(), self.settings.first_task) if self.settings.first_task else FIRST_LINK
+        return self.source_run(source, setting)
 
-    def chain_runs(self, chain: Chain) -> dict[float, RunSpec]:
+    def chain_runs(self, chain: PlannedChain) -> dict[float, RunSpec]:
         """A target at each of its learning rates; under a further seed at the one that the first selected."""
         task = self.tasks[chain.target]
         training, is_full = task.training, chain.setting == "full"
@@ -208,10 +221,7 @@ class InfluencePlan:
             runs = self.base.chain_runs(chain)
             kept = self.base.selected(runs, task)
             rates = [rate for rate, run in runs.items() if run == kept]
-        return {
-            rate: self._run("chain", f"{label} {rate:g}", task, data, steps, rate, start)
-            for rate in rates
-        }
+        return {rate: self._run("chain", f"{label} {rate:g}", task, data, steps, rate, start) for rate in rates}
 
     def selected(self, runs: Mapping[float, RunSpec], task: ChainTask) -> RunSpec:
         """The run of the learning rate that is best on validation images, as far as runs are finished.
@@ -231,7 +241,7 @@ class InfluencePlan:
 
     def fits(self, runs: Iterable[RunSpec], starts: Iterable[RunSpec | str]) -> list[Job]:
         """Fits some runs once their data are prepared and what each starts from is trained."""
-        needs = [job.done[0] for job in self.prepared]
+        needs = [job.done[0] for job in self.prepared()]
         return [
             run.job(self.checkpoint_seconds, test=False, needs=[*needs, *_done(start)])
             for run, start in zip(runs, starts, strict=True)
@@ -244,13 +254,18 @@ class InfluencePlan:
 
     def source_jobs(self) -> list[Job]:
         """All sources that a chain starts from, at each of their learning rates."""
-        wanted = dict.fromkeys((chain.source, chain.setting == "small_source") for chain in self.chains())
+        start = self.start(FIRST_LINK, "small")
         jobs = []
-        for name, limited in wanted:
-            if name not in (FIRST, SCRATCH):
-                runs = self.source_runs(name, "small_source" if limited else "small").values()
-                jobs += self.fits(runs, [self.start(FIRST, "small")] * len(runs))
+        for name, setting in self.trained_sources():
+            runs = self.source_runs(name, setting).values()
+            jobs += self.fits(runs, [start] * len(runs))
         return jobs
+
+    def trained_sources(self) -> list[tuple[str, Setting]]:
+        """The sources that chains start from; ``small`` and ``full`` have the same."""
+        settings: dict[Setting, Setting] = {"small_source": "small_source", "small": "full", "full": "full"}
+        pairs = [(chain.source, settings[chain.setting]) for chain in self.chains() if chain.kind == "chain"]
+        return list(dict.fromkeys(pairs))
 
     def chain_jobs(self) -> list[Job]:
         """All targets from all their starts, at each of their learning rates."""
@@ -266,10 +281,13 @@ class InfluencePlan:
 
     @property
     def encoder(self) -> RunSpec:
-        """The run whose backbone gives the features of images: a model of several segmentation sources where there is
-        one (section 3.2), else the first link, else the first source."""
-        start = self.start(FIRST, "small")
-        return start if isinstance(start, RunSpec) else self.selected(self.source_runs(self.sources[0], "small"), self.tasks[self.sources[0]])
+        """The run whose backbone gives the features of images: the first link, else the first source."""
+        start = self.start(FIRST_LINK, "full")
+        return start if isinstance(start, RunSpec) else self.source_run(self.sources[0], "full")
+
+    def source_run(self, name: str, setting: Setting) -> RunSpec:
+        """The run of a source that was selected on validation images."""
+        return self.selected(self.source_runs(name, setting), self.tasks[name])
 
     def feature_jobs(self, count: int) -> list[Job]:
         """The features of so many training images of each data set."""
@@ -288,7 +306,7 @@ class InfluencePlan:
             )  # fmt: skip
         return jobs
 
-    def kept(self, chain: Chain) -> RunSpec:
+    def kept(self, chain: PlannedChain) -> RunSpec:
         """The run of a chain that was selected on validation images."""
         return self.selected(self.chain_runs(chain), self.tasks[chain.target])
 

@@ -5,18 +5,16 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
+from lightning_taskonomy.affinity.chains import FIRST_LINK, Setting
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.studies.influence.measures import measure
 from lightning_taskonomy.studies.specs import BackboneSpec, DataSpec, HeadSpec, OptimizerSpec
 from lightning_taskonomy.tasks import Task, find
 
-__all__ = ["ChainTask", "ImageSet", "InfluenceSettings", "Setting", "Training"]
+__all__ = ["SCRATCH", "ChainTask", "ImageSet", "InfluenceSettings", "Training"]
 
-Setting = Literal["small", "full", "small_source"]
-"""How many images source and target are trained on: all of the source's and a few of the target's; all of both; a
-limited number of the source's and a few of the target's."""
-FIRST = "imagenet"
 SCRATCH = "scratch"
+"""The start of a target that is trained from random weights."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class Training:
         if not self.rates or not all(rate > 0 for rate in self.rates) or len(set(self.rates)) < len(self.rates):
             raise InputError(f"training: rates are {self.rates}; give different learning rates above 0, such as three")
         if not all(0 < share < 1 for share in self.milestones):
-            raise InputError(f"training: milestones are {self.milestones}, must be shares of the steps, as in [0.7, 0.9]")
+            raise InputError(f"training: milestones are {self.milestones}; give shares of the steps, as in [0.7, 0.9]")
 
 
 @dataclass(frozen=True)
@@ -185,7 +183,7 @@ class InfluenceSettings:
                     raise InputError(f"multi_source {model!r} names {name!r}, not a task here{hint(name, names)}")
             if len({self.tasks[name].type for name in parts}) > 1 or len(set(parts)) < max(2, len(parts)):
                 raise InputError(f"multi_source {model!r} is {parts}; give two or more different tasks of one type")
-            if model in names or model in (FIRST, SCRATCH):
+            if model in names or model in (FIRST_LINK, SCRATCH):
                 raise InputError(f"multi_source {model!r} has the name of another source; name it otherwise")
         for option in ("small", "source_limit"):
             if getattr(self, option) < 1:
@@ -210,7 +208,7 @@ class InfluenceSettings:
     @cached_property
     def first_task(self) -> ChainTask | None:
         """The task of the first link; None where the backbone's own weights are it."""
-        return None if self.first is None else next(iter(self._tasks_of(FIRST, self.first)))
+        return None if self.first is None else next(iter(self._tasks_of(FIRST_LINK, self.first)))
 
     def _tasks_of(self, name: str, images: ImageSet) -> list[ChainTask]:
         tasks = []

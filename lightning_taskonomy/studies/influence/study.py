@@ -33,10 +33,7 @@ class InfluenceStudy(InfluenceSettings, Study):
     features: int = 1000
     checkpoint_seconds: float = 60.0
 
-    report: ClassVar[str] = "lightning_taskonomy.reports.influence.InfluenceReport"
-    tables: ClassVar[Mapping[str, str]] = {
-        "chains": "chains.csv", "sources": "sources.csv", "gains": "gains.csv", "distances": "distances.csv",
-    }  # fmt: skip
+    tables: ClassVar[Mapping[str, str]] = {"chains": "chains.csv", "factors": "factors.csv", "sources": "sources.csv"}
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,7 +70,7 @@ class InfluenceStudy(InfluenceSettings, Study):
         rates = [len(plan.tasks[chain.target].training.rates) for chain in plan.chains()]
         several = Stage(name="chains", title="further seeds", jobs=seeded, expected={"chain": len(rates) * len(others)})
         return [
-            Stage(name="data", jobs=lambda: plan.prepared),
+            Stage(name="data", jobs=plan.prepared),
             Stage(name="first", jobs=plan.first_jobs),
             Stage(name="sources", jobs=plan.source_jobs, expected={"source": len(plan.source_jobs())}),
             Stage(name="chains", jobs=plan.chain_jobs, expected={"chain": sum(rates)}),
@@ -84,4 +81,4 @@ class InfluenceStudy(InfluenceSettings, Study):
 
     def analyse(self, folder: Path) -> Iterator[tuple[str, Table | Any]]:
         """Chains, sources, gains and distances; see the base class."""
-        return influence_tables(self.plans(folder), self.features)
+        return influence_tables(self.plans(folder))

@@ -2,43 +2,71 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import astuple
+from pathlib import Path
 from typing import Any
 
+from lightning_taskonomy.affinity.chains import Chain, Factors
+from lightning_taskonomy.affinity.chains.factors import FACTOR_COLUMNS
+from lightning_taskonomy.affinity.chains.table import COLUMNS
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.studies.base import Table
 from lightning_taskonomy.studies.influence.plan import InfluencePlan
 
-__all__ = ["CHAINS", "SOURCES", "influence_tables"]
+__all__ = ["SOURCES", "influence_tables"]
 
-CHAINS = ("target", "source", "kind", "setting", "seed", "metric", "higher_is_better", "value")
-"""Of ``chains.csv``: a row per tested chain."""
-SOURCES = ("source", "set", "domain", "type", "images", "pool", "setting", "rate", "metric", "validation", "seconds")
+SOURCES = ("source", "setting", "rate", "metric", "validation", "seconds")
 """Of ``sources.csv``: a row per source model, at the learning rate that was selected."""
 
 
-def influence_tables(plans: Sequence[InfluencePlan], features: int) -> Iterator[tuple[str, Table | Any]]:
-    """The tables of a study.
+def influence_tables(plans: Sequence[InfluencePlan]) -> Iterator[tuple[str, Table | Any]]:
+    """The chains that were tested, what sources and targets are, and how the sources were trained.
 
     Args:
         plans: The runs under each seed.
-        features: Images by which data sets are compared.
 
     Raises:
         InputError: No chain is tested.
     """
-    rows = [row for plan in plans for row in _chain_rows(plan)]
-    if not rows:
-        raise InputError(f"{plans[0].root} holds no tested chain; run stages 'chains' and 'test', or see failures.json")
-    yield "chains.csv", (CHAINS, rows)
+    plan = plans[0]
+    chains = [chain for one in plans for chain in _chains(one)]
+    if not chains:
+        raise InputError(f"{plan.root} holds no tested chain; run stages 'chains' and 'test', or see failures.json")
+    yield "chains.csv", (COLUMNS, [[*astuple(row)[:6], int(row.higher_is_better), row.value] for row in chains])
+    rows = [[name, f.task_type, ";".join(f.domains), ";".join(f.images), f.size] for name, f in _factors(plan).items()]
+    yield "factors.csv", (FACTOR_COLUMNS, rows)
+    yield "sources.csv", (SOURCES, list(_sources(plan)))
 
 
-def _chain_rows(plan: InfluencePlan) -> Iterator[list[Any]]:
+def _chains(plan: InfluencePlan) -> Iterator[Chain]:
     for chain in plan.chains():
-        run, task = plan.kept(chain), plan.tasks[chain.target]
-        tested = run.folder / "test.json"
+        tested, task = plan.kept(chain).folder / "test.json", plan.tasks[chain.target]
         if tested.is_file():
             name, higher = task.metric
-            yield [
-                chain.target, chain.source, chain.kind, chain.setting, plan.settings.seed, name, int(higher),
-                json.loads(tested.read_text())[task.logged("test")],
-            ]  # fmt: skip
+            value = _read(tested)[task.logged("test")]
+            source = "" if chain.kind == "scratch" else chain.source
+            yield Chain(chain.target, source, chain.kind, chain.setting, plan.settings.seed, name, higher, value)
+
+
+def _factors(plan: InfluencePlan) -> dict[str, Factors]:
+    """What tasks are, as far as their data are prepared; the size is that of the whole training split."""
+    factors = {}
+    for name, task in plan.tasks.items():
+        prepared = plan.prepared_split(task, "train")
+        if prepared.is_file():
+            size = int(_read(prepared)["images"])
+            factors[name] = Factors(task.type, (task.images.domain,), (task.pool,), size)
+    return factors
+
+
+def _sources(plan: InfluencePlan) -> Iterator[list[Any]]:
+    for name, setting in plan.trained_sources():
+        run, task = plan.source_run(name, setting), plan.tasks[name]
+        if run.is_done:
+            fitted, rate = _read(run.done), run.config["model"]["init_args"]["optimizer"]["init_args"]["lr"]
+            yield [name, setting, rate, task.metric[0], fitted[task.logged("val")], fitted["seconds"]]
+
+
+def _read(file: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(file.read_text())
+    return content
