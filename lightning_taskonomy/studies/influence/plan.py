@@ -15,7 +15,7 @@ from lightning_taskonomy.configurations import (
     with_arguments,
 )
 from lightning_taskonomy.studies.graph import Job
-from lightning_taskonomy.studies.influence.settings import SCRATCH, ChainTask, InfluenceSettings
+from lightning_taskonomy.studies.influence.settings import SCRATCH, ChainTask, InfluenceSettings, Training
 from lightning_taskonomy.studies.runs import QUIET, RunSpec, hashed_folder, prepare_jobs
 from lightning_taskonomy.studies.specs import Spec
 from lightning_taskonomy.tasks import stored_keys_of
@@ -23,6 +23,8 @@ from lightning_taskonomy.tasks import stored_keys_of
 __all__ = ["InfluencePlan", "PlannedChain"]
 
 _MULTITASK = "lightning_taskonomy.modules.MultiTaskModule"
+_MULTI_SOURCE = "lightning_taskonomy.modules.MultiSourceModule"
+_MULTI_SOURCE_DATA = "lightning_taskonomy.data.MultiSourceData"
 
 
 @dataclass(frozen=True)
@@ -149,25 +151,59 @@ class InfluencePlan:
             start: The run whose backbone it starts from, ``imagenet`` for the backbone as the recipe has it, or
                 ``scratch``.
         """
-        settings, training = self.settings, task.training
-        backbone = settings.backbone if start == FIRST_LINK else untrained_backbone(settings.backbone)
-        optimizer = with_arguments(training.optimizer or {"class_path": "torch.optim.AdamW"}, lr=rate)
-        kinds = {task.task.name, task.task.kind.value}
-        heads = settings.heads and {key: head for key, head in settings.heads.items() if key in kinds}
+        arguments = network_arguments([task.reference], self._backbone(start), self._heads([task]))
+        config = self._config(_MULTITASK, arguments, data, task.training, steps, rate, start)
+        return RunSpec(kind, name, config, self.root)
+
+    def _multi_source(self, label: str, name: str, rate: float, start: RunSpec | str) -> RunSpec:
+        """A network of several sources, trained for the steps of all of them."""
+        tasks = [self.tasks[part] for part in (self.settings.multi_source or {})[name]]
+        by_name = {task.name.replace("/", "_"): task for task in tasks}
+        arguments = {
+            "tasks": {key: task.reference for key, task in by_name.items()}, "backbone": self._backbone(start),
+            **({"heads": heads} if (heads := self._heads(tasks)) else {}),
+        }  # fmt: skip
+        batch = tasks[0].training.batch_size
+        init_args = {
+            "sources": {key: self._data(task, None) for key, task in by_name.items()}, "seed": self.settings.seed,
+            **({} if batch is None else {"batch_size": batch}),
+        }  # fmt: skip
+        data, steps = {"class_path": _MULTI_SOURCE_DATA, "init_args": init_args}, sum(t.training.steps for t in tasks)
+        config = self._config(_MULTI_SOURCE, arguments, data, tasks[0].training, steps, rate, start)
+        return RunSpec("multi_source", label, config, self.root)
+
+    def _backbone(self, start: RunSpec | str) -> Spec:
+        return self.settings.backbone if start == FIRST_LINK else untrained_backbone(self.settings.backbone)
+
+    def _heads(self, tasks: Sequence[ChainTask]) -> dict[str, Spec] | None:
+        kinds = {name for task in tasks for name in (task.task.name, task.task.kind.value)}
+        return {key: head for key, head in (self.settings.heads or {}).items() if key in kinds} or None
+
+    def _config(
+        self,
+        model: str,
+        arguments: Mapping[str, Any],
+        data: Spec,
+        training: Training,
+        steps: int,
+        rate: float,
+        start: RunSpec | str,
+    ) -> dict[str, Any]:
+        """A fit of so many steps that is validated at its end."""
         trainer = {**QUIET, "max_steps": steps, "max_epochs": -1, "check_val_every_n_epoch": steps + 1}
         config = fit_configuration(
-            _MULTITASK,
-            network_arguments([task.reference], backbone, heads or None),
+            model,
+            arguments,
             data,
-            trainer={**trainer, **(settings.trainer or {})},
-            seed=settings.seed,
-            optimizer=optimizer,
+            trainer={**trainer, **(self.settings.trainer or {})},
+            seed=self.settings.seed,
+            optimizer=with_arguments(training.optimizer or {"class_path": "torch.optim.AdamW"}, lr=rate),
             scheduler=_schedule(training.decay, training.milestones, steps),
             scheduler_interval="step",
         )
         if isinstance(start, RunSpec):
             config |= {"weights": str(start.folder), "weights_of": "backbone."}
-        return RunSpec(kind, name, config, self.root)
+        return config
 
     def firsts(self) -> dict[float, RunSpec]:
         """The first link at each of its learning rates; none where the backbone's own weights are it."""
@@ -187,6 +223,9 @@ class InfluencePlan:
             return self.base.source_runs(name, setting)
         limited, start = setting == "small_source", self.start(FIRST_LINK, setting)
         label = "small source {} {:g}" if limited else "{} {:g}"
+        if name not in self.tasks:
+            rates = self.tasks[(self.settings.multi_source or {})[name][0]].training.rates
+            return {rate: self._multi_source(label.format(name, rate), name, rate, start) for rate in rates}
         task = self.tasks[name]
         data, steps = self._data(task, self.settings.source_limit if limited else None), task.training.steps
         return {
@@ -223,19 +262,18 @@ class InfluencePlan:
             rates = [rate for rate, run in runs.items() if run == kept]
         return {rate: self._run("chain", f"{label} {rate:g}", task, data, steps, rate, start) for rate in rates}
 
-    def selected(self, runs: Mapping[float, RunSpec], task: ChainTask) -> RunSpec:
+    def selected(self, runs: Mapping[float, RunSpec], task: ChainTask | None) -> RunSpec:
         """The run of the learning rate that is best on validation images, as far as runs are finished.
 
         Args:
             runs: A network at each learning rate.
-            task: Its task.
+            task: Its task; None of several sources, whose summed loss decides.
         """
-        values = {
-            rate: json.loads(run.done.read_text())[task.logged("val")] for rate, run in runs.items() if run.is_done
-        }
+        key, higher = ("val/loss", False) if task is None else (task.logged("val"), task.metric[1])
+        values = {rate: json.loads(run.done.read_text())[key] for rate, run in runs.items() if run.is_done}
         if not values:
             return next(iter(runs.values()))
-        return runs[(max if task.metric[1] else min)(values, key=lambda rate: values[rate])]
+        return runs[(max if higher else min)(values, key=lambda rate: values[rate])]
 
     # jobs
 
@@ -281,13 +319,18 @@ class InfluencePlan:
 
     @property
     def encoder(self) -> RunSpec:
-        """The run whose backbone gives the features of images: the first link, else the first source."""
+        """The run whose backbone gives the features of images (section 3.2).
+
+        The first model of several sources where there is one, else the first link, else the first source.
+        """
+        for name in self.settings.multi_source or {}:
+            return self.source_run(name, "full")
         start = self.start(FIRST_LINK, "full")
         return start if isinstance(start, RunSpec) else self.source_run(self.sources[0], "full")
 
     def source_run(self, name: str, setting: Setting) -> RunSpec:
         """The run of a source that was selected on validation images."""
-        return self.selected(self.source_runs(name, setting), self.tasks[name])
+        return self.selected(self.source_runs(name, setting), self.tasks.get(name))
 
     def feature_jobs(self, count: int) -> list[Job]:
         """The features of so many training images of each data set."""

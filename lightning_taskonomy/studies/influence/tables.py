@@ -49,22 +49,34 @@ def _chains(plan: InfluencePlan) -> Iterator[Chain]:
 
 
 def _factors(plan: InfluencePlan) -> dict[str, Factors]:
-    """What tasks are, as far as their data are prepared; the size is that of the whole training split."""
+    """What tasks and models of several sources are, as far as their data are prepared.
+
+    The size is that of the whole training split; of several sources the sum.
+    """
     factors = {}
     for name, task in plan.tasks.items():
         prepared = plan.prepared_split(task, "train")
         if prepared.is_file():
             size = int(_read(prepared)["images"])
             factors[name] = Factors(task.type, (task.images.domain,), (task.pool,), size)
+    for name, parts in (plan.settings.multi_source or {}).items():
+        if factors.keys() >= set(parts):
+            domains, images = ({word: None for part in parts for word in getattr(factors[part], field)}
+                               for field in ("domains", "images"))  # fmt: skip
+            size = sum(factors[part].size for part in parts)
+            factors[name] = Factors(factors[parts[0]].task_type, tuple(domains), tuple(images), size)
     return factors
 
 
 def _sources(plan: InfluencePlan) -> Iterator[list[Any]]:
     for name, setting in plan.trained_sources():
-        run, task = plan.source_run(name, setting), plan.tasks[name]
+        run = plan.source_run(name, setting)
         if run.is_done:
+            metric, key = (
+                (task.metric[0], task.logged("val")) if (task := plan.tasks.get(name)) else ("loss", "val/loss")
+            )
             fitted, rate = _read(run.done), run.config["model"]["init_args"]["optimizer"]["init_args"]["lr"]
-            yield [name, setting, rate, task.metric[0], fitted[task.logged("val")], fitted["seconds"]]
+            yield [name, setting, rate, metric, fitted[key], fitted["seconds"]]
 
 
 def _read(file: Path) -> dict[str, Any]:
