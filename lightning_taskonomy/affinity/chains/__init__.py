@@ -1,5 +1,15 @@
 """Transfer chains across image domains and task types: gains, what influences them, which source to take."""
 
+from lightning_taskonomy.affinity.chains.distance import (
+    Assignment,
+    Distances,
+    Nearest,
+    chain_distances,
+    domain_distances,
+    nearest,
+    one_to_one,
+)
+from lightning_taskonomy.affinity.chains.embedding import plane
 from lightning_taskonomy.affinity.chains.factors import Factors, factors_of, read_factors, write_factors
 from lightning_taskonomy.affinity.chains.gains import (
     Gain,
@@ -17,6 +27,7 @@ from lightning_taskonomy.affinity.chains.published import (
     PUBLISHED_TASK_TYPES,
     PublishedShares,
 )
+from lightning_taskonomy.affinity.chains.rank import RankCorrelation, rank_correlation
 from lightning_taskonomy.affinity.chains.shares import (
     GROUPS,
     Across,
@@ -42,15 +53,19 @@ __all__ = [
     "PUBLISHED_SHARES",
     "PUBLISHED_TASK_TYPES",
     "Across",
+    "Assignment",
     "Chain",
     "ChainKind",
     "ChainsTable",
+    "Distances",
     "Factors",
     "Gain",
     "Level",
     "Multi",
+    "Nearest",
     "PublishedShares",
     "QuickTest",
+    "RankCorrelation",
     "Relation",
     "Setting",
     "Shares",
@@ -59,10 +74,16 @@ __all__ = [
     "by_factors",
     "by_size",
     "by_task_types",
+    "chain_distances",
+    "domain_distances",
     "factors_of",
     "level",
     "multi_against_largest",
+    "nearest",
+    "one_to_one",
+    "plane",
     "quick_test",
+    "rank_correlation",
     "read_factors",
     "relative_transfer_gain",
     "relative_transfer_gains",
