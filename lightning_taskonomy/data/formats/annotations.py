@@ -1,0 +1,124 @@
+"""Files of annotations in JSON and XML, read without trust in what they hold."""
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from lightning_taskonomy.data.stored import FileProblem, UnexpectedFiles, near, read_text
+
+__all__ = ["Member", "read_json", "read_xml", "required"]
+
+
+class Member:
+    """An object of a JSON file whose members are asked for by name and type.
+
+    Args:
+        file: The file, for messages.
+        where: Which object of it, such as ``annotation 5``.
+        content: What was read there.
+
+    Raises:
+        FileProblem: It is no object.
+    """
+
+    def __init__(self, file: Path, where: str, content: Any) -> None:
+        if not isinstance(content, dict):
+            raise FileProblem(file, f"{where} is {_short(content)} where an object with named members belongs")
+        self.file, self.where, self.content = file, where, content
+
+    def _refuse(self, name: str, wanted: str) -> FileProblem:
+        if name not in self.content:
+            return FileProblem(self.file, f"{self.where} has no {name!r}")
+        return FileProblem(self.file, f"{self.where}: {name} is {_short(self.content[name])}, not {wanted}")
+
+    def text(self, name: str) -> str:
+        """A member that is a text."""
+        value = self.content.get(name)
+        if not isinstance(value, str):
+            raise self._refuse(name, "a text")
+        return value
+
+    def whole(self, name: str) -> int:
+        """A member that is a whole number."""
+        value = self.content.get(name)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise self._refuse(name, "a whole number")
+        return value
+
+    def number(self, name: str) -> float:
+        """A member that is a number."""
+        value = self.content.get(name)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self._refuse(name, "a number")
+        return float(value)
+
+    def list_of(self, name: str) -> list[Any]:
+        """A member that is a list."""
+        value = self.content.get(name)
+        if not isinstance(value, list):
+            raise self._refuse(name, "a list")
+        return value
+
+    def numbers(self, name: str, count: int) -> list[float]:
+        """A member that is a list of so many numbers."""
+        value = self.content.get(name)
+        if (
+            not isinstance(value, list)
+            or len(value) != count
+            or any(isinstance(one, bool) or not isinstance(one, int | float) for one in value)
+        ):
+            raise self._refuse(name, f"{count} numbers")
+        return [float(one) for one in value]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def read_json(file: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        FileProblem: It is missing or no JSON.
+    """
+    try:
+        return json.loads(read_text(file))
+    except (ValueError, RecursionError) as error:
+        raise FileProblem(file, f"damaged (no JSON: {error})") from error
+
+
+def read_xml(file: Path) -> ElementTree.Element:
+    """The root of an XML file.
+
+    A file that declares a document type is refused, so that there is no entity that could grow or name another file.
+
+    Raises:
+        FileProblem: It is missing, no XML, or declares a document type.
+    """
+    text = read_text(file)
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise FileProblem(file, "declares a document type or entities, which annotations have no need of; remove them")
+    try:
+        return ElementTree.fromstring(text)
+    except (ElementTree.ParseError, ValueError) as error:
+        raise FileProblem(file, f"damaged (no XML: {error})") from error
+
+
+def required(root: Path, names: Collection[str], layout: str) -> Path:
+    """The first of some files that is there.
+
+    Args:
+        root: The data set's folder.
+        names: Where the file may lie in it.
+        layout: What must be there, in words that follow "root must hold".
+
+    Raises:
+        UnexpectedFiles: There is none of them.
+    """
+    for name in names:
+        if (root / name).is_file():
+            return root / name
+    raise UnexpectedFiles(f"{root} has no {' or '.join(names)}{near(next(iter(names)), root)}; root must hold {layout}")

@@ -1,0 +1,294 @@
+"""What data sets of objects share: what is annotated in an image, checked, turned with the picture, as samples.
+
+Inside, boxes are left, top, right, bottom and points x, y, in pixels from the outer corner of the upright image's
+first pixel. A reader translates from what its files say; all else is here:
+
+- an object whose box has no area, has its sides in the wrong order or lies outside the image is left out, one that
+  reaches beyond the edge is cut off there, and a point outside is not marked: each is reported, none stops a training;
+- annotations are of the picture as it is stored, as the official readers take them, and turn with it where EXIF says
+  that it is to be turned; where they give the size of the upright picture alone, they are of that one;
+- an image of another size than its annotations say, or with a class that there is not, is refused;
+- an image without objects is labelled, with none; one that nobody looked at is not.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from PIL import ExifTags, Image
+from torch import Tensor
+
+from lightning_taskonomy.data.base import TaskDataModule
+from lightning_taskonomy.data.batch import Sample, Samples, size_of
+from lightning_taskonomy.data.geometry import outside
+from lightning_taskonomy.data.reading import Labelled
+from lightning_taskonomy.errors import InputError, hint
+from lightning_taskonomy.tasks import IGNORE_INDEX, presence, stored_keys_of
+
+__all__ = ["Annotated", "ObjectDataModule", "ObjectSamples", "upright"]
+
+_OBJECTS = ("boxes", "object_classes", "points")
+_CROWDS = ("crowd_boxes", "crowd_classes")
+_SETS = (*_OBJECTS, *_CROWDS)
+_SIDES_EXCHANGED = (5, 6, 7, 8)
+"""EXIF orientations of a picture that is as wide upright as it is stored high."""
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """One image and what is annotated in it, as the files say, in pixels from the outer corner of the first one.
+
+    Args:
+        image: The image file.
+        id: What names it for good.
+        boxes: (n, 4) left, top, right, bottom.
+        classes: (n,) counted from 0.
+        points: (n, K, 2) x and y, NaN where not marked; None where the data set has none.
+        crowds: (m, 4) regions that are neither object nor background.
+        crowd_classes: (m,) the class of what is in them, -100 for any.
+        size: Height and width that the annotations say the image has; None where they do not.
+        labelled: Whether anybody looked for objects.
+        image_class: The class of the whole image, -100 where it has none.
+        refusal: Why its annotations cannot be used, in one line; None where they can.
+        problem: What was left out of them, for the report; None where nothing was.
+    """
+
+    image: Path
+    id: int
+    boxes: ArrayLike = ()
+    classes: ArrayLike = ()
+    points: ArrayLike | None = None
+    crowds: ArrayLike = ()
+    crowd_classes: ArrayLike = ()
+    size: tuple[int, int] | None = None
+    labelled: bool = True
+    image_class: int = IGNORE_INDEX
+    refusal: str | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class _Column:
+    """The rows of all images in one array, which loader processes share."""
+
+    values: NDArray[Any]
+    starts: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, parts: Sequence[ArrayLike], shape: tuple[int, ...], dtype: type) -> "_Column":
+        arrays = [np.asarray(part, dtype=dtype).reshape(-1, *shape) for part in parts]
+        return cls(np.concatenate([np.empty((0, *shape), dtype), *arrays]), np.cumsum([0, *map(len, arrays)]))
+
+    def rows(self, index: int) -> Tensor:
+        """Those of one image, free to change."""
+        return torch.from_numpy(self.values[self.starts[index] : self.starts[index + 1]].copy())
+
+
+class _Split:
+    """The images of a split and what is annotated in them."""
+
+    def __init__(self, images: Sequence[Annotated], channels: int, remarks: Sequence[str]) -> None:
+        self.images = [one.image for one in images]
+        self.ids = [one.id for one in images]
+        self.sizes = [one.size for one in images]
+        self.labelled = [one.labelled for one in images]
+        self.image_classes = [one.image_class for one in images]
+        self.refusals = {index: one.refusal for index, one in enumerate(images) if one.refusal}
+        self.left_out = {index: one.problem for index, one in enumerate(images) if one.problem}
+        self.remarks = remarks
+        self.columns = {
+            "boxes": _Column.of([one.boxes for one in images], (4,), np.float32),
+            "object_classes": _Column.of([one.classes for one in images], (), np.int64),
+            "crowd_boxes": _Column.of([one.crowds for one in images], (4,), np.float32),
+            "crowd_classes": _Column.of([one.crowd_classes for one in images], (), np.int64),
+        }
+        if channels:
+            points = [() if one.points is None else one.points for one in images]
+            self.columns["points"] = _Column.of(points, (channels, 2), np.float32)
+
+
+class ObjectDataModule(TaskDataModule):
+    """Images with objects: a subclass has ``own_tasks`` and reads ``annotated(split)``.
+
+    Keys are those of its tasks: ``boxes`` (n, 4), ``object_classes`` (n,), ``points`` (n, K, 2), and of regions to
+    ignore ``crowd_boxes`` (m, 4) and ``crowd_classes`` (m,). The area that some data sets give an object is not
+    carried: its box decides.
+
+    Args:
+        root: The data set's folder.
+        size: Height and width to resize to; None keeps those of the files.
+        **options: Those of ``TaskDataModule``.
+    """
+
+    lists: ClassVar[Collection[str]] = ("train", "validation", "test")
+    """The splits that there can be."""
+    lacks: ClassVar[Mapping[str, str]] = {}
+    """By split that there is not, what to do instead."""
+    class_key: ClassVar[str | None] = None
+    """The key of the class of the whole image."""
+
+    def __init__(self, root: str, size: tuple[int, int] | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.root = Path(root)
+        self.size = None if size is None else (size[0], size[1])
+        self._splits: dict[str, _Split] = {}
+
+    @property
+    def keys_offered(self) -> Collection[str]:
+        """The image and what its tasks are labelled with."""
+        return {"image", *stored_keys_of(self.own_tasks)}
+
+    def annotated(self, split: str) -> tuple[Sequence[Annotated], Sequence[str]]:
+        """The images of a split with what is annotated in them, and what is wrong with the annotations as a whole.
+
+        Args:
+            split: One of ``lists``.
+
+        Raises:
+            InputError: The files are not there, or not as they must be.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must read {split!r}")
+
+    def build(self, split: str, keys: Collection[str]) -> Samples:
+        """The images of a split; its annotations are read once.
+
+        Raises:
+            InputError: There is no such split, or its files are not there or not as they must be.
+        """
+        name = type(self).__name__.removesuffix("DataModule")
+        if split in self.lacks or split not in self.lists:
+            instead = f"; {self.lacks[split]}" if split in self.lacks else hint(split, self.lists)
+            raise InputError(f"{name} has no split {split!r}{instead}")
+        if split not in self._splits:
+            of_its_own = {key: label for task in self.own_tasks for key, label in task.targets.items()}
+            channels = of_its_own["points"].channels if "points" in of_its_own else 0
+            images, remarks = self.annotated(split)
+            self._splits[split] = _Split(images, channels, remarks)
+        return ObjectSamples(self, self._splits[split], keys)
+
+
+class ObjectSamples(Labelled):
+    """Images with the labels asked for.
+
+    Args:
+        module: Whose images.
+        split: What is annotated in them.
+        keys: Which labels.
+    """
+
+    def __init__(self, module: ObjectDataModule, split: _Split, keys: Collection[str]) -> None:
+        super().__init__(split.images, {}, {}, ids=split.ids, size=module.size, targets=module.targets)
+        self.split = split
+        self.keys = [key for key in split.columns if key in keys]
+        self.class_key = module.class_key if module.class_key in keys else None
+
+    def complete(self, index: int, sample: Sample) -> None:
+        """Adds the labels, upright and within the image.
+
+        Raises:
+            InputError: The image is of another size than its annotations say, or they cannot be used.
+        """
+        if index in self.split.refusals:
+            raise InputError(self.split.refusals[index])
+        if self.class_key is not None:
+            sample[self.class_key] = torch.tensor(self.split.image_classes[index])
+        if not self.keys:
+            return
+        rows = {key: column.rows(index) for key, column in self.split.columns.items()}
+        faults = [self.split.left_out[index]] if index in self.split.left_out else []
+        orientation, stored = self._turn(index, size_of(sample["image"]))
+        faults += _settle(rows, _OBJECTS, orientation, stored, "objects")
+        faults += _settle(rows, _CROWDS, orientation, stored, "regions to ignore")
+        if faults:
+            self.log.add(self.images[index], "; ".join(faults))
+        for key in self.keys:
+            sample[key] = rows[key]
+            sample[presence(key)] = torch.tensor(self.split.labelled[index])
+
+    def _turn(self, index: int, upright_size: tuple[int, int]) -> tuple[int, tuple[int, int]]:
+        """How annotations are to be turned (an EXIF orientation), and the size of the picture that they are of."""
+        said = self.split.sizes[index]
+        with Image.open(self.images[index]) as image:
+            orientation = int(image.getexif().get(ExifTags.Base.Orientation, 1))
+        stored = upright_size[::-1] if orientation in _SIDES_EXCHANGED else upright_size
+        if said is None or said == stored:
+            return orientation, stored
+        if said == upright_size:
+            return 1, upright_size
+        raise InputError(
+            f"{self.images[index]} is {stored[1]}x{stored[0]} pixels but its annotations say {said[1]}x{said[0]}; "
+            "take both from one release"
+        )
+
+    def unlabelled(self, key: str, indices: Any) -> str | None:
+        """Why no image has a label at a key, or None where one has.
+
+        Args:
+            key: What is not of these annotations counts as there.
+            indices: Among which images.
+        """
+        if key == self.class_key:
+            labelled = any(self.split.image_classes[index] != IGNORE_INDEX for index in indices)
+            return None if labelled else "no image has a class"
+        if key not in self.keys or any(self.split.labelled[index] for index in indices):
+            return None
+        return "no image is annotated"
+
+    def remarks(self) -> list[str]:
+        """What is wrong with the annotations as a whole."""
+        return [*self.split.remarks]
+
+
+def _settle(
+    rows: dict[str, Tensor], keys: Sequence[str], orientation: int, stored: tuple[int, int], what: str
+) -> list[str]:
+    """Turns the labels of one set of objects and leaves out what cannot be; says what."""
+    boxes, faults = rows[keys[0]], []
+    count = len(boxes)
+    ordered = (boxes[:, 2:] > boxes[:, :2]).all(1)
+    height, width = stored
+    beyond = ordered & outside(boxes.reshape(-1, 2, 2), stored).any(1)
+    cut = boxes.clamp(min=0).minimum(boxes.new_tensor([width, height, width, height]))
+    keep = ordered & (cut[:, 2:] > cut[:, :2]).all(1)
+    for which, reason in (
+        (~ordered, "left out, for their boxes have no area or their sides in the wrong order"),
+        (ordered & ~keep, "left out, for they lie outside the image"),
+        (beyond & keep, "cut off at the edge of the image"),
+    ):
+        if which.any():
+            first = ", ".join(f"{number:g}" for number in boxes[which][0].tolist())
+            faults.append(f"{int(which.sum())} of {count} {what} {reason} (such as {first})")
+    corners = upright(cut.reshape(-1, 2, 2), orientation, stored)
+    rows[keys[0]] = torch.cat([corners.amin(1), corners.amax(1)], 1)
+    if "points" in keys and "points" in rows:
+        away = outside(rows["points"], stored)
+        if away.any():
+            faults.append(f"{int(away.sum())} points outside the image are not marked")
+        points = torch.where(away[..., None], torch.nan, rows["points"])
+        points = torch.maximum(points, points.new_zeros(2)).minimum(points.new_tensor([width, height]))
+        rows["points"] = upright(points, orientation, stored)
+    for key in keys:
+        if key in rows:
+            rows[key] = rows[key][keep]
+    return faults
+
+
+def upright(points: Tensor, orientation: int, size: tuple[int, int]) -> Tensor:
+    """Where points of a stored picture lie once it is turned upright.
+
+    Args:
+        points: (..., 2) x and y in pixels of the stored picture, from the outer corner of its first one.
+        orientation: The EXIF orientation, 1 to 8; any other number counts as 1.
+        size: Height and width of the stored picture.
+    """
+    x, y = points.unbind(-1)
+    height, width = size
+    turned = {
+        2: (width - x, y), 3: (width - x, height - y), 4: (x, height - y), 5: (y, x), 6: (height - y, x),
+        7: (height - y, width - x), 8: (y, width - x),
+    }  # fmt: skip
+    return torch.stack(turned.get(orientation, (x, y)), -1)
