@@ -87,7 +87,7 @@ class RoomsDataset(Dataset[dict[str, Tensor]]):
         if not 0 <= index < len(self):
             raise IndexError(index)
         building, view = self._place(index)
-        sample = {key: decode(key, value, self._unit) for key, value in self._encoded(index).items()}
+        sample = {key: decode(key, value, self._reach) for key, value in self._encoded(index).items()}
         pretext.derive(sample, self.keys & pretext.KEYS, pretext.mix(Stream.PRETEXT, building, view))
         sample = {key: value for key, value in sample.items() if key in self.keys}
         sample["id"] = torch.tensor(building * 2**20 + view)
@@ -122,8 +122,8 @@ class RoomsDataset(Dataset[dict[str, Tensor]]):
         return Intrinsics.of_view(size, 2 * atan(0.5 / self._view(index).camera(0).focal))
 
     @property
-    def _unit(self) -> float:
-        return by_name(self.appearance).unit
+    def _reach(self) -> float:
+        return by_name(self.appearance).reach
 
     def _view(self, index: int) -> View:
         return View(*self._place(index), self.size, self.samples, self.appearance)
@@ -133,7 +133,7 @@ class RoomsDataset(Dataset[dict[str, Tensor]]):
 
     def _rendered(self, index: int, keys: Collection[str]) -> Encoded:
         rendered = self._view(index).render(keys)
-        return {key: encode(key, value, self._unit) for key, value in rendered.items()}
+        return {key: encode(key, value, self._reach) for key, value in rendered.items()}
 
     def _encoded(self, index: int) -> Encoded:
         fresh = self.stored - self._cached

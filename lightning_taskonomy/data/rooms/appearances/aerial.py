@@ -125,4 +125,4 @@ def _camera(room: Room, rng: np.random.Generator) -> Camera:
     return busiest(room, propose)
 
 
-APPEARANCE = Appearance(_scene, _camera, unit=_UNIT, sensor=Sensor(level=0.5, balance=0.04))
+APPEARANCE = Appearance(_scene, _camera, reach=16 * _UNIT, sensor=Sensor(level=0.5, balance=0.04))

@@ -66,8 +66,7 @@ class Appearance:
     Args:
         scene: Builds a scene from a building and an index below ``ROOMS_PER_BUILDING``; the same one each time.
         camera: Takes a view of a scene.
-        unit: Metres per unit of the scene: its sizes stay within what rooms have, so that shadows, textures and the
-            16 units of depth that are stored fit streets and towns too.
+        reach: Metres of depth that are stored, in steps of 1/65536 of it; no scene is deeper.
         endless: Classes that have no depth: sky, open water.
         keys: What it offers; None for all labels of Rooms.
         shade: Makes (H * W, 3) linear light of what is seen, instead of tracing shadows.
@@ -77,7 +76,7 @@ class Appearance:
 
     scene: Callable[[int, int], Room]
     camera: Callable[[Room, np.random.Generator], Camera]
-    unit: float = 1.0
+    reach: float = 16.0
     endless: tuple[str, ...] = ()
     keys: frozenset[str] | None = COMMON
     shade: Callable[[Sight], Table] | None = None

@@ -14,7 +14,7 @@ from lightning_taskonomy.data.rooms.scene import Room
 from lightning_taskonomy.data.rooms.style import gray, hsv
 from lightning_taskonomy.data.rooms.textures import BRICK, PLAIN, STRIPE, TILE
 
-__all__ = ["street"]
+__all__ = ["camera", "street"]
 
 Table = NDArray[np.float64]
 
@@ -103,7 +103,8 @@ def _scene(building: int, index: int) -> Room:
     return street("driving", building, index).room()
 
 
-def _camera(room: Room, rng: np.random.Generator) -> Camera:
+def camera(room: Room, rng: np.random.Generator) -> Camera:
+    """A view along the street from where a driver sits, on the right."""
     focal = 0.5 / tan(radians(rng.uniform(55, 75)) / 2)
 
     def propose() -> Camera:
@@ -124,5 +125,5 @@ def _haze(light: Table, sight: Sight) -> Table:
 
 
 APPEARANCE = Appearance(
-    _scene, _camera, unit=_UNIT, endless=("sky",), medium=_haze, sensor=Sensor(exposure=0.15, balance=0.03)
+    _scene, camera, reach=16 * _UNIT, endless=("sky",), medium=_haze, sensor=Sensor(exposure=0.15, balance=0.03)
 )

@@ -43,7 +43,7 @@ class Stage:
         self.rng = generator(Stream.ROOM, building, index, appearance=name)
         self.size = np.array([half[0], height, half[1]])
         self.parts = Primitives(self.rng)
-        self.metre = 1 / unit
+        self.unit, self.metre = unit, 1 / unit
         self.taken: list[tuple[float, float, float, float, float]] = []
         self.cars: list[tuple[float, float]] = []
         self._sun = np.array([0.0, 1, 0, 0, 0, 0])
@@ -117,7 +117,7 @@ class Stage:
     def room(self) -> Room:
         """The finished scene."""
         prims, nodes, lights = self.parts.table()
-        return Room(-1, self.size, prims, nodes, lights, self._sun, np.array(self.taken).reshape(-1, 5))
+        return Room(-1, self.size, prims, nodes, lights, self._sun, np.array(self.taken).reshape(-1, 5), self.unit)
 
 
 def busiest(room: Room, propose: Callable[[], Camera], nearest: float = 0.0) -> Camera:
