@@ -229,13 +229,19 @@ def _classes(task: Task, values: NDArray[Any], colors: ArrayLike | None) -> Pict
     return picture
 
 
+_LEAST_SCORE = 0.3
+"""A predicted object that is less sure is neither drawn nor counted; metrics see all."""
+
+
 def _rows(task: Task, labels: Any) -> NDArray[np.int64] | None:
     """The objects of a set without what fills up a batch; None where the set is not labelled."""
     if not bool(labels.get(presence(task.target), True)):
         return None
     valid = np.ones(len(np.asarray(labels[task.target])), bool)
+    if "scores" in labels:
+        valid &= np.asarray(labels["scores"]) >= _LEAST_SCORE
     for key, label in task.targets.items():
-        values = np.asarray(labels[key]) if key in labels and label.is_set else None
+        values = np.asarray(labels[key]) if key in labels and label.objects == task.label.objects else None
         if values is not None and label.kind is LabelKind.BOXES:
             valid &= np.isfinite(values).all(1)
         elif values is not None and label.kind is LabelKind.OBJECT_CLASSES:
@@ -255,7 +261,8 @@ def _objects(task: Task, labels: Any, size: tuple[int, int], image: ArrayLike | 
     canvas = np.full((*size, 3), 128, np.uint8)
     if image is not None:
         canvas = np.round(np.clip(np.moveaxis(np.asarray(image, np.float64), 0, -1), 0, 1) * 255).astype(np.uint8)
-    kinds = {label.kind: np.asarray(labels[key])[there] for key, label in task.targets.items() if key in labels}
+    same = {key: label for key, label in task.targets.items() if label.objects == task.label.objects and key in labels}
+    kinds = {label.kind: np.asarray(labels[key])[there] for key, label in same.items() if label.is_set}
     classes = kinds.get(LabelKind.OBJECT_CLASSES, np.arange(len(there)))
     colors = palette(max(1, int(classes.max()) + 1 if len(classes) else 1))[classes]
     for mask, color in zip(kinds.get(LabelKind.MASKS, ()), colors, strict=False):

@@ -19,7 +19,7 @@ from lightning_taskonomy.modules.bifurcation import LossHook
 from lightning_taskonomy.modules.evaluation import Evaluation
 from lightning_taskonomy.modules.objectives import HeadFactory, Objective, objective, target_of
 from lightning_taskonomy.optim import LateFlags, any_process
-from lightning_taskonomy.tasks import Task, TaskKind, keys_of, resolve
+from lightning_taskonomy.tasks import LabelKind, Task, TaskKind, keys_of, resolve
 
 __all__ = ["MultiTaskModule"]
 
@@ -166,8 +166,8 @@ class MultiTaskModule(BaseModule):
         target, world = target_of(task, batch, predictions), self.trainer_world_size
         total, count = self.objectives[task.name].total_and_count(predictions, target)
         if world > 1:
-            count = cast(Tensor, self.all_gather(count.detach())).sum() / world
-        return total / count.clamp(min=1 / world)
+            count = cast(Tensor, self.all_gather(count.detach())).sum(0) / world
+        return (total / count.clamp(min=1 / world)).sum()  # of one term, or of several that are divided each by its own
 
     def combine(self, task_losses: dict[str, Tensor]) -> Tensor:
         """One loss from the tasks' losses: their weighted sum. Weightings override this."""
@@ -270,6 +270,9 @@ class MultiTaskModule(BaseModule):
                 )
             if task.kind in (TaskKind.SEGMENTATION, TaskKind.CLASSIFICATION):
                 losses.check_classes(target, task.channels, name)
+            for key, label in task.targets.items():
+                if label.kind is LabelKind.OBJECT_CLASSES and label.classes and key in batch:
+                    losses.check_classes(batch[key], label.classes, f"{name}: {key}")
             self._checked.add(name)
 
     # Lightning's steps

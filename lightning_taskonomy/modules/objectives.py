@@ -1,8 +1,9 @@
 """The only place that maps a TaskKind to its default head, loss, metrics, score and decoding."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -32,7 +33,8 @@ class Objective:
 
     Args:
         head: Builds the default head from channels, reductions and task.
-        errors: Element errors and their mask; the loss is their mean over what is valid.
+        errors: Element errors and their mask; the loss is their mean over what is valid. Or sums of several terms and
+            what each is divided by, both (B, terms) float.
         score_errors: Element errors whose mean per image is the score.
         metrics: Builds the metrics by name.
         decode: Raw output to what a person wants: unit normals, the class of each pixel, log-probabilities of classes,
@@ -51,11 +53,17 @@ class Objective:
     def total_and_count(self, preds: Tensor, target: Target) -> tuple[Tensor, Tensor]:
         """The sum of the errors and what it is divided by, both scalars: what is summed over processes first.
 
+        Of errors that are sums of several terms, with their counts instead of a mask, both are (terms,), and the loss
+        is the sum of their quotients.
+
         Args:
             preds: Raw output, in the task's units.
             target: What :func:`target_of` gives.
         """
-        total, count = losses.total_and_count(*self.errors(preds, target))
+        error, valid = self.errors(preds, target)
+        if valid.is_floating_point():
+            return error.sum(0), valid.sum(0)
+        total, count = losses.total_and_count(error, valid)
         return total, count if self.normaliser is None else self.normaliser(target)
 
 
@@ -147,8 +155,19 @@ def objective(task: Task) -> Objective:
     for role, field, adapt in _OVERRIDES:
         path = getattr(task, role)
         if path is not None:
-            result = replace(result, **{field: adapt(imported(path, f"task {task.name!r}: its {role}"))})
+            value = imported(path, f"task {task.name!r}: its {role}")
+            if role in ("loss", "normaliser", "score") and "task" in _parameters(value):
+                value = partial(value, task=task)
+            result = replace(result, **{field: adapt(value)})
     return result
+
+
+def _parameters(function: Callable[..., Any]) -> Collection[str]:
+    """The names of a function's parameters; none of one in C that does not say."""
+    try:
+        return inspect.signature(function).parameters
+    except ValueError:
+        return ()
 
 
 def _metric_builder(metric: Callable[..., Metric]) -> Callable[[Task], dict[str, Metric]]:

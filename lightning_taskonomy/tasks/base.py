@@ -84,7 +84,9 @@ class Task:
             every label that it reads, the one at ``target`` among them.
         head: Dotted path of another head than the kind's; called as ``head(in_channels, reductions, task)``.
         loss: Dotted path of another loss; called as ``loss(preds, target)``, a mean over what is valid, or element
-            errors and their mask. Where the task has several targets, ``target`` is a mapping by key.
+            errors and their mask; or sums of several terms and by how much each is divided, both (B, terms) float.
+            Where the task has several targets, ``target`` is a mapping by key. Loss, normaliser and score that have a
+            parameter ``task`` get the task, too.
         normaliser: Dotted path of what the sum of the errors is divided by instead of the number of valid ones; called
             as ``normaliser(target)``, a scalar such as the number of objects.
         metric: Dotted path of another torchmetrics class; built as ``metric()``, or with the number of classes.

@@ -89,10 +89,13 @@ class Label:
         made_by: Dotted path of what makes it from other labels after every transform, such as a map of peaks from
             boxes; called as ``made_by(sample)``, returns the tensor.
         made_from: The keys of the labels that ``made_by`` reads; where one of them is not labelled, nor is this.
+        names: Of points, what each is.
+        sigmas: Of points, how far each may be off: standard deviations of annotators as shares of the object's size,
+            the square root of its area, for COCO's object keypoint similarity.
 
     Raises:
-        InputError: ``channels`` or ``stride`` is not positive, ``mirror`` is not a permutation of the points, or one of
-            ``made_by`` and ``made_from`` is given without the other.
+        InputError: ``channels`` or ``stride`` is not positive, ``mirror`` is not a permutation of the points, ``names``
+            or ``sigmas`` are not one per point, or one of ``made_by`` and ``made_from`` is given without the other.
     """
 
     key: str
@@ -103,6 +106,8 @@ class Label:
     mirror: tuple[int, ...] | None = None
     made_by: str | None = None
     made_from: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    sigmas: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Checks what can be checked without data."""
@@ -122,6 +127,16 @@ class Label:
                     f"label {self.key!r}: mirror is {self.mirror}; it must give each of the {self.channels} points of "
                     "an object its place in a mirrored image"
                 )
+
+        for name in ("names", "sigmas"):
+            object.__setattr__(self, name, values := tuple(getattr(self, name)))
+            if values and (self.kind is not LabelKind.POINTS or len(values) != self.channels):
+                raise InputError(
+                    f"label {self.key!r}: {len(values)} {name}; points have one each, and this label has "
+                    f"{self.channels if self.kind is LabelKind.POINTS else 'no'} points"
+                )
+        if not all(sigma > 0 for sigma in self.sigmas):
+            raise InputError(f"label {self.key!r}: sigmas are {self.sigmas}; all must be positive")
 
         object.__setattr__(self, "made_from", tuple(self.made_from))
         if bool(self.made_by) is not bool(self.made_from):

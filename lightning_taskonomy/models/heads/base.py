@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import Task, TaskKind
 
-__all__ = ["BatchNorm", "Head", "initialise_output", "merge_views"]
+__all__ = ["BatchNorm", "Head", "initialise_output", "maps_from", "merge_views"]
 
 
 class Head(nn.Module):
@@ -80,6 +80,17 @@ def initialise_output(layer: nn.Conv2d | nn.Linear, kind: TaskKind) -> None:
     nn.init.normal_(layer.weight, std=(fan_in * len(layer.weight)) ** -0.5 if unit else 0.1 * fan_in**-0.5)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
+
+
+def maps_from(reductions: list[int], finest: int) -> list[int]:
+    """Which feature maps a dense head reads: those not finer than a reduction; if all are finer, the coarsest.
+
+    Args:
+        reductions: Image pixels per pixel of each feature map.
+        finest: The least reduction.
+    """
+    coarse = [i for i, reduction in enumerate(reductions) if reduction >= finest]
+    return coarse or [max(range(len(reductions)), key=reductions.__getitem__)]
 
 
 def merge_views(features: list[Tensor], views: int) -> list[Tensor]:

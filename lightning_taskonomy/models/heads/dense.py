@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.models.heads.base import BatchNorm, Head, initialise_output
+from lightning_taskonomy.models.heads.base import BatchNorm, Head, initialise_output, maps_from
 from lightning_taskonomy.models.resize import resize
 from lightning_taskonomy.tasks import Task, TaskKind
 
@@ -54,8 +54,7 @@ class DenseHead(Head):
             raise InputError(
                 f"DenseHead with layers={layers}, width={width}, min_width={min_width}: at least 2 layers and 1 channel"
             )
-        coarse = [i for i, reduction in enumerate(reductions) if reduction >= finest]
-        self.read = coarse or [max(range(len(reductions)), key=reductions.__getitem__)]
+        self.read = maps_from(reductions, finest)
         start = min(reductions[i] for i in self.read)
         pairs = min(max(0, round(math.log2(max(1, start / task.stride)))), (layers - 2) // 2)
 
