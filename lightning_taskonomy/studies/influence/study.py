@@ -33,7 +33,10 @@ class InfluenceStudy(InfluenceSettings, Study):
     features: int = 1000
     checkpoint_seconds: float = 60.0
 
-    tables: ClassVar[Mapping[str, str]] = {"chains": "chains.csv", "factors": "factors.csv", "sources": "sources.csv"}
+    tables: ClassVar[Mapping[str, str]] = {
+        "gains": "gains.csv", "distances": "distances.csv", "chains": "chains.csv", "factors": "factors.csv",
+        "sources": "sources.csv",
+    }  # fmt: skip
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -81,4 +84,4 @@ class InfluenceStudy(InfluenceSettings, Study):
 
     def analyse(self, folder: Path) -> Iterator[tuple[str, Table | Any]]:
         """Chains, sources, gains and distances; see the base class."""
-        return influence_tables(self.plans(folder))
+        return influence_tables(self.plans(folder), self.features)

@@ -1,29 +1,46 @@
 """What the finished runs of a study of chains say, as rows of plain data."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from lightning_taskonomy.affinity.chains import Chain, Factors
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_taskonomy.affinity.chains import (
+    Assignment,
+    Chain,
+    ChainsTable,
+    Distances,
+    Factors,
+    level,
+    relative_transfer_gains,
+)
 from lightning_taskonomy.affinity.chains.factors import FACTOR_COLUMNS
 from lightning_taskonomy.affinity.chains.table import COLUMNS
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.studies.base import Table
 from lightning_taskonomy.studies.influence.plan import InfluencePlan
 
-__all__ = ["SOURCES", "influence_tables"]
+__all__ = ["DISTANCES", "GAINS", "SOURCES", "influence_tables"]
+
+DISTANCES = ("target", "source", *get_args(Assignment))
+"""Of ``distances.csv``: a row per pair of collections of images."""
+GAINS = ("target", "source", "setting", "metric", "gain", "half_width", "seeds", "level")
+"""Of ``gains.csv``: a row per chain, in percent of the first link alone."""
 
 SOURCES = ("source", "setting", "rate", "metric", "validation", "seconds")
 """Of ``sources.csv``: a row per source model, at the learning rate that was selected."""
 
 
-def influence_tables(plans: Sequence[InfluencePlan]) -> Iterator[tuple[str, Table | Any]]:
-    """The chains that were tested, what sources and targets are, and how the sources were trained.
+def influence_tables(plans: Sequence[InfluencePlan], images: int) -> Iterator[tuple[str, Table | Any]]:
+    """The chains that were tested, what sources and targets are, gains, and distances of their images.
 
     Args:
         plans: The runs under each seed.
+        images: Images of a data set by which it is compared with others.
 
     Raises:
         InputError: No chain is tested.
@@ -33,9 +50,21 @@ def influence_tables(plans: Sequence[InfluencePlan]) -> Iterator[tuple[str, Tabl
     if not chains:
         raise InputError(f"{plan.root} holds no tested chain; run stages 'chains' and 'test', or see failures.json")
     yield "chains.csv", (COLUMNS, [[*astuple(row)[:6], int(row.higher_is_better), row.value] for row in chains])
-    rows = [[name, f.task_type, ";".join(f.domains), ";".join(f.images), f.size] for name, f in _factors(plan).items()]
+    factors = _factors(plan)
+    rows = [[name, f.task_type, ";".join(f.domains), ";".join(f.images), f.size] for name, f in factors.items()]
     yield "factors.csv", (FACTOR_COLUMNS, rows)
     yield "sources.csv", (SOURCES, list(_sources(plan)))
+    gains = [
+        gain
+        for setting in plan.settings.settings
+        for gain in relative_transfer_gains(ChainsTable(tuple(chains)), setting)
+    ]
+    yield "gains.csv", (GAINS, [[*astuple(gain), level(gain.value)] for gain in gains])
+    values = Distances.measure(_features(plan, factors, images)).values
+    yield (
+        "distances.csv",
+        (DISTANCES, [[*pair, *(row[name] for name in DISTANCES[2:])] for pair, row in values.items()]),
+    )
 
 
 def _chains(plan: InfluencePlan) -> Iterator[Chain]:
@@ -66,6 +95,19 @@ def _factors(plan: InfluencePlan) -> dict[str, Factors]:
             size = sum(factors[part].size for part in parts)
             factors[name] = Factors(factors[parts[0]].task_type, tuple(domains), tuple(images), size)
     return factors
+
+
+def _features(plan: InfluencePlan, factors: Mapping[str, Factors], count: int) -> dict[str, NDArray[np.float32]]:
+    """Features by collection of images, those of several sources together under the names joined by ``+``."""
+    by_pool: dict[str, NDArray[np.float32]] = {}
+    for job in plan.feature_jobs(count):
+        if job.is_done:
+            with np.load(job.done[0]) as file:
+                by_pool.setdefault(plan.settings.sets[job.name].images or job.name, file["features"])
+    for one in factors.values():
+        if one.multi_source and by_pool.keys() >= set(one.images):
+            by_pool[one.collection] = np.concatenate([by_pool[name] for name in one.images])
+    return by_pool
 
 
 def _sources(plan: InfluencePlan) -> Iterator[list[Any]]:

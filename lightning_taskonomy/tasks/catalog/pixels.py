@@ -12,9 +12,7 @@ BACKGROUND = "background"
 they mark nothing but what has no class, no pixel has it, and it is there to count classes as the paper's Table 1 does."""
 
 
-def segmentation(
-    class_names: Iterable[str], *, name: str = "semantic_segmentation", target: str = "semantic"
-) -> Task:
+def segmentation(class_names: Iterable[str], *, name: str = "semantic_segmentation", target: str = "semantic") -> Task:
     """A class per pixel, missing where -100.
 
     Args:
