@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import nn
@@ -59,7 +60,7 @@ class DryPass(Callback):
 def _refuse_normalising(backbone: nn.Module) -> None:
     for part in backbone.modules():
         normalises = isinstance(part, Backbone) and type(part).forward is Backbone.forward
-        if normalises and not ((part.mean == 0).all() and (part.std == 1).all()):
+        if normalises and (part.mean.any() or not torch.equal(part.std, torch.ones_like(part.std))):
             raise InputError(
                 f"images come normalised, and {type(part).__name__} would normalise them again; give the backbone "
                 "normalises: false, or leave out the data's normalise"

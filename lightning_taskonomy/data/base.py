@@ -343,7 +343,7 @@ class TaskDataModule(LightningDataModule):
         if self.num_workers:
             samples[0]  # what is wrong in general is said here, on one line, not from within a worker
         forked = self.num_workers > 0 and "fork" in multiprocessing.get_all_start_methods()
-        whole = self.evaluation_size is not None and isinstance(samples, Pipeline) and not samples.training
+        whole = self.evaluation_size is not None and not samples.training
         return Loader(
             samples,
             batch_size=1 if whole else self.batch_size,

@@ -21,7 +21,7 @@ from lightning_taskonomy.errors import InputError
 __all__ = ["WholeImage", "WholeObjectCrop"]
 
 
-class WholeObjectCrop(v2.RandomCrop):
+class WholeObjectCrop(v2.RandomCrop):  # type: ignore[misc]  # torchvision has no types
     """A random crop that contains at least one whole object, all such crops being equally likely.
 
     An image smaller than the crop is padded first, labels with what is missing. Where the image has no object, is not

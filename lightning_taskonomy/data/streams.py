@@ -104,8 +104,9 @@ class Streams(Pipeline):
     def __init__(self, streams: Sequence[Pipeline], parallel: Sequence[bool]) -> None:
         first = streams[0]
         super().__init__(
-            first.samples, first.indices, keys=first.keys, seed=first.seed, training=True, targets=first.targets
-        )
+            first.samples, first.indices, keys=first.keys, seed=first.seed, training=True, targets=first.targets,
+            normalisation=first.normalisation,
+        )  # fmt: skip
         self.streams, self.parallel = streams, parallel
 
     def __getitem__(self, draw: int) -> Sample:

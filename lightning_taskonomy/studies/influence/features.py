@@ -1,4 +1,4 @@
-"""Features by which the images of data sets are compared. Run in worker processes."""
+"""Colours and features of data sets' images: how they are normalised and compared. Run in worker processes."""
 
 from pathlib import Path
 from typing import Any
@@ -6,11 +6,22 @@ from typing import Any
 import numpy as np
 import torch
 
+from lightning_taskonomy.data.normalisation import write_colours
 from lightning_taskonomy.files import atomic
 from lightning_taskonomy.models.sources import load_backbone
 from lightning_taskonomy.training import instantiate_data
 
-__all__ = ["pooled_features"]
+__all__ = ["colours", "pooled_features"]
+
+
+def colours(data: dict[str, Any], file: str) -> None:
+    """Measures the colours of all training images, by which they are normalised (section 4.1).
+
+    Args:
+        data: The data module's class and arguments.
+        file: The JSON file that is written.
+    """
+    write_colours(instantiate_data(data), file)
 
 
 @torch.no_grad()

@@ -15,10 +15,16 @@ from lightning_taskonomy.configurations import (
     with_arguments,
 )
 from lightning_taskonomy.studies.graph import Job
-from lightning_taskonomy.studies.influence.settings import SCRATCH, ChainTask, InfluenceSettings, Training
-from lightning_taskonomy.studies.runs import QUIET, RunSpec, hashed_folder, prepare_jobs
+from lightning_taskonomy.studies.influence.images import colour_jobs, preparations
+from lightning_taskonomy.studies.influence.settings import (
+    SCRATCH,
+    ChainTask,
+    ImageSet,
+    InfluenceSettings,
+    Training,
+)
+from lightning_taskonomy.studies.runs import QUIET, RunSpec, hashed_folder
 from lightning_taskonomy.studies.specs import Spec
-from lightning_taskonomy.tasks import stored_keys_of
 
 __all__ = ["InfluencePlan", "PlannedChain"]
 
@@ -77,7 +83,8 @@ class InfluencePlan:
     @cached_property
     def targets(self) -> list[str]:
         """The targets."""
-        return list(self.settings.targets or self.tasks)
+        names = [name for name, task in self.tasks.items() if not task.is_self_supervised]
+        return list(self.settings.targets or names)
 
     @cached_property
     def sources(self) -> list[str]:
@@ -110,25 +117,25 @@ class InfluencePlan:
         if size is not None:
             kept = max(1, round(size * share / (1 - share)))
             size, share = size + kept, kept / (size + kept)
-        return with_arguments(task.images.data, fit_size=size, validation_share=share, seed=seed, **more)
+        data = self._normalised(task.set_name, task.images)
+        return with_arguments(data, fit_size=size, validation_share=share, seed=seed, **more)
+
+    def _normalised(self, name: str, images: ImageSet) -> Spec:
+        """The data module, normalised by what is measured of its colours."""
+        job = self._colours.get(name)
+        return images.data if job is None else with_arguments(images.data, normalise=str(job.done[0]))
 
     @cached_property
     def _prepared(self) -> dict[tuple[str, str], Job]:
-        """What data modules prepare once, by data set and split."""
-        tasks = [*self.tasks.values(), *([self.settings.first_task] if self.settings.first_task else [])]
-        by_set: dict[str, list[ChainTask]] = {}
-        for task in tasks:
-            by_set.setdefault(task.set_name, []).append(task)
-        jobs = {}
-        for name, of_set in by_set.items():
-            keys = dict.fromkeys(("train", "test"), stored_keys_of(task.task for task in of_set))
-            for split, job in prepare_jobs(of_set[0].images.data, keys, self.root).items():
-                jobs[name, split] = replace(job, name=f"{name} {split}")
-        return jobs
+        return preparations(self.settings, self.root)
+
+    @cached_property
+    def _colours(self) -> dict[str, Job]:
+        return colour_jobs(self.settings, self._prepared, self.root)
 
     def prepared(self) -> list[Job]:
-        """What data modules prepare once."""
-        return list({job.done: job for job in self._prepared.values()}.values())
+        """What data modules prepare once, and what is measured of their colours."""
+        return list({job.done: job for job in (*self._prepared.values(), *self._colours.values())}.values())
 
     def prepared_split(self, task: ChainTask, split: str) -> Path:
         """The file that says how many images a split has, once it is prepared."""
@@ -151,8 +158,12 @@ class InfluencePlan:
             start: The run whose backbone it starts from, ``imagenet`` for the backbone as the recipe has it, or
                 ``scratch``.
         """
-        arguments = network_arguments([task.reference], self._backbone(start), self._heads([task]))
-        config = self._config(_MULTITASK, arguments, data, task.training, steps, rate, start)
+        backbone = self._backbone(start)
+        if task.is_self_supervised:
+            module, arguments = task.reference, {"backbone": backbone}
+        else:
+            module, arguments = _MULTITASK, network_arguments([task.reference], backbone, self._heads([task]))
+        config = self._config(module, arguments, data, task.training, steps, rate, start)
         return RunSpec(kind, name, config, self.root)
 
     def _multi_source(self, label: str, name: str, rate: float, start: RunSpec | str) -> RunSpec:
@@ -173,7 +184,8 @@ class InfluencePlan:
         return RunSpec("multi_source", label, config, self.root)
 
     def _backbone(self, start: RunSpec | str) -> Spec:
-        return self.settings.backbone if start == FIRST_LINK else untrained_backbone(self.settings.backbone)
+        backbone = self.settings.backbone if start == FIRST_LINK else untrained_backbone(self.settings.backbone)
+        return with_arguments(backbone, normalises=False) if self.settings.normalise else backbone
 
     def _heads(self, tasks: Sequence[ChainTask]) -> dict[str, Spec] | None:
         kinds = {name for task in tasks for name in (task.task.name, task.task.kind.value)}
@@ -336,7 +348,8 @@ class InfluencePlan:
         """The features of so many training images of each data set."""
         encoder, jobs = self.encoder, []
         for name, images in self.settings.sets.items():
-            data = with_arguments(images.data, seed=self.settings.seed)
+            data = with_arguments(self._normalised(name, images), seed=self.settings.seed)
+            colours = self._colours[name].done if name in self._colours else ()
             place = hashed_folder(self.root / "features", name, [encoder.config, data, count], self.root)
             file = place.folder / "features.npz"
             arguments = {"run": str(encoder.folder), "data": data, "count": count, "file": str(file)}
@@ -344,7 +357,7 @@ class InfluencePlan:
             jobs.append(
                 Job(
                     kind="features", name=name, function=function, arguments=arguments, done=(file,),
-                    needs=(encoder.done,), hashed_folders=(place,),
+                    needs=(encoder.done, *colours), hashed_folders=(place,),
                 )
             )  # fmt: skip
         return jobs

@@ -9,12 +9,15 @@ from lightning_taskonomy.affinity.chains import FIRST_LINK, Setting
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.studies.influence.measures import measure
 from lightning_taskonomy.studies.specs import BackboneSpec, DataSpec, HeadSpec, OptimizerSpec
-from lightning_taskonomy.tasks import Task, find
+from lightning_taskonomy.tasks import Task, find, stored_keys_of
 
-__all__ = ["SCRATCH", "ChainTask", "ImageSet", "InfluenceSettings", "Training"]
+__all__ = ["SCRATCH", "SELF_SUPERVISED", "ChainTask", "ImageSet", "InfluenceSettings", "Training"]
 
 SCRATCH = "scratch"
 """The start of a target that is trained from random weights."""
+
+SELF_SUPERVISED = "self_supervised"
+"""The type of what learns from images alone: a source or the first link, never a target (appendix B)."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,8 @@ class ImageSet:
     Args:
         data: The data module's class and arguments.
         tasks: Its tasks by type: names of the catalog or dotted paths. A type is any word, such as ``segmentation``;
-            transfers within and across types are told apart by it.
+            transfers within and across types are told apart by it. The type ``self_supervised`` stands for a module
+            that learns from images alone, such as ``SimCLRModule``; it is no target.
         domain: The image domain that it is counted to, such as ``driving`` (section 3.2).
         small: Images of its small training set; the study's where not given.
         training: How its networks are trained, by type, in place of the study's.
@@ -88,7 +92,7 @@ class ChainTask:
     Args:
         set_name: The data set's name.
         type: The task type.
-        reference: The task as a recipe names it.
+        reference: The task as a recipe names it; the module's class where it is self-supervised.
         images: The data set.
         training: How its networks are trained.
     """
@@ -109,19 +113,29 @@ class ChainTask:
         """Whose images it has."""
         return self.images.images or self.set_name
 
+    @property
+    def is_self_supervised(self) -> bool:
+        """Whether it learns from images alone."""
+        return self.type == SELF_SUPERVISED
+
     @cached_property
     def task(self) -> Task:
-        """The task."""
+        """The task, unless it is self-supervised."""
         return find(self.reference)
+
+    @property
+    def stored_keys(self) -> list[str]:
+        """What the data set stores of what it reads."""
+        return ["image"] if self.is_self_supervised else stored_keys_of([self.task])
 
     @cached_property
     def metric(self) -> tuple[str, bool]:
-        """The metric that counts, and whether higher is better."""
-        return measure(self.task, self.training.metric)
+        """The metric that counts, and whether higher is better; the loss where it is self-supervised."""
+        return ("loss", False) if self.is_self_supervised else measure(self.task, self.training.metric)
 
     def logged(self, split: Literal["val", "test"]) -> str:
         """The metric that counts, as a fit logs it."""
-        return f"{split}/{self.task.name}/{self.metric[0]}"
+        return f"{split}/loss" if self.is_self_supervised else f"{split}/{self.task.name}/{self.metric[0]}"
 
 
 @dataclass(frozen=True)
@@ -144,6 +158,9 @@ class InfluenceSettings:
         scratch: Whether targets are trained from scratch too (section 6, A1).
         validation_share: Images that are not trained on but decide the learning rate, per image of a training set that
             includes them. Those of a small training set come on top of it: 150 and 17.
+        normalise: Whether the images of each data set have zero mean and unit deviation in each colour channel (section
+            4.1), by what is measured once on its training images; a data set whose ``data`` have a ``normalise`` keeps
+            it. The backbone then needs the option ``normalises``, as ``HRNetV2`` and ``TimmBackbone`` have it.
         trainer: Further arguments of every Trainer.
         seed: Of weights, batches, and the choice of images.
 
@@ -164,6 +181,7 @@ class InfluenceSettings:
     multi_source: dict[str, list[str]] | None = None
     scratch: bool = True
     validation_share: float = 0.1
+    normalise: bool = True
     trainer: dict[str, Any] | None = None
     seed: int = 0
 
@@ -177,12 +195,17 @@ class InfluenceSettings:
             for name in getattr(self, option) or ():
                 if name not in names:
                     raise InputError(f"{option} names {name!r}, which is not a task here{hint(name, names)}")
+        for name in self.targets or ():
+            if self.tasks[name].is_self_supervised:
+                raise InputError(f"targets names {name!r}, which learns from images alone; it can be a source only")
         for model, parts in (self.multi_source or {}).items():
             for name in parts:
                 if name not in names:
                     raise InputError(f"multi_source {model!r} names {name!r}, not a task here{hint(name, names)}")
             if len({self.tasks[name].type for name in parts}) > 1 or len(set(parts)) < max(2, len(parts)):
                 raise InputError(f"multi_source {model!r} is {parts}; give two or more different tasks of one type")
+            if any(self.tasks[name].is_self_supervised for name in parts):
+                raise InputError(f"multi_source {model!r} is self-supervised; its parts need tasks with labels")
             if model in names or model in (FIRST_LINK, SCRATCH):
                 raise InputError(f"multi_source {model!r} has the name of another source; name it otherwise")
         for option in ("small", "source_limit"):
@@ -194,6 +217,8 @@ class InfluenceSettings:
             raise InputError(f"settings are {self.settings}; give one or several of small, full and small_source")
         if self.first is not None and len(self.first.tasks) != 1:
             raise InputError(f"first has {len(self.first.tasks)} tasks; the first link is trained on one")
+        if not any(not task.is_self_supervised for task in self.tasks.values()):
+            raise InputError("a study of chains needs a target; its tasks are all self-supervised")
         if len(names) < 2:
             raise InputError(f"a study of chains needs two tasks; these sets have {', '.join(names) or 'none'}")
         for task in [*self.tasks.values(), *([] if self.first_task is None else [self.first_task])]:
