@@ -197,7 +197,7 @@ CASES = {
     ),
     "vkitti": Case(
         VKITTI2DataModule,
-        both("Scene01/clone", "Scene18/15-deg-left", VIRTUAL.format(part="{part}", kind="rgb", name="rgb", n="{n}", end="jpg"),
+        both("Scene01/clone", "Scene18/rain", VIRTUAL.format(part="{part}", kind="rgb", name="rgb", n="{n}", end="jpg"),
              VIRTUAL.format(part="{part}", kind="classSegmentation", name="classgt", n="{n}", end="png")),
         {(0, 0, 0): "background", (210, 0, 200): "terrain", (100, 60, 100): "road", (0, 139, 139): "van"},
         wrong=((9, 9, 9), "which is of no class"),
@@ -421,7 +421,7 @@ def test_annotations_of_coco_that_cannot_be(tmp_path: Path) -> None:
     content = json.loads(listing.read_text())
     changes: dict[str, Callable[[], object]] = {
         "has 000000000000.png twice": lambda: content["annotations"].append(content["annotations"][0]),
-        "has other categories": lambda: content["categories"].pop(),
+        "has other categories": lambda: content["categories"][3].update(name="lorry"),
         "is no panoptic annotation of COCO": lambda: content.pop("annotations"),
     }
     for message, change in changes.items():
@@ -452,4 +452,5 @@ def test_batches(tmp_path: Path) -> None:
     )
     (batch,) = list(data.test_dataloader())
     assert batch["image"].shape == (2, 3, 4, 8) and batch["depth_z"].shape == (2, 1, 4, 8)
-    assert set(batch["depth_z"][~batch["depth_z"].isnan()].unique().tolist()) <= {1.0, 5.25, 85.0}
+    valid = batch["depth_z"][~batch["depth_z"].isnan()]
+    assert valid.min() == 1 and valid.max() == 85
