@@ -88,13 +88,15 @@ class COCOPanopticDataModule(PixelDataModule):
             names = {entry["id"]: entry["name"] for entry in content["categories"]}
             numbers = {id: number for number, id in enumerate(sorted(names), 1)}
             segments = [
-                (entry["file_name"], {part["id"]: numbers[part["category_id"]] for part in entry["segments_info"]})
+                (entry["file_name"], {one["id"]: numbers[one["category_id"]] for one in entry["segments_info"]})
                 for entry in content["annotations"]
             ]
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{listing} is no panoptic annotation of COCO ({error!r}); unpack it again") from error
         if tuple(names[id] for id in sorted(names)) != CATEGORIES:
-            raise InputError(f"{listing} has other categories than the {len(CATEGORIES)} of COCO panoptic; unpack it again")
+            raise InputError(
+                f"{listing} has other categories than the {len(CATEGORIES)} of COCO panoptic; unpack it again"
+            )
         files = dict(segments)
         if len(files) < len(segments):
             twice = next(name for name in files if [name for name, _ in segments].count(name) > 1)

@@ -15,7 +15,18 @@ from lightning_taskonomy.data.stored import FileProblem, opened, read_pixels, re
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import IGNORE_INDEX
 
-__all__ = ["Code", "Colour", "Colours", "Depth", "Numbers", "lookup", "numbered", "packed", "picture_size", "read_colours"]
+__all__ = [
+    "Code",
+    "Colour",
+    "Colours",
+    "Depth",
+    "Numbers",
+    "lookup",
+    "numbered",
+    "packed",
+    "picture_size",
+    "read_colours",
+]
 
 Colour = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
@@ -74,6 +85,10 @@ def lookup(numbers: NDArray[np.integer[Any]], table: Mapping[int, int], otherwis
     """
     keys = np.array(sorted(table))
     values = np.array([table[key] for key in keys.tolist()], dtype=np.int64)
+    if keys[0] >= 0 and keys[-1] < 65536:  # much faster
+        by_number = np.full(keys[-1] + 2, otherwise)
+        by_number[keys] = values
+        return np.asarray(by_number[numbers.clip(-1 if numbers.dtype.kind == "i" else 0, keys[-1] + 1)])
     places = np.searchsorted(keys, numbers).clip(max=len(keys) - 1)
     return np.where(keys[places] == numbers, values[places], otherwise)
 
@@ -154,8 +169,8 @@ class Colours(Code):
             first = tuple(colours[wrong][0].tolist())
             count = int(wrong.sum())
             raise InputError(
-                f"{file} holds colour {first}, which is of no class, among {count} such of {wrong.size} pixels; a label "
-                "must be stored without loss, in the data set's own colours"
+                f"{file} holds colour {first}, which is of no class, among {count} such of {wrong.size} pixels; a "
+                "label must be stored without loss, in the data set's own colours"
             )
         return torch.from_numpy(classes)
 

@@ -40,8 +40,8 @@ class KITTISemanticDataModule(PixelDataModule):
 class KITTIDepthDataModule(PixelDataModule):
     """Driving images and the distances that lidar measured at about a fifth of the pixels, 256 steps per metre.
 
-    ``root`` holds ``train`` and ``val`` of ``data_depth_annotated`` and, in folders by date, the drives of the raw data.
-    Only frames with a depth count; the right camera's are left out.
+    ``root`` holds ``train`` and ``val`` of ``data_depth_annotated`` and, by date, the drives of the raw data. Only
+    frames with a depth count, and of the left colour camera.
     """
 
     title = "KITTI depth"
