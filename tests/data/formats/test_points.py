@@ -179,7 +179,7 @@ def test_real_stanford_dogs() -> None:
         overlaps.append(float(box_iou(box[None], torch.tensor([[x, y, x + w, y + h]]))))
         points = sample["points"][0]
         marked = ~points.isnan().any(1)
-        assert marked.sum() == sum(joint[2] > 0 for joint in row["joints"])
+        assert marked.sum() == sum(any(joint[:2]) for joint in row["joints"][:20])
         near = ((points > box[:2] - 0.1 * w) & (points < box[2:] + 0.1 * w)).all(1)
         assert (near & marked).sum() >= 0.9 * marked.sum()
         assert samples.targets["breed"].classes == 120  # type: ignore[attr-defined]
