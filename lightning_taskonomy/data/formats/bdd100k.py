@@ -1,10 +1,10 @@
 """BDD100K (Yu et al., 2020): driving images with boxes of 10 classes, in its detection labels of 2020 or 2018."""
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Collection, Sequence
+from typing import Any
 
 from lightning_taskonomy.data.formats.annotations import Member, read_json, required
-from lightning_taskonomy.data.formats.objects import Annotated, ObjectDataModule
+from lightning_taskonomy.data.formats.objects import Annotated, ObjectDataModule, halves
 from lightning_taskonomy.data.reading import stable_id
 from lightning_taskonomy.data.stored import UnexpectedFiles
 from lightning_taskonomy.tasks import Task
@@ -12,15 +12,14 @@ from lightning_taskonomy.tasks.catalog.bdd100k import CLASSES, DETECTION, IGNORE
 
 __all__ = ["Bdd100kDataModule"]
 
-_PARTS = {"train": "train", "test": "val"}
-
 
 class Bdd100kDataModule(ObjectDataModule):
     """Images of BDD100K with ``boxes`` and ``object_classes``; crowds, and what only resembles a class, are ignored.
 
-    Splits are ``train`` and ``test`` (the official validation images, as in the paper: the labels of its own test
-    images are not public). Labels are those of 2020 where they are there, else those of 2018. A box names the last
-    pixel within it (``box2d_to_xyxy`` of Scalabel); here it ends at that one's outer edge.
+    Splits are ``train``, ``official_test`` (its validation images: the labels of its test images are not public),
+    and half of it each, every other image, ``validation`` and ``test``. Labels are those of 2020 where they are
+    there, else those of 2018. A box names the last pixel within it (``box2d_to_xyxy`` of Scalabel); here it ends at
+    that one's outer edge.
 
     Args:
         root: The folder of ``images/100k`` and ``labels``.
@@ -28,24 +27,19 @@ class Bdd100kDataModule(ObjectDataModule):
         **options: Those of ``TaskDataModule``.
     """
 
-    lists = ("train", "test")
-    lacks: ClassVar[Mapping[str, str]] = {
-        "validation": "its validation images are the test part, as in the paper; validate on a part of the training "
-        "images by --data.init_args.validation_share 0.1"
-    }
+    splits = halves("train", "val")
 
     @property
     def own_tasks(self) -> Collection[Task]:
         """Its detection."""
         return (DETECTION,)
 
-    def annotated(self, split: str) -> tuple[Sequence[Annotated], Sequence[str]]:
+    def annotated(self, part: str) -> tuple[Sequence[Annotated], Sequence[str]]:
         """The images that the file of labels lists.
 
         Raises:
             InputError: It is missing or damaged, or lists an image twice.
         """
-        part = _PARTS[split]
         file = required(
             self.root, [f"labels/det_20/det_{part}.json", f"labels/bdd100k_labels_images_{part}.json"],
             f"images/100k/{part} and labels of BDD100K",

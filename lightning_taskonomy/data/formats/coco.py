@@ -1,28 +1,27 @@
 """COCO (Lin et al., 2014): consumer photographs with boxes of 80 classes, and with 17 points of persons."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lightning_taskonomy.data.formats.annotations import Member, read_json, required
-from lightning_taskonomy.data.formats.objects import Annotated, ObjectDataModule
+from lightning_taskonomy.data.formats.objects import Annotated, ObjectDataModule, halves
 from lightning_taskonomy.data.stored import UnexpectedFiles
 from lightning_taskonomy.tasks import Task
 from lightning_taskonomy.tasks.catalog.coco import CLASSES, DETECTION, KEYPOINTS, POINTS
 
 __all__ = ["CocoDataModule", "CocoKeypointsDataModule"]
 
-_PARTS = {"train": "train2017", "test": "val2017"}
-
 
 class CocoDataModule(ObjectDataModule):
     """Images of COCO 2017 with ``boxes`` and ``object_classes``; crowds are regions to ignore, of their class.
 
-    Splits are ``train`` (train2017) and ``test`` (val2017), as in the paper: COCO keeps the labels of its own test
-    images. Boxes are as in the files, from the outer corner of the first pixel; those of crowds stand for their masks.
+    Splits are ``train`` (train2017), ``official_test`` (val2017, which papers report on: COCO keeps the labels of
+    its own test images), and half of it each, every other image, ``validation`` and ``test``. Boxes are as in the
+    files, from the outer corner of the first pixel; those of crowds stand for their masks.
 
     Args:
         root: The folder of ``annotations``, ``train2017`` and ``val2017``.
@@ -30,11 +29,7 @@ class CocoDataModule(ObjectDataModule):
         **options: Those of ``TaskDataModule``.
     """
 
-    lists = ("train", "test")
-    lacks: ClassVar[Mapping[str, str]] = {
-        "validation": "val2017 is its test part, as in the paper; validate on a part of the training images by "
-        "--data.init_args.validation_share 0.1"
-    }
+    splits = halves("train2017", "val2017")
     _file = "instances"
     _task = DETECTION
 
@@ -43,13 +38,12 @@ class CocoDataModule(ObjectDataModule):
         """Its detection, or its keypoints."""
         return (self._task,)
 
-    def annotated(self, split: str) -> tuple[Sequence[Annotated], Sequence[str]]:
+    def annotated(self, part: str) -> tuple[Sequence[Annotated], Sequence[str]]:
         """The images that the file of annotations lists.
 
         Raises:
             InputError: It is missing or damaged, or images or annotations share an id.
         """
-        part = _PARTS[split]
         file = required(
             self.root, [f"annotations/{self._file}_{part}.json"],
             f"annotations/{self._file}_{part}.json and the folder {part} of COCO 2017",

@@ -1,10 +1,10 @@
 """DOTA (Xia et al., 2018): aerial images with quadrilaterals of 15 classes, read as upright boxes around them."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from lightning_taskonomy.data.formats.objects import Annotated, ObjectDataModule
+from lightning_taskonomy.data.formats.objects import Annotated, ObjectDataModule, halves
 from lightning_taskonomy.data.reading import stable_id
 from lightning_taskonomy.data.stored import FileProblem, UnexpectedFiles, by_stem, near, read_text
 from lightning_taskonomy.tasks import Task
@@ -12,14 +12,12 @@ from lightning_taskonomy.tasks.catalog.dota import CLASSES, DETECTION
 
 __all__ = ["DotaDataModule"]
 
-_FOLDERS = {"train": "train", "test": "val"}
-
 
 class DotaDataModule(ObjectDataModule):
     """Images of DOTA 1.0 with ``boxes`` and ``object_classes``; objects called difficult are to be ignored.
 
-    Splits are ``train`` and ``test`` (the official validation images). A folder of ``images`` and ``labelTxt`` alone is
-    the training part.
+    Splits are ``train``, ``official_test`` (its validation images), and half of it each ``validation`` and
+    ``test``. A folder of ``images`` and ``labelTxt`` alone is the training part.
 
     Args:
         root: The folder of ``train`` and ``val``, each with ``images`` and ``labelTxt``.
@@ -27,25 +25,21 @@ class DotaDataModule(ObjectDataModule):
         **options: Those of ``TaskDataModule``.
     """
 
-    lists = ("train", "test")
-    lacks: ClassVar[Mapping[str, str]] = {
-        "validation": "its val is the test part; validate on a part of the training images by "
-        "--data.init_args.validation_share 0.1"
-    }
+    splits = halves("train", "val")
 
     @property
     def own_tasks(self) -> Collection[Task]:
         """Its detection."""
         return (DETECTION,)
 
-    def annotated(self, split: str) -> tuple[Sequence[Annotated], Sequence[str]]:
+    def annotated(self, part: str) -> tuple[Sequence[Annotated], Sequence[str]]:
         """The images of a folder; one without or with damaged labels is not labelled.
 
         Raises:
             InputError: There is no image.
         """
-        folder = self.root / _FOLDERS[split]
-        if split == "train" and not folder.is_dir() and (self.root / "images").is_dir():
+        folder = self.root / part
+        if part == "train" and not folder.is_dir() and (self.root / "images").is_dir():
             folder = self.root
         images = by_stem(folder / "images", (".png", ".jpg"))
         if not images:

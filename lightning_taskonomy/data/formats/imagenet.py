@@ -2,12 +2,13 @@
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 
 from lightning_taskonomy.data.base import TaskDataModule
 from lightning_taskonomy.data.batch import Sample, Samples
+from lightning_taskonomy.data.formats.objects import halves
 from lightning_taskonomy.data.reading import Labelled, stable_id
 from lightning_taskonomy.data.stored import IMAGE_SUFFIXES, UnexpectedFiles, has_suffix, near, visible
 from lightning_taskonomy.errors import InputError, hint
@@ -16,26 +17,21 @@ from lightning_taskonomy.tasks.catalog.imagenet import CLASSIFICATION
 
 __all__ = ["ImageNetDataModule"]
 
-_FOLDERS: Mapping[str, str] = {"train": "train", "test": "val"}
+_SPLITS: Mapping[str, tuple[str, slice]] = halves("train", "val")
 
 
 class ImageNetDataModule(TaskDataModule):
     """Images with ``image_class`` by folder: ``train/n01440764/*.JPEG``, ``val/n01440764/*.JPEG``.
 
     A class is the place of its folder's name among the sorted ones of ``train``, as torchvision's ``ImageFolder``
-    counts; with all 1000 that is ImageNet's usual order. Splits are ``train`` and ``test`` (the official validation
-    images).
+    counts; with all 1000 that is ImageNet's usual order. Splits are ``train``, ``official_test``
+    (``val``), and half of that each, every other image, ``validation`` and ``test``.
 
     Args:
         root: The folder of ``train`` and ``val``.
         size: Height and width to resize to; None keeps those of the files, which differ.
         **options: Those of ``TaskDataModule``.
     """
-
-    lacks: ClassVar[Mapping[str, str]] = {
-        "validation": "its val is the test part; validate on a part of the training images by "
-        "--data.init_args.validation_share 0.1"
-    }
 
     def __init__(self, root: str, size: tuple[int, int] | None = None, **options: Any) -> None:
         super().__init__(**options)
@@ -58,11 +54,11 @@ class ImageNetDataModule(TaskDataModule):
         Raises:
             InputError: No such split, no folder, more classes than the task has, or one that ``train`` has not.
         """
-        if split not in _FOLDERS:
-            instead = f"; {self.lacks[split]}" if split in self.lacks else hint(split, _FOLDERS)
-            raise InputError(f"ImageNet has no split {split!r}{instead}")
+        if split not in _SPLITS:
+            raise InputError(f"ImageNet has no split {split!r}{hint(split, _SPLITS)}")
+        part, which = _SPLITS[split]
         names = [folder.name for folder in visible(self.root / "train") if folder.is_dir()]
-        folder = self.root / _FOLDERS[split]
+        folder = self.root / part
         folders = [one for one in visible(folder) if one.is_dir()]
         if not names or not folders:
             raise UnexpectedFiles(
@@ -85,17 +81,17 @@ class ImageNetDataModule(TaskDataModule):
             for file in visible(one)
             if has_suffix(file, IMAGE_SUFFIXES)
         ]  # fmt: skip
-        return _Classified(self, split, files, keys)
+        return _Classified(self, part, files[which], keys)
 
 
 class _Classified(Labelled):
     """Images with the class of their folder."""
 
     def __init__(
-        self, module: ImageNetDataModule, split: str, files: list[tuple[Path, int]], keys: Collection[str]
+        self, module: ImageNetDataModule, part: str, files: list[tuple[Path, int]], keys: Collection[str]
     ) -> None:
         super().__init__(
-            [file for file, _ in files], {}, {}, ids=[stable_id("imagenet", split, file.name) for file, _ in files],
+            [file for file, _ in files], {}, {}, ids=[stable_id("imagenet", part, file.name) for file, _ in files],
             size=module.size, targets=module.targets,
         )  # fmt: skip
         self.classes = torch.tensor([number for _, number in files])

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from lightning_taskonomy.data.formats.objects import Annotated, ObjectDataModule
+from lightning_taskonomy.data.formats.objects import Annotated, ObjectDataModule, whole
 from lightning_taskonomy.data.reading import stable_id
 from lightning_taskonomy.data.stored import FileProblem, UnexpectedFiles, by_stem, near, read_text
 from lightning_taskonomy.tasks import IGNORE_INDEX, Task
@@ -28,7 +28,7 @@ class KittiObjectsDataModule(ObjectDataModule):
         **options: Those of ``TaskDataModule``.
     """
 
-    lists = ("train",)
+    splits = whole(train="training")
     lacks: ClassVar[Mapping[str, str]] = {"validation": _WITHOUT, "test": _WITHOUT}
 
     @property
@@ -36,13 +36,13 @@ class KittiObjectsDataModule(ObjectDataModule):
         """Its detection."""
         return (DETECTION,)
 
-    def annotated(self, split: str) -> tuple[Sequence[Annotated], Sequence[str]]:
+    def annotated(self, part: str) -> tuple[Sequence[Annotated], Sequence[str]]:
         """The training images; one without or with damaged labels is not labelled.
 
         Raises:
             InputError: There is no image.
         """
-        folder = self.root / "training"
+        folder = self.root / part
         images = by_stem(folder / "image_2", (".png", ".jpg"))
         if not images:
             raise UnexpectedFiles(

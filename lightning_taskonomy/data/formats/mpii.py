@@ -8,16 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_taskonomy.data.formats.annotations import Member, read_json
-from lightning_taskonomy.data.formats.objects import Annotated, ObjectDataModule
+from lightning_taskonomy.data.formats.objects import Annotated, ObjectDataModule, halves, whole
 from lightning_taskonomy.data.reading import stable_id
 from lightning_taskonomy.data.stored import FileProblem, UnexpectedFiles, visible
+from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import Task
 from lightning_taskonomy.tasks.catalog.mpii import KEYPOINTS, POINTS
 
 __all__ = ["MpiiDataModule"]
 
 _RELEASE = "mpii_human_pose_v1_u12_1.mat"
-_JSON = {"train": ("train",), "validation": ("valid", "val"), "trainval": ("trainval",), "test": ("test",)}
+_FILES = ("train", "valid", "val", "trainval")
+"""What the JSON files are called."""
 _REACH = 200
 """Pixels that a person is high at scale 1."""
 _MARGIN = 0.1
@@ -27,9 +29,10 @@ _MARGIN = 0.1
 class MpiiDataModule(ObjectDataModule):
     """Images of MPII with ``boxes`` and ``points`` (n, 16, 2) of persons.
 
-    Splits are those of the JSON files that the pose estimators share (``annot/train.json``, ``valid.json``,
-    ``trainval.json``, ``test.json``; any one alone, such as ``test_mpii.json``, is ``test``), or, of the release file,
-    ``train``. Points of the official test images are not public: there is no label.
+    The points of its test images are not public. Splits are those of the JSON files that pose estimators share:
+    ``train``, ``official_test`` (``valid.json``, which they report on), half of it each ``validation`` and
+    ``test``, and ``trainval``; one JSON file of another name is ``train``. The release file has ``train`` alone:
+    all training images.
 
     The files count pixels from 1 and name the one that a point is in: it is taken to be in the middle of it. They have
     no boxes: a person's box reaches a tenth of their height (200 pixels at scale 1) beyond their points, within the
@@ -42,14 +45,14 @@ class MpiiDataModule(ObjectDataModule):
         **options: Those of ``TaskDataModule``.
     """
 
-    lists = tuple(_JSON)
+    splits = halves("train", "valid") | whole(trainval="trainval")
 
     @property
     def own_tasks(self) -> Collection[Task]:
         """Its keypoints."""
         return (KEYPOINTS,)
 
-    def annotated(self, split: str) -> tuple[Sequence[Annotated], Sequence[str]]:
+    def annotated(self, part: str) -> tuple[Sequence[Annotated], Sequence[str]]:
         """The images that the annotations name.
 
         Raises:
@@ -59,13 +62,16 @@ class MpiiDataModule(ObjectDataModule):
         named = {
             file.stem.removesuffix("_mpii").removeprefix("mpii_"): file for file in files if file.suffix == ".json"
         }
-        name = next((name for name in _JSON[split] if name in named), None)
-        if name is not None:
-            persons = _of_json(named[name])
+        if "val" in named:
+            named["valid"] = named["val"]
+        if len(named) == 1 and not named.keys() & {*_FILES}:
+            named = {"train": next(iter(named.values()))}
+        if part in named:
+            persons = _of_json(named[part])
         elif named:
-            raise UnexpectedFiles(f"{self.root} has no {_JSON[split][0]}.json beside {', '.join(sorted(named))}.json")
+            raise UnexpectedFiles(f"{self.root} has no {part}.json beside {', '.join(sorted(named))}.json")
         else:
-            persons = _of_release(self._release(), split)
+            persons = _of_release(self._release(), part)
         rows: dict[str, list[_Person]] = {}
         for name, person in persons:
             rows.setdefault(name, []).extend([person] if person is not None else [])
@@ -136,11 +142,11 @@ def _person(points: NDArray[Any], middle: Sequence[float], scale: float) -> _Per
     return _Person(None if np.isnan(points).all() else points, middle, scale)
 
 
-def _of_release(file: Path, split: str) -> Iterator[tuple[str, _Person | None]]:
+def _of_release(file: Path, part: str) -> Iterator[tuple[str, _Person | None]]:
     """Images and persons of the release file."""
-    if split not in ("train", "test"):
-        raise UnexpectedFiles(
-            f"{file} has no split {split!r}; validate on a part of the training images by "
+    if part != "train":
+        raise InputError(
+            f"{file} has labels of the training images alone; validate on some of them by "
             "--data.init_args.validation_share 0.1, or use the JSON files"
         )
     from scipy.io import loadmat
@@ -152,12 +158,9 @@ def _of_release(file: Path, split: str) -> Iterator[tuple[str, _Person | None]]:
         if len(images) != len(for_training):
             raise ValueError(f"{len(images)} images, {len(for_training)} of them of a part")
         for image, is_training in zip(images, for_training, strict=True):
-            if bool(is_training) is (split == "train"):
+            if is_training:
                 name = str(image["image"]["name"])
-                if split == "test":
-                    yield name, None
-                else:
-                    yield from ((name, person) for person in map(_of_rect, _several(image["annorect"])) if person)
+                yield from ((name, person) for person in map(_of_rect, _several(image["annorect"])) if person)
     except (KeyError, TypeError, ValueError, IndexError, NotImplementedError) as error:
         raise FileProblem(file, f"damaged (no release of MPII: {error!r})") from error
 

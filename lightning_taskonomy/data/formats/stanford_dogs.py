@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from lightning_taskonomy.data.formats.annotations import Member, read_json
-from lightning_taskonomy.data.formats.objects import Annotated, ObjectDataModule
+from lightning_taskonomy.data.formats.objects import Annotated, ObjectDataModule, whole
 from lightning_taskonomy.data.reading import stable_id
 from lightning_taskonomy.data.stored import FileProblem, UnexpectedFiles, read_array, visible
 from lightning_taskonomy.errors import InputError
@@ -19,7 +19,6 @@ __all__ = ["StanfordDogsDataModule"]
 _FOLDERS = ("Images", "images", "sample_imgs")
 _STORED = 24
 """Points per dog in the files."""
-_NAMES = {"train": "train", "validation": "val", "test": "test"}
 
 
 class StanfordDogsDataModule(ObjectDataModule):
@@ -36,7 +35,7 @@ class StanfordDogsDataModule(ObjectDataModule):
         **options: Those of ``TaskDataModule``.
     """
 
-    lists = tuple(_NAMES)
+    splits = whole(train="train", validation="val", test="test", official_test="test")
     class_key = BREED.target
 
     @property
@@ -44,7 +43,7 @@ class StanfordDogsDataModule(ObjectDataModule):
         """Its keypoints and breeds."""
         return (KEYPOINTS, BREED)
 
-    def annotated(self, split: str) -> tuple[Sequence[Annotated], Sequence[str]]:
+    def annotated(self, part: str) -> tuple[Sequence[Annotated], Sequence[str]]:
         """The images of a split that StanfordExtra annotates.
 
         Raises:
@@ -63,30 +62,28 @@ class StanfordDogsDataModule(ObjectDataModule):
         if not isinstance(content, list):
             raise FileProblem(files[-1], "is no list of dogs")
         dogs = [Member(files[-1], f"dog {number}", entry) for number, entry in enumerate(content)]
-        return [_read(dog, folder) for dog in self._of(split, dogs)], ()
+        return [_read(dog, folder) for dog in self._of(part, dogs)], ()
 
-    def _of(self, split: str, dogs: Sequence[Member]) -> Sequence[Member]:
+    def _of(self, part: str, dogs: Sequence[Member]) -> Sequence[Member]:
         """Those of a split."""
-        name = _NAMES[split]
         if (self.root / "train_list.mat").is_file():
-            names = _listed(self.root / f"{name}_list.mat")
+            names = _listed(self.root / f"{part}_list.mat")
             return [dog for dog in dogs if dog.text("img_path") in names]
         lists = [file for file in visible(self.root) if file.suffix == ".npy" and "_StanfordExtra" in file.name]
         if lists:
-            file = next((file for file in lists if file.name.startswith(f"{name}_")), None)
+            file = next((file for file in lists if file.name.startswith(f"{part}_")), None)
             if file is None:
-                raise UnexpectedFiles(f"{self.root} has no {name}_StanfordExtra*.npy beside {lists[0].name}")
+                raise UnexpectedFiles(f"{self.root} has no {part}_StanfordExtra*.npy beside {lists[0].name}")
             numbers = read_array(file).astype(np.int64).reshape(-1)
             if ((numbers < 0) | (numbers >= len(dogs))).any():
                 raise FileProblem(
                     file, f"names dogs beyond the {len(dogs)} of {dogs[0].file}; take both of one version"
                 )
             return [dogs[number] for number in numbers]
-        if split == "train":
+        if part == "train":
             return dogs
         raise InputError(
-            f"{self.root} has no list of split {split!r}: without train_list.mat or *_StanfordExtra*.npy all images "
-            "are 'train'"
+            f"{self.root} has no list {part!r}: without train_list.mat or *_StanfordExtra*.npy all images are 'train'"
         )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from lightning_taskonomy.data.formats.annotations import read_xml, required
-from lightning_taskonomy.data.formats.objects import Annotated, ObjectDataModule
+from lightning_taskonomy.data.formats.objects import Annotated, ObjectDataModule, whole
 from lightning_taskonomy.data.reading import stable_id
 from lightning_taskonomy.data.stored import FileProblem, read_text
 from lightning_taskonomy.tasks import Task
@@ -14,15 +14,14 @@ from lightning_taskonomy.tasks.catalog.voc import CLASSES, DETECTION
 
 __all__ = ["VocDataModule", "read_voc"]
 
-_LISTS = {"train": "train", "validation": "val", "trainval": "trainval", "test": "test"}
-
 
 class VocDataModule(ObjectDataModule):
     """Images of Pascal VOC with ``boxes`` and ``object_classes``; objects called difficult are regions to ignore.
 
-    Splits are those of ``ImageSets/Main``: ``train``, ``validation``, ``trainval``, ``test`` (VOC2007: 2501, 2510, 5011
-    and 4952 images). The paper trains on VOC2007's trainval: give ``fit_split: trainval`` and a ``validation_share``.
-    The files count pixels from 1 and name the last one within a box; here a box ends at that one's outer edge.
+    Splits are those of ``ImageSets/Main``: ``train``, ``validation``, ``trainval``, ``test`` (or ``official_test``;
+    VOC2007: 2501, 2510, 5011 and 4952 images). The paper trains on VOC2007's trainval: give ``fit_split: trainval``
+    and a ``validation_share``. The files count pixels from 1 and name the last one within a box; here a box ends at
+    that one's outer edge.
 
     Args:
         root: The folder of ``JPEGImages``, ``Annotations`` and ``ImageSets`` (``VOCdevkit/VOC2007``).
@@ -30,21 +29,21 @@ class VocDataModule(ObjectDataModule):
         **options: Those of ``TaskDataModule``.
     """
 
-    lists = tuple(_LISTS)
+    splits = whole(train="train", validation="val", trainval="trainval", test="test", official_test="test")
 
     @property
     def own_tasks(self) -> Collection[Task]:
         """Its detection."""
         return (DETECTION,)
 
-    def annotated(self, split: str) -> tuple[Sequence[Annotated], Sequence[str]]:
-        """The images that a split's list names; one whose file of annotations is damaged is not labelled.
+    def annotated(self, part: str) -> tuple[Sequence[Annotated], Sequence[str]]:
+        """The images that a list names; one whose file of annotations is damaged is not labelled.
 
         Raises:
             InputError: There is no list.
         """
         listing = required(
-            self.root, [f"ImageSets/Main/{_LISTS[split]}.txt"],
+            self.root, [f"ImageSets/Main/{part}.txt"],
             "JPEGImages, Annotations and ImageSets/Main of the VOC devkit",
         )  # fmt: skip
         names = [line.split()[0] for line in read_text(listing).splitlines() if line.strip()]

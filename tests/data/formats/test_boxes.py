@@ -91,7 +91,7 @@ def test_underwater_trash(tmp_path: Path) -> None:
     (problem,) = samples.problems  # type: ignore[attr-defined]
     assert problem.file == folder / "b.jpg" and "b.xml: missing" in problem.reason
     assert len(UnderwaterTrashDataModule(str(tmp_path / "dataset")).build("validation", KEYS)) == 2
-    with pytest.raises(InputError, match="has no image of split 'test'; root must hold dataset/test"):
+    with pytest.raises(InputError, match="has no image in test; root must hold dataset/test"):
         UnderwaterTrashDataModule(str(tmp_path)).build("test", KEYS)
 
 
@@ -119,13 +119,13 @@ def test_dota(tmp_path: Path) -> None:
     file = tmp_path / "val" / "labelTxt" / "P1.txt"
     file.parent.mkdir()
     file.write_text("imagesource:GoogleEarth\ngsd:0.1\n4 0 8 4 4 8 0 4 ship 0\n8 0 9 0 9 1 8 1 harbor 1\n")
-    sample = DotaDataModule(str(tmp_path)).build("test", KEYS)[0]
+    sample = DotaDataModule(str(tmp_path)).build("official_test", KEYS)[0]
     assert sample["boxes"].tolist() == [[0, 0, 8, 8]] and sample["crowd_boxes"].tolist() == [[8, 0, 9, 1]]
     assert (
         dota.CLASSES[int(sample["object_classes"])] == "ship" and dota.CLASSES[int(sample["crowd_classes"])] == "harbor"
     )
     file.write_text("4 0 8 4 4 8 0 ship 0\n")
-    samples = DotaDataModule(str(tmp_path)).build("test", KEYS)
+    samples = DotaDataModule(str(tmp_path)).build("official_test", KEYS)
     assert not samples[0][presence("boxes")]
     (problem,) = samples.problems  # type: ignore[attr-defined]
     assert "line 1 is not eight numbers" in problem.reason

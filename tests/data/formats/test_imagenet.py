@@ -33,7 +33,7 @@ def test_classes_are_those_of_torchvision(tmp_path: Path) -> None:
     ] == expected  # type: ignore[attr-defined]
     assert samples[0]["image"].shape == (3, 4, 6) and int(samples[5]["image_class"]) == 2
     # a class that val lacks does not shift the others
-    assert data.build("test", ["image", "image_class"]).classes.tolist() == [0, 0, 2, 2]  # type: ignore[attr-defined]
+    assert data.build("official_test", ["image", "image_class"]).classes.tolist() == [0, 0, 2, 2]  # type: ignore[attr-defined]
     ids = {int(samples[index]["id"]) for index in range(6)}
     assert len(ids) == 6 and "image_class" not in data.build("train", ["image"])[0]
 
@@ -43,7 +43,7 @@ def test_bad_folders(tmp_path: Path) -> None:
     (tmp_path / "val" / "n11").mkdir()
     with pytest.raises(InputError, match="val has 1 classes that train has not, such as n11"):
         data.build("test", ["image"])
-    with pytest.raises(InputError, match="ImageNet has no split 'validation'; its val is the test part"):
-        data.build("validation", ["image"])
+    with pytest.raises(InputError, match="ImageNet has no split 'valid'"):
+        data.build("valid", ["image"])
     with pytest.raises(InputError, match="has no folder of a class; root must hold train/CLASS"):
         ImageNetDataModule(str(tmp_path / "val")).build("train", ["image"])

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from lightning_taskonomy.data.batch import collate
 from lightning_taskonomy.data.formats.annotations import Member, read_json, read_xml
-from lightning_taskonomy.data.formats.objects import Annotated, ObjectDataModule
+from lightning_taskonomy.data.formats.objects import Annotated, ObjectDataModule, whole
 from lightning_taskonomy.data.stored import FileProblem
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import Label, LabelKind, Task, TaskKind, presence
@@ -41,7 +41,7 @@ TASK = Task(
 class ThingsDataModule(ObjectDataModule):
     """Whatever it was made with."""
 
-    lists = ("train",)
+    splits = whole(train="all")
     lacks: ClassVar[Mapping[str, str]] = {"test": "there is none"}
 
     def __init__(self, root: Path, *images: Annotated, **options: Any) -> None:
@@ -52,7 +52,7 @@ class ThingsDataModule(ObjectDataModule):
     def own_tasks(self) -> Collection[Task]:
         return (TASK,)
 
-    def annotated(self, split: str) -> tuple[Sequence[Annotated], Sequence[str]]:
+    def annotated(self, part: str) -> tuple[Sequence[Annotated], Sequence[str]]:
         self.times += 1
         return self.images, ()
 

@@ -49,15 +49,15 @@ def test_mpii_json(tmp_path: Path) -> None:
     ]
     (tmp_path / "annot" / "valid.json").write_text(json.dumps(persons))
     picture(tmp_path / "images" / "a.jpg")
-    samples = MpiiDataModule(str(tmp_path)).build("validation", KEYS)
+    samples = MpiiDataModule(str(tmp_path)).build("official_test", KEYS)
     sample = samples[0]
     assert len(samples) == 1 and sample["points"].shape == (2, 16, 2)
     assert sample["points"][0, 9].tolist() == [10.5, 5.5] and int(sample["points"].isnan().sum()) == 2 * 32 - 6
     # a person of scale 0.1 is 20 pixels high; their box reaches 2 pixels beyond the points
     torch.testing.assert_close(sample["boxes"], torch.tensor([[8.5, 3.5, 12.5, 7.5], [28.5, 18.5, 42.5, 22.5]]))
-    (tmp_path / "annot" / "test.json").write_text(json.dumps([{"image": "a.jpg", "center": [1, 1], "scale": 1}]))
-    assert not MpiiDataModule(str(tmp_path)).build("test", KEYS)[0][presence("points")]
-    with pytest.raises(InputError, match=r"has no train\.json beside test, valid\.json"):
+    (tmp_path / "annot" / "trainval.json").write_text(json.dumps([{"image": "a.jpg", "center": [1, 1], "scale": 1}]))
+    assert not MpiiDataModule(str(tmp_path)).build("trainval", KEYS)[0][presence("points")]
+    with pytest.raises(InputError, match=r"has no train\.json beside trainval, valid\.json"):
         MpiiDataModule(str(tmp_path)).build("train", KEYS)
     persons[0]["joints"] = [[1, 2]]
     (tmp_path / "annot" / "valid.json").write_text(json.dumps(persons))
@@ -89,8 +89,8 @@ def test_mpii_release(tmp_path: Path) -> None:
     torch.testing.assert_close(sample["boxes"], torch.tensor([[8.5, 3.5, 16.5, 9.5]]))
     # the other person, 10 pixels high about (20, 10), has no points: a region to ignore
     torch.testing.assert_close(sample["crowd_boxes"], torch.tensor([[15.0, 5.0, 25.0, 15.0]]))
-    tests = MpiiDataModule(str(tmp_path)).build("test", KEYS)
-    assert len(tests) == 1 and not tests[0][presence("points")]
+    with pytest.raises(InputError, match="has labels of the training images alone; validate on some"):
+        MpiiDataModule(str(tmp_path)).build("test", KEYS)
     (tmp_path / "mpii_human_pose_v1_u12_1.mat").write_bytes(b"MATLAB 5.0 MAT-file" + b" " * 200)
     with pytest.raises(InputError, match=r"mpii_human_pose_v1_u12_1\.mat: damaged") as caught:
         MpiiDataModule(str(tmp_path)).build("train", KEYS)
@@ -100,7 +100,7 @@ def test_mpii_release(tmp_path: Path) -> None:
 @pytest.mark.skipif(not (SHARED / "mpii").is_dir(), reason=f"no MPII at {SHARED}")
 def test_real_mpii() -> None:
     """Heads are above hips and left of a person who faces the camera is at the right: most of these five do."""
-    samples = MpiiDataModule(str(SHARED / "mpii")).build("test", KEYS)
+    samples = MpiiDataModule(str(SHARED / "mpii")).build("train", KEYS)
     persons = json.loads((SHARED / "mpii" / "annotations" / "test_mpii.json").read_text())
     assert len(samples) == 5
     above = 0
@@ -140,7 +140,7 @@ def test_stanford_dogs(tmp_path: Path) -> None:
     assert len(samples) == 3 and sample["boxes"].tolist() == [[10, 5, 50, 35]] and sample["points"].shape == (1, 20, 2)
     assert sample["points"][0, 16:18].tolist() == [[30, 10.25], [31, 14]] and int(sample["points"].isnan().sum()) == 36
     assert [int(samples[index]["breed"]) for index in range(3)] == [0, 119, 0]
-    with pytest.raises(InputError, match="has no list of split 'test': without train_list"):
+    with pytest.raises(InputError, match="has no list 'test': without train_list"):
         StanfordDogsDataModule(str(tmp_path)).build("test", KEYS)
     for name, numbers in (("train", [2, 0]), ("val", [1])):
         np.save(tmp_path / f"{name}_StanfordExtra_v12.npy", np.array(numbers))
