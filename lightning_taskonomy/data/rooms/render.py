@@ -238,8 +238,13 @@ def _developed(light: Table, sensor: Sensor, rng: np.random.Generator) -> Table:
 def _placed(building: int, view: int, appearance: str) -> tuple[Room, dict[int, Camera]]:
     salt = "" if appearance == DEFAULT else appearance
     rng = generator(Stream.CAMERA, building, view, appearance=salt)
-    room = by_name(appearance).scene(building, int(rng.integers(ROOMS_PER_BUILDING)))
+    room = _built(building, int(rng.integers(ROOMS_PER_BUILDING)), appearance)
     return room, {0: by_name(appearance).camera(room, rng)}
+
+
+@lru_cache(maxsize=1024)
+def _built(building: int, index: int, appearance: str) -> Room:
+    return by_name(appearance).scene(building, index)
 
 
 def unknown_key(key: str, offered: Collection[str], appearance: str) -> InputError:
