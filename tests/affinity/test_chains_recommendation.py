@@ -164,6 +164,30 @@ def test_candidates_are_ranked_by_rule_and_measurement(tmp_path):
     assert row["measured"] == "1" and float(row["gain"]) == truth[best] and row["teaches"] == ""
 
 
+def test_probabilities_intervals_and_regret_say_what_happens():
+    chance, hit, inside, regret, true_regret = [], [], [], [], []
+    sources = [name for name in FACTORS if name != "indoor0.s"]
+    for seed in range(40):
+        _, _, gains, distances = measurements(seed, noise=4.0)
+        generator = np.random.default_rng(seed)
+        measured = {  # four sources of each of six targets
+            (target, source): gains[target, source]
+            for target in generator.choice(sources, 6, replace=False)
+            for source in generator.permutation([name for name in FACTORS if name != target])[:4]
+        }
+        result = by_rule("indoor0.s", sources, measured, FACTORS, distances, draws=200, seed=seed)
+        truth = {source: gains["indoor0.s", source] for source in sources}
+        first = result.candidates[0]
+        chance.append(first.best)
+        hit.append(truth[first.source] == max(truth.values()))
+        inside += [c.interval[0] <= truth[c.source] <= c.interval[1] for c in result.candidates]
+        regret.append(result.regret)
+        true_regret.append(max(truth.values()) - truth[first.source])
+    assert np.mean(hit) == pytest.approx(np.mean(chance), abs=0.16)  # two standard errors of 40
+    assert np.mean(inside) == pytest.approx(0.9, abs=0.05)
+    assert np.mean(true_regret) == pytest.approx(np.mean(regret), rel=0.3)
+
+
 def test_candidates_without_a_distance_or_named_twice_are_refused():
     _, _, gains, distances = measurements()
     del distances["indoor0.s", "aerial1.s"]

@@ -53,6 +53,7 @@ from lightning_taskonomy.affinity.chains.shares import (
     shares,
 )
 from lightning_taskonomy.affinity.chains.table import FIRST_LINK, Chain, ChainKind, ChainsTable, Setting
+from lightning_taskonomy.affinity.chains.variants import Variant, compare_variant
 
 __all__ = [
     "FIRST_LINK",
@@ -81,6 +82,7 @@ __all__ = [
     "Rule",
     "Setting",
     "Shares",
+    "Variant",
     "best_sources",
     "by_chain",
     "by_factors",
@@ -89,6 +91,7 @@ __all__ = [
     "by_size",
     "by_task_types",
     "chain_distances",
+    "compare_variant",
     "domain_distances",
     "factors_of",
     "fit_rule",
