@@ -1,5 +1,7 @@
 """Tiles of large pictures: where they lie, what they hold, how often a file is decoded."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lightning_taskonomy.data.formats import tiles
+from lightning_taskonomy.data.formats import codes, tiles
 from lightning_taskonomy.data.formats.isaid import ISAIDDataModule
 from lightning_taskonomy.data.formats.isprs import ISPRSDataModule
 from lightning_taskonomy.data.formats.tiles import starts
@@ -75,15 +77,14 @@ def test_no_file_is_decoded_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     isaid(tmp_path, {f"P000{n}": (20, 20) for n in range(3)})
     isaid(tmp_path, {"P0009": (8, 8)}, "val")
     decoded = tmp_path / "decoded.txt"
-    read = tiles.read_colours
 
-    def counted(file: Path, **options: Any) -> Any:
+    def counted(read: Callable[..., Any], file: Path, **options: Any) -> Any:
         with decoded.open("a") as log:
             log.write(f"{file.name}\n")
         return read(file, **options)
 
-    monkeypatch.setattr(tiles, "read_colours", counted)
-    monkeypatch.setattr("lightning_taskonomy.data.formats.codes.read_colours", counted)
+    monkeypatch.setattr(tiles, "read_colours", partial(counted, tiles.read_colours))
+    monkeypatch.setattr(codes, "read_packed", partial(counted, codes.read_packed))
     data = ISAIDDataModule(
         str(tmp_path), side=8, overlap=2, cache=str(tmp_path / "cache"), keys=["image", "semantic"], batch_size=3,
         num_workers=workers,

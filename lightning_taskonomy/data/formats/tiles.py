@@ -16,7 +16,7 @@ from torch import Tensor
 from lightning_taskonomy.data.batch import Samples
 from lightning_taskonomy.data.formats.codes import Code, picture_size, read_colours
 from lightning_taskonomy.data.formats.pixels import PixelDataModule
-from lightning_taskonomy.data.stored import FileProblem
+from lightning_taskonomy.data.stored import FileProblem, colours_as_image
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.files import atomic
 from lightning_taskonomy.tasks import IGNORE_INDEX, Task
@@ -109,6 +109,8 @@ class Tile:
         pixels = np.ascontiguousarray(self.decoded(tile.parent)[y : y + side, x : x + side])
         entry = self.finish(pixels, tile.parent)
         height, width = entry.shape[-2:]
+        if height == width == side:
+            return entry
         return torch.nn.functional.pad(entry, (0, side - width, 0, side - height), value=self.filling)
 
 
@@ -124,7 +126,7 @@ class TileDataModule(PixelDataModule):
         background: Whether class 0, where a task calls it "background", counts as a class; if not, it is missing.
         side: Pixels along each side of a tile.
         overlap: Pixels that neighbouring tiles share at least.
-        cache: A folder for decoded pictures, 3 bytes per pixel each and as many for labels: there every file is decoded
+        cache: A folder for decoded pictures, 3 bytes per pixel each and 4 for labels: there every file is decoded
             once and for all. None decodes a file again whenever a tile of another one came between.
         **options: Those of ``TaskDataModule``.
 
@@ -173,7 +175,7 @@ class TileDataModule(PixelDataModule):
 
     def picture(self, pixels: NDArray[np.uint8], file: Path) -> Tensor:
         """The colours of a tile (H, W, 3) as an image (3, H, W) in [0, 1]."""
-        return torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32) / 255)
+        return colours_as_image(pixels)
 
     def reader(self, task: Task, code: Code) -> Tile:
         """Of a label file one tile is read."""
