@@ -116,8 +116,8 @@ class PointsAndBoxes:
         marked = ~points.isnan().any(-1)
         if not marked.any():
             return
-        layouts = [_contained(points, layout)[marked] for layout in _rewritten(boxes, size_of(sample["image"]))]
-        inside = torch.stack([*layouts, _contained(points.flip(-1), boxes)[marked]])
+        layouts = _rewritten(boxes, size_of(sample["image"]))
+        inside = torch.stack([_contained(points, layout)[marked] for layout in layouts])
         self.inside.append(inside)
         self.worst = min(self.worst, (float(inside[0].float().mean()), name))
 
@@ -136,10 +136,7 @@ class PointsAndBoxes:
         if shares[0] >= self.limits.overlap and not fits_better:
             return Outcome(measured)
         if fits_better:
-            names = [f"{self.boxes} read as {layout}" for layout in _LAYOUTS] + [
-                f"{self.points} with x and y exchanged"
-            ]
-            fits = f"; with {names[best - 1]} {float(shares[best]):.0%} do"
+            fits = f"; in {self.boxes} read as {_LAYOUTS[best - 1]} {float(shares[best]):.0%} would"
         return Outcome(measured, f"{measured}; they disagree{fits}")
 
 

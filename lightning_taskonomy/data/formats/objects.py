@@ -232,7 +232,7 @@ class ObjectSamples(Labelled):
         for keys, what in ((_OBJECTS, "objects"), (_CROWDS, "regions to ignore")):
             faults += _settle(rows, keys, orientation, stored, what, are_made=self.are_made)
         if faults:
-            self.log.add(self.images[index], "; ".join(faults))
+            self.log.add(self.images[index], "; ".join(faults), "labels changed of")
         for key in self.keys:
             sample[key] = rows[key]
             sample[presence(key)] = torch.tensor(self.part.labelled[row])

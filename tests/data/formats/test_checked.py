@@ -173,7 +173,7 @@ def test_points_that_contradict_their_boxes(tmp_path: Path) -> None:
     _json(tmp_path, "annotations/person_keypoints_train2017.json", _exchanged)
     problems = _checked("coco_keypoints", tmp_path).problems
     (problem,) = [one for one in problems if "they disagree" in one]
-    assert problem.startswith("train: ") and "with points with x and y exchanged" in problem
+    assert problem.startswith("train: ") and "in boxes read as x and y exchanged" in problem
 
 
 def test_boxes_that_annotations_cannot_have(tmp_path: Path) -> None:
