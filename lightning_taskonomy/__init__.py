@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from lightning_taskonomy.studies.executors import SlurmExecutor as SlurmExecutor
     from lightning_taskonomy.studies.graph import Job as Job
     from lightning_taskonomy.studies.graph import Stage as Stage
+    from lightning_taskonomy.studies.influence import InfluenceStudy as InfluenceStudy
     from lightning_taskonomy.studies.meta_transfer import MetaTransferStudy as MetaTransferStudy
     from lightning_taskonomy.studies.runs import RunSpec as RunSpec
     from lightning_taskonomy.studies.taxonomy import TaxonomyStudy as TaxonomyStudy
@@ -81,6 +82,7 @@ _HOMES = {
     "LabelKind": "tasks",
     "LocalExecutor": "studies.executors",
     "MGDAUpperBound": "callbacks",
+    "InfluenceStudy": "studies.influence",
     "MetaTransferStudy": "studies.meta_transfer",
     "MetaWeighting": "callbacks",
     "MultiTaskModule": "modules",

@@ -19,6 +19,7 @@ __all__ = [
     "labelled_keys",
     "missing_label",
     "missing_value",
+    "origin_key",
 ]
 
 PARALLEL = "parallel"
@@ -26,6 +27,15 @@ PARALLEL = "parallel"
 
 HELD_OUT = "held_out"
 """The key under which a batch carries another one, a mapping too: as many other images with the same labels."""
+
+
+def origin_key(source: str) -> str:
+    """The key that tells the batches of several sources apart: (B,) bool, all true in a batch of that source.
+
+    Args:
+        source: The source's name.
+    """
+    return f"from_{source}"
 
 
 class Batch(UserDict[str, Tensor]):

@@ -75,8 +75,9 @@ def data_check(
 
 
 def data_render(
-    out: Path = Path("rooms.png"), size: int = 128, buildings: int = 4, labels: bool = True, samples: int = 2
-) -> None:
+    out: Path = Path("rooms.png"), size: int = 128, buildings: int = 4, labels: bool = True, samples: int = 2,
+    appearance: str = "indoor",
+) -> None:  # fmt: skip
     """Render rooms into one contact sheet.
 
     Args:
@@ -85,10 +86,18 @@ def data_render(
         buildings: How many buildings; one view of each with all its labels, or six without.
         labels: Show every label.
         samples: Colour samples along each side of a pixel that lies on an edge.
-    """
-    from lightning_taskonomy.data.rooms.sheet import label_sheet, picture_sheet
+        appearance: The domain of images, such as ``driving``; ``all`` shows every one in a row of its own.
 
-    if labels:
+    Raises:
+        InputError: There is no such appearance.
+    """
+    from lightning_taskonomy.data.rooms.appearances import DEFAULT, names
+    from lightning_taskonomy.data.rooms.sheet import appearance_sheet, label_sheet, picture_sheet
+
+    if appearance != DEFAULT:
+        shown = names() if appearance == "all" else (appearance,)
+        write_bytes(out, appearance_sheet(shown, size, samples=samples, columns=buildings))
+    elif labels:
         write_bytes(out, label_sheet([(building, 0) for building in range(buildings)], size, samples=samples))
     else:
         views = [(building, view) for building in range(buildings) for view in range(6)]

@@ -5,6 +5,7 @@ from lightning_taskonomy.data.camvid import CamVidDataModule
 from lightning_taskonomy.data.cityscapes import CityscapesDataModule
 from lightning_taskonomy.data.folder import FolderDataModule
 from lightning_taskonomy.data.images import ImageFiles
+from lightning_taskonomy.data.multi_source import MultiSourceData
 from lightning_taskonomy.data.nyuv2 import NYUv2DataModule
 from lightning_taskonomy.data.parallel import ParallelLabels
 from lightning_taskonomy.data.representations import RepresentationDataModule
@@ -18,6 +19,7 @@ __all__ = [
     "FolderDataModule",
     "ImageFiles",
     "InTurns",
+    "MultiSourceData",
     "NYUv2DataModule",
     "ParallelLabels",
     "RepresentationDataModule",

@@ -104,6 +104,8 @@ class TaskDataModule(LightningDataModule):
         self.test_split = test_split
         self.test_part = test_part
         self.predict_split = predict_split
+        self.readers: Mapping[str, Task] | None = None
+        """The tasks that read it, where another data module that has it knows them; else those of the trainer's."""
 
     @property
     def keys_offered(self) -> Collection[str]:
@@ -128,6 +130,8 @@ class TaskDataModule(LightningDataModule):
     @property
     def _trained(self) -> Mapping[str, Task]:
         """The tasks of the module being trained; none without a module, or of one that has no mapping of tasks."""
+        if self.readers is not None:
+            return self.readers
         tasks = getattr(getattr(self.trainer, "lightning_module", None), "tasks", None)
         entries = tasks.items() if isinstance(tasks, Mapping) else ()
         return {name: task for name, task in entries if isinstance(task, Task)}

@@ -2,6 +2,7 @@
 
 import math
 import struct
+import warnings
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ __all__ = [
     "is_missing",
     "listed_path",
     "near",
+    "opened",
     "read_array",
     "read_image",
     "read_numbers",
@@ -156,9 +158,17 @@ def _number(text: str) -> float:
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[Image.Image]:
+def opened(file: Path) -> Iterator[Image.Image]:
+    """A picture with its header read, of up to twice ``PIL.Image.MAX_IMAGE_PIXELS`` (179 million) pixels.
+
+    Raises:
+        FileProblem: It is missing, damaged, no picture, or larger; also what the block finds damaged later.
+    """
     try:
-        with Image.open(file) as image:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # aerial pictures have 100 million pixels
+            image = Image.open(file)
+        with image:
             yield image
     except InputError:
         raise
@@ -225,7 +235,7 @@ def read_pixels(file: Path) -> NDArray[np.generic]:
     Raises:
         FileProblem: It is missing, truncated, not an image, too large, or cannot be read with all its bits.
     """
-    with _opened(file) as image:
+    with opened(file) as image:
         stored = _stored_mode(image)
         if _is_cut(image):
             return _whole(file, image, upright=False)
@@ -245,7 +255,7 @@ def read_image(file: Path) -> Tensor:
         FileProblem: It is missing, truncated, not an image, too large, or it is not known which number is white.
     """
     pixels: NDArray[np.floating[Any]]
-    with _opened(file) as image:
+    with opened(file) as image:
         stored = _stored_mode(image)
         if _is_cut(image):
             pixels = _whole(file, image, upright=True)[..., :3].astype(np.float32) / 65535

@@ -3,6 +3,7 @@
 from lightning_taskonomy.modules.base import BaseModule
 from lightning_taskonomy.modules.bifurcation import Bifurcated
 from lightning_taskonomy.modules.grouped import GroupedModule
+from lightning_taskonomy.modules.multi_source import MultiSourceModule
 from lightning_taskonomy.modules.multitask import MultiTaskModule
 from lightning_taskonomy.modules.soft_sharing import SoftSharingModule, StandardisedSoftSharingModule
 from lightning_taskonomy.modules.standardised import StandardisedModule
@@ -12,6 +13,7 @@ __all__ = [
     "BaseModule",
     "Bifurcated",
     "GroupedModule",
+    "MultiSourceModule",
     "MultiTaskModule",
     "SoftSharingModule",
     "StandardisedModule",

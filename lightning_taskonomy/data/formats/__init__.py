@@ -1,1 +1,1 @@
-"""Public data sets, each read from the files of its official release: a module per data set."""
+"""Data sets in their official files, one module each: layout, encoding, splits, and which task reads what."""

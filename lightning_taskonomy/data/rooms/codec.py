@@ -29,13 +29,21 @@ _SCALES: Mapping[str, tuple[str, float]] = {
 }
 """Stored type and steps per unit: a depth is good to 0.12 mm, a curvature to 0.0005 / m, a normal to 0.002 degrees."""
 
+_LENGTHS = ("depth_z", "depth_euclidean")
+"""In metres, as shares of what an appearance can store; 0 where there is none."""
 _CLASSES = ("semantic", "segments_2d", "segments_25d", "object_class")
 _UNSEEN = 255
 """What the renderer and its cache have where there is no class."""
 
 
-def encode(key: str, value: NDArray[np.generic]) -> NDArray[np.generic]:
-    """A label as it is stored: whole numbers of its key's steps, class maps as uint8, anything else as it is."""
+def encode(key: str, value: NDArray[np.generic], reach: float = 16.0) -> NDArray[np.generic]:
+    """A label as it is stored: whole numbers of its key's steps, class maps as uint8, anything else as it is.
+
+    Args:
+        key: Its key.
+        value: The label as it is rendered.
+        reach: Metres of depth that can be stored.
+    """
     if key in _CLASSES:
         return value.astype(np.uint8)
     if key in _SCALES:
@@ -43,12 +51,17 @@ def encode(key: str, value: NDArray[np.generic]) -> NDArray[np.generic]:
         if value.dtype == np.dtype(kind):
             return value
         limits = np.iinfo(kind)
+        if key in _LENGTHS:
+            value, steps = np.nan_to_num(value, nan=0.0), 65536 / reach
         return np.clip(np.rint(value.astype(np.float64) * steps), limits.min, limits.max).astype(kind)
     return value
 
 
-def decode(key: str, value: NDArray[np.generic]) -> Tensor:
-    """A stored label as a batch has it: float32, or int64 for classes."""
+def decode(key: str, value: NDArray[np.generic], reach: float = 16.0) -> Tensor:
+    """A stored label as a batch has it: float32, or int64 for classes; a depth in metres, NaN where there is none."""
+    if key in _LENGTHS:
+        depth = value.astype(np.float32) * np.float32(reach / 65536)
+        return torch.from_numpy(np.where(value == 0, np.float32(np.nan), depth))
     if key in _SCALES:
         return torch.from_numpy(np.asarray(value.astype(np.float32) * np.float32(1 / _SCALES[key][1])))
     if np.issubdtype(value.dtype, np.integer):

@@ -6,10 +6,13 @@ from typing import Any
 
 from lightning_taskonomy.data.base import TaskDataModule
 from lightning_taskonomy.data.batch import Samples
+from lightning_taskonomy.data.rooms.appearances import DEFAULT
+from lightning_taskonomy.data.rooms.appearances import appearance as by_name
 from lightning_taskonomy.data.rooms.dataset import RoomsDataset
 from lightning_taskonomy.data.rooms.render import KEYS
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.tasks import Task, catalog
+from lightning_taskonomy.tasks.catalog.rooms import FURTHER
 
 __all__ = ["RoomsDataModule"]
 
@@ -20,7 +23,11 @@ _FIRST: Mapping[str, int] = {"train": 0, "validation": 1_000_000, "test": 2_000_
 class RoomsDataModule(TaskDataModule):
     """Procedural rooms, rendered on the spot, with all labels of the dictionary of 26 tasks.
 
+    Other appearances are other domains of images: streets, land from above, the sea floor, ... with classes, boxes and
+    points of objects, and depth.
+
     Args:
+        appearance: ``indoor``, ``consumer``, ``driving``, ``aerial``, ``underwater``, ``close_up`` or ``synthetic``.
         size: Pixels along each side, 32 to 512.
         views: Views per building.
         train_buildings: Buildings of the train split.
@@ -31,14 +38,16 @@ class RoomsDataModule(TaskDataModule):
         **options: As ``TaskDataModule``.
 
     Raises:
-        InputError: A number is out of range.
+        InputError: A number is out of range, or there is no such appearance.
     """
 
     def __init__(
-        self, *, size: int = 128, views: int = 16, train_buildings: int = 64, validation_buildings: int = 32,
-        test_buildings: int = 16, samples: int = 2, cache: Path | None = None, **options: Any,
+        self, *, appearance: str = DEFAULT, size: int = 128, views: int = 16, train_buildings: int = 64,
+        validation_buildings: int = 32, test_buildings: int = 16, samples: int = 2, cache: Path | None = None,
+        **options: Any,
     ) -> None:  # fmt: skip
         super().__init__(**options)
+        self.appearance, self.look = appearance, by_name(appearance)
         self.size, self.views, self.samples, self.cache = size, views, samples, cache
         self.buildings = {"train": train_buildings, "validation": validation_buildings, "test": test_buildings}
         for split, count in self.buildings.items():
@@ -47,13 +56,16 @@ class RoomsDataModule(TaskDataModule):
 
     @property
     def keys_offered(self) -> Collection[str]:
-        """Everything that Rooms renders."""
-        return KEYS
+        """Everything that Rooms renders in this appearance."""
+        return KEYS if self.look.keys is None else self.look.keys
 
     @property
     def own_tasks(self) -> Collection[Task]:
-        """The default dictionary of 26."""
-        return [task for name, task in catalog().items() if "." not in name]
+        """The default dictionary of 26, as far as there are labels for it, and the tasks of all appearances."""
+        dictionary = [task for name, task in catalog().items() if "." not in name]
+        if self.appearance == DEFAULT:
+            return [*FURTHER, *dictionary]
+        return [task for task in (*dictionary, *FURTHER) if self.look.offers(task)]
 
     def build(self, split: str, keys: Collection[str]) -> Samples:
         """The samples of one split, rendered into the cache where there is one."""
@@ -67,4 +79,6 @@ class RoomsDataModule(TaskDataModule):
         if split not in _FIRST:
             raise InputError(f"rooms has no split {split!r}{hint(split, _FIRST)}")
         buildings = range(_FIRST[split], _FIRST[split] + self.buildings[split])
-        return RoomsDataset(buildings, self.views, self.size, keys, samples=self.samples, cache=self.cache)
+        return RoomsDataset(
+            buildings, self.views, self.size, keys, samples=self.samples, cache=self.cache, appearance=self.appearance
+        )

@@ -14,11 +14,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from lightning_taskonomy.data import pretext
 from lightning_taskonomy.data.geometry import Intrinsics
+from lightning_taskonomy.data.rooms.appearances import DEFAULT
+from lightning_taskonomy.data.rooms.appearances import appearance as by_name
 from lightning_taskonomy.data.rooms.codec import decode, encode
-from lightning_taskonomy.data.rooms.render import KEYS, VERSION, View
+from lightning_taskonomy.data.rooms.render import KEYS, SETS, VERSION, View, unknown_key
 from lightning_taskonomy.data.rooms.seeds import Stream
 from lightning_taskonomy.data.shards import ShardCache
-from lightning_taskonomy.errors import InputError, hint
+from lightning_taskonomy.errors import InputError
 
 __all__ = ["RoomsDataset"]
 
@@ -40,23 +42,25 @@ class RoomsDataset(Dataset[dict[str, Tensor]]):
         keys: What an item holds; None for everything but what ``data.pretext`` makes from the picture.
         samples: Colour samples along each side of a pixel that lies on an edge, and rays per light; 1 is the fastest.
         cache: A folder to keep rendered samples in, by key; read where ``prepare`` has filled it. None renders always.
+        appearance: The domain of images: a name of ``appearances.names()``.
 
     Raises:
-        InputError: A key, the size, the number of views or of samples is not allowed.
+        InputError: A key, the appearance, the size, the number of views or of samples is not allowed.
     """
 
     available_keys = KEYS | pretext.KEYS
-    """Every key an item can hold, besides ``id``."""
+    """Every key an item of indoor rooms can hold, besides ``id``; other appearances have some of them."""
 
     def __init__(
         self, buildings: Sequence[int], views: int, size: int = 128, keys: Collection[str] | None = None, *,
-        samples: int = 2, cache: Path | None = None,
+        samples: int = 2, cache: Path | None = None, appearance: str = DEFAULT,
     ) -> None:  # fmt: skip
+        offered = by_name(appearance).keys or KEYS
+        self.appearance = appearance
         self.buildings, self.views, self.size, self.samples = list(buildings), views, size, samples
-        self.keys = frozenset(KEYS if keys is None else keys) - {"id"}
-        for key in sorted(self.keys):
-            if key not in self.available_keys:
-                raise InputError(f"rooms has no {key!r}{hint(key, self.available_keys)}")
+        self.keys = frozenset(offered if keys is None else keys) - {"id"}
+        for key in sorted(self.keys - offered - pretext.KEYS):
+            raise unknown_key(key, offered | pretext.KEYS, appearance)
         if views < 1:
             raise InputError(f"rooms: {views} views per building; must be at least 1")
         self.stored = KEYS & self.keys | ({"image"} if pretext.KEYS & self.keys else set())
@@ -67,6 +71,8 @@ class RoomsDataset(Dataset[dict[str, Tensor]]):
                 "data": "rooms", "version": VERSION, "buildings": self.buildings, "views": views, "size": size,
                 "samples": samples,
             }  # fmt: skip
+            if appearance != DEFAULT:  # so that a cache of indoor rooms stays the one it was
+                configuration["appearance"] = appearance
             self.cache = ShardCache(cache, configuration, len(self))
             self._cached = self.stored - set(self.cache.missing(self.stored))
 
@@ -79,7 +85,7 @@ class RoomsDataset(Dataset[dict[str, Tensor]]):
         if not 0 <= index < len(self):
             raise IndexError(index)
         building, view = self._place(index)
-        sample = {key: decode(key, value) for key, value in self._encoded(index).items()}
+        sample = {key: decode(key, value, self._reach) for key, value in self._encoded(index).items()}
         pretext.derive(sample, self.keys & pretext.KEYS, pretext.mix(Stream.PRETEXT, building, view))
         sample = {key: value for key, value in sample.items() if key in self.keys}
         sample["id"] = torch.tensor(building * 2**20 + view)
@@ -105,20 +111,27 @@ class RoomsDataset(Dataset[dict[str, Tensor]]):
             layout = {key: example[key] for key in missing}
             size = self.cache.expected_bytes(layout)
             log.info("rooms: rendering %d samples, %.0f MB, to %s", len(self), size / 1e6, self.cache.folder)
-            self.cache.fill(layout, lambda part: self._render_all(part, missing, workers))
+            self.cache.fill(layout, lambda part: self._render_all(part, missing, workers), SETS)
         self._cached = frozenset(self.stored)
         return self.cache.expected_bytes(example)
 
     def camera(self, index: int, size: tuple[int, int]) -> Intrinsics:
         """The camera of an item, for a picture of that height and width."""
-        return Intrinsics.of_view(size, 2 * atan(0.5 / View(*self._place(index), self.size).camera(0).focal))
+        return Intrinsics.of_view(size, 2 * atan(0.5 / self._view(index).camera(0).focal))
+
+    @property
+    def _reach(self) -> float:
+        return by_name(self.appearance).reach
+
+    def _view(self, index: int) -> View:
+        return View(*self._place(index), self.size, self.samples, self.appearance)
 
     def _place(self, index: int) -> tuple[int, int]:
         return self.buildings[index // self.views], index % self.views
 
     def _rendered(self, index: int, keys: Collection[str]) -> Encoded:
-        rendered = View(*self._place(index), self.size, self.samples).render(keys)
-        return {key: encode(key, value) for key, value in rendered.items()}
+        rendered = self._view(index).render(keys)
+        return {key: encode(key, value, self._reach) for key, value in rendered.items()}
 
     def _encoded(self, index: int) -> Encoded:
         fresh = self.stored - self._cached

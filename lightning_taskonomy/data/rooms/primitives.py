@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_taskonomy.tasks.catalog.rooms import SEMANTIC_CLASSES
+from lightning_taskonomy.tasks.catalog.rooms import CLASSES
 
 __all__ = [
     "BALL", "BOX", "CLASS", "COLUMNS", "COS", "CX", "CYLINDER", "EMIT", "GLOSS", "HX", "INSTANCE", "INVERSE",
@@ -83,7 +83,7 @@ class Primitives:
             shape: BOX, BALL, CYLINDER or ROLL.
             center: x, y, z in metres.
             half: Half sizes along its own axes in metres.
-            label: A name of ``SEMANTIC_CLASSES``.
+            label: A name of ``tasks.catalog.rooms.CLASSES``.
             color: (3,) sRGB in [0, 1].
             texture: A number of ``textures``.
             instance: The object it belongs to.
@@ -97,7 +97,7 @@ class Primitives:
         self.rows.append(
             [
                 shape, *center, *half, math.cos(yaw), math.sin(yaw), *color, *second, texture, scale,
-                self.rng.uniform(0, 100), emit, gloss, SEMANTIC_CLASSES.index(label), instance, *(1 / h for h in half),
+                self.rng.uniform(0, 100), emit, gloss, CLASSES.index(label), instance, *(1 / h for h in half),
             ]
         )  # fmt: skip
 

@@ -8,13 +8,19 @@ from numpy.typing import NDArray
 
 from lightning_taskonomy.data.poses import relative_pose
 from lightning_taskonomy.data.rooms import labels, matching, picture, segments
-from lightning_taskonomy.data.rooms.camera import Camera, choose, fixating, turned
-from lightning_taskonomy.data.rooms.scene import ROOMS_PER_BUILDING, Room, build_room
+from lightning_taskonomy.data.rooms.appearances import DEFAULT
+from lightning_taskonomy.data.rooms.appearances import appearance as by_name
+from lightning_taskonomy.data.rooms.appearances.base import Sensor, Sight
+from lightning_taskonomy.data.rooms.camera import Camera, fixating, turned
+from lightning_taskonomy.data.rooms.objects import objects
+from lightning_taskonomy.data.rooms.primitives import CLASS
+from lightning_taskonomy.data.rooms.scene import ROOMS_PER_BUILDING, Room
 from lightning_taskonomy.data.rooms.seeds import Stream, generator
 from lightning_taskonomy.data.rooms.shading import geometry, radiance, visibility
 from lightning_taskonomy.errors import InputError, hint
+from lightning_taskonomy.tasks.catalog.rooms import CLASSES
 
-__all__ = ["KEYS", "SIZES", "VERSION", "View", "render_view"]
+__all__ = ["KEYS", "SETS", "SIZES", "VERSION", "View", "render_view", "unknown_key"]
 
 VERSION = 1
 """Counts changes of what is rendered; a cache of another version is another cache."""
@@ -39,14 +45,16 @@ _GEOMETRIC: Mapping[str, Callable[[Table, Camera], Label]] = {
 }
 _PICTURE: Mapping[str, Callable[[Image], Label]] = {"edges_2d": picture.edges_2d, "keypoints_2d": picture.keypoints_2d}
 
+SETS = frozenset({"boxes", "object_classes", "points"})
+"""Those with a row per object."""
 KEYS = frozenset(
     {
         "image", *_GEOMETRIC, *_PICTURE, "semantic", "object_class", "scene_class", "room_layout", "vanishing_points",
         "pair_fixated", "pose_fixated", "pair_nonfixated", "pose_nonfixated", "triplet", "egomotion", "pair_matching",
-        "matching", "segments_2d", "segments_25d",
+        "matching", "segments_2d", "segments_25d", *SETS,
     }
 )  # fmt: skip
-"""The keys ``render_view`` offers."""
+"""The keys ``render_view`` offers of indoor rooms; of another appearance those that it has."""
 
 
 class View:
@@ -57,12 +65,13 @@ class View:
         view: Which of its views.
         size: Pixels along each side.
         samples: Colour samples along each side of a pixel that lies on an edge.
+        appearance: A name of ``appearances.names()``.
 
     Raises:
-        InputError: Size or samples are out of range, or a seed is negative.
+        InputError: Size or samples are out of range, a seed is negative, or there is no such appearance.
     """
 
-    def __init__(self, building: int, view: int, size: int, samples: int = 2) -> None:
+    def __init__(self, building: int, view: int, size: int, samples: int = 2, appearance: str = DEFAULT) -> None:
         if not SIZES[0] <= size <= SIZES[1]:
             raise InputError(f"rooms: size is {size} pixels; allowed: {SIZES[0]} to {SIZES[1]}")
         if not 1 <= samples <= 8:
@@ -70,9 +79,12 @@ class View:
         if building < 0 or view < 0:
             raise InputError(f"rooms: building {building}, view {view}; both must be 0 or more")
         self.building, self.view, self.size, self.samples = building, view, size, samples
-        self.room, self.cameras = _placed(building, view)
+        self.appearance, self.look = appearance, by_name(appearance)
+        self.keys = KEYS if self.look.keys is None else self.look.keys
+        self.room, self.cameras = _placed(building, view, appearance)
         self._pixels: dict[int, Table] = {}
         self._images: dict[int, Image] = {}
+        self._objects: dict[str, Label] | None = None
         self._matching: tuple[Image, int] | None = None
 
     def camera(self, index: int) -> Camera:
@@ -104,25 +116,39 @@ class View:
         return self._images[index]
 
     def _picture(self, index: int) -> Image:
-        room, n, c, pixels = self.room, self.size, self.camera(index), self.pixels(index)
-        tables = room.prims, room.nodes, room.size, room.lights, room.sun
-        seen = visibility(*tables, pixels, n, min(self.samples, _MAX_SHADOW_RAYS))
-        light = radiance(*tables, c.eye, c.axes, c.focal, pixels, seen, n, self.samples)
-        rng = generator(Stream.SENSOR, self.building, self.view, index)
-        balance = 1 + rng.normal(0, 0.02, 3)
-        level = np.mean(np.minimum(light, 2.0)) ** 0.8
-        light = light * balance * (0.46 * np.exp(rng.normal(0, 0.1)) / max(level, 0.02))
-        light = light**1.12 * 1.12
-        light = light * (1 + light / 2.4**2) / (1 + light)
-        noise = rng.standard_normal(light.shape, np.float32)
-        signal = np.clip(light, 0, 1) ** (1 / 2.1) + noise * (0.005 + 0.008 * np.sqrt(np.clip(light, 0, 1)))
+        room, n, c, pixels, look = self.room, self.size, self.camera(index), self.pixels(index), self.look
+        if look.shade is not None:
+            light = look.shade(self._sight(index))
+        else:
+            tables = room.prims, room.nodes, room.size, room.lights, room.sun
+            seen = visibility(*tables, pixels, n, min(self.samples, _MAX_SHADOW_RAYS))
+            light = radiance(*tables, c.eye, c.axes, c.focal, pixels, seen, n, self.samples)
+        if look.medium is not None:
+            light = look.medium(light, self._sight(index))
+        rng = generator(Stream.SENSOR, self.building, self.view, index, self._salt)
+        signal = light if look.sensor is None else _developed(light, look.sensor, rng)
         return np.asarray(np.clip(np.rint(signal * 255), 0, 255), np.uint8).T.reshape(3, n, n)
+
+    def _sight(self, index: int) -> Sight:
+        pixels, camera = self.pixels(index), self.camera(index)
+        distance = labels.depth_euclidean(pixels, camera).ravel() * self.room.unit
+        rng = generator(Stream.MEDIUM, self.building, appearance=self._salt)
+        return Sight(self.room, camera, pixels, np.where(self._endless(pixels), np.inf, distance), rng)
+
+    @property
+    def _salt(self) -> str:
+        return "" if self.appearance == DEFAULT else self.appearance
+
+    def _endless(self, pixels: Table) -> NDArray[np.bool_]:
+        """(H * W,) where nothing bounds the view."""
+        classes = [CLASSES.index(name) for name in self.look.endless]
+        return np.isin(self.room.prims[pixels[:, 1].astype(int), CLASS], classes)
 
     def render(self, keys: Collection[str]) -> dict[str, Label]:
         """What is asked for.
 
         Args:
-            keys: Some of ``KEYS``.
+            keys: Some of ``self.keys``.
 
         Returns:
             By key, shapes as in the batch without its first dimension; pictures are uint8, values float32, classes
@@ -134,10 +160,17 @@ class View:
         return {key: self._label(key) for key in sorted(keys)}
 
     def _label(self, key: str) -> Label:
+        if key not in self.keys:
+            raise unknown_key(key, self.keys, self.appearance)
         if key == "image":
             return self.image()
+        if key in SETS:
+            if self._objects is None:
+                self._objects = objects(self.pixels(), self.room, self.camera(0))
+            return self._objects[key]
         if key in _GEOMETRIC:
-            return _GEOMETRIC[key](self.pixels(), self.camera(0))
+            label = _GEOMETRIC[key](self.pixels(), self.camera(0))
+            return self._in_metres(label) if key in ("depth_z", "depth_euclidean") else label
         if key in _PICTURE:
             return _PICTURE[key](self.image())
         match key:
@@ -172,7 +205,11 @@ class View:
             case "segments_25d":
                 n, pixels = self.size, self.pixels()
                 return segments.segments_25d(self.image(), pixels[:, 0].reshape(n, n), pixels[:, 5:8].reshape(n, n, 3))
-        raise InputError(f"rooms has no {key!r}{hint(key, KEYS)}")
+        raise AssertionError(key)
+
+    def _in_metres(self, depth: Label) -> Label:
+        endless = self._endless(self.pixels()).reshape(depth.shape)
+        return np.where(endless, np.float32(np.nan), depth * np.float32(self.room.unit))
 
     def _patches(self) -> tuple[Image, int]:
         if self._matching is None:
@@ -186,15 +223,44 @@ class View:
         return np.concatenate(poses).astype(np.float32)
 
 
+def _developed(light: Table, sensor: Sensor, rng: np.random.Generator) -> Table:
+    """(H * W, 3) linear light to sRGB as a camera gives it."""
+    balance = 1 + rng.normal(0, sensor.balance, 3)
+    level = np.mean(np.minimum(light, 2.0)) ** 0.8
+    light = light * balance * (sensor.level * np.exp(rng.normal(0, sensor.exposure)) / max(level, 0.02))
+    light = light**1.12 * 1.12
+    light = light * (1 + light / 2.4**2) / (1 + light)
+    noise = rng.standard_normal(light.shape, np.float32) * np.float32(sensor.noise)
+    return np.asarray(np.clip(light, 0, 1) ** (1 / 2.1) + noise * (0.005 + 0.008 * np.sqrt(np.clip(light, 0, 1))))
+
+
 @lru_cache(maxsize=4096)
-def _placed(building: int, view: int) -> tuple[Room, dict[int, Camera]]:
-    rng = generator(Stream.CAMERA, building, view)
-    room = build_room(building, int(rng.integers(ROOMS_PER_BUILDING)))
-    return room, {0: choose(room, rng)}
+def _placed(building: int, view: int, appearance: str) -> tuple[Room, dict[int, Camera]]:
+    salt = "" if appearance == DEFAULT else appearance
+    rng = generator(Stream.CAMERA, building, view, appearance=salt)
+    room = _built(building, int(rng.integers(ROOMS_PER_BUILDING)), appearance)
+    return room, {0: by_name(appearance).camera(room, rng)}
+
+
+@lru_cache(maxsize=1024)
+def _built(building: int, index: int, appearance: str) -> Room:
+    return by_name(appearance).scene(building, index)
+
+
+def unknown_key(key: str, offered: Collection[str], appearance: str) -> InputError:
+    """What to raise where an appearance has no such key."""
+    where = "" if appearance == DEFAULT else f" of appearance {appearance!r}"
+    return InputError(f"rooms has no {key!r}{where}{hint(key, offered)}")
 
 
 def render_view(
-    building: int, view: int, size: int, keys: Collection[str] | None = None, *, samples: int = 2
+    building: int,
+    view: int,
+    size: int,
+    keys: Collection[str] | None = None,
+    *,
+    samples: int = 2,
+    appearance: str = DEFAULT,
 ) -> dict[str, Label]:
     """Renders one view of a building; it depends on (building, view) alone.
 
@@ -202,8 +268,9 @@ def render_view(
         building: The building's seed, 0 or more.
         view: Which of its views, 0 or more.
         size: Pixels along each side, 32 to 512.
-        keys: Some of ``KEYS``; None for all.
+        keys: Some of ``KEYS``; None for all that the appearance has.
         samples: Colour samples along each side of a pixel that lies on an edge; 1 is the fastest.
+        appearance: A name of ``appearances.names()``.
 
     Returns:
         As ``View.render``.
@@ -211,4 +278,5 @@ def render_view(
     Raises:
         InputError: As ``View``, or a key is not offered.
     """
-    return View(building, view, size, samples).render(KEYS if keys is None else keys)
+    seen = View(building, view, size, samples, appearance)
+    return seen.render(seen.keys if keys is None else keys)

@@ -79,6 +79,7 @@ class Room:
         lights: (L, LIGHT_COLUMNS) lights.
         sun: (6,) direction towards the sun and its colour, black if it does not shine.
         footprints: (F, 5) of the furniture: low x, low z, high x, high z, height.
+        unit: Metres per unit in which all this is measured: 1 in a room, more in a street.
     """
 
     scene_class: int
@@ -88,6 +89,7 @@ class Room:
     lights: Table
     sun: Table
     footprints: Table
+    unit: float = 1.0
 
 
 class _Builder:

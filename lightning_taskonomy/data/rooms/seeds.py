@@ -1,5 +1,6 @@
 """Every random draw has its own stream, named by what it is for, the building and the view: order never matters."""
 
+import zlib
 from enum import IntEnum
 
 import numpy as np
@@ -19,9 +20,12 @@ class Stream(IntEnum):
     ONWARD = 7
     MATCHING = 8
     PRETEXT = 9
+    MEDIUM = 10
 
 
-def generator(stream: Stream, building: int, index: int = 0, view: int = 0) -> np.random.Generator:
+def generator(
+    stream: Stream, building: int, index: int = 0, view: int = 0, appearance: str = ""
+) -> np.random.Generator:
     """The generator of one purpose.
 
     Args:
@@ -29,5 +33,7 @@ def generator(stream: Stream, building: int, index: int = 0, view: int = 0) -> n
         building: The building's seed.
         index: The room or the view.
         view: Which of a sample's pictures.
+        appearance: Whose numbers they are; none for those of the indoor rooms.
     """
-    return np.random.default_rng(np.random.SeedSequence((int(stream), building, index, view)))
+    salt = (zlib.crc32(appearance.encode()),) if appearance else ()
+    return np.random.default_rng(np.random.SeedSequence((int(stream), building, index, view, *salt)))

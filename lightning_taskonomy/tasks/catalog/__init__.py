@@ -15,13 +15,18 @@ _DEFAULT = "rooms"
 
 @cache
 def catalog() -> Mapping[str, Task]:
-    """All tasks by name: ``normals`` of the default dictionary of 26, ``camvid.semantic_segmentation`` of others."""
+    """All tasks by name: ``normals`` of the default dictionary of 26, ``camvid.semantic_segmentation`` of others.
+
+    What a module lists as ``FURTHER`` is not of the dictionary: ``rooms.segmentation``.
+    """
     tasks = {}
     for info in pkgutil.iter_modules(__path__):
         module = importlib.import_module(f"{__name__}.{info.name}")
+        further = getattr(module, "FURTHER", ())
         for value in vars(module).values():
             if isinstance(value, Task):
-                tasks[value.name if info.name == _DEFAULT else f"{info.name}.{value.name}"] = value
+                plain = info.name == _DEFAULT and value not in further
+                tasks[value.name if plain else f"{info.name}.{value.name}"] = value
     return tasks
 
 

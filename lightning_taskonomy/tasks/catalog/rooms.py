@@ -1,10 +1,13 @@
 """The dictionary of 26 tasks of Taskonomy (CVPR 2018, Fig. 3 and section 3), with the classes of Rooms.
 
+``FURTHER`` are tasks of Rooms beside the dictionary, for all its appearances: ``rooms.segmentation`` and so on.
+
 Shifts and scales are round numbers near mean and spread of the labels in rooms; they only condition the optimisation.
 Source-only are the four that the paper never uses as targets (section 4).
 """
 
 from lightning_taskonomy.tasks.base import Family, Task, TaskKind
+from lightning_taskonomy.tasks.catalog.objects import detection, keypoints
 from lightning_taskonomy.tasks.labels import Label, LabelKind
 
 SEMANTIC_CLASSES = (
@@ -12,6 +15,26 @@ SEMANTIC_CLASSES = (
     "shelf", "lamp", "plant", "rug", "tv", "ball", "vase", "book", "toilet", "sink",
 )  # fmt: skip
 OBJECT_CLASSES = SEMANTIC_CLASSES[3:]
+CLASSES = (
+    *SEMANTIC_CLASSES,
+    "sky", "road", "pavement", "grass", "water", "seabed",
+    "building", "car", "truck", "person", "dog", "tree", "pole", "sign", "bench",
+    "rock", "coral", "fish", "bottle", "can", "crate",
+)  # fmt: skip
+"""One table for every appearance of Rooms: those of the indoor one come first and keep their numbers."""
+STUFF = ("wall", "floor", "ceiling", "sky", "road", "pavement", "grass", "water", "seabed")
+"""Classes that are not objects."""
+THINGS = tuple(name for name in CLASSES if name not in STUFF)
+"""Classes of objects with boxes, in the order of ``CLASSES``; the first 18 are ``OBJECT_CLASSES``."""
+POINTS = tuple(
+    f"{side} {height} {depth}"
+    for depth in ("near", "far")
+    for height in ("top", "bottom")
+    for side in ("left", "right")
+)
+"""Keypoints of an object: the corners of its largest part, as ``data.rooms.objects`` says."""
+MIRROR = (1, 0, 3, 2, 5, 4, 7, 6)
+"""Which of ``POINTS`` each becomes in a mirrored image."""
 SCENE_CLASSES = ("living room", "bedroom", "kitchen", "office", "bathroom", "corridor")
 
 AUTOENCODING = Task("autoencoding", TaskKind.DENSE, "image", 3, family=Family.TWO_D, shift=0.5, scale=0.25)
@@ -76,3 +99,11 @@ POINT_MATCHING = Task(
     "point_matching", TaskKind.CLASSIFICATION, "matching", 2, "pair_matching", Family.LOW_DIMENSIONAL,
     class_names=("different", "same"),
 )  # fmt: skip
+
+SEGMENTATION = Task(
+    "segmentation", TaskKind.SEGMENTATION, "semantic", len(CLASSES), family=Family.SEMANTIC, class_names=CLASSES
+)
+DETECTION = detection("detection", THINGS)
+KEYPOINTS = keypoints("keypoints", POINTS, MIRROR, (0.1,) * len(POINTS), class_name="object")
+FURTHER = (SEGMENTATION, DETECTION, KEYPOINTS)
+"""Tasks that are not of the dictionary of 26."""

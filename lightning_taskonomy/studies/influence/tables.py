@@ -1,0 +1,126 @@
+"""What the finished runs of a study of chains say, as rows of plain data."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_taskonomy.affinity.chains import (
+    Assignment,
+    Chain,
+    ChainsTable,
+    Distances,
+    Factors,
+    level,
+    relative_transfer_gains,
+)
+from lightning_taskonomy.affinity.chains.factors import FACTOR_COLUMNS
+from lightning_taskonomy.affinity.chains.table import COLUMNS
+from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.studies.base import Table
+from lightning_taskonomy.studies.influence.plan import InfluencePlan
+
+__all__ = ["DISTANCES", "GAINS", "SOURCES", "influence_tables"]
+
+DISTANCES = ("target", "source", *get_args(Assignment))
+"""Of ``distances.csv``: a row per pair of collections of images."""
+GAINS = ("target", "source", "setting", "metric", "gain", "half_width", "seeds", "level")
+"""Of ``gains.csv``: a row per chain, in percent of the first link alone."""
+
+SOURCES = ("source", "setting", "rate", "metric", "validation", "seconds")
+"""Of ``sources.csv``: a row per source model, at the learning rate that was selected."""
+
+
+def influence_tables(plans: Sequence[InfluencePlan], images: int) -> Iterator[tuple[str, Table | Any]]:
+    """The chains that were tested, what sources and targets are, gains, and distances of their images.
+
+    Args:
+        plans: The runs under each seed.
+        images: Images of a data set by which it is compared with others.
+
+    Raises:
+        InputError: No chain is tested.
+    """
+    plan = plans[0]
+    chains = [chain for one in plans for chain in _chains(one)]
+    if not chains:
+        raise InputError(f"{plan.root} holds no tested chain; run stages 'chains' and 'test', or see failures.json")
+    yield "chains.csv", (COLUMNS, [[*astuple(row)[:6], int(row.higher_is_better), row.value] for row in chains])
+    factors = _factors(plan)
+    rows = [[name, f.task_type, ";".join(f.domains), ";".join(f.images), f.size] for name, f in factors.items()]
+    yield "factors.csv", (FACTOR_COLUMNS, rows)
+    yield "sources.csv", (SOURCES, list(_sources(plan)))
+    gains = [
+        gain
+        for setting in plan.settings.settings
+        for gain in relative_transfer_gains(ChainsTable(tuple(chains)), setting)
+    ]
+    yield "gains.csv", (GAINS, [[*astuple(gain), level(gain.value)] for gain in gains])
+    values = Distances.measure(_features(plan, factors, images)).values
+    yield (
+        "distances.csv",
+        (DISTANCES, [[*pair, *(row[name] for name in DISTANCES[2:])] for pair, row in values.items()]),
+    )
+
+
+def _chains(plan: InfluencePlan) -> Iterator[Chain]:
+    for chain in plan.chains():
+        tested, task = plan.kept(chain).folder / "test.json", plan.tasks[chain.target]
+        if tested.is_file():
+            name, higher = task.metric
+            value = _read(tested)[task.logged("test")]
+            source = "" if chain.kind == "scratch" else chain.source
+            yield Chain(chain.target, source, chain.kind, chain.setting, plan.settings.seed, name, higher, value)
+
+
+def _factors(plan: InfluencePlan) -> dict[str, Factors]:
+    """What tasks and models of several sources are, as far as their data are prepared.
+
+    The size is that of the whole training split; of several sources the sum.
+    """
+    factors = {}
+    for name, task in plan.tasks.items():
+        prepared = plan.prepared_split(task, "train")
+        if prepared.is_file():
+            size = int(_read(prepared)["images"])
+            factors[name] = Factors(task.type, (task.images.domain,), (task.pool,), size)
+    for name, parts in (plan.settings.multi_source or {}).items():
+        if factors.keys() >= set(parts):
+            domains, images = ({word: None for part in parts for word in getattr(factors[part], field)}
+                               for field in ("domains", "images"))  # fmt: skip
+            size = sum(factors[part].size for part in parts)
+            factors[name] = Factors(factors[parts[0]].task_type, tuple(domains), tuple(images), size)
+    return factors
+
+
+def _features(plan: InfluencePlan, factors: Mapping[str, Factors], count: int) -> dict[str, NDArray[np.float32]]:
+    """Features by collection of images, those of several sources together under the names joined by ``+``."""
+    by_pool: dict[str, NDArray[np.float32]] = {}
+    for job in plan.feature_jobs(count):
+        if job.is_done:
+            with np.load(job.done[0]) as file:
+                by_pool.setdefault(plan.settings.sets[job.name].images or job.name, file["features"])
+    for one in factors.values():
+        if one.multi_source and by_pool.keys() >= set(one.images):
+            by_pool[one.collection] = np.concatenate([by_pool[name] for name in one.images])
+    return by_pool
+
+
+def _sources(plan: InfluencePlan) -> Iterator[list[Any]]:
+    for name, setting in plan.trained_sources():
+        run = plan.source_run(name, setting)
+        if run.is_done:
+            metric, key = (
+                (task.metric[0], task.logged("val")) if (task := plan.tasks.get(name)) else ("loss", "val/loss")
+            )
+            fitted, rate = _read(run.done), run.config["model"]["init_args"]["optimizer"]["init_args"]["lr"]
+            yield [name, setting, rate, metric, fitted[key], fitted["seconds"]]
+
+
+def _read(file: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(file.read_text())
+    return content
