@@ -6,7 +6,8 @@ from typing import Any
 
 from lightning_taskonomy.data.formats.objects import Annotated, ObjectDataModule, halves
 from lightning_taskonomy.data.reading import stable_id
-from lightning_taskonomy.data.stored import FileProblem, UnexpectedFiles, by_stem, near, read_text
+from lightning_taskonomy.data.stored import FileProblem, by_stem, near, read_text
+from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import Task
 from lightning_taskonomy.tasks.catalog.dota import CLASSES, DETECTION
 
@@ -43,12 +44,14 @@ class DotaDataModule(ObjectDataModule):
             folder = self.root
         images = by_stem(folder / "images", (".png", ".jpg"))
         if not images:
-            raise UnexpectedFiles(
+            raise InputError(
                 f"{folder} has no images/*.png{near('images', folder)}; root must hold train and val of DOTA, each "
                 "with images and labelTxt"
             )
+        labels = by_stem(folder / "labelTxt", (".txt",))
+        images |= {stem: folder / "images" / f"{stem}.png" for stem in labels.keys() - images.keys()}  # missing
         return [
-            _read(image, folder / "labelTxt" / f"{stem}.txt", stable_id("dota", stem)) for stem, image in images.items()
+            _read(images[stem], folder / "labelTxt" / f"{stem}.txt", stable_id("dota", stem)) for stem in sorted(images)
         ], ()
 
 

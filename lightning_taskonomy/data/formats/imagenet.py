@@ -61,7 +61,7 @@ class ImageNetDataModule(TaskDataModule):
         folder = self.root / part
         folders = [one for one in visible(folder) if one.is_dir()]
         if not names or not folders:
-            raise UnexpectedFiles(
+            raise InputError(
                 f"{folder if names else self.root / 'train'} has no folder of a class{near(folder.name, self.root)}; "
                 "root must hold train/CLASS/*.JPEG and val/CLASS/*.JPEG"
             )

@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 
 from lightning_taskonomy.data.formats.objects import Annotated, ObjectDataModule, whole
 from lightning_taskonomy.data.reading import stable_id
-from lightning_taskonomy.data.stored import FileProblem, UnexpectedFiles, by_stem, near, read_text
+from lightning_taskonomy.data.stored import FileProblem, by_stem, near, read_text
+from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import IGNORE_INDEX, Task
 from lightning_taskonomy.tasks.catalog.kitti_objects import CLASSES, DETECTION, IGNORED
 
@@ -45,12 +46,14 @@ class KittiObjectsDataModule(ObjectDataModule):
         folder = self.root / part
         images = by_stem(folder / "image_2", (".png", ".jpg"))
         if not images:
-            raise UnexpectedFiles(
+            raise InputError(
                 f"{folder} has no image_2/*.png{near('image_2', folder)}; root must hold training/image_2 and "
                 "training/label_2 of KITTI's object benchmark"
             )
+        labels = by_stem(folder / "label_2", (".txt",))
+        images |= {stem: folder / "image_2" / f"{stem}.png" for stem in labels.keys() - images.keys()}  # missing
         return [
-            _read(image, folder / "label_2" / f"{stem}.txt", stable_id("kitti", stem)) for stem, image in images.items()
+            _read(images[stem], folder / "label_2" / f"{stem}.txt", stable_id("kitti", stem)) for stem in sorted(images)
         ], ()
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lightning_taskonomy.data.formats.annotations import Member, read_json
 from lightning_taskonomy.data.formats.objects import Annotated, ObjectDataModule, halves, whole
 from lightning_taskonomy.data.reading import stable_id
-from lightning_taskonomy.data.stored import FileProblem, UnexpectedFiles, visible
+from lightning_taskonomy.data.stored import FileProblem, visible
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import Task
 from lightning_taskonomy.tasks.catalog.mpii import KEYPOINTS, POINTS
@@ -46,6 +46,7 @@ class MpiiDataModule(ObjectDataModule):
     """
 
     splits = halves("train", "valid") | whole(trainval="trainval")
+    are_made = True
 
     @property
     def own_tasks(self) -> Collection[Task]:
@@ -69,7 +70,8 @@ class MpiiDataModule(ObjectDataModule):
         if part in named:
             persons = _of_json(named[part])
         elif named:
-            raise UnexpectedFiles(f"{self.root} has no {part}.json beside {', '.join(sorted(named))}.json")
+            there = ", ".join(sorted({file.name for file in named.values()}))
+            raise InputError(f"{self.root} has no {part}.json beside {there}")
         else:
             persons = _of_release(self._release(), part)
         rows: dict[str, list[_Person]] = {}
@@ -82,7 +84,7 @@ class MpiiDataModule(ObjectDataModule):
         for folder in (self.root, self.root / "mpii_human_pose_v1_u12_2"):
             if (folder / _RELEASE).is_file():
                 return folder / _RELEASE
-        raise UnexpectedFiles(
+        raise InputError(
             f"{self.root} has neither annot/*.json nor {_RELEASE}; root must hold one of them and the folder images"
         )
 

@@ -152,6 +152,8 @@ class ObjectDataModule(TaskDataModule):
     """By split that there is not, what to do instead."""
     class_key: ClassVar[str | None] = None
     """The key of the class of the whole image."""
+    are_made: ClassVar[bool] = False
+    """Whether the boxes were made here, with a margin that may reach beyond the image, which is then no fault."""
 
     def __init__(self, root: str, size: tuple[int, int] | None = None, **options: Any) -> None:
         super().__init__(**options)
@@ -209,6 +211,7 @@ class ObjectSamples(Labelled):
         self.part, self.rows = part, range(len(part.images))[which]
         self.keys = [key for key in part.columns if key in keys]
         self.class_key = module.class_key if module.class_key in keys else None
+        self.are_made = module.are_made
 
     def complete(self, index: int, sample: Sample) -> None:
         """Adds the labels, upright and within the image.
@@ -226,10 +229,10 @@ class ObjectSamples(Labelled):
         rows = {key: column.rows(row) for key, column in self.part.columns.items()}
         faults = [self.part.left_out[row]] if row in self.part.left_out else []
         orientation, stored = self._turn(index, size_of(sample["image"]))
-        faults += _settle(rows, _OBJECTS, orientation, stored, "objects")
-        faults += _settle(rows, _CROWDS, orientation, stored, "regions to ignore")
+        for keys, what in ((_OBJECTS, "objects"), (_CROWDS, "regions to ignore")):
+            faults += _settle(rows, keys, orientation, stored, what, are_made=self.are_made)
         if faults:
-            self.log.add(self.images[index], "; ".join(faults))
+            self.log.add(self.images[index], "; ".join(faults), "labels changed of")
         for key in self.keys:
             sample[key] = rows[key]
             sample[presence(key)] = torch.tensor(self.part.labelled[row])
@@ -269,7 +272,13 @@ class ObjectSamples(Labelled):
 
 
 def _settle(
-    rows: dict[str, Tensor], keys: Sequence[str], orientation: int, stored: tuple[int, int], what: str
+    rows: dict[str, Tensor],
+    keys: Sequence[str],
+    orientation: int,
+    stored: tuple[int, int],
+    what: str,
+    *,
+    are_made: bool,
 ) -> list[str]:
     """Turns the labels of one set of objects and leaves out what cannot be; says what."""
     boxes, faults = rows[keys[0]], []
@@ -282,7 +291,7 @@ def _settle(
     for which, reason in (
         (~ordered, "left out, for their boxes have no area or their sides in the wrong order"),
         (ordered & ~keep, "left out, for they lie outside the image"),
-        (beyond & keep, "cut off at the edge of the image"),
+        (beyond & keep & (not are_made), "cut off at the edge of the image"),
     ):
         if which.any():
             first = ", ".join(f"{number:g}" for number in boxes[which][0].tolist())

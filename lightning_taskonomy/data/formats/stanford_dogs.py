@@ -9,7 +9,7 @@ import numpy as np
 from lightning_taskonomy.data.formats.annotations import Member, read_json
 from lightning_taskonomy.data.formats.objects import Annotated, ObjectDataModule, whole
 from lightning_taskonomy.data.reading import stable_id
-from lightning_taskonomy.data.stored import FileProblem, UnexpectedFiles, read_array, visible
+from lightning_taskonomy.data.stored import FileProblem, read_array, visible
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import Task
 from lightning_taskonomy.tasks.catalog.stanford_dogs import BREED, BREEDS, KEYPOINTS, POINTS
@@ -54,7 +54,7 @@ class StanfordDogsDataModule(ObjectDataModule):
         ]
         folder = next((self.root / name for name in _FOLDERS if (self.root / name).is_dir()), None)
         if not files or folder is None:
-            raise UnexpectedFiles(
+            raise InputError(
                 f"{self.root} has no {'folder Images' if files else 'StanfordExtra*.json'}; root must hold both, and "
                 "the lists of Stanford Dogs"
             )
@@ -73,7 +73,7 @@ class StanfordDogsDataModule(ObjectDataModule):
         if lists:
             file = next((file for file in lists if file.name.startswith(f"{part}_")), None)
             if file is None:
-                raise UnexpectedFiles(f"{self.root} has no {part}_StanfordExtra*.npy beside {lists[0].name}")
+                raise InputError(f"{self.root} has no {part}_StanfordExtra*.npy beside {lists[0].name}")
             numbers = read_array(file).astype(np.int64).reshape(-1)
             if ((numbers < 0) | (numbers >= len(dogs))).any():
                 raise FileProblem(
@@ -92,7 +92,7 @@ def _listed(file: Path) -> set[str]:
     from scipy.io import loadmat
 
     if not file.is_file():
-        raise UnexpectedFiles(f"there is no {file}; Stanford Dogs has lists train_list.mat and test_list.mat")
+        raise InputError(f"there is no {file}; Stanford Dogs has lists train_list.mat and test_list.mat")
     try:
         return {str(name) for name in np.atleast_1d(loadmat(file, simplify_cells=True)["file_list"])}
     except (KeyError, TypeError, ValueError, IndexError, NotImplementedError, OSError) as error:

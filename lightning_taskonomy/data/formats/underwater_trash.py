@@ -5,7 +5,8 @@ from collections.abc import Collection, Sequence
 from lightning_taskonomy.data.formats.objects import Annotated, ObjectDataModule, whole
 from lightning_taskonomy.data.formats.voc import read_voc
 from lightning_taskonomy.data.reading import stable_id
-from lightning_taskonomy.data.stored import UnexpectedFiles, by_stem, near
+from lightning_taskonomy.data.stored import by_stem, near
+from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import Task
 from lightning_taskonomy.tasks.catalog.underwater_trash import CLASSES, DETECTION, IGNORED, NAMES, OVERLAID
 
@@ -39,12 +40,15 @@ class UnderwaterTrashDataModule(ObjectDataModule):
             InputError: There is no image.
         """
         folders = [self.root / place / part for place in ("dataset", "")]
-        images = next(filter(None, (by_stem(folder, (".jpg", ".jpeg")) for folder in folders)), {})
+        folder = next((one for one in folders if one.is_dir()), folders[0])
+        images = by_stem(folder, (".jpg", ".jpeg"))
         if not images:
-            raise UnexpectedFiles(
+            raise InputError(
                 f"{self.root} has no image in {part}{near(part, self.root)}; root must hold "
                 f"dataset/{part}/*.jpg and *.xml of Trash-ICRA19"
             )
+        labels = by_stem(folder, (".xml",))
+        images |= {stem: folder / f"{stem}.jpg" for stem in labels.keys() - images.keys()}  # missing
         classes = {name: number for number, name in enumerate(CLASSES)}
         classes |= {name: classes[kind] for name, kind in NAMES.items()}
         return [
@@ -52,5 +56,5 @@ class UnderwaterTrashDataModule(ObjectDataModule):
                 image, image.with_suffix(".xml"), stable_id("underwater_trash", part, stem), classes,
                 ignored=IGNORED, overlaid=OVERLAID,
             )
-            for stem, image in images.items()
+            for stem, image in sorted(images.items())
         ], ()  # fmt: skip

@@ -91,6 +91,8 @@ def test_underwater_trash(tmp_path: Path) -> None:
     (problem,) = samples.problems  # type: ignore[attr-defined]
     assert problem.file == folder / "b.jpg" and "b.xml: missing" in problem.reason
     assert len(UnderwaterTrashDataModule(str(tmp_path / "dataset")).build("validation", KEYS)) == 2
+    (folder / "a.jpg").unlink()
+    assert len(UnderwaterTrashDataModule(str(tmp_path)).build("validation", KEYS)) == 2  # its annotations name it
     with pytest.raises(InputError, match="has no image in test; root must hold dataset/test"):
         UnderwaterTrashDataModule(str(tmp_path)).build("test", KEYS)
 

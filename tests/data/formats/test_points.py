@@ -57,7 +57,7 @@ def test_mpii_json(tmp_path: Path) -> None:
     torch.testing.assert_close(sample["boxes"], torch.tensor([[8.5, 3.5, 12.5, 7.5], [28.5, 18.5, 42.5, 22.5]]))
     (tmp_path / "annot" / "trainval.json").write_text(json.dumps([{"image": "a.jpg", "center": [1, 1], "scale": 1}]))
     assert not MpiiDataModule(str(tmp_path)).build("trainval", KEYS)[0][presence("points")]
-    with pytest.raises(InputError, match=r"has no train\.json beside trainval, valid\.json"):
+    with pytest.raises(InputError, match=r"has no train\.json beside trainval\.json, valid\.json"):
         MpiiDataModule(str(tmp_path)).build("train", KEYS)
     persons[0]["joints"] = [[1, 2]]
     (tmp_path / "annot" / "valid.json").write_text(json.dumps(persons))

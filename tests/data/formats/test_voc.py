@@ -10,7 +10,6 @@ from PIL import Image
 from torchvision.datasets import VOCDetection
 
 from lightning_taskonomy.data.formats.voc import VocDataModule
-from lightning_taskonomy.data.stored import UnexpectedFiles
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import presence
 from lightning_taskonomy.tasks.catalog.voc import CLASSES
@@ -62,7 +61,7 @@ def test_bad_annotations(tmp_path: Path) -> None:
         assert reason in problem.reason and "000005.xml" in problem.reason
     (tmp_path / "Annotations" / "000005.xml").unlink()
     assert not VocDataModule(str(tmp_path)).build("trainval", KEYS)[0][presence("boxes")]
-    with pytest.raises(UnexpectedFiles, match=r"has no ImageSets/Main/test\.txt; root must hold JPEGImages"):
+    with pytest.raises(InputError, match=r"has no ImageSets/Main/test\.txt; root must hold JPEGImages"):
         VocDataModule(str(tmp_path)).build("test", KEYS)
 
 
