@@ -99,7 +99,7 @@ def test_what_is_imported_is_declared():
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
     extras = "\n".join(text for name, text in config["options.extras_require"].items() if name != "dev")
-    modules = {"pillow": "PIL", "pyyaml": "yaml", "dash-cytoscape": "dash_cytoscape"}
+    modules = {"pillow": "PIL", "pyyaml": "yaml", "dash-cytoscape": "dash_cytoscape"} | {"faster-coco-eval": "faster_coco_eval"}
     declared, optional = (
         {modules.get(name, name) for name in re.findall(r"^([\w-]+)", text, re.M)}
         for text in (config["options"]["install_requires"], extras)
