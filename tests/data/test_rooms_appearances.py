@@ -315,7 +315,8 @@ def test_synthetic_pictures_have_no_noise_and_few_colours() -> None:
 
 def test_the_command_draws_an_appearance(tmp_path: Path) -> None:
     data_render(tmp_path / "sheet.png", size=32, buildings=1, samples=1, appearance="close_up")
-    assert Image.open(tmp_path / "sheet.png").width > 300
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width > 300
     with pytest.raises(InputError, match="no appearance 'closeup'; did you mean 'close_up'"):
         data_render(tmp_path / "sheet.png", appearance="closeup")
 
