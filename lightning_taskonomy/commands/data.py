@@ -83,8 +83,9 @@ def data_render(
     Args:
         out: The PNG.
         size: Pixels along each side of a picture.
-        buildings: How many buildings; one view of each with all its labels, or six without.
-        labels: Show every label.
+        buildings: How many buildings; one view of each with all its labels, or six without; of other appearances one
+            view of each, the first one with its labels.
+        labels: Show every label; of another appearance than indoor all are shown.
         samples: Colour samples along each side of a pixel that lies on an edge.
         appearance: The domain of images, such as ``driving``; ``all`` shows every one in a row of its own.
 

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
+from lightning_taskonomy.commands.data import data_render
 from lightning_taskonomy.data.rooms import RoomsDataModule, RoomsDataset, render_view
 from lightning_taskonomy.data.rooms.appearances import appearance, names
 from lightning_taskonomy.data.rooms.appearances.base import COMMON, Sight
@@ -310,6 +311,14 @@ def _rng() -> np.random.Generator:
 def test_synthetic_pictures_have_no_noise_and_few_colours() -> None:
     synthetic, indoor = (View(1, 0, 64, 1, name).image().reshape(3, -1) for name in ("synthetic", "indoor"))
     assert np.unique(synthetic, axis=1).shape[1] < 0.2 * np.unique(indoor, axis=1).shape[1]
+
+
+def test_the_command_draws_an_appearance(tmp_path: Path) -> None:
+    data_render(tmp_path / "sheet.png", size=32, buildings=1, samples=1, appearance="close_up")
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width > 300
+    with pytest.raises(InputError, match="no appearance 'closeup'; did you mean 'close_up'"):
+        data_render(tmp_path / "sheet.png", appearance="closeup")
 
 
 def test_sheet_has_a_row_per_appearance() -> None:

@@ -131,7 +131,7 @@ class View:
 
     def _sight(self, index: int) -> Sight:
         pixels, camera = self.pixels(index), self.camera(index)
-        distance = labels.depth_euclidean(pixels, camera).ravel() * self.room.unit
+        distance = labels.depth_euclidean(pixels, camera).ravel().astype(np.float64) * self.room.unit
         rng = generator(Stream.MEDIUM, self.building, appearance=self._salt)
         return Sight(self.room, camera, pixels, np.where(self._endless(pixels), np.inf, distance), rng)
 
@@ -209,7 +209,7 @@ class View:
 
     def _in_metres(self, depth: Label) -> Label:
         endless = self._endless(self.pixels()).reshape(depth.shape)
-        return np.where(endless, np.float32(np.nan), depth * np.float32(self.room.unit))
+        return np.where(endless, np.float32(np.nan), depth.astype(np.float32) * np.float32(self.room.unit))
 
     def _patches(self) -> tuple[Image, int]:
         if self._matching is None:
