@@ -29,7 +29,7 @@ from lightning_taskonomy.reports.influence.figures import (
     plane_figure,
 )
 from lightning_taskonomy.reports.influence.files import InfluenceResults
-from lightning_taskonomy.reports.influence.words import backbone_of_features, relation, title
+from lightning_taskonomy.reports.influence.words import RELATIONS, backbone_of_features, relation, title
 from lightning_taskonomy.reports.words import join, readable
 
 __all__ = ["distances", "plane_of_images"]
@@ -149,7 +149,7 @@ def _scatter(page: Page, results: InfluenceResults) -> None:
     if panels:
         text = "; ".join(f"{name}: {note}" for name, note in notes.items())
         page.figure(
-            gain_scatters(panels, x="domain distance, target to source", y="gain, %", notes=notes),
+            gain_scatters(panels, kinds=RELATIONS, x="domain distance, target to source", y="gain, %", notes=notes),
             "distance-and-gain",
             alt=f"Gains against domain distances. {text}",
             caption="Each point is a chain. Tau is over all chains of a panel, positive where nearer sources bring "

@@ -89,12 +89,13 @@ def gain_matrix(
     for row, line in enumerate(values):
         if np.isfinite(line).any():
             column = int(np.nanargmax(line))
-            axis.add_patch(Rectangle((column - 0.46, row - 0.46), 0.92, 0.92, fill=False, ec="black", lw=1.6))
+            edge = text_on(*colors[row, column, :3])
+            axis.add_patch(Rectangle((column - 0.46, row - 0.44), 0.92, 0.88, fill=False, ec=edge, lw=1.6))
     numbers(axis, image, values, 7.5, _whole if len(sources) > 12 else _tenths)
     ticks = [-REACH, -10, -2, 2, 10, REACH]
     bar = figure.colorbar(image, ax=axis, shrink=min(1.0, 8 / len(targets)), pad=0.01, aspect=22, ticks=ticks)
     bar.ax.set_yticklabels([f"≤ −{REACH:g}", "−10", "−2", "+2", "+10", f"≥ +{REACH:g}"])
-    bar.ax.set_title("gain, %", fontsize=8, loc="left", weight="normal")
+    bar.set_label("gain, %")
     bar.outline.set_visible(False)
     return figure
 
@@ -112,9 +113,10 @@ def distance_matrix(distances: ArrayLike, *, targets: Sequence[Line], sources: S
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
     figure, axis, image = _matrix(values, targets, sources, "viridis", (low, max(high, low + 1e-9)), "")
-    numbers(axis, image, values, 7.0, lambda value: f"{value:.3g}" if high < 1000 else f"{value:.1e}")
+    digits = int(np.clip(2 - np.floor(np.log10(high)), 0, 6)) if high > 0 else 0
+    numbers(axis, image, values, 7.0, lambda value: f"{value:.{digits}f}")
     bar = figure.colorbar(image, ax=axis, shrink=min(1.0, 8 / len(targets)), pad=0.01, aspect=22)
-    bar.ax.set_title("distance", fontsize=8, loc="left", weight="normal")
+    bar.set_label("distance")
     bar.outline.set_visible(False)
     return figure
 
@@ -123,6 +125,7 @@ def distance_matrix(distances: ArrayLike, *, targets: Sequence[Line], sources: S
 def gain_scatters(
     panels: Mapping[str, Sequence[Points]],
     *,
+    kinds: Sequence[str],
     x: str,
     y: str,
     notes: Mapping[str, str] | None = None,
@@ -132,6 +135,7 @@ def gain_scatters(
 
     Args:
         panels: Points by title.
+        kinds: All kinds of points; each has the same colour in any figure.
         x: What the horizontal axis is.
         y: What the vertical axis is, gains in percent.
         notes: A line in the corner of a panel, by its title.
@@ -142,10 +146,9 @@ def gain_scatters(
     figure = new_figure(max(4.2 * len(panels), 5.6), 4.3)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     handles: dict[str, Any] = {}
-    names = list(dict.fromkeys(kind.name for panel in panels.values() for kind in panel))
     for axis, (title, panel) in zip(axes, panels.items(), strict=True):
         for kind in panel:
-            index = names.index(kind.name)
+            index = kinds.index(kind.name)
             (handles[kind.name],) = axis.plot(
                 kind.x, kind.y, _MARKERS[index % len(_MARKERS)], color=SERIES_COLORS[index % 7], ms=5.5, alpha=0.8,
                 mec="white", mew=0.4,
@@ -161,7 +164,7 @@ def gain_scatters(
         if note := (notes or {}).get(title):
             axis.annotate(note, (0, 1), (0, 3), xycoords="axes fraction", textcoords="offset points", fontsize=8)
             axis.set_title(title, pad=16)
-    order = [name for name in names if name in handles]
+    order = [name for name in kinds if name in handles]
     figure.legend([handles[name] for name in order], order, loc="outside lower center", ncols=min(2, len(order)))
     return figure
 
@@ -181,14 +184,17 @@ def plane_figure(places: Mapping[str, NDArray[np.float64]], domains: Mapping[str
     for name in sorted(places, key=lambda name: order.index(domains[name])):
         domain = domains[name]
         place, within[domain] = within.get(domain, 0), within.get(domain, 0) + 1
-        shift = order.index(domain) // len(SERIES_COLORS)
+        color, again = order.index(domain) % len(SERIES_COLORS), order.index(domain) // len(SERIES_COLORS)
+        label = _plain(name if name == domain else f"{name} ({domain})")
         axis.plot(
-            *places[name].T, _MARKERS[(place + 6 * shift) % len(_MARKERS)], ms=4.5, alpha=0.75, mec="none", ls="none",
-            color=SERIES_COLORS[order.index(domain) % len(SERIES_COLORS)], label=_plain(f"{name} ({domain})"),
+            *places[name].T, _MARKERS[(place + 6 * again) % len(_MARKERS)], ms=4.5, alpha=0.75, mec="none", ls="none",
+            color=SERIES_COLORS[color], label=label,
         )  # fmt: skip
     axis.set_xticks([])
     axis.set_yticks([])
     axis.set_aspect("equal", "datalim")
+    for spine in axis.spines.values():
+        spine.set_visible(False)
     figure.legend(loc="outside right upper", markerscale=1.5)
     return figure
 
@@ -225,7 +231,7 @@ def _matrix(
         for first, last, domain, new_type in _blocks(lines):
             if first:
                 draw = axis.axhline if is_row else axis.axvline
-                draw(first - 0.5, color=INK, lw=2.0 if new_type else 0.8)
+                draw(first - 0.5, color=INK, lw=2.6 if new_type else 0.6)
             middle = (first + last) / 2
             if is_row:
                 place = {"x": columns - 0.4, "y": middle, "va": "center", "ha": "left"}

@@ -37,8 +37,11 @@ def gains(page: Page, results: InfluenceResults) -> None:
 def lines(results: InfluenceResults, names: list[str]) -> list[Line]:
     """Rows or columns of a matrix."""
     factors = results.factors
-    return [Line(name, (factors[name].task_type, " + ".join(factors[name].domains)
-                        if len(factors[name].domains) < 3 else "several")) for name in names]  # fmt: skip
+    domains = {name: factors[name].domains for name in names}
+    return [
+        Line(name, (factors[name].task_type, domains[name][0] if len(domains[name]) == 1 else "several"))
+        for name in names
+    ]
 
 
 def _matrix(page: Page, results: InfluenceResults, setting: Setting) -> None:

@@ -52,8 +52,11 @@ class InfluenceReport(Report):
             ]
         sections += [("Domain distance", distances), ("Images in the plane", plane_of_images), ("Sources", sources)]
         for heading, write in sections:
-            yield heading, partial(write, results=self.results)
+            yield heading, partial(self._section, write=write)
         yield from self.appendix()
+
+    def _section(self, page: Page, write: Writer) -> None:
+        write(page, self.results)
 
 
 def sources(page: Page, results: InfluenceResults) -> None:

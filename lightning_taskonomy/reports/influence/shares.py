@@ -1,6 +1,8 @@
 """Which share of chains helps or harms, beside the paper's: Tables 7, 8 and 11, observations A1, A5, A8 and A9."""
 
-from typing import Literal
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Literal, get_args
 
 from lightning_taskonomy.affinity.chains import (
     GROUPS,
@@ -20,12 +22,21 @@ from lightning_taskonomy.affinity.chains import (
 from lightning_taskonomy.reports.html import Cell, Page
 from lightning_taskonomy.reports.influence.figures import Points, gain_scatters
 from lightning_taskonomy.reports.influence.files import InfluenceResults
-from lightning_taskonomy.reports.influence.words import ALONE, gain_text, part, plural, published, relation, title
+from lightning_taskonomy.reports.influence.words import (
+    ALONE,
+    RELATIONS,
+    gain_text,
+    percent_of,
+    plural,
+    published,
+    relation,
+    title,
+)
 from lightning_taskonomy.reports.words import readable
 
 __all__ = ["observations", "quick", "shares_by_factors", "shares_by_task_types"]
 
-_SIMPLE = "P above 2 %, those above 10 % (VP) included; N below -2 %. In brackets how many."
+_LEVELS = "P: gains above 2 %, those above 10 % (VP) included; N: below -2 %. In whole percent."
 
 
 def shares_by_factors(page: Page, results: InfluenceResults) -> None:
@@ -40,51 +51,40 @@ def shares_by_factors(page: Page, results: InfluenceResults) -> None:
             ours, paper = by_factors(gains, results.factors, best=which == "best"), published(which, setting)
             for group in GROUPS:
                 one = paper[group] if paper else None
-                theirs: list[Cell] = [None] * 4
-                if one is not None:
-                    theirs = [f"{one.positive} %", f"{one.very_positive} %", f"{one.negative} %", one.count]
-                rows.append([title(setting), *group, *_cells(ours[group]), *theirs])
-        header = ["setting", "image domain", "task type", "P", "VP", "N", counted]
-        header += ["P (paper)", "VP (paper)", "N (paper)", f"{counted} (paper)"]
-        page.table(name, header, rows, caption=f"{caption} {_SIMPLE}")
+                theirs = [None] * 4 if one is None else [one.positive, one.very_positive, one.negative, one.count]
+                rows.append([title(setting), *group, *_beside(_cells(ours[group]), theirs)])
+        header = ["setting", "image domain", "task type", *_headings("P", "VP", "N", counted)]
+        page.table(name, header, rows, caption=f"{caption} {_LEVELS}")
 
 
 def shares_by_task_types(page: Page, results: InfluenceResults) -> None:
     """Table 11."""
-    relations: tuple[tuple[Relation, str], ...] = (
-        ("same_images", "same images"), ("same_domain", "same domain"), ("other_domain", "other domain"),
-    )  # fmt: skip
     types = list(dict.fromkeys(one.task_type for one in results.factors.values()))
     if len(types) < 2:
         page.text(f"All tasks are of one type, {readable(types[0])}: there is nothing across task types.")
         return
-    header = ["setting", "from", "to"]
-    for _, words in relations:
-        header += [f"P, {words}", f"N, {words}", f"chains, {words}"]
-    header += [f"P, N, chains, {words} (paper)" for _, words in relations[:2]]
-    rows: list[list[Cell]] = []
+    folded = False
     for setting, gains in results.gains.items():
-        pairs = by_task_types(gains, results.factors)
+        pairs, rows = by_task_types(gains, results.factors), list[list[Cell]]()
         for pair in sorted(pairs, key=lambda pair: [types.index(one) for one in pair]):
-            if pair[0] == pair[1]:
-                continue
-            row: list[Cell] = [title(setting), *map(readable, pair)]
-            for name, _ in relations:
-                ours = pairs[pair].get(name, Shares(0, 0, 0, 0))
-                row += [part(ours, "positive"), part(ours, "negative"), ours.count or None]
             paper = PUBLISHED_TASK_TYPES.get(pair, {}) if setting == "small" else {}
-            for same in ("same_images", "same_domain"):
-                theirs = {key: f"{p} %, {n} %, {count}" for key, (p, n, count) in paper.items()}
-                row.append(theirs.get(same))
-            rows.append(row)
-    if not rows:
-        page.text("No chain across task types is measured yet.")
-        return
-    page.table(
-        "task-types", header, rows,
-        caption=f"As Table 11 of the paper: chains across task types, by how their images are related; same domain are "
-        f"other data sets of it. {_SIMPLE}",
-    )  # fmt: skip
+            for name in () if pair[0] == pair[1] else get_args(Relation):
+                ours = pairs[pair].get(name, Shares(0, 0, 0, 0))
+                if ours.count:
+                    cells = [percent_of(ours, "positive"), percent_of(ours, "negative"), ours.count]
+                    rows.append([*map(readable, (*pair, name)), *_beside(cells, paper.get(name, (None,) * 3))])
+        if not rows:
+            page.text(f"Not here yet, {title(setting)}: no chain across task types is measured.")
+            continue
+        with page.details(f"From task type to task type: {title(setting)}") if folded else nullcontext():
+            page.table(
+                f"task-types-{setting}",
+                ["from", "to", "images", *_headings("P", "N", "chains")],
+                rows,
+                caption=f"As Table 11 of the paper, {title(setting)}: chains across task types. Same domain: other "
+                f"images of a domain of the target. {_LEVELS}",
+            )
+        folded = True
 
 
 def observations(page: Page, results: InfluenceResults) -> None:
@@ -151,20 +151,19 @@ def _several(page: Page, results: InfluenceResults) -> None:
 
 
 def _sizes(page: Page, results: InfluenceResults) -> None:
+    lines: tuple[tuple[Literal["larger", "smaller"], str], ...] = (
+        ("larger", "positive larger to smaller"), ("smaller", "positive smaller to larger"),
+    )  # fmt: skip
     rows: list[list[Cell]] = []
     for setting, gains in results.gains.items():
         sizes = by_size(gains, results.factors)
-        rows += [
-            [title(setting), words, *_cells(sizes[key]), f"{PUBLISHED[published_as]:g} %"]
-            for key, words, published_as in (
-                ("larger", "the larger one", "positive larger to smaller"),
-                ("smaller", "the smaller one", "positive smaller to larger"),
-            )
-        ]  # fmt: skip
+        for key, published_as in lines:
+            positive, *others = _cells(sizes[key])
+            rows.append([title(setting), f"the {key} one", positive, round(PUBLISHED[published_as]), *others])
     page.table(
-        "sizes", ["setting", "the source is", "P", "VP", "N", "chains", "P (paper)"], rows,
+        "sizes", ["setting", "the source is", "P", "P, paper", "VP", "N", "chains"], rows,
         caption="From larger to smaller data sets (A8): chains within domain and task type, by training images in the "
-        f"full setting; multi-source models are left out. The paper has one number for all settings. {_SIMPLE}",
+        f"full setting; multi-source models are left out. The paper has one number for all settings. {_LEVELS}",
     )  # fmt: skip
 
 
@@ -180,11 +179,11 @@ def quick(page: Page, results: InfluenceResults) -> None:
         return
     tau = rank_correlation(by_chain(full), by_chain(small))
     rows: list[list[Cell]] = [
-        [words, None if share is None else f"{share:.0f} %", None if name is None else f"{PUBLISHED[name]:g} %"]
+        [words, None if share is None else round(share), None if name is None else round(PUBLISHED[name])]
         for words, share, name in _quick_lines(test)
     ]  # fmt: skip
     page.table(
-        "quick-test", ["of the chains that are", "ours", "paper"], rows,
+        "quick-test", ["of the chains that are", "percent", "percent, paper"], rows,
         caption=f"{plural(test.count, 'chain')} measured with small and with full targets (A9). Positive is above 2 %, "
         "negative below -2 %.",
     )  # fmt: skip
@@ -199,6 +198,7 @@ def quick(page: Page, results: InfluenceResults) -> None:
         gain_scatters(
             {"Small against full targets": [Points(name, *zip(*of, strict=True)) for name, of in groups.items()]},
             x="gain with small targets, %", y="gain with full targets, %", both=True,
+            kinds=RELATIONS,
         ),
         "small-and-full",
         alt=f"Gains of {plural(test.count, 'chain')} with small against full targets, Kendall's tau {shown}",
@@ -219,4 +219,13 @@ def _quick_lines(test: QuickTest) -> tuple[tuple[str, float | None, str | None],
 
 
 def _cells(ours: Shares) -> list[Cell]:
-    return [part(ours, "positive"), part(ours, "very_positive"), part(ours, "negative"), ours.count]
+    return [*(percent_of(ours, which) for which in ("positive", "very_positive", "negative")), ours.count]
+
+
+def _headings(*names: str) -> list[str]:
+    return [heading for name in names for heading in (name, f"{name}, paper")]
+
+
+def _beside(ours: Sequence[Cell], theirs: Sequence[Cell]) -> list[Cell]:
+    """Each number of ours with that of the paper after it."""
+    return [cell for pair in zip(ours, theirs, strict=True) for cell in pair]

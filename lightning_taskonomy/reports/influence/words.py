@@ -14,8 +14,8 @@ from lightning_taskonomy.affinity.chains import (
 from lightning_taskonomy.reports.words import readable
 
 __all__ = [
-    "ALONE", "MARK", "backbone_of_features", "first_link", "gain_text", "images", "part", "plural", "published",
-    "relation", "title",
+    "ALONE", "MARK", "RELATIONS", "backbone_of_features", "first_link", "gain_text", "images", "percent_of", "plural",
+    "published", "relation", "title",
 ]  # fmt: skip
 
 ALONE = "first link alone"
@@ -30,6 +30,10 @@ _RELATIONS = {
 }
 MARK = "◥"
 """Of a chain whose source saw the target's images with other labels."""
+
+
+RELATIONS = tuple(_RELATIONS.values())
+"""How source and target may be related."""
 
 
 def relation(same_domain: bool, same_type: bool) -> str:
@@ -68,10 +72,10 @@ def gain_text(gain: Gain) -> str:
     return f"{text}{mark} ±{gain.half_width:.1f}"
 
 
-def part(shares: Shares, which: Literal["positive", "very_positive", "negative"]) -> str | None:
-    """``69 % (44)``; None where there is no chain."""
+def percent_of(shares: Shares, which: Literal["positive", "very_positive", "negative"]) -> int | None:
+    """The share of a level in whole percent, as the paper prints it; None where there is no chain."""
     share = shares.percent(which)
-    return None if share is None else f"{share:.0f} % ({getattr(shares, which)})"
+    return None if share is None else round(share)
 
 
 def plural(count: int, noun: str) -> str:
