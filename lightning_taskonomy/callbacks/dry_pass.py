@@ -5,9 +5,11 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from torch import nn
 
 from lightning_taskonomy.data.pipeline import Pipeline
 from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.models.backbones import Backbone
 from lightning_taskonomy.models.backbones.sizes import dry_pass
 from lightning_taskonomy.modules import GroupedModule, MultiTaskModule
 
@@ -26,7 +28,7 @@ class DryPass(Callback):
         """Looks at the optimizers, and at the first sample of each loader.
 
         Raises:
-            InputError: A checkpoint of another optimizer was resumed.
+            InputError: A checkpoint of another optimizer was resumed; or data and backbone would both normalise images.
         """
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
@@ -43,12 +45,25 @@ class DryPass(Callback):
             if not isinstance(network, MultiTaskModule) or getattr(network.backbone, "are_cached", False):
                 continue  # a cached source sees no image
             if samples is None:
-                samples = [_first(loader) for loader in _loaders([trainer.train_dataloader, trainer.val_dataloaders])]
+                loaders = list(_loaders([trainer.train_dataloader, trainer.val_dataloaders]))
+                if any(loader.dataset.normalisation is not None for loader in loaders):
+                    _refuse_normalising(network.backbone)
+                samples = [_first(loader) for loader in loaders]
             inputs = {task.input for task in network.tasks.values()}
             shapes = {tuple(sample[key].shape[-3:]) for sample in samples for key in inputs & sample.keys()}
             for channels, height, width in sorted(shapes):
                 with trainer.precision_plugin.forward_context():
                     dry_pass(network.backbone, channels, (height, width))
+
+
+def _refuse_normalising(backbone: nn.Module) -> None:
+    for part in backbone.modules():
+        normalises = isinstance(part, Backbone) and type(part).forward is Backbone.forward
+        if normalises and not ((part.mean == 0).all() and (part.std == 1).all()):
+            raise InputError(
+                f"images come normalised, and {type(part).__name__} would normalise them again; give the backbone "
+                "normalises: false, or leave out the data's normalise"
+            )
 
 
 def _loaders(loaders: Any) -> Iterator[Any]:

@@ -51,6 +51,7 @@ class PredictionWriter(Callback):
     ) -> None:
         """Writes one batch."""
         frames = getattr(trainer.datamodule, "frames", {})  # type: ignore[attr-defined]  # set by the trainer
+        normalisation = getattr(trainer.datamodule, "normalisation", None)  # type: ignore[attr-defined]
         tasks: dict[str, Task] = pl_module.tasks  # type: ignore[assignment]  # a module of this library
         for row, image in enumerate(batch["id"].tolist()):
             frame = frames.get(image)
@@ -59,7 +60,7 @@ class PredictionWriter(Callback):
                 pixels = batch[tasks[name].input][row]
                 size, under = (int(pixels.shape[-2]), int(pixels.shape[-1])), None
                 if tasks[name].kind is TaskKind.SET and pixels.dim() == 3:
-                    under = _array(pixels)
+                    under = _array(pixels if normalisation is None else normalisation.undo(pixels))
                 picture = colorize(tasks[name], value, size=size, image=under)
                 if frame is not None and frame.number is not None:
                     self._append(self._root(trainer) / f"{self._stem(frame.file)}-{name}.mp4", picture, frame.rate)

@@ -1,4 +1,4 @@
-"""``data check``, ``data render``, ``data cache``: the data doctor and the embedded data."""
+"""``data check``, ``data colours``, ``data render``, ``data cache``: the data doctor, colours, the embedded data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lightning_taskonomy.files import write_bytes, write_json, write_text
 if TYPE_CHECKING:
     from lightning_taskonomy.data import RoomsDataModule, TaskDataModule
 
-__all__ = ["data_cache", "data_check", "data_render"]
+__all__ = ["data_cache", "data_check", "data_colours", "data_render"]
 
 
 def data_check(
@@ -72,6 +72,20 @@ def data_check(
             f", or leave {len(findings.skip)} images out by skip: {out / 'skip.txt'}" if out and findings.skip else ""
         )
         raise InputError(f"the data has problems, named above; mend or remove those files{skip}")
+
+
+def data_colours(data: TaskDataModule, out: Path = Path("colours.json"), limit: int | None = None) -> None:
+    """Measure mean and deviation of each colour channel on training images, for the option normalise of the data.
+
+    Args:
+        data: The data module.
+        out: The JSON file.
+        limit: At most so many images, a seeded choice; all where not given.
+    """
+    from lightning_taskonomy.data.normalisation import write_colours
+
+    write_colours(data, out, limit=limit)
+    print(out.read_text().strip())
 
 
 def data_render(

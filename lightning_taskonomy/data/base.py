@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from lightning_taskonomy.data import pretext
 from lightning_taskonomy.data.batch import Sample, Samples, collate
+from lightning_taskonomy.data.normalisation import Normalisation
 from lightning_taskonomy.data.pipeline import Draws, Loader, Pipeline
 from lightning_taskonomy.data.reading import Labelled
 from lightning_taskonomy.data.skips import kept
@@ -57,6 +58,14 @@ class TaskDataModule(LightningDataModule):
         test_split: The split that ``test`` runs on.
         test_part: All of the test split, or one of two disjoint halves: every other sample, from the first or second.
         predict_split: The split that ``predict`` runs on.
+        normalise: Mean and deviation of colours, ``{mean: [...], deviation: [...]}`` or a JSON file with them, as
+            ``lightning-taskonomy data colours`` writes it: pictures of every split have zero mean and unit deviation
+            then, after transforms and all that is made from them. The backbone's ``normalises`` must be false. None
+            leaves pictures in [0, 1].
+        evaluation_size: Height and width of the training resolution, at which whole images are evaluated: all that
+            are not trained on are resized to fit into it, their shape kept, so that one side matches, in batches of
+            one, for they differ in size. Predictions are compared with labels of that size. None leaves images as the
+            data set gives them.
     """
 
     def __init__(
@@ -77,6 +86,8 @@ class TaskDataModule(LightningDataModule):
         test_split: str = "test",
         test_part: Literal["all", "first", "second"] = "all",
         predict_split: str = "test",
+        normalise: dict[str, list[float]] | str | None = None,
+        evaluation_size: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0), ("parts", parts, 1)):
@@ -104,6 +115,12 @@ class TaskDataModule(LightningDataModule):
         self.test_split = test_split
         self.test_part = test_part
         self.predict_split = predict_split
+        if isinstance(normalise, Mapping):
+            Normalisation.of(normalise)  # a file may be written later
+        self.normalise = normalise
+        if evaluation_size is not None and min(evaluation_size) < 1:
+            raise InputError(f"data: evaluation_size is {list(evaluation_size)}, must be a height and a width")
+        self.evaluation_size = None if evaluation_size is None else (evaluation_size[0], evaluation_size[1])
         self.readers: Mapping[str, Task] | None = None
         """The tasks that read it, where another data module that has it knows them; else those of the trainer's."""
 
@@ -227,7 +244,8 @@ class TaskDataModule(LightningDataModule):
             indices = indices[self._is_for_validation(len(indices)) == (part == "validation")]
         return Pipeline(
             samples, indices.tolist(), keys=wanted, seed=self.seed, training=training,
-            transforms=self.transforms if training else None, targets=self.targets,
+            transforms=self.transforms if training else self._whole(), targets=self.targets,
+            normalisation=self.normalisation,
         )  # fmt: skip
 
     def kept(self, samples: Samples) -> list[int]:
@@ -243,6 +261,23 @@ class TaskDataModule(LightningDataModule):
             return list(range(len(samples)))
         root = getattr(self, "root", None)
         return kept(samples, self.skip, None if root is None else Path(root))
+
+    def _whole(self) -> list[nn.Module] | None:
+        """What evaluated images go through."""
+        if self.evaluation_size is None:
+            return None
+        from lightning_taskonomy.data.crops import WholeImage
+
+        return [WholeImage(self.evaluation_size)]
+
+    @property
+    def normalisation(self) -> Normalisation | None:
+        """How pictures are normalised; None where they are not.
+
+        Raises:
+            InputError: The file that ``normalise`` names cannot be read.
+        """
+        return None if self.normalise is None else Normalisation.of(self.normalise)
 
     def _made(self, keys: Collection[str]) -> dict[str, Label]:
         """Those of some keys that are made from other labels."""
@@ -330,9 +365,10 @@ class TaskDataModule(LightningDataModule):
         if self.num_workers:
             samples[0]  # what is wrong in general is said here, on one line, not from within a worker
         forked = self.num_workers > 0 and "fork" in multiprocessing.get_all_start_methods()
+        whole = self.evaluation_size is not None and isinstance(samples, Pipeline) and not samples.training
         return Loader(
             samples,
-            batch_size=self.batch_size,
+            batch_size=1 if whole else self.batch_size,
             num_workers=self.num_workers,
             collate_fn=_whole if hasattr(samples, "__getitems__") else partial(collate, labels=self.targets),
             pin_memory=torch.cuda.is_available(),

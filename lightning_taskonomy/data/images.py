@@ -12,6 +12,8 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_taskonomy.data import pretext
 from lightning_taskonomy.data.batch import Sample, collate
+from lightning_taskonomy.data.normalisation import Normalisation
+from lightning_taskonomy.data.pipeline import normalised
 from lightning_taskonomy.data.stored import IMAGE_SUFFIXES, FileProblem, has_suffix, read_image, visible
 from lightning_taskonomy.errors import InputError
 
@@ -46,17 +48,26 @@ class ImageFiles(LightningDataModule):
         size: The shorter side, in pixels, before rounding both to multiples of ``multiple``.
         multiple: Both sides become multiples of it.
         seed: Of noise, masks and permutations, for tasks that read altered pictures.
+        normalise: As the data have it that the network was trained on, where they do; see ``TaskDataModule``.
 
     Raises:
         InputError: A path does not exist, a folder holds no picture, or a file is of an unknown kind.
     """
 
-    def __init__(self, paths: list[Path], size: int = 256, multiple: int = 32, seed: int = 0) -> None:
+    def __init__(
+        self,
+        paths: list[Path],
+        size: int = 256,
+        multiple: int = 32,
+        seed: int = 0,
+        normalise: dict[str, list[float]] | str | None = None,
+    ) -> None:
         super().__init__()
         self.files = [file for path in paths for file in _files(Path(path))]
         if not self.files:
             raise InputError("no path given; name image files, videos or folders of them")
         self.size, self.multiple, self.seed = size, multiple, seed
+        self.normalisation = None if normalise is None else Normalisation.of(normalise)
         self.frames: dict[int, Frame] = {}
 
     def predict_dataloader(self) -> DataLoader[Sample]:
@@ -83,6 +94,8 @@ class _Stream(IterableDataset[Sample]):
                 self.module.frames[number] = frame
                 sample = {"id": torch.tensor(number), "image": self.module.resized(image)}
                 pretext.derive(sample, self.keys & pretext.KEYS, pretext.mix(self.module.seed, number))
+                if self.module.normalisation is not None:
+                    sample = normalised(sample, self.module.normalisation)
                 yield sample
                 number += 1
 

@@ -10,11 +10,21 @@ from torch.utils.data.distributed import DistributedSampler
 
 from lightning_taskonomy.batch import Batch
 from lightning_taskonomy.data import pretext
-from lightning_taskonomy.data.batch import Sample, Samples, SkipSample, blank_label, collate, is_given, size_of
+from lightning_taskonomy.data.batch import (
+    Sample,
+    Samples,
+    SkipSample,
+    blank_label,
+    collate,
+    is_given,
+    is_picture,
+    size_of,
+)
+from lightning_taskonomy.data.normalisation import Normalisation
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import Label, imported, presence
 
-__all__ = ["Draws", "Loader", "Pipeline"]
+__all__ = ["Draws", "Loader", "Pipeline", "normalised"]
 
 _DRAW_STREAM, _SAMPLE_STREAM = 0, 1  # 2 to 4 are those of ``data.base``
 
@@ -43,6 +53,7 @@ class Pipeline(Dataset[Sample]):
         training: An index beyond the end is a draw of a later epoch: index modulo length, with new randomness.
         transforms: Applied in order to image and labels together.
         targets: What the keys hold.
+        normalisation: What pictures go through last; None leaves them in [0, 1].
     """
 
     def __init__(
@@ -55,6 +66,7 @@ class Pipeline(Dataset[Sample]):
         training: bool = False,
         transforms: list[nn.Module] | None = None,
         targets: Mapping[str, Label] | None = None,
+        normalisation: Normalisation | None = None,
     ) -> None:
         self.samples = samples
         self.indices = indices
@@ -67,6 +79,7 @@ class Pipeline(Dataset[Sample]):
         }
         self.seed = seed
         self.training = training
+        self.normalisation = normalisation
         self.transform: nn.Module | None = None
         if transforms:
             from lightning_taskonomy.data.transforms import Joint
@@ -115,11 +128,22 @@ class Pipeline(Dataset[Sample]):
             can_be_made = is_given(sample, *label.made_from)
             sample[key] = make(sample) if can_be_made else blank_label(label, size_of(sample["image"]))
         keys = self.keys | {presence(key) for key in self.keys}
-        return {key: sample[key] for key in sample if key in keys}
+        sample = {key: sample[key] for key in sample if key in keys}
+        return sample if self.normalisation is None else normalised(sample, self.normalisation)
 
     def batch(self, draws: Sequence[int]) -> Batch:
         """Several samples at once, stacked."""
         return collate([self[draw] for draw in draws], self.targets)
+
+
+def normalised(sample: Sample, normalisation: Normalisation) -> Sample:
+    """A sample with all its pictures normalised.
+
+    Args:
+        sample: The sample, with everything that is made from its picture.
+        normalisation: How.
+    """
+    return {key: normalisation.apply(entry) if is_picture(key) else entry for key, entry in sample.items()}
 
 
 class Draws(DistributedSampler[Any]):

@@ -5,16 +5,25 @@ All randomness comes from a seed per sample, one stream per key, so what is aske
 
 import math
 from collections.abc import Collection
-from functools import cache
+from functools import cache, lru_cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 __all__ = ["KEYS", "affine_permutations", "color_bins", "color_centers", "derive", "mix", "srgb_to_lab"]
 
 KEYS = frozenset(
-    {"image_noisy", "image_masked", "image_gray", "image_tiles", "permutation", "color_bins", "random_projection"}
+    {
+        "image_noisy",
+        "image_masked",
+        "image_gray",
+        "image_tiles",
+        "permutation",
+        "color_bins",
+        "random_projection",
+        "image_views",
+    }
 )
 """The keys that ``derive`` makes from ``image``."""
 
@@ -43,11 +52,14 @@ def derive(sample: dict[str, Tensor], keys: Collection[str], seed: int) -> None:
     - ``color_bins`` (H//4, W//4) int64: colorization; see ``color_bins``.
     - ``random_projection`` (32,): a fixed Gaussian matrix times the picture at 16x16 (Johnson-Lindenstrauss), of about
       unit variance.
+    - ``image_views`` (2, 3, H, W): two pictures that SimCLR draws of one (Chen et al., ICML 2020, appendix A): a crop
+      of 8 to 100 % of the area, enlarged, mirrored or not, with other brightness, contrast, saturation and hue (at
+      strength 1), sometimes grey, sometimes blurred.
 
     Args:
         sample: Holds ``image`` (3, H, W) float in [0, 1]; changed in place.
         keys: What is wanted.
-        seed: Decides noise and permutation.
+        seed: Decides noise, permutation and views.
     """
     if not KEYS.intersection(keys):
         return
@@ -73,6 +85,11 @@ def derive(sample: dict[str, Tensor], keys: Collection[str], seed: int) -> None:
     if "random_projection" in keys:
         thumbnail = functional.adaptive_avg_pool2d(image, _THUMBNAIL).flatten() - 0.5
         sample["random_projection"] = _projection() @ thumbnail
+    if "image_views" in keys:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(mix(seed, 3))
+            augment = _simclr(int(image.shape[-2]), int(image.shape[-1]))
+            sample["image_views"] = torch.stack([augment(image), augment(image)])
 
 
 def mix(*numbers: int) -> int:
@@ -180,6 +197,23 @@ def _nearest_bin() -> Tensor:
     steps = torch.arange(-_REACH, _REACH + 1.0) * _GRID
     cells = torch.cartesian_prod(steps, steps)
     return torch.cdist(cells, color_centers()).argmin(1).reshape(len(steps), len(steps))
+
+
+@lru_cache(maxsize=8)
+def _simclr(height: int, width: int) -> nn.Module:
+    """SimCLR's augmentation of pictures of one size."""
+    from torchvision.transforms import v2
+
+    blur = v2.GaussianBlur(round(min(height, width) / 10) // 2 * 2 + 1, (0.1, 2.0))  # a tenth of the picture, odd
+    return v2.Compose(
+        [
+            v2.RandomResizedCrop((height, width), scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3)),
+            v2.RandomHorizontalFlip(),
+            v2.RandomApply([v2.ColorJitter(0.8, 0.8, 0.8, 0.2)], 0.8),
+            v2.RandomGrayscale(0.2),
+            v2.RandomApply([blur], 0.5),
+        ]
+    )
 
 
 @cache

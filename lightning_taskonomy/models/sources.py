@@ -1,6 +1,7 @@
 """Frozen sources of a transfer: trained backbones, or stand-ins for representations that come with the batch."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ class _Transferred(Backbone):
             raise InputError("a transfer that reads several views has no representation of one image")
         self.sources, self.transfer = sources, shared_convolutions(channels, width)
         self.transfer.load_state_dict(state)
-        self.out_channels, self.reductions = [width], sources.reductions[:1]
+        self.out_channels, self.reductions, self.multiple = [width], sources.reductions[:1], sources.multiple
 
     def forward(self, image: Tensor) -> list[Tensor]:
         return [self.transfer(side_by_side(self.sources(image)))]
@@ -146,6 +147,9 @@ class FrozenSources(Backbone):
         self.are_cached = all(isinstance(source, CachedSource) for source in built)
         self.out_channels = [c for source in built for c in source.out_channels]
         self.reductions = [r for source in built for r in source.reductions]
+        self.multiple = math.lcm(*(source.multiple for source in built))
+        for source in built:
+            source.multiple = self.multiple  # so that the maps of all are of one image
 
     def train(self, mode: bool = True) -> "FrozenSources":
         """Stays in eval mode whatever the mode of the module around it."""

@@ -140,7 +140,11 @@ class MultiTaskModule(BaseModule):
             features: What :meth:`encode` gave for the task's input.
             size: Height and width of the input image.
         """
-        preds: Tensor = self.heads[task.name](features, (size[0] // task.stride, size[1] // task.stride)).float()
+        height, width = (side // task.stride for side in size)
+        padded = self.backbone.padded(size)
+        preds: Tensor = self.heads[task.name](features, (padded[0] // task.stride, padded[1] // task.stride)).float()
+        if padded != size and preds.dim() == 4:
+            preds = preds[..., :height, :width]
         return preds if task.shift == 0 and task.scale == 1 else task.shift + task.scale * preds
 
     def forward(self, batch: Mapping[str, Tensor], names: list[str] | None = None) -> dict[str, Tensor]:

@@ -30,6 +30,7 @@ class BackboneCopies(Backbone):
         self.networks = nn.ModuleDict({name: deepcopy(backbone) for name in tasks})
         self.out_channels = list(backbone.out_channels) * len(tasks)
         self.reductions = list(backbone.reductions) * len(tasks)
+        self.multiple = backbone.multiple
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Feature maps of images (B, 3, H, W) in [0, 1] by all copies, each of which normalises them itself."""

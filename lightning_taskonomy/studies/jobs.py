@@ -134,6 +134,7 @@ def examples(task: str, runs: Mapping[str, str], count: int, file: str) -> None:
         columns[column] = model.decode(solved.name, model.eval()(batch)[solved.name]).numpy()  # type: ignore[operator]  # our modules
         columns["target"] = batch[solved.target].numpy()
         if solved.input in batch and batch[solved.input].dim() == 4:
-            columns["input"] = batch[solved.input].numpy()
+            shown = module.normalisation
+            columns["input"] = (batch[solved.input] if shown is None else shown.undo(batch[solved.input])).numpy()
     with atomic(file) as path, path.open("wb") as opened:
         np.savez_compressed(opened, **columns)

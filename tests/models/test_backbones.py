@@ -8,6 +8,10 @@ from torch import nn
 
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.models.backbones import Backbone, HRNetV2, TaskonomyResNet, TimmBackbone, Xception
+from lightning_taskonomy.models.heads import LinearHead
+from lightning_taskonomy.models.sources import FrozenSources
+from lightning_taskonomy.modules import MultiTaskModule
+from lightning_taskonomy.tasks import Task, TaskKind
 
 BACKBONES = {
     "timm resnet": lambda: TimmBackbone("test_resnet"),
@@ -214,3 +218,52 @@ def test_a_backbone_of_ones_own():
             return [self.convolution(image)]
 
     assert Own()(torch.rand(1, 3, 8, 8))[0].shape == (1, 4, 4, 4)
+
+
+class Halving(Backbone):
+    """Means of 8 x 8 pixels: refuses sides that are no multiples of 8."""
+
+    multiple = 8
+
+    def __init__(self):
+        super().__init__(mean=(0.5, 0.5, 0.5), std=(1.0, 1.0, 1.0))
+        self.out_channels, self.reductions = [3], [8]
+
+    def features(self, image):
+        assert image.shape[-1] % 8 == image.shape[-2] % 8 == 0
+        return [nn.functional.avg_pool2d(image, 8)]
+
+
+def test_sides_that_are_no_multiples_are_padded_by_the_mean_colour():
+    image = torch.rand(2, 3, 16, 20)
+    padded = torch.cat([image, torch.full((2, 3, 16, 4), 0.5)], -1)
+    (feature,), (expected,) = Halving()(image), Halving()(padded)
+    assert torch.allclose(feature, expected, atol=1e-6) and Halving().padded((16, 20)) == (16, 24)
+    assert torch.equal(Halving()(padded)[0], Halving().features(padded - 0.5)[0])
+
+
+def test_predictions_of_padded_images_are_cut_back():
+    """A segmentation of an odd image is that of the padded one, cut: no pixel is moved."""
+    task = Task("parts", TaskKind.SEGMENTATION, target="semantic", channels=4)
+    module = MultiTaskModule([task], Halving(), heads={"parts": LinearHead}).eval()
+    image = torch.rand(1, 3, 16, 20)
+    padded = torch.cat([image, torch.full((1, 3, 16, 4), 0.5)], -1)
+    with torch.no_grad():
+        preds, whole = module({"image": image})["parts"], module({"image": padded})["parts"]
+    assert preds.shape == (1, 4, 16, 20) and torch.allclose(preds, whole[..., :20], atol=1e-6)
+    batch = {"image": image, "semantic": torch.randint(0, 4, (1, 16, 20))}
+    assert module.losses(batch)[0]["parts"].isfinite()
+
+
+def test_frozen_sources_pad_alike():
+    sources = FrozenSources([Halving(), TimmBackbone("test_resnet")])
+    assert sources.multiple == 8 and sources.padded((20, 20)) == (24, 24)
+    ours, *others = sources(torch.rand(1, 3, 20, 20))
+    assert ours.shape[-2:] == (3, 3) and others[0].shape[-1] * sources.reductions[1] == 24
+
+
+def test_hrnet_takes_any_size():
+    backbone = HRNetV2(9).eval()
+    with torch.no_grad():
+        (feature,) = backbone(torch.rand(1, 3, 40, 57))
+    assert feature.shape[-2:] == (16, 16) and backbone.padded((40, 57)) == (64, 64)

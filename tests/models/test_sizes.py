@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_taskonomy.models.backbones import Backbone, HRNetV2, TimmBackbone
+from lightning_taskonomy.models.backbones import Backbone, TimmBackbone
 from lightning_taskonomy.models.backbones.sizes import dry_pass, taken_size
 
 SWIN = {"embed_dim": 12, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 1, 1]}
@@ -98,4 +98,4 @@ def test_the_options_that_are_told_help(name, given, size, options):
 
 
 def test_a_convolutional_network_that_halves_five_times_is_told_a_multiple_of_32():
-    assert str(refused(HRNetV2(18), (40, 40))).endswith("; give images of 64x64")
+    assert str(refused(TimmBackbone("hrnet_w18_small"), (40, 40))).endswith("; give images of 64x64")

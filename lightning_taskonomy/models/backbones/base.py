@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.models.backbones.sizes import taken_size, takes
@@ -27,6 +28,8 @@ class Backbone(nn.Module):
     """Channels of each feature map."""
     reductions: list[int]
     """Image pixels per pixel of each feature map, along each axis; maps go from fine to coarse."""
+    multiple: int = 1
+    """Of what both sides of an image must be multiples; others are padded on the right and below. See ``padded``."""
     mean: Tensor
     std: Tensor
 
@@ -46,7 +49,22 @@ class Backbone(nn.Module):
         Returns:
             One map (B, C, about H/r, about W/r) per entry of ``out_channels`` and ``reductions``.
         """
-        return self.features(self.normalise(image))
+        image, (height, width) = self.normalise(image), image.shape[-2:]
+        padded = self.padded((height, width))
+        if padded != (height, width):
+            image = functional.pad(image, (0, padded[1] - width, 0, padded[0] - height))
+        return self.features(image)
+
+    def padded(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width that the feature maps are of: the next multiples of ``multiple``.
+
+        What is added has the value 0 after the normalisation, the mean colour.
+
+        Args:
+            size: Height and width of the image.
+        """
+        height, width = (-(-side // self.multiple) * self.multiple for side in size)
+        return height, width
 
     def features(self, image: Tensor) -> list[Tensor]:
         """Feature maps of normalised images (B, 3, H, W)."""

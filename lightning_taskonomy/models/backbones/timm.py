@@ -33,6 +33,7 @@ class TimmBackbone(Backbone):
         width: All channels are multiplied by this, to multiples of 2 (below 64) or 8: networks of convolutions and
             linear layers such as ResNets, ConvNeXts, EfficientNets, MobileNets, RegNets and HRNets, by their layers
             (``models.backbones.widths.rescale``); transformers such as ViT and Swin by timm's ``embed_dim``.
+        normalises: Whether images come in [0, 1] and are normalised here; false where the data's ``normalise`` does.
         options: More arguments of ``timm.create_model``. Most transformers take images of one size alone:
             ``{img_size: [H, W]}`` makes them for another, ``{dynamic_img_size: true}`` (ViT) or
             ``{strict_img_size: false}`` (Swin) for any size.
@@ -52,12 +53,15 @@ class TimmBackbone(Backbone):
         output_stride: int | None = None,
         in_chans: int = 3,
         width: float = 1.0,
+        normalises: bool = True,
         options: dict[str, Any] | None = None,
     ) -> None:
         arguments: dict[str, Any] = {"out_indices": out_indices, "output_stride": output_stride, "in_chans": in_chans}
         arguments |= options or {}
         model = create_features(name, pretrained=pretrained, weights=weights, width=width, **arguments)
         mean, std = (_per_channel(model.pretrained_cfg[key], in_chans) for key in ("mean", "std"))
+        if not normalises:
+            mean, std = [0.0] * in_chans, [1.0] * in_chans
         super().__init__(mean, std)
         self.name, self._arguments = name, arguments
         self.model = model
