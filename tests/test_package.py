@@ -99,7 +99,8 @@ def test_what_is_imported_is_declared():
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
     extras = "\n".join(text for name, text in config["options.extras_require"].items() if name != "dev")
-    modules = {"pillow": "PIL", "pyyaml": "yaml", "dash-cytoscape": "dash_cytoscape", "scikit-learn": "sklearn"}
+    modules = {"pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn"}
+    modules |= {name: name.replace("-", "_") for name in ("dash-cytoscape", "faster-coco-eval")}
     declared, optional = (
         {modules.get(name, name) for name in re.findall(r"^([\w-]+)", text, re.M)}
         for text in (config["options"]["install_requires"], extras)

@@ -170,7 +170,9 @@ def test_a_monitor_that_is_not_logged_is_answered_with_the_nearest(fit, words, w
     code, lines = fit(*words)
     assert code == 1
     assert f"{who} monitors 'val/los', which is not logged; did you mean 'val/loss'" in lines[0]
-    assert lines[0].endswith("train/loss, val/depth_z/delta1, val/depth_z/loss, val/depth_z/mae, val/loss")
+    assert lines[0].endswith(
+        "train/loss, val/depth_z/delta1, val/depth_z/loss, val/depth_z/mae, val/depth_z/rmse, val/loss"
+    )
 
 
 def test_a_recipe_that_is_not_text_is_one_line(tmp_path, capsys):

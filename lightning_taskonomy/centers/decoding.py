@@ -129,13 +129,14 @@ def _highest(values: Tensor) -> tuple[Tensor, Tensor]:
     length = values.shape[-1]
     most = min(MOST, length)
     if length <= 2 * MOST * _BLOCK:
-        return tuple(values.topk(most))
+        highest, index = values.topk(most)
+        return highest, index
     blocks = torch.nn.functional.pad(values, (0, -length % _BLOCK), value=-torch.inf).unflatten(-1, (-1, _BLOCK))
     of_block = blocks.amax(-1).topk(most)[1]
     few = blocks.gather(-2, of_block[..., None].expand(*of_block.shape, _BLOCK)).flatten(-2)
-    found, place = few.topk(most)
+    highest, place = few.topk(most)
     index = of_block.gather(-1, place // _BLOCK) * _BLOCK + place % _BLOCK
-    return found, index.clamp(max=length - 1)
+    return highest, index.clamp(max=length - 1)
 
 
 def _places(cells: Tensor, width: int) -> Tensor:

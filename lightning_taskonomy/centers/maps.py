@@ -6,12 +6,13 @@ per class (5 MB per image of 512 x 512 pixels with COCO's 80 classes). Nothing h
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
 __all__ = ["covered", "gaussian_radius", "heat_map"]
 
-_OBJECTS = 128
+_OBJECTS = 256
 """So many Gaussians are drawn at a time, which bounds the memory."""
 
 
@@ -54,26 +55,41 @@ def heat_map(cells: Tensor, radius: Tensor, planes: Tensor, shape: tuple[int, in
         The map, ``shape`` float32, exactly 1 in the cells of the objects.
     """
     height, width = shape[2:]
-    heat = torch.zeros(math.prod(shape), device=cells.device)
+    on_cpu = cells.device.type == "cpu"
+    heat = _zeros(math.prod(shape)) if on_cpu else torch.zeros(math.prod(shape), device=cells.device)
     if not len(radius):
         return heat.view(shape)
-    by_radius = radius.argsort()
-    largest = int(gaussian_radius(torch.tensor([width, height])))
-    on_cpu = radius.device.type == "cpu"  # where the largest of a part may be asked for without waiting
-    for part in by_radius.split(_OBJECTS):
-        reach = int(radius[part[-1]]) if on_cpu else largest
-        if reach < 0:
-            continue
-        steps = torch.arange(-reach, reach + 1, device=cells.device)
-        wide = radius[part, None]
-        gauss = torch.exp(steps**2 * (-18.0 / (2 * wide + 1) ** 2)) * (steps.abs() <= wide)
-        columns, rows = cells[part, 0, None] + steps, cells[part, 1, None] + steps
-        along = gauss * ((columns >= 0) & (columns < width))
-        down = gauss * ((rows >= 0) & (rows < height))
-        first = planes[part, None] * (height * width) + rows.clamp(0, height - 1) * width
-        index = first[:, :, None] + columns.clamp(0, width - 1)[:, None]
-        heat.scatter_reduce_(0, index.flatten(), (down[:, :, None] * along[:, None]).flatten(), "amax")
+    radius, order = radius.sort()
+    # per part of the objects, how far its widest reaches; an accelerator would have to be waited for
+    parts = range(0, len(radius), _OBJECTS)
+    if on_cpu:
+        reaches = [int(radius[part : part + _OBJECTS][-1]) for part in parts]
+    else:
+        reaches = [int(gaussian_radius(torch.tensor([float(width), float(height)])))] * len(parts)
+    reach = max(0, reaches[-1])
+
+    cells, planes = cells[order], planes[order]
+    steps = torch.arange(-reach, reach + 1, device=cells.device)
+    columns, rows = cells[:, :1] + steps, cells[:, 1:] + steps
+    of_radius = torch.arange(-1, reach + 1, device=cells.device)[:, None]
+    bell = torch.exp(-18.0 * (steps / (2 * of_radius + 1)).square()).where(steps.abs() <= of_radius, 0.0)
+    bell = bell[radius + 1]
+    along = bell.where((columns >= 0) & (columns < width), 0.0)
+    down = bell.where((rows >= 0) & (rows < height), 0.0)
+    columns = columns.clamp(0, width - 1)
+    rows = rows.clamp(0, height - 1) * width + planes[:, None] * (height * width)
+    for part, near in zip(parts, reaches, strict=True):
+        if near >= 0:
+            here = (slice(part, part + _OBJECTS), slice(reach - near, reach + near + 1))
+            index = rows[here].unsqueeze(2) + columns[here].unsqueeze(1)
+            values = down[here].unsqueeze(2) * along[here].unsqueeze(1)
+            heat.scatter_reduce_(0, index.flatten(), values.flatten(), "amax")
     return heat.view(shape)
+
+
+def _zeros(count: int) -> Tensor:
+    """Zeros from the operating system: memory that no object touches is not written, as torch.zeros does."""
+    return torch.from_numpy(np.zeros(count, np.float32))
 
 
 def covered(regions: Tensor, classes: Tensor, shape: tuple[int, int, int, int]) -> Tensor:

@@ -4,6 +4,7 @@ import logging
 import multiprocessing
 from collections.abc import Collection, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -16,6 +17,7 @@ from lightning_taskonomy.data.batch import Sample, Samples, collate
 from lightning_taskonomy.data.normalisation import Normalisation
 from lightning_taskonomy.data.pipeline import Draws, Loader, Pipeline
 from lightning_taskonomy.data.reading import Labelled
+from lightning_taskonomy.data.skips import kept
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.tasks import Label, Task, catalog, targets_of
 
@@ -44,6 +46,8 @@ class TaskDataModule(LightningDataModule):
             (``lightning_taskonomy.data.transforms``, ``torchvision.transforms.v2``).
         seed: Decides subsets, order, augmentation and the randomness of derived inputs.
         limit: At most so many samples of a split, by split name: a seeded subset.
+        skip: A file that names images to leave out of all splits, one id or path from the data set's folder per line,
+            such as ``data check --format`` writes.
         fit_split: The split that is trained on.
         fit_size: Train on so many of its samples only; nested: the first n of one seeded permutation.
         parts: Epochs of one pass over what is trained on: with 5 an epoch is a fifth of it, so that validation, early
@@ -73,6 +77,7 @@ class TaskDataModule(LightningDataModule):
         transforms: list[nn.Module] | None = None,
         seed: int = 0,
         limit: dict[str, int] | None = None,
+        skip: str | None = None,
         fit_split: str = "train",
         fit_size: int | None = None,
         parts: int = 1,
@@ -101,6 +106,7 @@ class TaskDataModule(LightningDataModule):
         self.transforms = transforms
         self.seed = seed
         self.limit: Mapping[str, int] = limit or {}
+        self.skip = None if skip is None else Path(skip)
         self.fit_split = fit_split
         self.fit_size = fit_size
         self.parts = parts
@@ -225,11 +231,13 @@ class TaskDataModule(LightningDataModule):
         samples = self.build(split, sorted(loaded))
         if len(samples) == 0:
             raise InputError(f"{type(self).__name__} has no sample in split {split!r}")
-        indices = torch.arange(len(samples))
+        indices = torch.tensor(self.kept(samples), dtype=torch.long)
+        if len(indices) == 0:
+            raise InputError(f"{self.skip} names all images of split {split!r}; leave some to {type(self).__name__}")
         sizes = [n for n in (self.limit.get(split), size) if n is not None]
         if sizes:
             generator = torch.Generator().manual_seed(pretext.mix(self.seed, _SUBSET_STREAM))
-            indices = torch.randperm(len(samples), generator=generator)[: min(sizes)].sort().values
+            indices = indices[torch.randperm(len(indices), generator=generator)[: min(sizes)].sort().values]
         if part in ("first", "second"):
             indices = indices[0 if part == "first" else 1 :: 2]
         elif part != "all":
@@ -239,6 +247,20 @@ class TaskDataModule(LightningDataModule):
             transforms=self.transforms if training else self._whole(), targets=self.targets,
             normalisation=self.normalisation,
         )  # fmt: skip
+
+    def kept(self, samples: Samples) -> list[int]:
+        """The samples of a split that ``skip`` does not name, in order.
+
+        Args:
+            samples: What ``build`` made.
+
+        Raises:
+            InputError: The list cannot be read, or cannot be of these samples.
+        """
+        if self.skip is None:
+            return list(range(len(samples)))
+        root = getattr(self, "root", None)
+        return kept(samples, self.skip, None if root is None else Path(root))
 
     def _whole(self) -> list[nn.Module] | None:
         """What evaluated images go through."""

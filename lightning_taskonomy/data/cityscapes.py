@@ -1,4 +1,4 @@
-"""Cityscapes (Cordts et al., 2016): driving images with 19 classes, their 7 groups, and inverse depth."""
+"""Cityscapes (Cordts et al., 2016): driving images with 19 classes, their 7 groups, all 33, and inverse depth."""
 
 from collections.abc import Callable, Collection
 from functools import partial
@@ -16,7 +16,14 @@ from lightning_taskonomy.data.reading import Entry, Labelled, stable_id
 from lightning_taskonomy.data.stored import FileProblem, near, read_pixels, refuse_classes, visible
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import IGNORE_INDEX
-from lightning_taskonomy.tasks.catalog.cityscapes import GROUPS, INVERSE_DEPTH, SEMANTIC_7, SEMANTIC_19
+from lightning_taskonomy.tasks.catalog.cityscapes import (
+    GROUPS,
+    IDS_32,
+    INVERSE_DEPTH,
+    SEMANTIC_7,
+    SEMANTIC_19,
+    SEMANTIC_33,
+)
 
 __all__ = ["CityscapesDataModule"]
 
@@ -26,12 +33,12 @@ cityscapesScripts)."""
 _IDS = 34
 """How many numbers there are in ``labelIds`` files; that of number plates, -1, is 255 in one byte."""
 _IMAGE = "_leftimg8bit.png"
-_TASKS = {task.target: task for task in (SEMANTIC_7, SEMANTIC_19, INVERSE_DEPTH)}
+_TASKS = {task.target: task for task in (SEMANTIC_7, SEMANTIC_19, SEMANTIC_33, INVERSE_DEPTH)}
 _MTAN_FOLDERS = {SEMANTIC_7.target: "label_7", SEMANTIC_19.target: "label_19", INVERSE_DEPTH.target: "depth"}
 
 
 class CityscapesDataModule(TaskDataModule):
-    """Images, ``semantic_7``, ``semantic_19`` and ``inverse_depth``; missing where there is no class or disparity.
+    """Images, ``semantic_7``, ``_19``, ``_33`` and ``inverse_depth``; missing where there is no class or disparity.
 
     Splits are ``train`` (2975 images), and ``validation`` and ``test`` (250 each): the official validation images, all
     of which are ``official_test``, taken in turns by city and name (or number), the first for validation.
@@ -61,6 +68,10 @@ class CityscapesDataModule(TaskDataModule):
         """
         wanted = [key for key in keys if key in _TASKS]
         if mtan.is_mtan(self.root):
+            if SEMANTIC_33.target in wanted:
+                raise InputError(
+                    f"{self.root} are arrays of 19 classes; {SEMANTIC_33.target!r} needs the official files"
+                )
             arrays = {key: (_MTAN_FOLDERS[key], _array_reader(key), _TASKS[key]) for key in wanted}
             return mtan.samples(self.root, split, "cityscapes", arrays, size=self.size)
         part, half = mtan.half_of(split, "cityscapes")
@@ -86,6 +97,7 @@ class CityscapesDataModule(TaskDataModule):
         readers: dict[str, Callable[[Path], Tensor]] = {
             SEMANTIC_7.target: partial(_read_ids, _table(groups=True)),
             SEMANTIC_19.target: partial(_read_ids, _table(groups=False)),
+            SEMANTIC_33.target: partial(_read_ids, _table_33()),
             INVERSE_DEPTH.target: _read_disparity,
         }
         return Labelled(
@@ -107,6 +119,13 @@ def _table(*, groups: bool) -> Tensor:
     members = [list(GROUPS).index(group) for group, names in GROUPS.items() for _ in names]
     table = torch.full((256,), IGNORE_INDEX)
     table[list(_LABEL_IDS)] = torch.tensor(members) if groups else torch.arange(len(_LABEL_IDS))
+    return table
+
+
+def _table_33() -> Tensor:
+    """By number in a file the class of 33; -100 for what is unlabelled, out of the region of interest, or a plate."""
+    table = torch.full((256,), IGNORE_INDEX)
+    table[list(IDS_32.values())] = torch.arange(1, 33)
     return table
 
 

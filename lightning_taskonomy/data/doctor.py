@@ -1,11 +1,10 @@
 """The data doctor: reads a whole data set once and says what is in it and what is wrong with it."""
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,141 +12,26 @@ from torch import Tensor
 from lightning_taskonomy.data.agreement import DEPTHS, Limits, comparisons
 from lightning_taskonomy.data.base import TaskDataModule
 from lightning_taskonomy.data.batch import Sample, Samples, SkipSample, is_given, size_of
+from lightning_taskonomy.data.findings import KeyReport, Report, SplitReport
 from lightning_taskonomy.data.geometry import Intrinsics, outside
 from lightning_taskonomy.data.reading import Labelled
-from lightning_taskonomy.data.stored import UnexpectedFiles
+from lightning_taskonomy.data.skips import image_name
+from lightning_taskonomy.data.stored import FileProblem, UnexpectedFiles
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import IGNORE_INDEX, Label, LabelKind, TaskKind, catalog, presence
 
 __all__ = ["KeyReport", "Report", "SplitReport", "check"]
 
 _SPLITS = ("train", "validation", "test")
-_LISTED = 20
 _FARTHEST = 10_000.0
 """No depth of a picture is so many metres."""
+_FAR_ON_AVERAGE = 500.0
+"""No data set's depths are so many metres on average, not even with a sky at 655 m."""
 _LARGEST = 1e6
 """No other label is so large."""
 _MARKS = (-999.0, -999.9, -9999.0, -9999.9, -32768.0, -99999.0)
+_SHARES = "of an object within the first pixel; if they are shares of the image's sides, they must be made pixels"
 _NO_MEASUREMENT = "which usually means no measurement; name it in encodings as missing"
-
-
-@dataclass
-class KeyReport:
-    """What one key holds in one split.
-
-    Args:
-        samples: Samples with at least one valid value; of a set, those that are labelled, with or without objects.
-        objects: Of a set, how many there are.
-        values: Numbers in all of them, valid or not.
-        valid: Numbers that are neither NaN nor -100.
-        low: The smallest valid one.
-        high: The largest valid one.
-        mean: The mean of the valid ones.
-        histogram: How often each class occurs, if it holds classes.
-    """
-
-    samples: int = 0
-    objects: int | None = None
-    values: int = 0
-    valid: int = 0
-    low: float = float("inf")
-    high: float = float("-inf")
-    mean: float = 0.0
-    histogram: dict[int, int] = field(default_factory=dict)
-
-    def add(self, entry: Tensor, *, is_set: bool = False) -> None:
-        """Takes one sample's entry into account; of a set, one that is labelled."""
-        floating = entry.is_floating_point()
-        valid = entry[~entry.isnan() if floating else entry != IGNORE_INDEX]
-        self.values += entry.numel()
-        if is_set:
-            self.objects = (self.objects or 0) + len(entry)
-        self.samples += is_set or valid.numel() > 0
-        if not valid.numel():
-            return
-        total = self.mean * self.valid + float(valid.double().sum())
-        self.valid += valid.numel()
-        self.mean = total / self.valid
-        self.low, self.high = min(self.low, float(valid.min())), max(self.high, float(valid.max()))
-        if not floating and entry.dtype != torch.bool:
-            for number, count in zip(*(t.tolist() for t in valid.unique(return_counts=True)), strict=True):
-                self.histogram[number] = self.histogram.get(number, 0) + count
-
-
-@dataclass
-class SplitReport:
-    """What one split holds.
-
-    Args:
-        images: Images listed.
-        read: Images that could be read.
-        buildings: Buildings (or other units that splits must not share); none known if empty.
-        keys: What each key holds.
-        compared: Labels that geometry ties together, and by how much they differ: one line each.
-    """
-
-    images: int = 0
-    read: int = 0
-    buildings: list[str] = field(default_factory=list)
-    keys: dict[str, KeyReport] = field(default_factory=dict)
-    compared: list[str] = field(default_factory=list)
-
-
-@dataclass
-class Report:
-    """What a data set holds.
-
-    Args:
-        splits: By name.
-        problems: Files that are missing or damaged, mismatching sizes, samples shared by splits, labels that disagree
-            with each other or hold what cannot be: one line each.
-        notes: What is worth knowing but no fault: splits and keys that are not there, labels that never vary.
-    """
-
-    splits: dict[str, SplitReport] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.problems
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain values, for JSON: a key without any valid value has no range."""
-        content = asdict(self) | {"ok": self.ok}
-        for split in content["splits"].values():
-            for key in split["keys"].values():
-                if not key["valid"]:
-                    key.update(low=None, high=None, mean=None)
-        return content
-
-    def __str__(self) -> str:
-        """A few lines for people."""
-        return "\n".join(self._lines())
-
-    def _lines(self) -> Iterator[str]:
-        for name, split in self.splits.items():
-            where = f" of {len(split.buildings)} buildings" if split.buildings else ""
-            yield f"{name}: {split.read} of {split.images} images{where}"
-            for key, counts in split.keys.items():
-                missing = 1 - counts.valid / counts.values if counts.values else 1.0
-                line = f"  {key}: in {counts.samples} images, {missing:.1%} missing"
-                if counts.objects is not None:
-                    line = f"  {key}: labelled in {counts.samples} images, {counts.objects} objects"
-                if counts.valid:
-                    line += f", {counts.low:.4g} to {counts.high:.4g}, mean {counts.mean:.4g}"
-                if (classes := len(counts.histogram)) > 1:
-                    common = sorted(counts.histogram.items(), key=lambda item: (-item[1], item[0]))[:6]
-                    shares = ", ".join(f"{number}: {count / counts.valid:.1%}" for number, count in common)
-                    line += f"; {classes} classes ({shares}{', ...' if classes > 6 else ''})"
-                yield line
-            yield from (f"  {line}" for line in split.compared)
-        yield from (f"note: {note}" for note in self.notes)
-        yield from (f"problem: {problem}" for problem in self.problems[:_LISTED])
-        if len(self.problems) > _LISTED:
-            yield f"problem: and {len(self.problems) - _LISTED} more"
-        yield "no problem found" if self.ok else f"{len(self.problems)} problems found"
 
 
 def check(
@@ -183,7 +67,7 @@ def check(
         raise InputError(f"limit is {limit} and compare {compare}; give at least 1 sample, and 0 or more to compare")
     requested = keys or (data.keys and [key for key in data.batch_keys() if key in data.keys_offered])
     report = Report()
-    pictures: dict[str, dict[bytes, str]] = {}
+    pictures: dict[str, dict[bytes | int, tuple[str, str | None]]] = {}
     reasons: list[str] = []
     for split in splits:
         there = False
@@ -197,7 +81,7 @@ def check(
             _report(report, split, error, asked=there)
             continue
         asked = {*(requested or data.keys_asked)}
-        reading = _Reading(samples, split, report, data.targets, _groupings(data), asked)
+        reading = _Reading(data, samples, split, report, _groupings(data), asked)
         pictures[split] = reading.run(limit, wanted, compare, limits or Limits())
     if not report.splits:
         raise InputError(reasons[0])
@@ -225,7 +109,7 @@ def _usable(data: TaskDataModule, split: str, report: Report) -> list[str]:
 
 def _report(report: Report, split: str, error: InputError, *, asked: bool = False) -> None:
     """What is not there is worth a note; what is asked for, or is there but not as it must be, is a problem."""
-    lines = report.problems if asked or isinstance(error, UnexpectedFiles) else report.notes
+    lines = report.problems if asked or isinstance(error, UnexpectedFiles | FileProblem) else report.notes
     lines.append(f"{split}: {error}")
 
 
@@ -242,34 +126,42 @@ class _Reading:
     """One pass over a split."""
 
     def __init__(
-        self, samples: Samples, split: str, report: Report, labels: Mapping[str, Label], groupings: Collection[str],
+        self, data: TaskDataModule, samples: Samples, split: str, report: Report, groupings: Collection[str],
         asked: Collection[str],
     ) -> None:  # fmt: skip
         self.samples, self.split, self.report = samples, split, report
-        self.labels, self.groupings, self.asked = labels, groupings, asked
+        self.labels, self.groupings, self.asked = data.targets, groupings, asked
         self.faults: dict[str, _Fault] = {}
+        self.kept = data.kept(samples)
+        root = getattr(data, "root", None)
+        self.root = None if root is None else Path(root)
 
-    def run(self, limit: int | None, wanted: Collection[str], compare: int, limits: Limits) -> dict[bytes, str]:
-        """Reads, counts and compares; returns the pictures by digest."""
-        split_report = self.report.splits[self.split] = SplitReport(images=len(self.samples))
+    def run(
+        self, limit: int | None, wanted: Collection[str], compare: int, limits: Limits
+    ) -> dict[bytes | int, tuple[str, str | None]]:
+        """Reads, counts and compares; by digest and by id where each picture is, and what a skip list calls it."""
+        split_report = self.report.splits[self.split] = SplitReport(images=len(self.kept))
+        if left_out := len(self.samples) - len(self.kept):
+            self.report.notes.append(f"{self.split}: {left_out} images are skipped, as asked")
         split_report.buildings = sorted({str(name) for name in getattr(self.samples, "buildings", None) or ()})
-        pictures: dict[bytes, str] = {}
+        pictures: dict[bytes | int, tuple[str, str | None]] = {}
         keys = {key: KeyReport() for key in sorted(wanted)}
-        count = len(self.samples) if limit is None else min(limit, len(self.samples))
+        count = len(self.kept) if limit is None else min(limit, len(self.kept))
         compared = comparisons(wanted, self.labels, limits, groupings=self.groupings) if compare else []
         compare = min(compare, count)
         places = {position * count // compare for position in range(compare)}
         for position in range(count):
-            index = position * len(self.samples) // count
+            index = self.kept[position * len(self.kept) // count]
+            name = image_name(self.samples, index, self.root)
             try:
                 sample = self.samples[index]
-            except SkipSample:
-                continue
-            except InputError as error:
-                self.report.problems.append(f"{self.split}: {error}")
+            except (SkipSample, InputError) as error:
+                if isinstance(error, InputError):
+                    self.report.problems.append(f"{self.split}: {error}")
+                self.report.skip += [] if name is None else [name]
                 continue
             split_report.read += 1
-            pictures[_digest(sample)] = f"{self.split} {index}"
+            pictures[_digest(sample)] = pictures[int(sample["id"])] = (f"{self.split} {index}", name)
             for key in self._entries(sample):
                 keys.setdefault(key, KeyReport()).add(
                     sample[key], is_set=key in self.labels and self.labels[key].is_set
@@ -299,6 +191,10 @@ class _Reading:
             times = f"{fault.times} times in {fault.images} images" if fault.images > 1 else f"{fault.times} times"
             self.report.problems.append(f"{self.split}: {what}: {times}, first in {fault.where}")
         for key, entries in split_report.keys.items():
+            if key in DEPTHS and entries.valid and entries.high <= _FARTHEST and entries.mean > _FAR_ON_AVERAGE:
+                self.report.problems.append(
+                    f"{self.split}: {key} is {entries.mean:g} m on average; it may be in millimetres or another unit"
+                )
             if entries.samples > 1 and entries.valid and entries.low == entries.high:
                 self.report.notes.append(f"{self.split}: every value of {key} is {entries.low:g}")
             elif not entries.samples and split_report.read:
@@ -355,8 +251,12 @@ def _impossible(
         yield f"{key} with NaN", missing
         yield f"{key} of no area", ~missing & (entry[:, 2:] <= entry[:, :2]).any(1)
         yield f"{key} that reach outside the image", ~missing & outside(entry.reshape(-1, 2, 2), size).any(1)
+        yield f"{key} {_SHARES}", (entry <= 1).all(1) & (min(size) > 2)
     elif label.kind is LabelKind.POINTS:
         yield f"{key} outside the image", outside(entry, size)
+        marked = ~entry.isnan().any(-1)
+        several = marked.sum(1) > 1
+        yield f"{key} {_SHARES}", several & ((entry <= 1).all(-1) | ~marked).all(1) & (min(size) > 2)
     elif label.is_classes:
         if label.classes is not None and not grouping:
             for number in entry[(entry != IGNORE_INDEX) & ((entry < 0) | (entry >= label.classes))].unique().tolist():
@@ -372,13 +272,17 @@ def _digest(sample: Sample) -> bytes:
     return hashlib.blake2b(pixels.numpy().tobytes(), digest_size=16).digest()
 
 
-def _compare(pictures: dict[str, dict[bytes, str]], report: Report) -> None:
-    """Splits must not share buildings, nor the very same picture."""
+def _compare(pictures: dict[str, dict[bytes | int, tuple[str, str | None]]], report: Report) -> None:
+    """Splits must not share buildings, nor an image, nor the very same picture under two names."""
     for first, second in combinations(pictures, 2):
         shared = sorted({*report.splits[first].buildings} & {*report.splits[second].buildings})
         if shared:
             report.problems.append(f"{first} and {second} share {len(shared)} buildings: {', '.join(shared[:5])}")
-        same = sorted(pictures[first].keys() & pictures[second].keys())
-        if same:
-            where = f"{pictures[first][same[0]]} is {pictures[second][same[0]]}"
-            report.problems.append(f"{first} and {second} share {len(same)} identical images, such as {where}")
+        shared_keys = pictures[first].keys() & pictures[second].keys()
+        for kind, what in ((bytes, "identical images"), (int, "images of one id")):
+            same = [key for key in pictures[first] if key in shared_keys and isinstance(key, kind)]
+            if same:
+                where = f"{pictures[first][same[0]][0]} is {pictures[second][same[0]][0]}"
+                report.problems.append(f"{first} and {second} share {len(same)} {what}, such as {where}")
+        report.skip += [name for key in pictures[first] if key in shared_keys and (name := pictures[first][key][1])]
+    report.skip = list(dict.fromkeys(report.skip))

@@ -47,13 +47,19 @@ class Problems:
 
     by_file: dict[Path, Problem] = field(default_factory=dict)
 
-    def add(self, file: Path, reason: str) -> None:
-        """Counts and logs a file that is skipped."""
+    def add(self, file: Path, reason: str, done: str = "skipped") -> None:
+        """Counts and logs a file that is skipped, or of which a part is.
+
+        Args:
+            file: Which.
+            reason: What is wrong with it.
+            done: What that did to it, in the log.
+        """
         if file in self.by_file:
             return
         self.by_file[file] = Problem(file, reason)
         if len(self.by_file) <= _LISTED:
-            _LOG.warning("skipped %s: %s", file, reason)
+            _LOG.warning("%s %s: %s", done, file, reason)
         if len(self.by_file) == _LISTED:
             _LOG.warning("more skipped files are counted but not logged; list them by: lightning-taskonomy data check")
 

@@ -24,6 +24,7 @@ __all__ = [
     "FileProblem",
     "UnexpectedFiles",
     "by_stem",
+    "colours_as_image",
     "has_suffix",
     "is_missing",
     "listed_path",
@@ -268,10 +269,15 @@ def read_image(file: Path) -> Tensor:
             elif image.mode == "F":
                 pixels = _share(file, np.asarray(image), 1)
             else:
-                pixels = np.asarray(image.convert("RGB"), dtype=np.float32) / 255
+                return colours_as_image(np.asarray(image if image.mode == "RGB" else image.convert("RGB")))
     if pixels.shape[-1] != 3:
         pixels = np.repeat(pixels, 3, -1)
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+def colours_as_image(colours: NDArray[np.uint8]) -> Tensor:
+    """Colours (H, W, 3) of 8 bits as an image (3, H, W) float32 in [0, 1]."""
+    return torch.from_numpy(np.array(colours.transpose(2, 0, 1), order="C")).float().div_(255)
 
 
 def _share(file: Path, grey: NDArray[np.generic], white: int | None) -> NDArray[np.float32]:

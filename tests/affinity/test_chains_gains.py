@@ -18,6 +18,7 @@ from lightning_taskonomy.affinity.chains import (
     by_factors,
     by_size,
     by_task_types,
+    compare_variant,
     level,
     multi_against_largest,
     quick_test,
@@ -246,3 +247,17 @@ def test_quick_test_by_hand():
     assert result.same_sign == 60  # a, c, e
     assert result.count == 5 and result.pairs[1] == (5.0, 0.0)
     assert quick_test(ours, []).same_sign is None
+
+
+def test_a_variant_by_hand():
+    main = {("t", "a"): 20.0, ("t", "b"): 5.0, ("t", "c"): -5.0, ("u", "a"): -3.0, ("u", "b"): 1.0, ("v", "a"): 9.0}
+    other = {("t", "a"): 30.0, ("t", "b"): 1.0, ("t", "c"): -9.0, ("u", "a"): 4.0, ("u", "b"): 2.0}
+    result = compare_variant(
+        *([Gain(*chain, "small", "m", value) for chain, value in gains.items()] for gains in (main, other))
+    )
+    assert result.similar == 50  # a and c of t; b became insignificant, a of u turned
+    assert result.stronger == 60  # a and c of t, b of u
+    assert result.turned_positive == 50
+    assert result.same_best == 100  # t alone: the best source of u is not positive, v has no chain in both
+    assert result.count == 5
+    assert compare_variant([], []).similar is None

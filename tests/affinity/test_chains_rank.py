@@ -48,7 +48,7 @@ def test_intervals_cover_what_many_targets_show():
     gains, values = chains(2, 400, 6, slope=0.7, step=1e-9)
     truth = rank_correlation(gains, values, draws=1).pooled
     covered = []
-    for seed in range(100):
+    for seed in range(50):
         result = rank_correlation(*chains(100 + seed, 15, 6, slope=0.7, step=1e-9), draws=200)
         low, high = result.pooled_interval
         covered.append(low <= truth <= high)

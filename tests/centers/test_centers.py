@@ -281,7 +281,8 @@ def perfect(target, task, size=(16, 16)):
     for image, row in seen.valid.nonzero().tolist():
         middle = seen.middles[image, row]
         x, y = middle.long().tolist()
-        maps[image, seen.classes[image, row], y, x] = 20.0 - row / 10
+        sure = not points or seen.marked[image, row].any()  # COCO lets the surest have the objects that they fit
+        maps[image, seen.classes[image, row], y, x] = 20.0 - row / 10 if sure else 1.0
         maps[image, channels : channels + 2, y, x] = middle - middle.floor()
         maps[image, channels + 2 : channels + 4, y, x] = seen.sizes[image, row]
         for point in range(points):

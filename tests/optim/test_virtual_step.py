@@ -181,9 +181,7 @@ def test_double_backward_gives_the_same_with_each_optimizer_on_each_network(netw
     if (name, inner) == ("adamw-beta-0", "full"):
         pytest.skip("a weight that no output depends on has v = 0, where double backward of the root gives NaN")
     if (name, inner, train) == ("rmsprop-centred", "full", False):
-        pytest.skip(
-            "in eval mode d is up to 1e6 times the moments: the centred step is flat there, f' = 0"
-        )
+        pytest.skip("in eval mode d is up to 1e6 times the moments: the centred step is flat there, f' = 0")
     # an ε of 1e-8 magnifies the last digits of a d of almost 0 so much that two orders of summation differ by 1e-6
     setting = virtual(Setting(*NETWORKS[network], tasks=2, train=train), name, inner, eps=1e-3)
     result = setting.ours()

@@ -28,6 +28,14 @@ from lightning_taskonomy.affinity.chains.published import (
     PublishedShares,
 )
 from lightning_taskonomy.affinity.chains.rank import RankCorrelation, rank_correlation
+from lightning_taskonomy.affinity.chains.recommendation import (
+    Candidate,
+    Recommendation,
+    by_inclusion,
+    by_rule,
+    value_of_measuring,
+)
+from lightning_taskonomy.affinity.chains.rule import PREDICTORS, Rule, fit_rule, predictors, ridge
 from lightning_taskonomy.affinity.chains.shares import (
     GROUPS,
     Across,
@@ -45,15 +53,18 @@ from lightning_taskonomy.affinity.chains.shares import (
     shares,
 )
 from lightning_taskonomy.affinity.chains.table import FIRST_LINK, Chain, ChainKind, ChainsTable, Setting
+from lightning_taskonomy.affinity.chains.variants import Variant, compare_variant
 
 __all__ = [
     "FIRST_LINK",
     "GROUPS",
+    "PREDICTORS",
     "PUBLISHED",
     "PUBLISHED_SHARES",
     "PUBLISHED_TASK_TYPES",
     "Across",
     "Assignment",
+    "Candidate",
     "Chain",
     "ChainKind",
     "ChainsTable",
@@ -66,30 +77,40 @@ __all__ = [
     "PublishedShares",
     "QuickTest",
     "RankCorrelation",
+    "Recommendation",
     "Relation",
+    "Rule",
     "Setting",
     "Shares",
+    "Variant",
     "best_sources",
     "by_chain",
     "by_factors",
+    "by_inclusion",
+    "by_rule",
     "by_size",
     "by_task_types",
     "chain_distances",
+    "compare_variant",
     "domain_distances",
     "factors_of",
+    "fit_rule",
     "level",
     "multi_against_largest",
     "nearest",
     "one_to_one",
     "plane",
+    "predictors",
     "quick_test",
     "rank_correlation",
     "read_factors",
     "relative_transfer_gain",
     "relative_transfer_gains",
+    "ridge",
     "scratch_gains",
     "shared_images",
     "shares",
+    "value_of_measuring",
     "without_gain",
     "write_factors",
 ]

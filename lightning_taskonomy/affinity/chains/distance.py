@@ -28,6 +28,9 @@ Assignment = Literal["one_to_one", "target_to_source", "source_to_target", "symm
 ROWS, COLUMNS = 512, 4096
 """Images of target and source whose distances are computed at once: 8 MiB."""
 
+GROUP = 64
+"""Images of the target among which a source image's nearest is searched again; ROWS are a multiple of it."""
+
 Features = NDArray[np.floating]
 
 
@@ -60,26 +63,31 @@ def nearest(target: Features, source: Features) -> Nearest:
     """
     target, source = _checked(target, source)
     mean = (target.sum(axis=0, dtype=np.float64) + source.sum(axis=0, dtype=np.float64)) / (len(target) + len(source))
-    scale = max(float(np.abs(side - mean[None]).max()) for part in (target, source) for side in _parts(part)) or 1.0
-    left, right = _augmented(target, mean, scale), _augmented(source, mean, scale)
+    ends = np.stack([end(side, axis=0) for side in (target, source) for end in (np.min, np.max)])
+    scale = float(np.abs(ends - mean).max()) or 1.0
+    left, right = _augmented(target, mean, scale, -len(target) % GROUP), _augmented(source, mean, scale)
     left[:, :-2] *= -2
     right[:, [-2, -1]] = right[:, [-1, -2]]
-    best_t, best_s = np.full(len(target), np.inf, np.float32), np.full(len(source), np.inf, np.float32)
-    near_t, near_s = np.zeros(len(target), np.intp), np.zeros(len(source), np.intp)
-    out = np.empty((min(ROWS, len(target)), min(COLUMNS, len(source))), np.float32)
-    for row in range(0, len(target), ROWS):
-        rows = slice(row, min(row + ROWS, len(target)))
-        for column in range(0, len(source), COLUMNS):
-            columns = slice(column, min(column + COLUMNS, len(source)))
-            block = out[: rows.stop - row, : columns.stop - column]
+    best_t, best_s = np.full(len(left), np.inf, np.float32), np.full(len(right), np.inf, np.float32)
+    near_t, group_s = np.zeros(len(left), np.intp), np.zeros(len(right), np.intp)
+    buffer = np.empty((min(ROWS, len(left)), min(COLUMNS, len(right))), np.float32)
+    for row in range(0, len(left), ROWS):
+        rows = slice(row, min(row + ROWS, len(left)))
+        for column in range(0, len(right), COLUMNS):
+            columns = slice(column, min(column + COLUMNS, len(right)))
+            block = buffer[: rows.stop - row, : columns.stop - column]
             np.matmul(left[rows], right[columns].T, out=block)
             place = block.argmin(axis=1)
             _keep(best_t[rows], near_t[rows], block[np.arange(len(place)), place], place + column)
-            lowest = block.min(axis=0)
-            (nearer,) = np.nonzero(lowest < best_s[columns])  # argmin along columns is slow: only where it is needed
-            place = block.T[nearer].argmin(axis=1)
-            best_s[columns][nearer], near_s[columns][nearer] = lowest[nearer], place + row
-    return Nearest(_distances(target, source, near_t), _distances(source, target, near_s))
+            lowest = block.reshape(-1, GROUP, block.shape[1]).min(axis=1)  # argmin along columns is slow
+            place = lowest.argmin(axis=0)
+            _keep(best_s[columns], group_s[columns], lowest[place, np.arange(len(place))], place + row // GROUP)
+    near_s = np.zeros(len(right), np.intp)
+    for group in np.unique(group_s):
+        (columns_of,) = np.nonzero(group_s == group)
+        start = group * GROUP
+        near_s[columns_of] = start + (left[start : start + GROUP] @ right[columns_of].T).argmin(axis=0)
+    return Nearest(_distances(target, source, near_t[: len(target)]), _distances(source, target, near_s))
 
 
 def one_to_one(target: Features, source: Features) -> float:
@@ -239,12 +247,15 @@ def _parts(features: Features) -> list[Features]:
     return [features[start : start + ROWS] for start in range(0, len(features), ROWS)]
 
 
-def _augmented(features: Features, mean: NDArray[np.float64], scale: float) -> NDArray[np.float32]:
-    """(N, D + 2) float32: features around the mean, their squared norm, 1."""
-    out = np.ones((len(features), features.shape[1] + 2), np.float32)
-    for rows, part in zip(_parts(out), _parts(features), strict=True):
-        rows[:, :-2] = (part - mean) / scale
-        rows[:, -2] = np.einsum("nd,nd->n", rows[:, :-2], rows[:, :-2], dtype=np.float64)
+def _augmented(features: Features, mean: NDArray[np.float64], scale: float, padding: int = 0) -> NDArray[np.float32]:
+    """(N + padding, D + 2) float32: features around the mean, their squared norm, 1; padding is infinitely far."""
+    out = np.zeros((len(features) + padding, features.shape[1] + 2), np.float32)
+    out[:, -2:] = np.inf, 1
+    dtype = np.result_type(features, np.float32)
+    for rows, part in zip(_parts(out[: len(features)]), _parts(features), strict=True):
+        centred = np.subtract(part, mean, dtype=dtype, casting="same_kind")
+        np.divide(centred, scale, out=rows[:, :-2], casting="same_kind")
+        rows[:, -2] = np.einsum("nd,nd->n", rows[:, :-2], rows[:, :-2])
     return out
 
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from lightning_taskonomy.data.agreement.base import DEPTHS, Comparison, Limits
 from lightning_taskonomy.data.agreement.depths import DepthAndDistance, DepthAtCentre, SecondView
 from lightning_taskonomy.data.agreement.normals import NormalsAndCamera, NormalsAndDepth, NormalsAndFrame
-from lightning_taskonomy.data.agreement.objects import BoxesAndMasks, MasksAndClasses
+from lightning_taskonomy.data.agreement.objects import BoxesAndMasks, MasksAndClasses, PointsAndBoxes
 from lightning_taskonomy.tasks import Label, LabelKind
 
 __all__ = ["comparisons"]
@@ -35,6 +35,9 @@ def comparisons(
         wanted += [SecondView(pair, pose, depth) for pair, pose in _PAIRS.items() if {pair, pose} <= {*keys}]
     if all(key in keys for key in DEPTHS):
         wanted.append(DepthAndDistance(limits))
+    for points in of[LabelKind.POINTS]:
+        objects = labels[points].objects
+        wanted += [PointsAndBoxes(points, b, limits) for b in of[LabelKind.BOXES] if labels[b].objects == objects]
     for masks in of[LabelKind.MASKS]:
         objects = labels[masks].objects
         wanted += [BoxesAndMasks(b, masks, limits) for b in of[LabelKind.BOXES] if labels[b].objects == objects]

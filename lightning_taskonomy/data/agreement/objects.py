@@ -1,4 +1,4 @@
-"""Boxes against masks, masks against the class of each pixel."""
+"""Boxes against masks and points, masks against the class of each pixel."""
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from lightning_taskonomy.data.agreement.base import Limits, Outcome
 from lightning_taskonomy.data.batch import Sample, is_given, size_of
 from lightning_taskonomy.data.geometry import Intrinsics
 
-__all__ = ["BoxesAndMasks", "MasksAndClasses"]
+__all__ = ["BoxesAndMasks", "MasksAndClasses", "PointsAndBoxes"]
 
 _LAYOUTS = (
     "x and y exchanged",
@@ -88,6 +88,63 @@ def _overlap(boxes: Tensor, others: Tensor) -> Tensor:
 
     overlaps: Tensor = box_iou(boxes, others).diagonal()
     return overlaps.nan_to_num(0.0).clamp(0, 1)
+
+
+_NEAR = 0.1
+"""How far from a box, in shares of its longer side, a point still counts as in it: some are hidden behind its edge."""
+
+
+_CLEARLY = 0.25
+"""By what share of the points another reading must fit better."""
+
+
+@dataclass
+class PointsAndBoxes:
+    """The points of an object lie in its box."""
+
+    points: str
+    boxes: str
+    limits: Limits
+    inside: list[Tensor] = field(default_factory=list)
+    worst: tuple[float, str] = (2.0, "")
+
+    def add(self, sample: Sample, name: str, camera: Intrinsics | None) -> None:
+        """Takes an image into account, if it has the labels."""
+        if not is_given(sample, self.points, self.boxes) or len(sample[self.points]) != len(sample[self.boxes]):
+            return
+        points, boxes = sample[self.points].float(), sample[self.boxes].float()
+        marked = ~points.isnan().any(-1)
+        if not marked.any():
+            return
+        layouts = _rewritten(boxes, size_of(sample["image"]))
+        inside = torch.stack([_contained(points, layout)[marked] for layout in layouts])
+        self.inside.append(inside)
+        self.worst = min(self.worst, (float(inside[0].float().mean()), name))
+
+    def outcome(self) -> Outcome | None:
+        """What all images say together."""
+        if not self.inside:
+            return None
+        inside = torch.cat(self.inside, 1)
+        shares = inside.float().mean(1)
+        measured = (
+            f"{float(shares[0]):.0%} of {inside.shape[1]} {self.points} lie in their {self.boxes}, {self.worst[0]:.0%} "
+            f"in the worst image ({self.worst[1]})"
+        )
+        best, fits = int(shares.argmax()), ""
+        fits_better = bool(shares[best] > max(0.8, float(shares[0]) + _CLEARLY))
+        if shares[0] >= self.limits.overlap and not fits_better:
+            return Outcome(measured)
+        if fits_better:
+            fits = f"; in {self.boxes} read as {_LAYOUTS[best - 1]} {float(shares[best]):.0%} would"
+        return Outcome(measured, f"{measured}; they disagree{fits}")
+
+
+def _contained(points: Tensor, boxes: Tensor) -> Tensor:
+    """(n, K) whether points lie in their boxes or near them; False for a point that is not marked."""
+    reach = _NEAR * (boxes[:, 2:] - boxes[:, :2]).amax(1)[:, None, None]
+    low, high = boxes[:, None, :2] - reach, boxes[:, None, 2:] + reach
+    return ((points >= low) & (points <= high)).all(-1)
 
 
 @dataclass

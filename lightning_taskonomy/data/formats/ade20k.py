@@ -10,7 +10,7 @@ __all__ = ["ADE20KDataModule"]
 
 
 class ADE20KDataModule(PixelDataModule):
-    """Scenes with 150 classes, 0 in the files missing, in the folders of ``ADEChallengeData2016`` (20,210 and 2,000)."""
+    """Scenes with 150 classes, 0 in the files missing; ``root`` is ``ADEChallengeData2016`` (20,210 and 2,000)."""
 
     title = "ADE20K"
     layout = "images/training, images/validation and the same two in annotations (ADEChallengeData2016)"

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from lightning_taskonomy.data.stored import FileProblem, UnexpectedFiles, near, read_text
+from lightning_taskonomy.data.stored import FileProblem, near, read_text
+from lightning_taskonomy.errors import InputError
 
 __all__ = ["Member", "read_json", "read_xml", "required"]
 
@@ -116,9 +117,9 @@ def required(root: Path, names: Collection[str], layout: str) -> Path:
         layout: What must be there, in words that follow "root must hold".
 
     Raises:
-        UnexpectedFiles: There is none of them.
+        InputError: There is none of them.
     """
     for name in names:
         if (root / name).is_file():
             return root / name
-    raise UnexpectedFiles(f"{root} has no {' or '.join(names)}{near(next(iter(names)), root)}; root must hold {layout}")
+    raise InputError(f"{root} has no {' or '.join(names)}{near(next(iter(names)), root)}; root must hold {layout}")

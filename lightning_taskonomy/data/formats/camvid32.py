@@ -1,9 +1,10 @@
 """CamVid (Brostow et al., 2009) in its original files: driving images with 31 classes by colour."""
 
 from pathlib import Path
+from typing import ClassVar
 
 from lightning_taskonomy.data.formats.codes import Colours
-from lightning_taskonomy.data.formats.pixels import PixelDataModule, listed
+from lightning_taskonomy.data.formats.pixels import ALL, PixelDataModule, listed
 from lightning_taskonomy.data.stored import listed_path
 from lightning_taskonomy.tasks import IGNORE_INDEX
 from lightning_taskonomy.tasks.catalog.camvid32 import COLOURS, SEMANTIC_SEGMENTATION, VOID
@@ -23,8 +24,7 @@ class CamVid32DataModule(PixelDataModule):
     codes = ((SEMANTIC_SEGMENTATION, Colours(
         {VOID: IGNORE_INDEX, **{colour: number for number, colour in enumerate(COLOURS.values(), 1)}}
     )),)  # fmt: skip
-    splits = {split: (part, slice(None)) for split, part in
-              {"train": "train", "validation": "val", "test": "test"}.items()}  # fmt: skip
+    splits: ClassVar = {"train": ("train", ALL), "validation": ("val", ALL), "test": ("test", ALL)}
 
     def images(self, part: str) -> list[Path]:
         """Those that a list names."""

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_taskonomy.data.formats.codes import Code, lookup, packed, read_colours
+from lightning_taskonomy.data.formats.codes import Code, lookup, read_packed
 from lightning_taskonomy.data.formats.pixels import PixelDataModule, first_of, halves
 from lightning_taskonomy.data.stored import read_text
 from lightning_taskonomy.errors import InputError
@@ -30,9 +30,9 @@ class Segments(Code):
     def __init__(self, classes: Mapping[str, Mapping[int, int]]) -> None:
         self.classes = classes
 
-    def load(self, file: Path) -> NDArray[np.uint8]:
-        """Colours (H, W, 3)."""
-        return read_colours(file)
+    def load(self, file: Path) -> NDArray[np.int32]:
+        """Ids (H, W)."""
+        return read_packed(file)
 
     def decode(self, pixels: NDArray[Any], file: Path) -> Tensor:
         """Classes (H, W) int64, -100 where there is no segment.
@@ -40,11 +40,10 @@ class Segments(Code):
         Raises:
             InputError: A segment is not in the annotations.
         """
-        ids = packed(pixels)
-        classes = lookup(ids, {0: IGNORE_INDEX, **self.classes[file.name]}, -1)
+        classes = lookup(pixels, {0: IGNORE_INDEX, **self.classes[file.name]}, -1)
         if (classes == -1).any():
             raise InputError(
-                f"{file} has a segment {int(ids[classes == -1][0])}, which its annotations do not; unpack both again"
+                f"{file} has a segment {int(pixels[classes == -1][0])}, which its annotations do not; unpack both again"
             )
         return torch.from_numpy(classes)
 
@@ -88,13 +87,15 @@ class COCOPanopticDataModule(PixelDataModule):
             names = {entry["id"]: entry["name"] for entry in content["categories"]}
             numbers = {id: number for number, id in enumerate(sorted(names), 1)}
             segments = [
-                (entry["file_name"], {part["id"]: numbers[part["category_id"]] for part in entry["segments_info"]})
+                (entry["file_name"], {one["id"]: numbers[one["category_id"]] for one in entry["segments_info"]})
                 for entry in content["annotations"]
             ]
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{listing} is no panoptic annotation of COCO ({error!r}); unpack it again") from error
         if tuple(names[id] for id in sorted(names)) != CATEGORIES:
-            raise InputError(f"{listing} has other categories than the {len(CATEGORIES)} of COCO panoptic; unpack it again")
+            raise InputError(
+                f"{listing} has other categories than the {len(CATEGORIES)} of COCO panoptic; unpack it again"
+            )
         files = dict(segments)
         if len(files) < len(segments):
             twice = next(name for name in files if [name for name, _ in segments].count(name) > 1)

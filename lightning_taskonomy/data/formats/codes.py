@@ -8,14 +8,26 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import ExifTags, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from lightning_taskonomy.data.stored import FileProblem, opened, read_pixels, refuse_classes
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import IGNORE_INDEX
 
-__all__ = ["Code", "Colour", "Colours", "Depth", "Numbers", "lookup", "numbered", "packed", "picture_size", "read_colours"]
+__all__ = [
+    "Code",
+    "Colour",
+    "Colours",
+    "Depth",
+    "Numbers",
+    "lookup",
+    "numbered",
+    "packed",
+    "picture_size",
+    "read_colours",
+    "read_packed",
+]
 
 Colour = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
@@ -36,11 +48,15 @@ def read_colours(file: Path, *, upright: bool = False) -> NDArray[np.uint8]:
         FileProblem: It is missing, damaged, or has more than 8 bits.
     """
     with opened(file) as image:
-        if image.mode.startswith(("I", "F")):
-            raise FileProblem(file, f"damaged (colours have 8 bits, not {image.mode})")
+        _refuse_more_bits(file, image)
         if upright:
             ImageOps.exif_transpose(image, in_place=True)
         return np.asarray(image.convert("RGB"))
+
+
+def _refuse_more_bits(file: Path, image: Image.Image) -> None:
+    if image.mode.startswith(("I", "F")):
+        raise FileProblem(file, f"damaged (colours have 8 bits, not {image.mode})")
 
 
 def picture_size(file: Path, *, upright: bool = False) -> tuple[int, int]:
@@ -58,14 +74,26 @@ def picture_size(file: Path, *, upright: bool = False) -> tuple[int, int]:
         return (image.width, image.height) if turned else (image.height, image.width)
 
 
-def packed(colours: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """Colours (H, W, 3) as one number each: red + 256 green + 65536 blue, as COCO's panoptic ids are."""
-    values = colours.astype(np.int32)
-    return np.asarray(values[..., 0] + 256 * values[..., 1] + 65536 * values[..., 2], dtype=np.int32)
+def read_packed(file: Path) -> NDArray[np.int32]:
+    """The colours of a label as one number each, (H, W): red + 256 green + 65536 blue, as COCO's panoptic ids are.
+
+    Raises:
+        FileProblem: It is missing, damaged, or has more than 8 bits.
+    """
+    with opened(file) as image:
+        _refuse_more_bits(file, image)
+        colours = image if image.mode == "RGB" else image.convert("RGB")
+        numbers = np.frombuffer(colours.tobytes("raw", "RGBX"), "<i4")
+        return np.asarray(numbers & 0xFFFFFF).reshape(colours.height, colours.width)
+
+
+def packed(colour: Colour) -> int:
+    """One colour as the number that ``read_packed`` has for it."""
+    return colour[0] + 256 * colour[1] + 65536 * colour[2]
 
 
 def lookup(numbers: NDArray[np.integer[Any]], table: Mapping[int, int], otherwise: int) -> NDArray[np.int64]:
-    """What a table has for each number.
+    """What a table has for each number; as labels are, most are like their left neighbour, which makes it fast.
 
     Args:
         numbers: Any shape.
@@ -74,15 +102,19 @@ def lookup(numbers: NDArray[np.integer[Any]], table: Mapping[int, int], otherwis
     """
     keys = np.array(sorted(table))
     values = np.array([table[key] for key in keys.tolist()], dtype=np.int64)
-    places = np.searchsorted(keys, numbers).clip(max=len(keys) - 1)
-    return np.where(keys[places] == numbers, values[places], otherwise)
+    flat = numbers.ravel()
+    starts = np.flatnonzero(np.concatenate(([True], flat[1:] != flat[:-1])))
+    firsts = flat[starts]
+    places = np.searchsorted(keys, firsts).clip(max=len(keys) - 1)
+    classes = np.where(keys[places] == firsts, values[places], otherwise)
+    return np.repeat(classes, np.diff(starts, append=len(flat))).reshape(numbers.shape)
 
 
 class Code(Protocol):
     """What the pixels of a label file mean."""
 
     def load(self, file: Path) -> NDArray[Any]:
-        """The file's pixels, (H, W) or (H, W, 3).
+        """The file's pixels, one number each, (H, W).
 
         Raises:
             FileProblem: It is missing or damaged.
@@ -140,22 +172,23 @@ class Colours(Code):
     classes: Mapping[Colour, int]
     bits: bool = False
 
-    def load(self, file: Path) -> NDArray[Any]:
-        """Colours (H, W, 3)."""
-        return read_colours(file)
+    def load(self, file: Path) -> NDArray[np.int32]:
+        """Colours as one number each (H, W)."""
+        return read_packed(file)
 
     def decode(self, pixels: NDArray[Any], file: Path) -> Tensor:
         """Classes (H, W) int64."""
-        colours = np.where(pixels < 128, 0, 255).astype(np.uint8) if self.bits else pixels
-        table = {red + 256 * green + 65536 * blue: number for (red, green, blue), number in self.classes.items()}
-        classes = lookup(packed(colours), table, _WITHOUT_CLASS)
+        mask = 0x808080 if self.bits else 0xFFFFFF
+        classes = lookup(
+            pixels & mask, {packed(colour) & mask: n for colour, n in self.classes.items()}, _WITHOUT_CLASS
+        )
         wrong = classes == _WITHOUT_CLASS
         if wrong.any():
-            first = tuple(colours[wrong][0].tolist())
-            count = int(wrong.sum())
+            number, count = int(pixels[wrong][0]), int(wrong.sum())
+            colour = (number & 0xFF, number >> 8 & 0xFF, number >> 16)
             raise InputError(
-                f"{file} holds colour {first}, which is of no class, among {count} such of {wrong.size} pixels; a label "
-                "must be stored without loss, in the data set's own colours"
+                f"{file} holds colour {colour}, which is of no class, among {count} such of {wrong.size} pixels; a "
+                "label must be stored without loss, in the data set's own colours"
             )
         return torch.from_numpy(classes)
 

@@ -20,7 +20,7 @@ class IDDDataModule(PixelDataModule):
     title = "IDD"
     layout = "leftImg8bit/train/DRIVE/*_leftImg8bit.png and gtFine/train/DRIVE/*_gtFine_labelids.png, val likewise"
     codes = ((SEMANTIC_SEGMENTATION, Numbers(
-        {**dict.fromkeys((17, 35, 36, 37, 38, 39, 255), IGNORE_INDEX), **{id: n for n, id in enumerate(IDS.values(), 1)}},
+        {**dict.fromkeys((17, *range(35, 40), 255), IGNORE_INDEX), **{id: n for n, id in enumerate(IDS.values(), 1)}},
         "labelids are 0 to 39; make them by createLabels.py --id-type id",
     )),)  # fmt: skip
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from lightning_taskonomy.data.formats.codes import Depth, Numbers
-from lightning_taskonomy.data.formats.pixels import PixelDataModule, below, pictures
+from lightning_taskonomy.data.formats.pixels import PixelDataModule, below, first_of, pictures
 from lightning_taskonomy.tasks import IGNORE_INDEX
 from lightning_taskonomy.tasks.catalog.cityscapes import IDS_32
 from lightning_taskonomy.tasks.catalog.kitti import DEPTH_Z, SEMANTIC_SEGMENTATION
@@ -40,8 +40,8 @@ class KITTISemanticDataModule(PixelDataModule):
 class KITTIDepthDataModule(PixelDataModule):
     """Driving images and the distances that lidar measured at about a fifth of the pixels, 256 steps per metre.
 
-    ``root`` holds ``train`` and ``val`` of ``data_depth_annotated`` and, in folders by date, the drives of the raw data.
-    Only frames with a depth count; the right camera's are left out.
+    ``root`` holds ``train`` and ``val`` of ``data_depth_annotated`` and, by date, the drives of the raw data. Only
+    frames with a depth count, and of the left colour camera.
     """
 
     title = "KITTI depth"
@@ -61,4 +61,4 @@ class KITTIDepthDataModule(PixelDataModule):
         """The depth of the same frame, which is in one of the parts."""
         drive = image.parents[2].name
         inner = Path(drive) / "proj_depth" / "groundtruth" / "image_02" / image.name
-        return next((file for part in ("train", "val") if (file := self.root / part / inner).exists()), inner)
+        return first_of(self.root / "train" / inner, self.root / "val" / inner)

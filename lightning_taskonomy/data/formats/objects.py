@@ -25,17 +25,39 @@ from torch import Tensor
 from lightning_taskonomy.data.base import TaskDataModule
 from lightning_taskonomy.data.batch import Sample, Samples, size_of
 from lightning_taskonomy.data.geometry import outside
+from lightning_taskonomy.data.mtan import HALVES
 from lightning_taskonomy.data.reading import Labelled
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.tasks import IGNORE_INDEX, presence, stored_keys_of
 
-__all__ = ["Annotated", "ObjectDataModule", "ObjectSamples", "upright"]
+__all__ = ["Annotated", "ObjectDataModule", "ObjectSamples", "halves", "upright", "whole"]
 
 _OBJECTS = ("boxes", "object_classes", "points")
 _CROWDS = ("crowd_boxes", "crowd_classes")
 _SETS = (*_OBJECTS, *_CROWDS)
 _SIDES_EXCHANGED = (5, 6, 7, 8)
 """EXIF orientations of a picture that is as wide upright as it is stored high."""
+
+
+def halves(train: str, evaluated: str) -> dict[str, tuple[str, slice]]:
+    """The splits of a data set of two labelled parts, as those of Cityscapes.
+
+    Args:
+        train: The part that is trained on.
+        evaluated: The part that papers report on: ``official_test``, and every other image of it ``validation`` or
+            ``test``.
+    """
+    names = {"train": train, "val": evaluated}
+    return {split: (names[part], which) for split, (part, which) in HALVES.items()}
+
+
+def whole(**parts: str) -> dict[str, tuple[str, slice]]:
+    """Splits that are whole parts of the files.
+
+    Args:
+        **parts: By split, the part.
+    """
+    return {split: (part, slice(None)) for split, part in parts.items()}
 
 
 @dataclass(frozen=True)
@@ -88,8 +110,8 @@ class _Column:
         return torch.from_numpy(self.values[self.starts[index] : self.starts[index + 1]].copy())
 
 
-class _Split:
-    """The images of a split and what is annotated in them."""
+class _Part:
+    """The images of a part of the files and what is annotated in them."""
 
     def __init__(self, images: Sequence[Annotated], channels: int, remarks: Sequence[str]) -> None:
         self.images = [one.image for one in images]
@@ -124,51 +146,54 @@ class ObjectDataModule(TaskDataModule):
         **options: Those of ``TaskDataModule``.
     """
 
-    lists: ClassVar[Collection[str]] = ("train", "validation", "test")
-    """The splits that there can be."""
+    splits: ClassVar[Mapping[str, tuple[str, slice]]]
+    """By split: the part of the files, and which of its images."""
     lacks: ClassVar[Mapping[str, str]] = {}
     """By split that there is not, what to do instead."""
     class_key: ClassVar[str | None] = None
     """The key of the class of the whole image."""
+    are_made: ClassVar[bool] = False
+    """Whether the boxes were made here, with a margin that may reach beyond the image, which is then no fault."""
 
     def __init__(self, root: str, size: tuple[int, int] | None = None, **options: Any) -> None:
         super().__init__(**options)
         self.root = Path(root)
         self.size = None if size is None else (size[0], size[1])
-        self._splits: dict[str, _Split] = {}
+        self._parts: dict[str, _Part] = {}
 
     @property
     def keys_offered(self) -> Collection[str]:
         """The image and what its tasks are labelled with."""
         return {"image", *stored_keys_of(self.own_tasks)}
 
-    def annotated(self, split: str) -> tuple[Sequence[Annotated], Sequence[str]]:
-        """The images of a split with what is annotated in them, and what is wrong with the annotations as a whole.
+    def annotated(self, part: str) -> tuple[Sequence[Annotated], Sequence[str]]:
+        """The images of a part with what is annotated in them, and what is wrong with the annotations as a whole.
 
         Args:
-            split: One of ``lists``.
+            part: One of those that ``splits`` names.
 
         Raises:
             InputError: The files are not there, or not as they must be.
         """
-        raise NotImplementedError(f"{type(self).__name__} must read {split!r}")
+        raise NotImplementedError(f"{type(self).__name__} must read {part!r}")
 
     def build(self, split: str, keys: Collection[str]) -> Samples:
-        """The images of a split; its annotations are read once.
+        """The images of a split; the annotations of a part are read once.
 
         Raises:
             InputError: There is no such split, or its files are not there or not as they must be.
         """
         name = type(self).__name__.removesuffix("DataModule")
-        if split in self.lacks or split not in self.lists:
-            instead = f"; {self.lacks[split]}" if split in self.lacks else hint(split, self.lists)
+        if split in self.lacks or split not in self.splits:
+            instead = f"; {self.lacks[split]}" if split in self.lacks else hint(split, self.splits)
             raise InputError(f"{name} has no split {split!r}{instead}")
-        if split not in self._splits:
+        part, which = self.splits[split]
+        if part not in self._parts:
             of_its_own = {key: label for task in self.own_tasks for key, label in task.targets.items()}
             channels = of_its_own["points"].channels if "points" in of_its_own else 0
-            images, remarks = self.annotated(split)
-            self._splits[split] = _Split(images, channels, remarks)
-        return ObjectSamples(self, self._splits[split], keys)
+            images, remarks = self.annotated(part)
+            self._parts[part] = _Part(images, channels, remarks)
+        return ObjectSamples(self, self._parts[part], which, keys)
 
 
 class ObjectSamples(Labelled):
@@ -176,15 +201,17 @@ class ObjectSamples(Labelled):
 
     Args:
         module: Whose images.
-        split: What is annotated in them.
+        part: What is annotated in them.
+        which: Which of its images.
         keys: Which labels.
     """
 
-    def __init__(self, module: ObjectDataModule, split: _Split, keys: Collection[str]) -> None:
-        super().__init__(split.images, {}, {}, ids=split.ids, size=module.size, targets=module.targets)
-        self.split = split
-        self.keys = [key for key in split.columns if key in keys]
+    def __init__(self, module: ObjectDataModule, part: _Part, which: slice, keys: Collection[str]) -> None:
+        super().__init__(part.images[which], {}, {}, ids=part.ids[which], size=module.size, targets=module.targets)
+        self.part, self.rows = part, range(len(part.images))[which]
+        self.keys = [key for key in part.columns if key in keys]
         self.class_key = module.class_key if module.class_key in keys else None
+        self.are_made = module.are_made
 
     def complete(self, index: int, sample: Sample) -> None:
         """Adds the labels, upright and within the image.
@@ -192,26 +219,27 @@ class ObjectSamples(Labelled):
         Raises:
             InputError: The image is of another size than its annotations say, or they cannot be used.
         """
-        if index in self.split.refusals:
-            raise InputError(self.split.refusals[index])
+        row = self.rows[index]
+        if row in self.part.refusals:
+            raise InputError(self.part.refusals[row])
         if self.class_key is not None:
-            sample[self.class_key] = torch.tensor(self.split.image_classes[index])
+            sample[self.class_key] = torch.tensor(self.part.image_classes[row])
         if not self.keys:
             return
-        rows = {key: column.rows(index) for key, column in self.split.columns.items()}
-        faults = [self.split.left_out[index]] if index in self.split.left_out else []
+        rows = {key: column.rows(row) for key, column in self.part.columns.items()}
+        faults = [self.part.left_out[row]] if row in self.part.left_out else []
         orientation, stored = self._turn(index, size_of(sample["image"]))
-        faults += _settle(rows, _OBJECTS, orientation, stored, "objects")
-        faults += _settle(rows, _CROWDS, orientation, stored, "regions to ignore")
+        for keys, what in ((_OBJECTS, "objects"), (_CROWDS, "regions to ignore")):
+            faults += _settle(rows, keys, orientation, stored, what, are_made=self.are_made)
         if faults:
-            self.log.add(self.images[index], "; ".join(faults))
+            self.log.add(self.images[index], "; ".join(faults), "labels changed of")
         for key in self.keys:
             sample[key] = rows[key]
-            sample[presence(key)] = torch.tensor(self.split.labelled[index])
+            sample[presence(key)] = torch.tensor(self.part.labelled[row])
 
     def _turn(self, index: int, upright_size: tuple[int, int]) -> tuple[int, tuple[int, int]]:
         """How annotations are to be turned (an EXIF orientation), and the size of the picture that they are of."""
-        said = self.split.sizes[index]
+        said = self.part.sizes[self.rows[index]]
         with Image.open(self.images[index]) as image:
             orientation = int(image.getexif().get(ExifTags.Base.Orientation, 1))
         stored = upright_size[::-1] if orientation in _SIDES_EXCHANGED else upright_size
@@ -232,19 +260,25 @@ class ObjectSamples(Labelled):
             indices: Among which images.
         """
         if key == self.class_key:
-            labelled = any(self.split.image_classes[index] != IGNORE_INDEX for index in indices)
+            labelled = any(self.part.image_classes[self.rows[index]] != IGNORE_INDEX for index in indices)
             return None if labelled else "no image has a class"
-        if key not in self.keys or any(self.split.labelled[index] for index in indices):
+        if key not in self.keys or any(self.part.labelled[self.rows[index]] for index in indices):
             return None
         return "no image is annotated"
 
     def remarks(self) -> list[str]:
         """What is wrong with the annotations as a whole."""
-        return [*self.split.remarks]
+        return [*self.part.remarks]
 
 
 def _settle(
-    rows: dict[str, Tensor], keys: Sequence[str], orientation: int, stored: tuple[int, int], what: str
+    rows: dict[str, Tensor],
+    keys: Sequence[str],
+    orientation: int,
+    stored: tuple[int, int],
+    what: str,
+    *,
+    are_made: bool,
 ) -> list[str]:
     """Turns the labels of one set of objects and leaves out what cannot be; says what."""
     boxes, faults = rows[keys[0]], []
@@ -257,7 +291,7 @@ def _settle(
     for which, reason in (
         (~ordered, "left out, for their boxes have no area or their sides in the wrong order"),
         (ordered & ~keep, "left out, for they lie outside the image"),
-        (beyond & keep, "cut off at the edge of the image"),
+        (beyond & keep & (not are_made), "cut off at the edge of the image"),
     ):
         if which.any():
             first = ", ".join(f"{number:g}" for number in boxes[which][0].tolist())

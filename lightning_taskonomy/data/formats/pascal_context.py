@@ -1,9 +1,12 @@
 """Pascal Context (Mottaghi et al., CVPR 2014): photos of VOC 2010 with 59 classes and the background."""
 
+import zlib
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.io import loadmat
+from scipy.io.matlab import MatReadError
 
 from lightning_taskonomy.data.formats.codes import Numbers, numbered
 from lightning_taskonomy.data.formats.pixels import PixelDataModule, first_of, listed
@@ -16,29 +19,31 @@ _OF_459 = {**dict.fromkeys(range(461), 0), **{number: n for n, number in enumera
 """By number in a ``.mat`` file, 1 to 459 or none, the class."""
 
 
+_BROKEN = (OSError, KeyError, IndexError, ValueError, TypeError, NotImplementedError, MatReadError, zlib.error)
+
+
 class _Maps(Numbers):
     def load(self, file: Path) -> NDArray[np.int64]:
         """The map of a picture as it is, that of a ``.mat`` file in classes of 60."""
         if file.suffix != ".mat":
             return super().load(file).astype(np.int64)
-        from scipy.io import loadmat
-        from scipy.io.matlab import MatReadError
 
         try:
-            stored = loadmat(file, variable_names=["LabelMap"])["LabelMap"].astype(np.int64)
-        except (MatReadError, OSError, KeyError, ValueError, NotImplementedError, TypeError) as error:
+            stored: NDArray[np.int64] = loadmat(file, variable_names=["LabelMap"])["LabelMap"].astype(np.int64)
+        except _BROKEN as error:
             raise FileProblem(file, f"damaged ({error})") from error
         if stored.min() < 0 or stored.max() > max(_OF_459):
             raise FileProblem(file, f"damaged (LabelMap has {stored.min()} to {stored.max()}, not 0 to {max(_OF_459)})")
-        return np.array([_OF_459[number] for number in range(len(_OF_459))])[stored]
+        classes = np.array([_OF_459[number] for number in range(len(_OF_459))], dtype=np.int64)
+        return np.asarray(classes[stored])
 
 
 class PascalContextDataModule(PixelDataModule):
     """Photos with 60 classes, by lists of 4,998 and 5,105 names.
 
-    ``root`` is ``VOCdevkit/VOC2010`` with ``JPEGImages``, the lists ``train.txt`` and ``val.txt`` of the data set's page
-    there or in ``ImageSets/SegmentationContext``, and labels: the official ``trainval/*.mat`` with 459 classes, of which
-    all but 59 are background, or the usual masks with numbers 0 to 59 in ``SegmentationClassContext``.
+    ``root`` is ``VOCdevkit/VOC2010`` with ``JPEGImages``, the lists ``train.txt`` and ``val.txt`` of the data set's
+    page, there or in ``ImageSets/SegmentationContext``, and labels: the official ``trainval/*.mat`` with 459 classes,
+    of which all but 59 are background, or the usual masks with numbers 0 to 59 in ``SegmentationClassContext``.
     """
 
     title = "Pascal Context"
@@ -52,9 +57,7 @@ class PascalContextDataModule(PixelDataModule):
 
     def images(self, part: str) -> list[Path]:
         """Those that a list names."""
-        listing = first_of(
-            self.root / f"{part}.txt", self.root / "ImageSets" / "SegmentationContext" / f"{part}.txt"
-        )
+        listing = first_of(self.root / f"{part}.txt", self.root / "ImageSets" / "SegmentationContext" / f"{part}.txt")
         names = listed(listing, f"root must hold {self.layout}")
         return [self.root / "JPEGImages" / f"{name}.jpg" for name in names]
 

@@ -18,7 +18,10 @@ from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.tasks import IGNORE_INDEX, Task
 from lightning_taskonomy.tasks.catalog.pixels import BACKGROUND
 
-__all__ = ["PixelDataModule", "below", "first_of", "halves", "listed", "pictures"]
+__all__ = ["ALL", "PixelDataModule", "below", "first_of", "halves", "listed", "pictures"]
+
+ALL = slice(None)
+"""Every image of a part."""
 
 
 def halves(train: str, evaluated: str) -> dict[str, tuple[str, slice]]:
@@ -55,9 +58,7 @@ class PixelDataModule(TaskDataModule):
     splits: ClassVar[Mapping[str, tuple[str, slice]]] = halves("train", "val")
     """By split: the part of the files, and which of its images."""
 
-    def __init__(
-        self, root: str, size: tuple[int, int] | None = None, background: bool = True, **options: Any
-    ) -> None:
+    def __init__(self, root: str, size: tuple[int, int] | None = None, background: bool = True, **options: Any) -> None:
         super().__init__(**options)
         self.root = Path(root)
         self.size = None if size is None else (size[0], size[1])
@@ -109,7 +110,9 @@ class PixelDataModule(TaskDataModule):
         part, which = self.splits[split]
         images = self.images(part)[which]
         if not images:
-            raise InputError(f"{self.root} has no image of split {split!r} of {self.title}; root must hold {self.layout}")
+            raise InputError(
+                f"{self.root} has no image of split {split!r} of {self.title}; root must hold {self.layout}"
+            )
         labels = {}
         for task, _ in self.codes:
             if task.target in keys:

@@ -16,7 +16,7 @@ _CUT = ((375, 590), (435, 910))
 
 
 class _Masks(Colours):
-    def load(self, file: Path) -> NDArray[np.uint8]:
+    def load(self, file: Path) -> NDArray[np.int32]:
         """The mask; of one that is too large the part that its image has."""
         colours = super().load(file)
         image = file.parents[1] / "images" / f"{file.stem}.jpg"

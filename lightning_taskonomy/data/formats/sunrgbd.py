@@ -18,9 +18,9 @@ _FIRST = {"testing": 1, "training": 5051}
 class SUNRGBDDataModule(PixelDataModule):
     """Rooms with ``semantic`` (37 classes, 0 in the files missing) and ``depth_z`` (5,285 and 5,050).
 
-    ``root`` holds the official ``SUNRGBD`` with its scenes, and of the repository ankurhanda/sunrgbd-meta-data the lists
-    ``sunrgbd_training_images.txt`` and ``sunrgbd_testing_images.txt`` and the folder ``sunrgbd_train_test_labels`` with
-    ``img-000001.png`` and so on, which stands for the toolbox's one file of labels.
+    ``root`` holds the official ``SUNRGBD`` with its scenes and, of the repository ankurhanda/sunrgbd-meta-data, the
+    lists ``sunrgbd_training_images.txt`` and ``sunrgbd_testing_images.txt`` and the folder
+    ``sunrgbd_train_test_labels`` with ``img-000001.png`` and so on, which stand for the toolbox's one file of labels.
 
     Args:
         root: That folder.

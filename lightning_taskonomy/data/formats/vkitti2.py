@@ -52,8 +52,8 @@ class VKITTI2DataModule(PixelDataModule):
     def images(self, part: str) -> list[Path]:
         """Those of the part's scenes, by variation and camera."""
         scenes = [folder for folder in visible(self.root) if folder.name.startswith("Scene")]
-        chosen = [folder for folder in scenes if (folder.name == "Scene18") == (part == "val")]
-        return [image for folder in chosen for kind in visible(folder) for image in below(kind / "frames" / "rgb")]
+        scenes = [folder for folder in scenes if (folder.name == "Scene18") == (part == "val")]
+        return [image for folder in scenes for kind in visible(folder) for image in below(kind / "frames" / "rgb")]
 
     def label(self, key: str, image: Path) -> Path:
         """The map of the same frame and camera."""

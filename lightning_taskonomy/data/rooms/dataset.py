@@ -17,10 +17,10 @@ from lightning_taskonomy.data.geometry import Intrinsics
 from lightning_taskonomy.data.rooms.appearances import DEFAULT
 from lightning_taskonomy.data.rooms.appearances import appearance as by_name
 from lightning_taskonomy.data.rooms.codec import decode, encode
-from lightning_taskonomy.data.rooms.render import KEYS, SETS, VERSION, View
+from lightning_taskonomy.data.rooms.render import KEYS, SETS, VERSION, View, unknown_key
 from lightning_taskonomy.data.rooms.seeds import Stream
 from lightning_taskonomy.data.shards import ShardCache
-from lightning_taskonomy.errors import InputError, hint
+from lightning_taskonomy.errors import InputError
 
 __all__ = ["RoomsDataset"]
 
@@ -59,10 +59,8 @@ class RoomsDataset(Dataset[dict[str, Tensor]]):
         self.appearance = appearance
         self.buildings, self.views, self.size, self.samples = list(buildings), views, size, samples
         self.keys = frozenset(offered if keys is None else keys) - {"id"}
-        for key in sorted(self.keys):
-            if key not in offered | pretext.KEYS:
-                where = "" if appearance == DEFAULT else f" of appearance {appearance!r}"
-                raise InputError(f"rooms has no {key!r}{where}{hint(key, offered | pretext.KEYS)}")
+        for key in sorted(self.keys - offered - pretext.KEYS):
+            raise unknown_key(key, offered | pretext.KEYS, appearance)
         if views < 1:
             raise InputError(f"rooms: {views} views per building; must be at least 1")
         self.stored = KEYS & self.keys | ({"image"} if pretext.KEYS & self.keys else set())

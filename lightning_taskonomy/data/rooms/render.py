@@ -20,7 +20,7 @@ from lightning_taskonomy.data.rooms.shading import geometry, radiance, visibilit
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.tasks.catalog.rooms import CLASSES
 
-__all__ = ["KEYS", "SETS", "SIZES", "VERSION", "View", "render_view"]
+__all__ = ["KEYS", "SETS", "SIZES", "VERSION", "View", "render_view", "unknown_key"]
 
 VERSION = 1
 """Counts changes of what is rendered; a cache of another version is another cache."""
@@ -131,7 +131,7 @@ class View:
 
     def _sight(self, index: int) -> Sight:
         pixels, camera = self.pixels(index), self.camera(index)
-        distance = labels.depth_euclidean(pixels, camera).ravel() * self.room.unit
+        distance = labels.depth_euclidean(pixels, camera).ravel().astype(np.float64) * self.room.unit
         rng = generator(Stream.MEDIUM, self.building, appearance=self._salt)
         return Sight(self.room, camera, pixels, np.where(self._endless(pixels), np.inf, distance), rng)
 
@@ -161,7 +161,7 @@ class View:
 
     def _label(self, key: str) -> Label:
         if key not in self.keys:
-            raise InputError(f"rooms has no {key!r} of appearance {self.appearance!r}{hint(key, self.keys)}")
+            raise unknown_key(key, self.keys, self.appearance)
         if key == "image":
             return self.image()
         if key in SETS:
@@ -209,7 +209,7 @@ class View:
 
     def _in_metres(self, depth: Label) -> Label:
         endless = self._endless(self.pixels()).reshape(depth.shape)
-        return np.where(endless, np.float32(np.nan), depth * np.float32(self.room.unit))
+        return np.where(endless, np.float32(np.nan), depth.astype(np.float32) * np.float32(self.room.unit))
 
     def _patches(self) -> tuple[Image, int]:
         if self._matching is None:
@@ -238,8 +238,19 @@ def _developed(light: Table, sensor: Sensor, rng: np.random.Generator) -> Table:
 def _placed(building: int, view: int, appearance: str) -> tuple[Room, dict[int, Camera]]:
     salt = "" if appearance == DEFAULT else appearance
     rng = generator(Stream.CAMERA, building, view, appearance=salt)
-    room = by_name(appearance).scene(building, int(rng.integers(ROOMS_PER_BUILDING)))
+    room = _built(building, int(rng.integers(ROOMS_PER_BUILDING)), appearance)
     return room, {0: by_name(appearance).camera(room, rng)}
+
+
+@lru_cache(maxsize=1024)
+def _built(building: int, index: int, appearance: str) -> Room:
+    return by_name(appearance).scene(building, index)
+
+
+def unknown_key(key: str, offered: Collection[str], appearance: str) -> InputError:
+    """What to raise where an appearance has no such key."""
+    where = "" if appearance == DEFAULT else f" of appearance {appearance!r}"
+    return InputError(f"rooms has no {key!r}{where}{hint(key, offered)}")
 
 
 def render_view(

@@ -10,8 +10,11 @@ from PIL import Image
 
 from lightning_taskonomy.data.rooms.camera import manhattan
 from lightning_taskonomy.data.rooms.render import View
+from lightning_taskonomy.pictures import colorize
+from lightning_taskonomy.tasks import Task
+from lightning_taskonomy.tasks.catalog.rooms import DEPTH_Z, DETECTION, KEYPOINTS, SEGMENTATION
 
-__all__ = ["label_sheet", "picture_sheet"]
+__all__ = ["appearance_sheet", "label_sheet", "picture_sheet"]
 
 _DENSE: Mapping[str, Mapping[str, Any]] = {
     "depth_z": {"cmap": "viridis"},
@@ -78,6 +81,46 @@ def label_sheet(views: Sequence[tuple[int, int]], size: int = 128, dpi: int = 60
         for direction, color in zip(manhattan(seen.camera(0))[0], "rgb", strict=True):
             arrow = {"arrowstyle": "->", "color": color}
             row[0].annotate("", size * (0.5 + 0.3 * direction[:2]), (size / 2, size / 2), arrowprops=arrow)
+    figure.tight_layout(pad=0.3)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return _png(np.asarray(Image.open(buffer).convert("RGB")))
+
+
+def appearance_sheet(names: Sequence[str], size: int = 128, dpi: int = 90, samples: int = 3, columns: int = 4) -> bytes:
+    """A PNG with a row per appearance: pictures of some buildings, and boxes, points, classes and depth of the first.
+
+    Args:
+        names: Appearances, by name.
+        size: Pixels along each side of a picture.
+        dpi: Pixels per inch of the sheet; a panel is 1.5 inches wide.
+        samples: Colour samples along each side of a pixel that lies on an edge.
+        columns: Pictures per appearance, of one building each.
+    """
+    from matplotlib.figure import Figure
+
+    shown: Mapping[str, Task] = {
+        "boxes": DETECTION, "points": KEYPOINTS, "classes": SEGMENTATION, "depth": DEPTH_Z,
+    }  # fmt: skip
+    titles = ["picture", *shown, *["another"] * (columns - 1)]
+    figure = Figure((1.5 * (columns + len(shown)), 1.55 * len(names) + 0.15), dpi=dpi)
+    axes = figure.subplots(len(names), columns + len(shown), squeeze=False)
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title, fontsize=9)
+    for row, name in zip(axes, names, strict=True):
+        views = [View(building, 0, size, samples, name) for building in range(1, columns + 1)]
+        labels = views[0].render([key for task in shown.values() for key in task.stored_targets])
+        image = views[0].image() / 255
+        panels = [views[0].image().transpose(1, 2, 0)]
+        for task in shown.values():
+            label = labels if len(task.targets) > 1 else labels[task.target]
+            panels.append(colorize(task, label, size=(size, size), image=image))
+        panels += [view.image().transpose(1, 2, 0) for view in views[1:]]
+        for axis, panel in zip(row, panels, strict=True):
+            axis.imshow(panel, interpolation="nearest")
+            axis.set_xticks([])
+            axis.set_yticks([])
+        row[0].set_ylabel(name, fontsize=9)
     figure.tight_layout(pad=0.3)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")

@@ -1,6 +1,6 @@
 """Heat maps (Taskonomy, CVPR 2018): affinities (Fig. 7), gain and quality (Fig. 9), novel tasks (Fig. 10)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib import colormaps
@@ -23,7 +23,7 @@ from lightning_taskonomy.reports.figures.style import (
     text_on,
 )
 
-__all__ = ["affinity_matrix", "gain_quality", "novel_tasks"]
+__all__ = ["affinity_matrix", "gain_quality", "heat", "novel_tasks", "numbers"]
 
 _RIVALS = {
     "scratch": "scratch", "imagenet": "ImageNet", "egomotion": "egomotion (Agrawal)",
@@ -79,13 +79,13 @@ def affinity_matrix(
         figure = new_figure(max(len(panels) * width + 1.9, 5.0), height + 0.2)
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for index, (axis, (title, shown)) in enumerate(zip(axes, panels, strict=True)):
-        image = _heat(axis, shown, "viridis", 0.0, 1.0)
+        image = heat(axis, shown, "viridis", 0.0, 1.0)
         axis.set_title(title)
         axis.set_xticks(range(len(sources)), [readable(s) for s in sources], rotation=90)
         axis.set_yticks(range(len(targets)), [readable(t) for t in targets])
         axis.set_xlabel("source")
         if len(sources) <= 12:
-            _numbers(axis, image, shown)
+            numbers(axis, image, shown)
         _family_marks(axis, targets, sources, families or {}, rows=index == 0 or stacked)
         if index == 0 or stacked:
             axis.set_ylabel("target")
@@ -128,13 +128,13 @@ def gain_quality(
     figure = new_figure(len(panels) * (cell * len(budgets) + 0.35) + 2.9, 0.27 * len(tasks) + 1.5)
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for index, (axis, (name, order, values)) in enumerate(zip(axes, panels, strict=True)):
-        image = _heat(axis, values, "RdBu", 0.0, 1.0)
+        image = heat(axis, values, "RdBu", 0.0, 1.0)
         axis.set_title(f"{name}, order ≤ {order}" if order else name, fontsize=9)
         axis.set_xticks(range(len(budgets)), [f"{b:g}" for b in budgets])
         axis.set_yticks(range(len(tasks)), [readable(t) for t in tasks])
         axis.set_xlabel("budget")
         if len(budgets) <= 9:
-            _numbers(axis, image, values, size=6.5)
+            numbers(axis, image, values, size=6.5)
         _family_marks(axis, tasks, (), families or {}, rows=index == 0)
     _win_rate_bar(figure, image, axes)
     return figure
@@ -176,12 +176,12 @@ def novel_tasks(
     figure = new_figure(2 * left + right + 3.4, 0.46 * len(targets) + 2.3)
     axes = figure.subplots(1, 3, sharey=True, width_ratios=[left, left, right])
     for index, (axis, name, values) in enumerate(zip(axes, ("Gain", "Quality"), (gain, quality), strict=False)):
-        image = _heat(axis, np.asarray(values, float), "RdBu", 0.0, 1.0)
+        image = heat(axis, np.asarray(values, float), "RdBu", 0.0, 1.0)
         axis.set_title(name)
         axis.set_xticks(range(len(orders)), [f"{order}" for order in orders])
         axis.set_yticks(range(len(targets)), [readable(target) for target in targets])
         axis.set_xlabel("order ≤")
-        _numbers(axis, image, np.asarray(values, float))
+        numbers(axis, image, np.asarray(values, float))
         _family_marks(axis, targets, (), families or {}, rows=index == 0)
     _win_rates(axes[2], rates, lost)
     names = ["this policy", *(_RIVALS.get(rival, readable(rival)) for rival in rivals)]
@@ -233,8 +233,16 @@ def _extreme(values: NDArray[np.float64], ufunc: np.ufunc) -> NDArray[np.float64
     return result
 
 
-def _heat(axis: Axes, values: NDArray[np.float64], name: str, low: float, high: float) -> AxesImage:
-    """A heat map with thin gaps; what is missing stays hatched."""
+def heat(axis: Axes, values: NDArray[np.float64], name: str, low: float, high: float) -> AxesImage:
+    """A heat map with thin gaps; what is missing stays hatched.
+
+    Args:
+        axis: Rows and columns are at 0, 1, ...
+        values: (rows, columns), NaN where there is none.
+        name: The colour map.
+        low: The value of its first colour.
+        high: That of its last.
+    """
     axis.set_facecolor("none")
     axis.add_patch(
         Rectangle((-0.5, -0.5), values.shape[1], values.shape[0], hatch="////", fill=False, linewidth=0, zorder=-1)
@@ -251,13 +259,31 @@ def _heat(axis: Axes, values: NDArray[np.float64], name: str, low: float, high: 
     return image
 
 
-def _numbers(axis: Axes, image: AxesImage, values: NDArray[np.float64], size: float = 7.0) -> None:
-    """Writes each value into its cell, legibly."""
+def _hundredths(value: float) -> str:
+    """``.25``, ``1.00``."""
+    text = f"{value:.2f}"
+    return text[1:] if text.startswith("0.") else text
+
+
+def numbers(
+    axis: Axes,
+    image: AxesImage,
+    values: NDArray[np.float64],
+    size: float = 7.0,
+    form: Callable[[float], str] = _hundredths,
+) -> None:
+    """Writes each value into its cell, legibly.
+
+    Args:
+        axis: Where the heat map is.
+        image: The heat map.
+        values: (rows, columns), NaN where there is none.
+        size: Of the letters, in points.
+        form: A value in writing.
+    """
     colors = image.to_rgba(values)
     for row, column in np.argwhere(np.isfinite(values)):
-        color = text_on(*colors[row, column, :3])
-        text = f"{values[row, column]:.2f}"
-        text = text[1:] if text.startswith("0.") else text
+        color, text = text_on(*colors[row, column, :3]), form(values[row, column])
         axis.text(column, row, text, ha="center", va="center", fontsize=size, color=color, in_layout=False)
 
 

@@ -33,6 +33,7 @@ class InfluenceStudy(InfluenceSettings, Study):
     features: int = 1000
     checkpoint_seconds: float = 60.0
 
+    report: ClassVar[str] = "lightning_taskonomy.reports.influence.InfluenceReport"
     tables: ClassVar[Mapping[str, str]] = {
         "gains": "gains.csv", "distances": "distances.csv", "chains": "chains.csv", "factors": "factors.csv",
         "sources": "sources.csv",

@@ -60,7 +60,13 @@ def influence_tables(plans: Sequence[InfluencePlan], images: int) -> Iterator[tu
         for gain in relative_transfer_gains(ChainsTable(tuple(chains)), setting)
     ]
     yield "gains.csv", (GAINS, [[*astuple(gain), level(gain.value)] for gain in gains])
-    values = Distances.measure(_features(plan, factors, images)).values
+    files = {
+        plan.settings.sets[job.name].images or job.name: job.done[0] for job in plan.feature_jobs(images) if job.is_done
+    }
+    described = {name: str(file.relative_to(plan.root)) for name, file in files.items()}
+    encoder = str(plan.encoder.folder.relative_to(plan.root))
+    yield "features.json", {"encoder": encoder, "images": images, "files": described}
+    values = Distances.measure(_features(files, factors)).values
     yield (
         "distances.csv",
         (DISTANCES, [[*pair, *(row[name] for name in DISTANCES[2:])] for pair, row in values.items()]),
@@ -97,17 +103,16 @@ def _factors(plan: InfluencePlan) -> dict[str, Factors]:
     return factors
 
 
-def _features(plan: InfluencePlan, factors: Mapping[str, Factors], count: int) -> dict[str, NDArray[np.float32]]:
+def _features(files: Mapping[str, Path], factors: Mapping[str, Factors]) -> dict[str, NDArray[np.float32]]:
     """Features by collection of images, those of several sources together under the names joined by ``+``."""
-    by_pool: dict[str, NDArray[np.float32]] = {}
-    for job in plan.feature_jobs(count):
-        if job.is_done:
-            with np.load(job.done[0]) as file:
-                by_pool.setdefault(plan.settings.sets[job.name].images or job.name, file["features"])
+    features = {}
+    for name, file in files.items():
+        with np.load(file) as content:
+            features[name] = content["features"]
     for one in factors.values():
-        if one.multi_source and by_pool.keys() >= set(one.images):
-            by_pool[one.collection] = np.concatenate([by_pool[name] for name in one.images])
-    return by_pool
+        if one.multi_source and features.keys() >= set(one.images):
+            features[one.collection] = np.concatenate([features[name] for name in one.images])
+    return features
 
 
 def _sources(plan: InfluencePlan) -> Iterator[list[Any]]:

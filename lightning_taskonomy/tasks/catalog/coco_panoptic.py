@@ -1,5 +1,7 @@
-"""COCO panoptic (Kirillov et al., CVPR 2019) as 134 classes: 80 things and 53 kinds of stuff by their category ids,
-after the background of the paper's count, which no pixel has."""
+"""COCO panoptic (Kirillov et al., CVPR 2019) as 134 classes: its categories after the background, which no pixel has.
+
+They are 80 things and 53 kinds of stuff, in the order of their ids.
+"""
 
 from lightning_taskonomy.tasks.catalog.pixels import BACKGROUND, segmentation
 

@@ -102,6 +102,7 @@ def keypoints(
         head=f"{_HEADS}.KeypointHead",
         loss=f"{_CENTERS}.keypoint_errors",
         score=f"{_CENTERS}.keypoint_score",
+        metric="lightning_taskonomy.metrics.KeypointAveragePrecision",
         decode=f"{_CENTERS}.keypoints",
     )
 

@@ -7,9 +7,10 @@ from lightning_taskonomy.tasks.base import Family, Task, TaskKind
 __all__ = ["BACKGROUND", "depth", "segmentation"]
 
 BACKGROUND = "background"
-"""Class 0 of most tables here, as in those that the authors of "Factors of Influence" published
-(``fids_metadata_segmentation.py``). Where files mark it, it is a class, or missing if a data module is told so; where
-they mark nothing but what has no class, no pixel has it, and it is there to count classes as the paper's Table 1 does."""
+"""Class 0 of most tables here, as in those that the authors of "Factors of Influence" published.
+
+Where files mark it, it is a class, or missing if a data module is told so. Where they mark nothing but what has no
+class, no pixel has it: it is there to count classes as the paper's Table 1 does."""
 
 
 def segmentation(class_names: Iterable[str], *, name: str = "semantic_segmentation", target: str = "semantic") -> Task:

@@ -7,6 +7,7 @@ Source-only are the four that the paper never uses as targets (section 4).
 """
 
 from lightning_taskonomy.tasks.base import Family, Task, TaskKind
+from lightning_taskonomy.tasks.catalog.objects import detection, keypoints
 from lightning_taskonomy.tasks.labels import Label, LabelKind
 
 SEMANTIC_CLASSES = (
@@ -102,5 +103,7 @@ POINT_MATCHING = Task(
 SEGMENTATION = Task(
     "segmentation", TaskKind.SEGMENTATION, "semantic", len(CLASSES), family=Family.SEMANTIC, class_names=CLASSES
 )
-FURTHER = (SEGMENTATION,)
+DETECTION = detection("detection", THINGS)
+KEYPOINTS = keypoints("keypoints", POINTS, MIRROR, (0.1,) * len(POINTS), class_name="object")
+FURTHER = (SEGMENTATION, DETECTION, KEYPOINTS)
 """Tasks that are not of the dictionary of 26."""

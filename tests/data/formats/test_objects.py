@@ -1,8 +1,8 @@
 """What all data sets of objects share: turning, cutting, leaving out, refusing, each by geometry."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from lightning_taskonomy.data.batch import collate
 from lightning_taskonomy.data.formats.annotations import Member, read_json, read_xml
-from lightning_taskonomy.data.formats.objects import Annotated, ObjectDataModule
+from lightning_taskonomy.data.formats.objects import Annotated, ObjectDataModule, whole
 from lightning_taskonomy.data.stored import FileProblem
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import Label, LabelKind, Task, TaskKind, presence
@@ -41,8 +41,8 @@ TASK = Task(
 class ThingsDataModule(ObjectDataModule):
     """Whatever it was made with."""
 
-    lists = ("train",)
-    lacks = {"test": "there is none"}
+    splits = whole(train="all")
+    lacks: ClassVar[Mapping[str, str]] = {"test": "there is none"}
 
     def __init__(self, root: Path, *images: Annotated, **options: Any) -> None:
         super().__init__(str(root), **options)
@@ -52,7 +52,7 @@ class ThingsDataModule(ObjectDataModule):
     def own_tasks(self) -> Collection[Task]:
         return (TASK,)
 
-    def annotated(self, split: str) -> tuple[Sequence[Annotated], Sequence[str]]:
+    def annotated(self, part: str) -> tuple[Sequence[Annotated], Sequence[str]]:
         self.times += 1
         return self.images, ()
 
@@ -119,7 +119,8 @@ def test_objects_that_cannot_be_are_left_out_and_said(tmp_path: Path) -> None:
 def test_no_object_is_not_no_label_and_one_pixel_is_a_picture(tmp_path: Path) -> None:
     one = picture(tmp_path, 1, 1)
     data = ThingsDataModule(
-        tmp_path, Annotated(one, 1), Annotated(one, 2, labelled=False), Annotated(one, 3, [[0, 0, 1, 1]], [0], [[[0.5, 0.5]] * 2])
+        tmp_path, Annotated(one, 1), Annotated(one, 2, labelled=False),
+        Annotated(one, 3, [[0, 0, 1, 1]], [0], [[[0.5, 0.5]] * 2]),
     )  # fmt: skip
     samples = data.build("train", ["image", *KEYS])
     batch = collate([samples[index] for index in range(3)], data.targets)
@@ -163,7 +164,7 @@ def test_files_of_annotations_are_not_trusted(tmp_path: Path) -> None:
         member.whole("id")
     with pytest.raises(FileProblem, match="annotation 5 has no 'bbox'"):
         member.numbers("bbox", 4)
-    with pytest.raises(FileProblem, match="box is .* not 4 numbers"):
+    with pytest.raises(FileProblem, match=r"box is .* not 4 numbers"):
         member.numbers("box", 4)
     with pytest.raises(FileProblem, match="is 3 where an object with named members belongs"):
         Member(file, "the file", 3)

@@ -1,5 +1,6 @@
 """Land from above: houses, roads with cars, trees, pools, seen by a camera 35 to 60 m up that looks straight down."""
 
+from functools import partial
 from math import cos, pi, radians, sin, tan
 
 import numpy as np
@@ -93,12 +94,12 @@ def _scene(building: int, index: int) -> Room:
         for at in np.arange(-_TOWN + rng.uniform(0.3, 2.2), _TOWN, rng.uniform(3.6, 4.6)):
             _road(stage, float(at), axis, asphalt)
     town = (-_TOWN, -_TOWN, _TOWN, _TOWN)
-    stage.scatter(2, 0.95, 0.62, lambda x, z: _parking(stage, x, z), within=town, margin=0.05)
+    stage.scatter(2, 0.95, 0.62, partial(_parking, stage), within=town, margin=0.05)
     for _ in range(60):
         w, d, turn = rng.uniform(0.4, 0.75), rng.uniform(0.4, 0.75), rng.normal(0, 0.12)
         reach = w * abs(cos(turn)) + d * abs(sin(turn)), d * abs(cos(turn)) + w * abs(sin(turn))
-        stage.scatter(1, *reach, lambda x, z, t=turn, w=w, d=d: _house(stage, x, z, t, w, d), within=town, margin=0.05)
-    stage.scatter(4, 0.5, 0.4, lambda x, z: _pool(stage, x, z), within=town)
+        stage.scatter(1, *reach, partial(_house, stage, yaw=turn, w=w, d=d), within=town, margin=0.05)
+    stage.scatter(4, 0.5, 0.4, partial(_pool, stage), within=town)
     stage.scatter(
         24,
         0.3,

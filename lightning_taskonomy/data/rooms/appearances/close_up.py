@@ -60,7 +60,8 @@ _SUBJECTS: Mapping[str, tuple[tuple[str, Callable[[Piece], None], float, float],
     "inside": (
         ("dog", lambda p: things.dog(p, 0.9), 0.1, 0.3), ("vase", _vase, 0.1, 0.1), ("book", _books, 0.15, 0.12),
         ("bottle", lambda p: things.bottle(p, 1), 0.05, 0.05), ("chair", _piece("chair"), 0.21, 0.21),
-        ("plant", _piece("plant"), 0.2, 0.2), ("crate", lambda p: things.crate(p, 1, 0.4), 0.2, 0.2), ("ball", _ball, 0.1, 0.1),
+        ("plant", _piece("plant"), 0.2, 0.2), ("crate", lambda p: things.crate(p, 1, 0.4), 0.2, 0.2),
+        ("ball", _ball, 0.1, 0.1),
     ),
 }  # fmt: skip
 """Where, a thing of which class can be seen, how it is built, and the half sizes of its footprint."""
@@ -98,10 +99,8 @@ def _scene(building: int, index: int) -> Room:
 def _subject(room: Room) -> tuple[Table, float]:
     """The middle of the thing in the middle and its radius."""
     rows = room.prims[room.prims[:, INSTANCE] == room.prims[6:, INSTANCE].min()]
-    low, high = (
-        (rows[:, CX : CX + 3] - rows[:, HX : HX + 3]).min(0),
-        (rows[:, CX : CX + 3] + rows[:, HX : HX + 3]).max(0),
-    )
+    center, half = rows[:, CX : CX + 3], rows[:, HX : HX + 3]
+    low, high = (center - half).min(0), (center + half).max(0)
     return (low + high) / 2, float(np.linalg.norm(high - low) / 2)
 
 

@@ -1,6 +1,7 @@
 """What people take pictures of: gardens with people, dogs and picnics, and rooms; any lens, any exposure, any light."""
 
 from dataclasses import replace
+from functools import partial
 from math import pi, radians, tan
 
 import numpy as np
@@ -59,14 +60,14 @@ def _garden(building: int, index: int) -> Room:
     stage.scatter(
         2, 0.9, 0.9, lambda x, z: things.bench(piece("bench", x, z, rng.choice([0, pi / 2, -pi / 2])), 1), height=0.9
     )
-    stage.scatter(1, 0.9, 0.9, lambda x, z: _furniture(stage, "table", x, z), height=1.0)
+    stage.scatter(1, 0.9, 0.9, partial(_furniture, stage, "table"), height=1.0)
     for kind in ("chair", "plant", "stool"):
-        stage.scatter(2, 0.35, 0.35, lambda x, z, kind=kind: _furniture(stage, kind, x, z), height=1.0)
+        stage.scatter(2, 0.35, 0.35, partial(_furniture, stage, kind), height=1.0)
     stage.scatter(
         6, 0.3, 0.3, lambda x, z: things.person(piece("person", x, z, rng.uniform(0, turn)), 1), height=_PERSON
     )
     stage.scatter(3, 0.4, 0.4, lambda x, z: things.dog(piece("dog", x, z, rng.uniform(0, turn)), 1), height=_DOG)
-    stage.scatter(3, 0.2, 0.2, lambda x, z: _ball(stage, x, z), height=0.4)
+    stage.scatter(3, 0.2, 0.2, partial(_ball, stage), height=0.4)
     warm = rng.uniform(0, 1)
     sun = np.array([1.0, 0.95 - 0.2 * warm, 0.85 - 0.4 * warm]) * rng.uniform(1.0, 2.4)
     stage.daylight(rng.uniform(0.35, 1.1), rng.uniform(0, turn), sun, np.array([0.4, 0.45, 0.55]))

@@ -121,7 +121,7 @@ def camera(room: Room, rng: np.random.Generator) -> Camera:
 def _haze(light: Table, sight: Sight) -> Table:
     """Light of the sky scattered in on the way, a tenth to a half of it over 60 m."""
     through = np.exp(-sight.rng.uniform(0.001, 0.006) * np.minimum(sight.distance, 80.0))[:, None]
-    return light * through + np.array([0.72, 0.78, 0.85]) * (1 - through)
+    return np.asarray(light * through + np.array([0.72, 0.78, 0.85]) * (1 - through))
 
 
 APPEARANCE = Appearance(

@@ -27,7 +27,7 @@ def _camera(room: Room, rng: np.random.Generator) -> Camera:
 
 
 def _flat(sight: Sight) -> Table:
-    """(H * W, 3) one saturated colour per primitive, brighter the more its face turns to a light from the upper right."""
+    """(H * W, 3) one saturated colour per primitive, brighter where its face turns to a light from above."""
     part = sight.room.prims[sight.pixels[:, 1].astype(int)]
     color = part[:, RED : RED + 3]
     gray = color.mean(1, keepdims=True)

@@ -186,9 +186,9 @@ def can(p: Piece, m: float, lying: bool = False, size: float = 1.0) -> None:
     color, s = hsv(p.rng.choice([0.0, 0.33, 0.6, 0.13]), 0.85, 0.8), size * m
     shape, half = (ROLL, (0.06, 0.035, 0.035)) if lying else (CYLINDER, (0.035, 0.06, 0.035))
     at = (0, (0.035 if lying else 0.062) * s, 0)
-    p.put(shape, at, np.multiply(half, s), color, STRIPE, scale=14 / s, color2=color * 0.7, gloss=0.15)
+    p.put(shape, at, [h * s for h in half], color, STRIPE, scale=14 / s, color2=color * 0.7, gloss=0.15)
     rim = (0.064, 0.03, 0.03) if lying else (0.03, 0.064, 0.03)
-    p.put(shape, at, np.multiply(rim, s), gray(0.8), gloss=0.2)
+    p.put(shape, at, [h * s for h in rim], gray(0.8), gloss=0.2)
 
 
 def crate(p: Piece, m: float, size: float = 0.4) -> None:

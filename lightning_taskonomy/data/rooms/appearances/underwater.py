@@ -5,6 +5,8 @@ b in 1/m that is largest for red (Akkaynak and Treibitz, A revised underwater im
 1 without the difference of direct and backscattered b).
 """
 
+from collections.abc import Callable
+from functools import partial
 from math import pi, radians, tan
 
 import numpy as np
@@ -34,6 +36,12 @@ def _weed(stage: Stage, x: float, z: float) -> None:
         p.put(CYLINDER, (a, h, b), (0.022, h, 0.012), green * rng.uniform(0.8, 1.2), turn=rng.uniform(0, pi))
 
 
+def _grow(
+    stage: Stage, label: str, build: Callable[[Piece, float, float], None], size: float, x: float, z: float
+) -> None:
+    build(stage.piece(label, x, z), 1.0, size)
+
+
 def _litter(stage: Stage) -> None:
     rng = stage.rng
 
@@ -57,11 +65,11 @@ def _scene(building: int, index: int) -> Room:
     piece = stage.piece
     for _ in range(7):
         size = rng.uniform(0.2, 0.6)
-        stage.scatter(1, size, size, lambda x, z, s=size: things.rock(piece("rock", x, z), 1, s))
+        stage.scatter(1, size, size, partial(_grow, stage, "rock", things.rock, size))
     for _ in range(11):
         size = rng.uniform(0.18, 0.42)
-        stage.scatter(1, size, size, lambda x, z, s=size: things.coral(piece("coral", x, z), 1, s))
-    stage.scatter(9, 0.2, 0.2, lambda x, z: _weed(stage, x, z))
+        stage.scatter(1, size, size, partial(_grow, stage, "coral", things.coral, size))
+    stage.scatter(9, 0.2, 0.2, partial(_weed, stage))
     _litter(stage)
     for _ in range(5):  # a few fish of a kind that swim together
         (x, z), yaw = rng.uniform(-0.8, 0.8, 2) * _HALF, rng.uniform(0, 2 * pi)

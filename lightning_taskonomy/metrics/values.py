@@ -1,21 +1,19 @@
-"""Metrics that torchmetrics lacks: functional core, class shell. States are sums and counts, added across processes."""
+"""Metrics of values: functional core, class shell. States are sums and counts, added across processes."""
 
-from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
-from torchmetrics.detection import MeanAveragePrecision
 
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.tasks import IGNORE_INDEX, LabelKind, Task, presence
+from lightning_taskonomy.tasks import IGNORE_INDEX
 
 __all__ = [
     "AngularError",
     "DeltaAccuracy",
     "MaskedMeanAbsoluteError",
-    "ObjectAveragePrecision",
+    "MaskedRootMeanSquaredError",
     "PairAccuracy",
     "angles",
     "delta_accuracy",
@@ -123,6 +121,27 @@ class MaskedMeanAbsoluteError(Metric):
     def compute(self) -> Tensor:
         """The mean."""
         return self.total / self.count
+
+
+class MaskedRootMeanSquaredError(MaskedMeanAbsoluteError):
+    """Root of the mean squared error over what is labelled, in the units of the target; NaN if nothing is.
+
+    Example:
+        >>> metric = MaskedRootMeanSquaredError()
+        >>> metric(torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[3.0, float("nan"), 3.0]]))
+        tensor(1.4142)
+    """
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Adds a batch; both (B, ...), the target NaN or infinite where missing."""
+        _require(preds.shape == target.shape, preds, target)
+        valid = target.isfinite()
+        self.total += (preds.float() - target.float()).square().where(valid, 0.0).sum()
+        self.count += valid.sum()
+
+    def compute(self) -> Tensor:
+        """The root."""
+        return (self.total / self.count).sqrt()
 
 
 class AngularError(Metric):
@@ -240,75 +259,6 @@ class PairAccuracy(Metric):
     def compute(self) -> Tensor:
         """The mean of both shares."""
         return (self.counts[[0, 2]] / self.counts[[1, 3]]).nanmean()
-
-
-class ObjectAveragePrecision(Metric):
-    """Mean average precision of boxes or masks, as COCO has it: torchmetrics' own behind the labels of a task.
-
-    Predictions are what the task's ``decode`` gives: per image a mapping with ``scores`` (n,) and, under the keys of
-    the task's labels, boxes (n, 4) or masks (n, H, W) and classes (n,). Images whose set is not labelled do not count;
-    those without an object do.
-
-    Args:
-        task: A task whose labels are boxes or masks of objects, and their classes if there are several.
-
-    Raises:
-        InputError: The task has neither boxes nor masks, or no back end is installed.
-    """
-
-    is_differentiable = False
-    higher_is_better = True
-    full_state_update = True
-
-    def __init__(self, task: Task) -> None:
-        super().__init__()
-        keys = {label.kind: key for key, label in task.targets.items()}
-        self.classes = keys.get(LabelKind.OBJECT_CLASSES)
-        kinds: Any = {LabelKind.BOXES: ("bbox", "boxes"), LabelKind.MASKS: ("segm", "masks")}  # a Literal, to mypy
-        shape = next((kind for kind in kinds if kind in keys), None)
-        if shape is None:
-            raise InputError(f"task {task.name!r} has neither boxes nor masks; average precision needs one of them")
-        self.key, (kind, self.name) = keys[shape], kinds[shape]
-        try:
-            self.inner = MeanAveragePrecision(iou_type=kind, backend="faster_coco_eval")
-        except ModuleNotFoundError as error:
-            raise InputError(
-                "average precision needs faster-coco-eval: pip install 'lightning-taskonomy[detection]'"
-            ) from error
-
-    def update(self, preds: Sequence[Mapping[str, Tensor]], target: Mapping[str, Tensor]) -> None:
-        """Adds a batch: decoded predictions per image, and labels by key as ``modules.objectives.target_of`` gives."""
-        flags = target[presence(self.key)].tolist()
-        pairs = [
-            (self._entry(preds[image]), self._entry(self._objects(target, image)))
-            for image, labelled in enumerate(flags)
-            if labelled
-        ]
-        if pairs:
-            self.inner.update([preds for preds, _ in pairs], [truth for _, truth in pairs])
-
-    def _objects(self, target: Mapping[str, Tensor], image: int) -> dict[str, Tensor]:
-        """One image's objects, without the rows that fill up the batch."""
-        shapes = target[self.key][image]
-        there = shapes.flatten(1).any(1) if shapes.dtype == torch.bool else shapes.isfinite().all(1)
-        keys = [key for key in (self.key, self.classes) if key is not None]
-        return {key: target[key][image][there] for key in keys}
-
-    def _entry(self, objects: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        shapes = objects[self.key]
-        zeros = torch.zeros(len(shapes), dtype=torch.int64, device=shapes.device)
-        entry = {self.name: shapes, "labels": zeros if self.classes is None else objects[self.classes]}
-        return entry | ({"scores": objects["scores"]} if "scores" in objects else {})
-
-    def compute(self) -> dict[str, Tensor]:
-        """``map`` over IoU 0.50 to 0.95, ``map_50``, ``map_75``, and ``mar_100``, the recall of 100 predictions."""
-        figures = self.inner.compute()
-        return {name: figures[name].float() for name in ("map", "map_50", "map_75", "mar_100")}
-
-    def reset(self) -> None:
-        """Begins anew."""
-        super().reset()
-        self.inner.reset()
 
 
 def _require(fits: bool, preds: Tensor, target: Tensor) -> None:

@@ -1,0 +1,185 @@
+"""What a study of transfer chains left in its folder, read and checked."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lightning_taskonomy.affinity.chains import (
+    Chain,
+    ChainsTable,
+    Distances,
+    Factors,
+    Gain,
+    Setting,
+    read_factors,
+    relative_transfer_gains,
+    scratch_gains,
+    shared_images,
+    without_gain,
+)
+from lightning_taskonomy.errors import InputError, hint
+from lightning_taskonomy.manifest import Manifest
+from lightning_taskonomy.reports.reading import read_json, read_number, read_rows
+
+__all__ = ["InfluenceResults", "SourceRun", "read_influence"]
+
+_ORDER: tuple[Setting, ...] = ("small", "full", "small_source")
+
+
+@dataclass(frozen=True)
+class SourceRun:
+    """The training of a source that was kept.
+
+    Args:
+        source: The source.
+        setting: ``full``, or ``small_source`` where its images were limited.
+        rate: The learning rate that was best on validation images.
+        metric: By which it was.
+        validation: What it reached there.
+        seconds: How long it was trained.
+    """
+
+    source: str
+    setting: str
+    rate: float
+    metric: str
+    validation: float
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class InfluenceResults:
+    """Everything a study of chains left.
+
+    Args:
+        chains: The chains that were tested and have a reference, and the references.
+        factors: What each source and target is.
+        distances: Between collections of images; none of them where they are not measured yet.
+        runs: How sources were trained.
+        features: The files of the features of images, by collection.
+        settings: The study's settings.
+        waiting: Chains whose reference, the first link alone with the same seed, is not tested.
+    """
+
+    chains: ChainsTable
+    factors: Mapping[str, Factors]
+    distances: Distances = field(default_factory=lambda: Distances({}))
+    runs: tuple[SourceRun, ...] = ()
+    features: Mapping[str, Path] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    waiting: tuple[Chain, ...] = ()
+
+    @cached_property
+    def gains(self) -> dict[Setting, tuple[Gain, ...]]:
+        """Gains over the first link alone, of the settings that have any."""
+        measured = {setting: relative_transfer_gains(self.chains, setting) for setting in _ORDER}
+        return {setting: gains for setting, gains in measured.items() if gains}
+
+    @cached_property
+    def scratch(self) -> dict[Setting, tuple[Gain, ...]]:
+        """What training from scratch brings against the first link alone, of the settings that have it."""
+        measured = {setting: scratch_gains(self.chains, setting) for setting in _ORDER}
+        return {setting: gains for setting, gains in measured.items() if gains}
+
+    @property
+    def undefined(self) -> list[str]:
+        """Targets where the first link alone reaches 0, so that nothing can be relative to it."""
+        return list(dict.fromkeys(name for setting in _ORDER for name in without_gain(self.chains, setting)))
+
+    @property
+    def seeds(self) -> int:
+        """How many seeds there are."""
+        return len({row.seed for row in self.chains.chains})
+
+    def shared(self, setting: Setting) -> dict[tuple[str, str], tuple[str, ...]]:
+        """The chains of a setting, as (target, source), whose source saw the target's images with other labels."""
+        return shared_images(self.gains.get(setting, ()), self.factors)
+
+    def ordered(self, names: Iterable[str]) -> list[str]:
+        """Names by task type, then domain, both as the study lists them, then from few training images to many.
+
+        Those of several collections come last of their type.
+        """
+        types = list(dict.fromkeys(one.task_type for one in self.factors.values()))
+        domains = list(dict.fromkeys(domain for one in self.factors.values() for domain in one.domains))
+
+        def place(name: str) -> tuple[Any, ...]:
+            one = self.factors[name]
+            return types.index(one.task_type), one.multi_source, domains.index(one.domains[0]), one.size, name
+
+        return sorted(dict.fromkeys(names), key=place)
+
+    def was_trained_on(self, source: str, target: str) -> bool:
+        """Whether a source is the target itself, or a model of several sources that has it among them."""
+        ours, theirs = self.factors[source], self.factors[target]
+        return source == target or (ours.multi_source and ours.same_type(theirs) and ours.shares_images(theirs))
+
+
+def read_influence(folder: Path, manifest: Manifest) -> InfluenceResults:
+    """Reads a study's folder.
+
+    Args:
+        folder: Where ``lightning-taskonomy study`` wrote.
+        manifest: What it says of itself.
+
+    Raises:
+        InputError: It has no table of chains or factors yet, or one of its files cannot be used; the file is named.
+    """
+    table, waiting = _with_reference(ChainsTable.read(manifest.table("chains", folder)))
+    factors_file = manifest.table("factors", folder)
+    distances = folder / manifest.tables.get("distances", "distances.csv")
+    factors = read_factors(factors_file)
+    for name in (*table.targets, *table.sources):
+        if name not in factors:
+            raise InputError(
+                f"{factors_file} has no row of {name!r}, which is in the table of chains{hint(name, factors)}; run the "
+                "study again: nothing is trained twice"
+            )
+    return InfluenceResults(
+        chains=table,
+        factors=factors,
+        distances=Distances.read(distances) if distances.is_file() else Distances({}),
+        runs=_runs(folder / manifest.tables.get("sources", "sources.csv")),
+        features=_features(folder, manifest.settings),
+        settings=manifest.settings,
+        waiting=waiting,
+    )
+
+
+def _with_reference(table: ChainsTable) -> tuple[ChainsTable, tuple[Chain, ...]]:
+    """The chains that can be compared, and the others: of an unfinished study, or one with a failed reference."""
+    references = {(row.target, row.metric, row.setting): set[int]() for row in table.chains if row.kind == "pretrained"}
+    for row in table.chains:
+        if row.kind == "pretrained":
+            references[row.target, row.metric, row.setting].add(row.seed)
+    for target, metric, setting in list(references):
+        if setting == "small":  # the same targets
+            references.setdefault((target, metric, "small_source"), references[target, metric, setting])
+    compared: list[Chain] = []
+    waiting: list[Chain] = []
+    for row in table.chains:
+        (compared if row.seed in references.get((row.target, row.metric, row.setting), ()) else waiting).append(row)
+    return ChainsTable(tuple(compared)), tuple(waiting)
+
+
+def _runs(path: Path) -> tuple[SourceRun, ...]:
+    rows = read_rows(path, ("source", "setting", "rate", "metric", "validation", "seconds"))
+    return tuple(
+        SourceRun(
+            row["source"], row["setting"], read_number(row, "rate", path), row["metric"],
+            read_number(row, "validation", path), read_number(row, "seconds", path),
+        )
+        for row in rows
+    )  # fmt: skip
+
+
+def _features(folder: Path, settings: Mapping[str, Any]) -> dict[str, Path]:
+    """The features that the study planned last and that are there; an older choice of images may lie beside them."""
+    sets, files = settings.get("sets") or {}, dict[str, Path]()
+    for job in read_json(folder / "jobs.json", dict, {}).get("features") or ():
+        file = folder / job["done"][0]
+        if file.is_file():
+            files.setdefault((sets.get(job["name"]) or {}).get("images") or job["name"], file)
+    return files

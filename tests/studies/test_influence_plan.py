@@ -1,0 +1,154 @@
+"""Which chains a study trains, from what, and how learning rates are selected. Nothing is trained here."""
+
+import json
+from itertools import pairwise
+
+import pytest
+
+from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.studies.influence import InfluenceStudy
+
+ROOMS = {"class_path": "lightning_taskonomy.data.RoomsDataModule", "init_args": {"size": 32}}
+TRAINING = {"steps": 20, "small_steps": 10, "rates": [0.1, 0.01, 0.001]}
+SETTINGS = {
+    "sets": {
+        "a": {"data": ROOMS, "tasks": {"segmentation": "semantic_segmentation", "depth": "depth_z"}, "domain": "near"},
+        "b": {"data": ROOMS, "tasks": {"segmentation": "semantic_segmentation"}, "domain": "near"},
+        "c": {"data": ROOMS, "tasks": {"segmentation": "semantic_segmentation"}, "domain": "far", "small": 40},
+    },
+    "backbone": {
+        "class_path": "lightning_taskonomy.models.backbones.TimmBackbone",
+        "init_args": {"name": "test_resnet", "pretrained": True},
+    },
+    "training": {"segmentation": TRAINING, "depth": {**TRAINING, "rates": [0.01]}},
+}
+FIRST = {"data": ROOMS, "tasks": {"segmentation": "normals"}, "domain": "any"}
+
+
+def plan_of(folder, **changes):
+    return InfluenceStudy(**{**SETTINGS, **changes}).plan(folder)
+
+
+def pretend(run, value, key="val/semantic_segmentation/miou"):
+    run.folder.mkdir(parents=True, exist_ok=True)
+    run.done.write_text(json.dumps({key: value}))
+
+
+def test_all_chains_of_the_small_setting(tmp_path):
+    plan = plan_of(tmp_path)
+    names = ["a/segmentation", "a/depth", "b/segmentation", "c/segmentation"]
+    pairs = {(chain.target, chain.source) for chain in plan.chains()}
+    expected = {(t, s) for t in names for s in (*names, "imagenet", "scratch") if s != t}
+    assert pairs == expected and len(plan.chains()) == len(expected)
+
+
+def test_a_model_of_several_sources_is_not_judged_on_what_it_has_seen(tmp_path):
+    several = {"near": ["a/segmentation", "b/segmentation"]}
+    plan = plan_of(tmp_path, multi_source=several, settings=["small", "full", "small_source"])
+    seen = {(chain.target, chain.setting) for chain in plan.chains() if chain.source == "near"}
+    assert seen == {(target, setting) for target in ("a/depth", "c/segmentation") for setting in ("small", "full")}
+    # the targets of small sources are those of the small setting: nothing is trained from the first link twice
+    assert not any(chain.source == "imagenet" for chain in plan.chains() if chain.setting == "small_source")
+
+
+def test_a_small_target_is_trained_on_as_many_images_as_it_says_and_others_select_its_rate(tmp_path):
+    plan = plan_of(tmp_path, small=90, validation_share=0.1)
+    for target, size, kept in (("b/segmentation", 90, 10), ("c/segmentation", 40, 4)):
+        chain = next(one for one in plan.chains() if one.target == target)
+        (data,) = {
+            json.dumps(run.config["data"]["init_args"], sort_keys=True) for run in plan.chain_runs(chain).values()
+        }
+        options = json.loads(data)
+        assert options["fit_size"] == size + kept
+        assert round(options["fit_size"] * options["validation_share"]) == kept
+
+
+def test_the_backbone_comes_from_the_source_and_the_head_is_fresh(tmp_path):
+    plan = plan_of(tmp_path)
+    by_source = {chain.source: chain for chain in plan.chains() if chain.target == "b/segmentation"}
+    chained = next(iter(plan.chain_runs(by_source["a/depth"]).values())).config
+    (source,) = plan.source_runs("a/depth", "small").values()
+    assert (chained["weights"], chained["weights_of"]) == (str(source.folder), "backbone.")
+    assert "pretrained" not in chained["model"]["init_args"]["backbone"]["init_args"]
+    first = next(iter(plan.chain_runs(by_source["imagenet"]).values())).config
+    assert "weights" not in first and first["model"]["init_args"]["backbone"]["init_args"]["pretrained"]
+    scratch = next(iter(plan.chain_runs(by_source["scratch"]).values())).config
+    assert "weights" not in scratch and "pretrained" not in scratch["model"]["init_args"]["backbone"]["init_args"]
+    assert source.config["model"]["init_args"]["backbone"]["init_args"]["pretrained"]  # the source is a second link
+
+
+def test_a_first_link_that_is_trained_here_is_under_all_chains_but_those_from_scratch(tmp_path):
+    plan = plan_of(tmp_path, first=FIRST)
+    links = plan.firsts()
+    for run, value in zip(links.values(), (30.0, 10.0, 20.0), strict=True):
+        pretend(run, value, "val/normals/mean_angle")  # an error: the lowest is the best
+    first = links[0.01]
+    for chain in plan.chains():
+        config = next(iter(plan.chain_runs(chain).values())).config
+        if chain.source == "imagenet":
+            assert config["weights"] == str(first.folder)
+        elif chain.source == "scratch":
+            assert "weights" not in config
+        else:
+            assert plan.start(chain.source, "small").config["weights"] == str(first.folder)
+
+
+@pytest.mark.parametrize("best", [0, 1, 2])
+def test_the_rate_that_is_best_on_validation_images_is_kept(tmp_path, best):
+    plan = plan_of(tmp_path)
+    chain = plan.chains()[0]
+    runs = list(plan.chain_runs(chain).values())
+    for place, run in enumerate(runs):
+        pretend(run, 0.5 if place == best else 0.1 * place)
+    assert plan.kept(chain) == runs[best]
+    other = plan.seeded(7)
+    (again,) = other.chain_runs(chain).values()
+    rate = [run.config["model"]["init_args"]["optimizer"]["init_args"]["lr"] for run in (again, runs[best])]
+    assert rate[0] == rate[1] and again.config["seed_everything"] == 7
+    assert again.config["data"]["init_args"]["seed"] == 7
+
+
+def test_rates_fall_as_the_paper_has_it(tmp_path):
+    """Step decay by ten; poly with power 0.9 (appendix A.2)."""
+    import torch
+    from torch.optim.lr_scheduler import MultiStepLR, PolynomialLR
+
+    poly = {"segmentation": {**TRAINING, "decay": "poly"}, "depth": TRAINING}
+    for training, expected in (
+        (poly, lambda step: (1 - step / 10) ** 0.9),
+        (None, lambda step: 0.1 ** ((step >= 7) + (step >= 9))),
+    ):
+        plan = plan_of(tmp_path, **({"training": training} if training else {}))
+        chain = next(one for one in plan.chains() if one.target == "b/segmentation")
+        spec = next(iter(plan.chain_runs(chain).values())).config["model"]["init_args"]["scheduler"]
+        kind = {"MultiStepLR": MultiStepLR, "PolynomialLR": PolynomialLR}[spec["class_path"].rsplit(".", 1)[1]]
+        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 1.0)
+        scheduler, rates = kind(optimizer, **spec["init_args"]), []
+        for _ in range(10):
+            rates.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            scheduler.step()
+        assert rates == pytest.approx([expected(step) for step in range(10)])
+        assert all(later <= earlier for earlier, later in pairwise(rates))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"targets": ["a/segmentaton"]}, "targets names 'a/segmentaton'.*did you mean 'a/segmentation'"),
+        ({"multi_source": {"m": ["a/segmentation", "a/depth"]}}, "multi_source 'm'.*of one type"),
+        ({"multi_source": {"imagenet": ["a/segmentation", "b/segmentation"]}}, "name of another source"),
+        ({"training": {"segmentation": TRAINING}}, "training says nothing of 'depth', a task type of 'a'"),
+        ({"small": 0}, "small is 0, must be at least 1"),
+        ({"validation_share": 0.0}, "validation_share is 0.0"),
+        ({"settings": ["small", "small"]}, "settings are"),
+        ({"sets": {"b": SETTINGS["sets"]["b"]}}, "needs two tasks"),
+        ({"first": SETTINGS["sets"]["a"]}, "first has 2 tasks"),
+        ({"seeds": [0]}, "seeds \\[0, 0\\] repeat"),
+        ({"training": {**SETTINGS["training"], "depth": {**TRAINING, "rates": []}}}, "rates are \\[\\]"),
+        ({"training": {**SETTINGS["training"], "depth": {**TRAINING, "metric": "mea"}}}, "no metric 'mea'.*mae"),
+    ],
+)
+def test_settings_that_cannot_be(tmp_path, changes, message):
+    with pytest.raises(InputError, match=message):
+        plan_of(tmp_path, **changes)
