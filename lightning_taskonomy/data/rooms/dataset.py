@@ -72,7 +72,7 @@ class RoomsDataset(Dataset[dict[str, Tensor]]):
                 "samples": samples,
             }  # fmt: skip
             if appearance != DEFAULT:  # so that a cache of indoor rooms stays the one it was
-                configuration["appearance"] = appearance
+                configuration["appearance"] = [appearance, by_name(appearance).version]
             self.cache = ShardCache(cache, configuration, len(self))
             self._cached = self.stored - set(self.cache.missing(self.stored))
 

@@ -72,6 +72,7 @@ class Appearance:
         shade: Makes (H * W, 3) linear light of what is seen, instead of tracing shadows.
         medium: Changes (H * W, 3) linear light on its way to the lens: haze, water, blur.
         sensor: Makes the picture; None takes the light as sRGB in [0, 1].
+        version: Counts changes of what is rendered; a cache of another version is another cache.
     """
 
     scene: Callable[[int, int], Room]
@@ -82,6 +83,7 @@ class Appearance:
     shade: Callable[[Sight], Table] | None = None
     medium: Callable[[Table, Sight], Table] | None = None
     sensor: Sensor | None = Sensor()
+    version: int = 1
 
     def offers(self, task: Task) -> bool:
         """Whether there are labels of this appearance for a task."""
