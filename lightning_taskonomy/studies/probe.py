@@ -89,6 +89,7 @@ def probe_fit(job: Job, cycle: int = 1) -> Probe:
         folder = Path(name)
         clock = {"class_path": f"{__name__}.Clock", "init_args": {"file": str(folder / "times.json")}}
         few = {"max_epochs": 1, "limit_train_batches": _CYCLES * cycle, "limit_test_batches": 2}
+        few |= {"check_val_every_n_epoch": 1} if "check_val_every_n_epoch" in trainer else {}
         few |= {} if trainer.get("limit_val_batches") == 0 else {"limit_val_batches": 2}
         callbacks = [clock, *trainer.get("callbacks", [])]
         shortened = {**config, "trainer": {**trainer, **few, "callbacks": callbacks}, "weights": None}
@@ -98,8 +99,12 @@ def probe_fit(job: Job, cycle: int = 1) -> Probe:
         whole = time.monotonic() - start
         noted = json.loads((folder / "times.json").read_text())
         disk = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    epochs = int(trainer.get("max_epochs", 1))
-    counts = {"train": epochs, "validation": epochs, "test": 1}
+    epochs = float(trainer.get("max_epochs", 1))
+    if epochs < 0:  # the fit is as long as its steps
+        steps = int(trainer["max_steps"]) * int(trainer.get("accumulate_grad_batches", 1))
+        epochs = steps / max(1, noted["batches"]["train"])
+    validations = max(1.0, epochs // int(trainer.get("check_val_every_n_epoch", 1)))
+    counts = {"train": epochs, "validation": validations, "test": 1.0}
     seconds = whole
     for loop, times in noted["times"].items():
         first = cycle if loop == "train" and len(times) > 2 * cycle else 0

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.studies.base import Study, Table
+from lightning_taskonomy.studies.estimate import Probe
 from lightning_taskonomy.studies.graph import Job, Stage
 from lightning_taskonomy.studies.influence.plan import InfluencePlan
 from lightning_taskonomy.studies.influence.settings import InfluenceSettings
@@ -86,3 +87,9 @@ class InfluenceStudy(InfluenceSettings, Study):
     def analyse(self, folder: Path) -> Iterator[tuple[str, Table | Any]]:
         """Chains, sources, gains and distances; see the base class."""
         return influence_tables(self.plans(folder), self.features)
+
+    def probes(self, folder: Path) -> dict[str, Probe]:
+        """A few steps of each kind of link and task type, timed; see the base class."""
+        from lightning_taskonomy.studies.influence.estimate import probes
+
+        return probes(self.plan(folder))
