@@ -1,6 +1,7 @@
 """What the links of a study of chains cost: some steps of each kind and task type timed."""
 
 from collections import defaultdict
+from dataclasses import replace
 from statistics import fmean
 
 from lightning_taskonomy.studies.estimate import Probe
@@ -17,6 +18,7 @@ def probes(plan: InfluencePlan) -> dict[str, Probe]:
     Args:
         plan: The runs under the first seed. A kind of job costs the mean over its runs.
     """
+    plan = replace(plan, settings=plan.settings.but(normalise=False))  # colours are not measured yet
     runs = [*plan.firsts().values()]
     runs += [run for name, setting in plan.trained_sources() for run in plan.source_runs(name, setting).values()]
     runs += [run for chain in plan.chains() for run in plan.chain_runs(chain).values()]
