@@ -28,6 +28,7 @@ class TaskonomyResNet(Backbone):
         width: The ResNet's channels are multiplied by this, to multiples of 2 (below 64) or 8; the representation's
             are not.
         stages: How many of the ResNet's four stages there are; 1 ends at /4, 2 at /8, whatever ``output_stride``.
+        normalises: Whether images come in [0, 1] and are normalised here; false where the data's ``normalise`` does.
 
     Raises:
         InputError: The name is not that of a ResNet, a size is not allowed, or the weights do not fit.
@@ -47,13 +48,15 @@ class TaskonomyResNet(Backbone):
         weights: str | Path | None = None,
         width: float = 1.0,
         stages: int = 4,
+        *,
+        normalises: bool = True,
     ) -> None:
         if output_stride not in (8, 16, 32) or channels < 1 or not 1 <= stages <= 4:
             raise InputError(
                 f"TaskonomyResNet with channels={channels}, output_stride={output_stride}, stages={stages}: at least 1 "
                 "channel at a stride of 8, 16 or 32, 1 to 4 stages"
             )
-        super().__init__()
+        super().__init__(normalises=normalises)
         self.model = create_features(
             name,
             pretrained=pretrained,
