@@ -169,7 +169,10 @@ class SimCLRModule(BaseModule):
         views = views[:, _first_of_each(ids)]  # a sampler may have repeated some
         count = views.shape[1]
         if count < 2:
-            raise InputError("SimCLR compares images with each other, and there is 1 to validate or test on; give more")
+            raise InputError(
+                "SimCLR compares images with each other, and there is 1 to validate or test on; give more, as by a "
+                "larger validation_share"
+            )
         loss = accuracy = views.new_zeros((), dtype=torch.float64)
         for first in range(0, count, _ROWS):
             logits, pairs = _logits(views[:, first : first + _ROWS], views, first, self.temperature)

@@ -22,6 +22,7 @@ class Backbone(nn.Module):
     Args:
         mean: Subtracted from the image, one value per channel; the image is in [0, 1].
         std: What the image is then divided by.
+        normalises: False where images come normalised, and are taken as they are.
     """
 
     out_channels: list[int]
@@ -34,9 +35,15 @@ class Backbone(nn.Module):
     std: Tensor
 
     def __init__(
-        self, mean: Sequence[float] = (0.485, 0.456, 0.406), std: Sequence[float] = (0.229, 0.224, 0.225)
+        self,
+        mean: Sequence[float] = (0.485, 0.456, 0.406),
+        std: Sequence[float] = (0.229, 0.224, 0.225),
+        *,
+        normalises: bool = True,
     ) -> None:
         super().__init__()
+        if not normalises:
+            mean, std = [0.0] * len(mean), [1.0] * len(std)
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 

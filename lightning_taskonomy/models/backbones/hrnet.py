@@ -43,7 +43,7 @@ class HRNetV2(Backbone):
         *,
         normalises: bool = True,
     ) -> None:
-        super().__init__(**({} if normalises else {"mean": (0.0,) * 3, "std": (1.0,) * 3}))
+        super().__init__(normalises=normalises)
         check_width(width)
         published = min((one for one in _PUBLISHED if one >= width), default=_PUBLISHED[-1])
         # An empty feature_location gives the branches; timm's default gives the classifier's widened maps.

@@ -48,6 +48,7 @@ class TaskonomyResNet(Backbone):
         weights: str | Path | None = None,
         width: float = 1.0,
         stages: int = 4,
+        *,
         normalises: bool = True,
     ) -> None:
         if output_stride not in (8, 16, 32) or channels < 1 or not 1 <= stages <= 4:
@@ -55,7 +56,7 @@ class TaskonomyResNet(Backbone):
                 f"TaskonomyResNet with channels={channels}, output_stride={output_stride}, stages={stages}: at least 1 "
                 "channel at a stride of 8, 16 or 32, 1 to 4 stages"
             )
-        super().__init__(*([] if normalises else [(0.0,) * 3, (1.0,) * 3]))
+        super().__init__(normalises=normalises)
         self.model = create_features(
             name,
             pretrained=pretrained,

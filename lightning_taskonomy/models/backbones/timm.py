@@ -60,9 +60,7 @@ class TimmBackbone(Backbone):
         arguments |= options or {}
         model = create_features(name, pretrained=pretrained, weights=weights, width=width, **arguments)
         mean, std = (_per_channel(model.pretrained_cfg[key], in_chans) for key in ("mean", "std"))
-        if not normalises:
-            mean, std = [0.0] * in_chans, [1.0] * in_chans
-        super().__init__(mean, std)
+        super().__init__(mean, std, normalises=normalises)
         self.name, self._arguments = name, arguments
         self.model = model
         self.channels_last = getattr(model, "output_fmt", None) == "NHWC"
