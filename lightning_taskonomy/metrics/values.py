@@ -13,6 +13,7 @@ __all__ = [
     "AngularError",
     "DeltaAccuracy",
     "MaskedMeanAbsoluteError",
+    "MaskedRootMeanSquaredError",
     "PairAccuracy",
     "angles",
     "delta_accuracy",
@@ -120,6 +121,29 @@ class MaskedMeanAbsoluteError(Metric):
     def compute(self) -> Tensor:
         """The mean."""
         return self.total / self.count
+
+
+class MaskedRootMeanSquaredError(MaskedMeanAbsoluteError):
+    """Root of the mean squared error over what is labelled, in the units of the target; NaN if nothing is.
+
+    "RMSE (linear)" of Eigen et al. 2014: over all labelled pixels of all images at once, not a mean of images.
+
+    Example:
+        >>> metric = MaskedRootMeanSquaredError()
+        >>> metric(torch.tensor([[1.0, 2.0]]), torch.tensor([[4.0, float("nan")]]))
+        tensor(3.)
+    """
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Adds a batch; both (B, ...), the target NaN or infinite where missing."""
+        _require(preds.shape == target.shape, preds, target)
+        valid = target.isfinite()
+        self.total += (preds.float() - target.float()).square().where(valid, 0.0).sum()
+        self.count += valid.sum()
+
+    def compute(self) -> Tensor:
+        """The root."""
+        return (self.total / self.count).sqrt()
 
 
 class AngularError(Metric):

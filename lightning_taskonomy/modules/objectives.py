@@ -70,7 +70,7 @@ class Objective:
 def _mae(task: Task) -> dict[str, Metric]:
     by_name: dict[str, Metric] = {"mae": metrics.MaskedMeanAbsoluteError()}
     if task.units == "m" and task.is_dense:
-        by_name["delta1"] = metrics.DeltaAccuracy()
+        by_name |= {"rmse": metrics.MaskedRootMeanSquaredError(), "delta1": metrics.DeltaAccuracy()}
     return by_name
 
 

@@ -69,7 +69,7 @@ def test_normals_are_trained_on_cosines_and_scored_in_degrees():
 def test_depth_in_metres_has_delta_accuracy_too():
     assert set(objective(MAP).metrics(MAP)) == {"mae"}
     depth = MAP.but(units="m")
-    assert set(objective(depth).metrics(depth)) == {"mae", "delta1"}
+    assert set(objective(depth).metrics(depth)) == {"mae", "rmse", "delta1"}
 
 
 @pytest.mark.parametrize("missing", [float("nan"), IGNORE_INDEX])
