@@ -22,8 +22,10 @@ __all__ = [
     "angular",
     "check_classes",
     "cross_entropy",
+    "gradient_matching",
     "grouping",
     "l1",
+    "l1_and_gradients",
     "mean",
     "per_image",
     "total_and_count",
@@ -51,6 +53,74 @@ def l1(preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     preds, target = _wide(preds), _wide(target)
     valid = target.isfinite()
     return (preds - torch.where(valid, target, 0.0)).abs().where(valid, 0.0), valid
+
+
+def gradient_matching(preds: Tensor, target: Tensor, scales: int = 1) -> tuple[Tensor, Tensor]:
+    """Absolute error of the differences to the next pixel, along x and along y added.
+
+    At one scale it is the smoothness loss of "Factors of Influence" (Eq. A.6). MegaDepth (Li and Snavely 2018, Eq. 3)
+    and MiDaS (Ranftl et al. 2022, Eq. 11) match the gradients at four scales, each of every second pixel of the one
+    before, and add the means; there an error of scale k counts 4^k times, so that the mean over all pixels is their
+    sum of means where labels are evenly spread.
+
+    Args:
+        preds: Predictions (B, C, H, W).
+        target: Labels of the same shape; missing where not finite. A difference counts where both pixels are labelled.
+        scales: How many scales.
+
+    Returns:
+        Errors and mask, both of the shape of the target; the mask is that of the labels, as the paper divides by the
+        number of pixels.
+
+    Raises:
+        InputError: The shapes differ, or there is no scale.
+    """
+    _same_shape(preds, target)
+    if scales < 1:
+        raise InputError(f"gradient_matching at {scales} scales; give at least 1")
+    preds, target = _wide(preds), _wide(target)
+    valid = target.isfinite()
+    difference = (preds - torch.where(valid, target, 0.0)).where(valid, 0.0)
+    error = torch.zeros_like(difference)
+    for scale in range(scales):
+        step = 2**scale
+        part, there = difference[..., ::step, ::step], valid[..., ::step, ::step]
+        for axis in (-1, -2):
+            both = _next(there, axis) & _now(there, axis)
+            change = (_next(part, axis) - _now(part, axis)).abs().where(both, 0.0)
+            padding = (0, 1, 0, 0) if axis == -1 else (0, 0, 0, 1)
+            sparse = torch.zeros_like(error)
+            sparse[..., ::step, ::step] = step**2 * F.pad(change, padding)
+            error = error + sparse
+    return error, valid
+
+
+def _next(values: Tensor, axis: int) -> Tensor:
+    return values.narrow(axis, 1, max(0, values.shape[axis] - 1))
+
+
+def _now(values: Tensor, axis: int) -> Tensor:
+    return values.narrow(axis, 0, max(0, values.shape[axis] - 1))
+
+
+def l1_and_gradients(preds: Tensor, target: Tensor, scales: int = 1) -> tuple[Tensor, Tensor]:
+    """The depth loss of "Factors of Influence" (A.5): L1, and L1 of the differences to the next pixel, both in metres.
+
+    A task takes it by ``loss="lightning_taskonomy.losses.l1_and_gradients"``.
+
+    Args:
+        preds: Predictions (B, C, H, W).
+        target: Labels of the same shape; missing where not finite.
+        scales: At how many scales gradients are matched; the paper has one.
+
+    Returns:
+        Errors and mask, both of the shape of the target.
+
+    Raises:
+        InputError: The shapes differ, or there is no scale.
+    """
+    error, valid = gradient_matching(preds, target, scales)
+    return error + l1(preds, target)[0], valid
 
 
 def angular(preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -24,6 +24,36 @@ def test_l1_equals_torch_where_all_is_labelled(shape):
     assert torch.allclose(losses.mean(*losses.l1(preds, target)), F.l1_loss(preds, target))
 
 
+def test_l1_and_gradients_is_the_papers_depth_loss_written_out():
+    """Eq. A.5 and A.6, pixel by pixel; a difference to a hole, or beyond the border, is none."""
+    torch.manual_seed(0)
+    (target, valid), preds = _holes(torch.randn(2, 1, 4, 5), 0.2), torch.randn(2, 1, 4, 5)
+    total = 0.0
+    for b, y, x in valid[:, 0].nonzero().tolist():
+        total += abs(preds[b, 0, y, x] - target[b, 0, y, x])
+        for v, u in ((y, x + 1), (y + 1, x)):
+            if v < 4 and u < 5 and valid[b, 0, v, u]:
+                wanted = target[b, 0, v, u] - target[b, 0, y, x]
+                total += abs(preds[b, 0, v, u] - preds[b, 0, y, x] - wanted)
+    loss = losses.mean(*losses.l1_and_gradients(preds, target))
+    torch.testing.assert_close(loss, total / valid.sum())
+    constant = losses.gradient_matching(target.nan_to_num() + 3, target, 3)[0]
+    assert constant.abs().max() < 1e-5, "a depth that is off by a constant has the right gradients"
+
+
+def test_gradients_at_several_scales_are_a_sum_of_means_over_each_scale():
+    preds, target = torch.randn(2, 1, 8, 16), torch.randn(2, 1, 8, 16)
+    total = 0.0
+    for step in (1, 2, 4):
+        part = (preds - target)[..., ::step, ::step]
+        total += (part.diff(dim=-1).abs().sum() + part.diff(dim=-2).abs().sum()) / part.numel()
+    torch.testing.assert_close(losses.mean(*losses.gradient_matching(preds, target, 3)), total)
+    one = torch.zeros(1, 1, 1, 1)
+    assert losses.gradient_matching(one, one, 4)[0].tolist() == [[[[0.0]]]]
+    with pytest.raises(InputError, match="gradient_matching at 0 scales; give at least 1"):
+        losses.gradient_matching(one, one, 0)
+
+
 @pytest.mark.parametrize("shape", [(2, 3, 5, 7), (4, 6)])
 def test_l1_over_holes_is_torch_over_the_rest(shape):
     target, valid = _holes(torch.randn(shape))

@@ -126,10 +126,12 @@ class MaskedMeanAbsoluteError(Metric):
 class MaskedRootMeanSquaredError(MaskedMeanAbsoluteError):
     """Root of the mean squared error over what is labelled, in the units of the target; NaN if nothing is.
 
+    "RMSE (linear)" of Eigen et al. 2014: over all labelled pixels of all images at once, not a mean of images.
+
     Example:
         >>> metric = MaskedRootMeanSquaredError()
-        >>> metric(torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[3.0, float("nan"), 3.0]]))
-        tensor(1.4142)
+        >>> metric(torch.tensor([[1.0, 2.0]]), torch.tensor([[4.0, float("nan")]]))
+        tensor(3.)
     """
 
     def update(self, preds: Tensor, target: Tensor) -> None:

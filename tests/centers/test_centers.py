@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_taskonomy import centers
+from lightning_taskonomy import MultiTaskModule, centers
 from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.models.backbones import TimmBackbone
 from lightning_taskonomy.modules.objectives import objective, target_of
+from lightning_taskonomy.pictures import caption, colorize
 from lightning_taskonomy.tasks import presence
 from lightning_taskonomy.tasks.catalog.objects import detection, keypoints
 
@@ -311,3 +313,33 @@ def test_perfect_maps_have_no_error_beside_empty_cells_and_give_the_objects_back
         torch.testing.assert_close(one["boxes"], boxes[image, :count], atol=1e-4, rtol=0)
         marked = points[image, :count].isfinite()
         torch.testing.assert_close(one["points"][marked], points[image, :count][marked], atol=1e-4, rtol=0)
+
+
+def test_pictures_show_sure_objects_and_no_crowd():
+    label = {
+        "boxes": np.array([[8.0, 8, 24, 24], [30, 30, 60, 60]]), "object_classes": np.array([0, 2]),
+        "scores": np.array([0.9, 0.1]), "crowd_boxes": np.array([[40.0, 0, 64, 20]]), "crowd_classes": np.array([1]),
+    }  # fmt: skip
+    drawn = colorize(DETECTION, label, size=(64, 64))
+    changed = np.argwhere((drawn != 128).any(-1))
+    assert changed.min(0).tolist() == [8, 8] and changed.max(0).tolist() == [23, 23]
+    assert caption(DETECTION, label) == "1 object: cat"
+
+
+def test_a_module_trains_both_tasks_and_names_a_class_beyond_the_table():
+    torch.manual_seed(0)
+    module = MultiTaskModule([detection("things", NAMES), POINTS], TimmBackbone("test_resnet"))
+    boxes = torch.tensor([[[4.0, 4, 40, 50]], [[NAN] * 4]])
+    batch = {"image": torch.rand(2, 3, 64, 64), **target_for(boxes, torch.tensor([[1], [-100]]))}
+    batch |= {"points": torch.full((2, 1, 3, 2), 20.0), presence("points"): torch.tensor([True, False])}
+    losses, preds = module.losses(batch)
+    sum(losses.values()).backward()
+    assert preds["things"].shape == (2, 7, 16, 16) and preds["people"].shape == (2, 16, 16, 16)
+    assert all(loss.isfinite() and loss.dim() == 0 for loss in losses.values())
+    decoded = module.predict_step(batch, 0)
+    assert set(decoded["people"][0]) == {"boxes", "scores", "points", "point_scores"}
+    fresh = MultiTaskModule([detection("things", NAMES)], TimmBackbone("test_resnet"))
+    with pytest.raises(
+        InputError, match=r"things: object_classes: class 7 among the labels, but the task has 3 classes"
+    ):
+        fresh.losses({**batch, "object_classes": torch.tensor([[7], [-100]])})

@@ -1,5 +1,7 @@
 """The heads of "Factors of Influence": their weights, as its Table 2 counts them, shapes and what they compute."""
 
+from pathlib import Path
+
 import pytest
 import timm
 import torch
@@ -37,11 +39,13 @@ def test_heads_have_the_weights_of_table_2_on_720_channels():
     assert counts["depth"] == 721
     assert counts["segmentation"] == 721 * 20 and round(counts["segmentation"] / 1000) == 14
     assert round(counts["detection"] / 1e6, 1) == 2.4 and round(counts["keypoints"] / 1e6) == 10
+    text = (Path(__file__).parents[2] / "docs" / "networks.md").read_text()
+    assert all(f"| {count:,} |" in text for count in counts.values()), "the table in the docs"
 
 
 @pytest.mark.slow
 def test_the_backbone_has_69_million_weights_without_timms_classifier():
-    """The published HRNetV2-W48 for segmentation has 65.9 M, of which 0.5 M are its head."""
+    """The published HRNetV2-W48 for segmentation has 65.8 M, of which 0.5 M are its head; the paper prints 69 M."""
     from lightning_taskonomy.models.backbones import HRNetV2
 
     backbone = HRNetV2(48)
