@@ -1,10 +1,9 @@
 """BDD100K (Yu et al., 2020): driving images with boxes of 10 classes, in its detection labels of 2020 or 2018."""
 
 from collections.abc import Collection, Sequence
-from typing import Any
 
 from lightning_taskonomy.data.formats.annotations import Member, read_json, required
-from lightning_taskonomy.data.formats.objects import Annotated, ObjectDataModule, halves
+from lightning_taskonomy.data.formats.objects import Annotated, Marks, ObjectDataModule, halves
 from lightning_taskonomy.data.reading import stable_id
 from lightning_taskonomy.data.stored import UnexpectedFiles
 from lightning_taskonomy.tasks import Task
@@ -54,15 +53,15 @@ class Bdd100kDataModule(ObjectDataModule):
                 raise UnexpectedFiles(f"{file}: two frames are called {name}; remove one")
             frame.where = f"frame {name}"
             labels = frame.list_of("labels") if frame.content.get("labels") is not None else []
-            rows, refusal = _rows([Member(file, f"a label of {name}", label) for label in labels])
+            marks, refusal = _marks([Member(file, f"a label of {name}", label) for label in labels])
             path = self.root / "images" / "100k" / part / name
-            images[name] = Annotated(path, stable_id("bdd", name), **rows, refusal=refusal)
+            images[name] = marks.annotated(path, stable_id("bdd", name), refusal=refusal)
         return [*images.values()], ()
 
 
-def _rows(labels: Sequence[Member]) -> tuple[dict[str, list[Any]], str | None]:
+def _marks(labels: Sequence[Member]) -> tuple[Marks, str | None]:
     """What is annotated in one image, and why it cannot be used."""
-    rows: dict[str, list[Any]] = {"boxes": [], "classes": [], "crowds": [], "crowd_classes": []}
+    marks = Marks()
     for label in labels:
         if label.content.get("box2d") is None:  # a lane, or where one may drive
             continue
@@ -71,10 +70,9 @@ def _rows(labels: Sequence[Member]) -> tuple[dict[str, list[Any]], str | None]:
         name = NAMES.get(called, called)
         kind = IGNORED.get(name, name)
         if kind not in CLASSES:
-            return rows, f"{label.file}: {label.where} is of category {called!r}, but there are {', '.join(CLASSES)}"
+            return marks, f"{label.file}: {label.where} is of category {called!r}, but there are {', '.join(CLASSES)}"
         attributes = label.content.get("attributes") or {}
         is_crowd = name in IGNORED or any(attributes.get(one) for one in ("crowd", "ignored", "ignore"))
         sides = [box.number("x1"), box.number("y1"), box.number("x2") + 1, box.number("y2") + 1]
-        rows["crowds" if is_crowd else "boxes"].append(sides)
-        rows["crowd_classes" if is_crowd else "classes"].append(CLASSES.index(kind))
-    return rows, None
+        marks.add(sides, CLASSES.index(kind), is_crowd=is_crowd)
+    return marks, None

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_taskonomy.data.formats.annotations import Member, read_json, required
-from lightning_taskonomy.data.formats.objects import Annotated, ObjectDataModule, halves
+from lightning_taskonomy.data.formats.objects import Annotated, Marks, ObjectDataModule, halves
 from lightning_taskonomy.data.stored import UnexpectedFiles
 from lightning_taskonomy.tasks import Task
 from lightning_taskonomy.tasks.catalog.coco import CLASSES, DETECTION, KEYPOINTS, POINTS
@@ -92,13 +92,10 @@ class CocoDataModule(ObjectDataModule):
                 f"{len(classes)}; use FolderDataModule for other classes"
             )
             return
-        if annotation.content.get("iscrowd"):
-            rows.crowds.append(box)
-            rows.crowd_classes.append(classes.index(name))
-            return
-        rows.boxes.append(box)
-        rows.classes.append(classes.index(name))
-        self._add_points(rows, annotation)
+        is_crowd = bool(annotation.content.get("iscrowd"))
+        rows.marks.add(box, classes.index(name), is_crowd=is_crowd)
+        if not is_crowd:
+            self._add_points(rows, annotation)
 
     def _add_points(self, rows: "_Rows", annotation: Member) -> None:
         """Takes its points into account, where there are any."""
@@ -129,15 +126,11 @@ class _Rows:
 
     def __init__(self, name: str, size: tuple[int, int]) -> None:
         self.name, self.size = name, size
-        self.boxes: list[list[float]] = []
-        self.classes: list[int] = []
+        self.marks = Marks()
         self.points: list[NDArray[Any]] = []
-        self.crowds: list[list[float]] = []
-        self.crowd_classes: list[int] = []
         self.refusal: str | None = None
 
     def annotated(self, folder: Path, number: int) -> Annotated:
-        return Annotated(
-            folder / self.name, number, self.boxes, self.classes, self.points, self.crowds, self.crowd_classes,
-            self.size, refusal=self.refusal,
-        )  # fmt: skip
+        return self.marks.annotated(
+            folder / self.name, number, points=self.points, size=self.size, refusal=self.refusal
+        )

@@ -2,9 +2,8 @@
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
 
-from lightning_taskonomy.data.formats.objects import Annotated, ObjectDataModule, halves
+from lightning_taskonomy.data.formats.objects import Annotated, Marks, ObjectDataModule, halves
 from lightning_taskonomy.data.reading import stable_id
 from lightning_taskonomy.data.stored import FileProblem, by_stem, near, read_text
 from lightning_taskonomy.errors import InputError
@@ -56,7 +55,7 @@ class DotaDataModule(ObjectDataModule):
 
 
 def _read(image: Path, file: Path, number: int) -> Annotated:
-    rows: dict[str, list[Any]] = {"boxes": [], "classes": [], "crowds": [], "crowd_classes": []}
+    marks = Marks()
     refusal = None
     try:
         for position, line in enumerate(read_text(file).splitlines(), 1):
@@ -74,8 +73,7 @@ def _read(image: Path, file: Path, number: int) -> Annotated:
                 refusal = f"{file}, line {position}: no class {name!r}; there are {', '.join(CLASSES)}"
                 continue
             x, y = corners[::2], corners[1::2]
-            rows["crowds" if is_crowd else "boxes"].append([min(x), min(y), max(x), max(y)])
-            rows["crowd_classes" if is_crowd else "classes"].append(CLASSES.index(name))
+            marks.add([min(x), min(y), max(x), max(y)], CLASSES.index(name), is_crowd=is_crowd)
     except FileProblem as problem:
         return Annotated(image, number, labelled=False, problem=str(problem))
-    return Annotated(image, number, **rows, refusal=refusal)
+    return marks.annotated(image, number, refusal=refusal)

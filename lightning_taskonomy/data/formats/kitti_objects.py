@@ -2,9 +2,9 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from lightning_taskonomy.data.formats.objects import Annotated, ObjectDataModule, whole
+from lightning_taskonomy.data.formats.objects import Annotated, Marks, ObjectDataModule, whole
 from lightning_taskonomy.data.reading import stable_id
 from lightning_taskonomy.data.stored import FileProblem, by_stem, near, read_text
 from lightning_taskonomy.errors import InputError
@@ -58,7 +58,7 @@ class KittiObjectsDataModule(ObjectDataModule):
 
 
 def _read(image: Path, file: Path, number: int) -> Annotated:
-    rows: dict[str, list[Any]] = {"boxes": [], "classes": [], "crowds": [], "crowd_classes": []}
+    marks = Marks()
     refusal = None
     try:
         for position, line in enumerate(read_text(file).splitlines(), 1):
@@ -72,13 +72,11 @@ def _read(image: Path, file: Path, number: int) -> Annotated:
             if len(numbers) < 14 or len(box) < 4:
                 raise FileProblem(file, f"damaged (line {position} is not a type and 14 numbers)")
             if kind == IGNORED:
-                rows["crowds"].append(box)
-                rows["crowd_classes"].append(IGNORE_INDEX)
+                marks.add(box, IGNORE_INDEX, is_crowd=True)
             elif kind in CLASSES:
-                rows["boxes"].append(box)
-                rows["classes"].append(CLASSES.index(kind))
+                marks.add(box, CLASSES.index(kind))
             else:
                 refusal = f"{file}, line {position}: no type {kind!r}; there are {', '.join(CLASSES)} and {IGNORED}"
     except FileProblem as problem:
         return Annotated(image, number, labelled=False, problem=str(problem))
-    return Annotated(image, number, **rows, refusal=refusal)
+    return marks.annotated(image, number, refusal=refusal)

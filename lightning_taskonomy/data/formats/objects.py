@@ -30,7 +30,7 @@ from lightning_taskonomy.data.reading import Labelled
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.tasks import IGNORE_INDEX, presence, stored_keys_of
 
-__all__ = ["Annotated", "ObjectDataModule", "ObjectSamples", "halves", "upright", "whole"]
+__all__ = ["Annotated", "Marks", "ObjectDataModule", "ObjectSamples", "halves", "upright", "whole"]
 
 _OBJECTS = ("boxes", "object_classes", "points")
 _CROWDS = ("crowd_boxes", "crowd_classes")
@@ -93,6 +93,41 @@ class Annotated:
     problem: str | None = None
 
 
+class Marks:
+    """What is annotated in one image, entry by entry, while a file is read."""
+
+    def __init__(self) -> None:
+        self.boxes: list[Sequence[float]] = []
+        self.classes: list[int] = []
+        self.crowds: list[Sequence[float]] = []
+        self.crowd_classes: list[int] = []
+
+    def add(self, box: Sequence[float], number: int, *, is_crowd: bool = False) -> None:
+        """Takes a box of a class into account, or a region to ignore.
+
+        Args:
+            box: Left, top, right, bottom.
+            number: The class; of a region -100 where it is of any.
+            is_crowd: Whether it is a region.
+        """
+        (self.crowds if is_crowd else self.boxes).append(box)
+        (self.crowd_classes if is_crowd else self.classes).append(number)
+
+    def annotated(
+        self,
+        image: Path,
+        number: int,
+        *,
+        points: ArrayLike | None = None,
+        size: tuple[int, int] | None = None,
+        refusal: str | None = None,
+    ) -> Annotated:
+        """The image with what is annotated in it; arguments are those of ``Annotated``."""
+        return Annotated(
+            image, number, self.boxes, self.classes, points, self.crowds, self.crowd_classes, size, refusal=refusal
+        )
+
+
 @dataclass(frozen=True)
 class _Column:
     """The rows of all images in one array, which loader processes share."""
@@ -102,7 +137,7 @@ class _Column:
 
     @classmethod
     def of(cls, parts: Sequence[ArrayLike], shape: tuple[int, ...], dtype: type) -> "_Column":
-        arrays = [np.asarray(part, dtype=dtype).reshape(-1, *shape) for part in parts]
+        arrays: list[NDArray[Any]] = [np.asarray(part, dtype=dtype).reshape(-1, *shape) for part in parts]
         return cls(np.concatenate([np.empty((0, *shape), dtype), *arrays]), np.cumsum([0, *map(len, arrays)]))
 
     def rows(self, index: int) -> Tensor:

@@ -79,7 +79,7 @@ class StanfordDogsDataModule(ObjectDataModule):
                 raise FileProblem(
                     file, f"names dogs beyond the {len(dogs)} of {dogs[0].file}; take both of one version"
                 )
-            return [dogs[number] for number in numbers]
+            return [dogs[number] for number in numbers.tolist()]
         if part == "train":
             return dogs
         raise InputError(

@@ -2,14 +2,13 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 from xml.etree.ElementTree import Element
 
 from lightning_taskonomy.data.formats.annotations import read_xml, required
-from lightning_taskonomy.data.formats.objects import Annotated, ObjectDataModule, whole
+from lightning_taskonomy.data.formats.objects import Annotated, Marks, ObjectDataModule, whole
 from lightning_taskonomy.data.reading import stable_id
 from lightning_taskonomy.data.stored import FileProblem, read_text
-from lightning_taskonomy.tasks import Task
+from lightning_taskonomy.tasks import IGNORE_INDEX, Task
 from lightning_taskonomy.tasks.catalog.voc import CLASSES, DETECTION
 
 __all__ = ["VocDataModule", "read_voc"]
@@ -82,7 +81,7 @@ def read_voc(
     Returns:
         The image; not labelled where the file is missing or damaged.
     """
-    rows: dict[str, list[Any]] = {"boxes": [], "classes": [], "crowds": [], "crowd_classes": []}
+    marks = Marks()
     refusal = None
     try:
         root = read_xml(file)
@@ -96,11 +95,10 @@ def read_voc(
                 continue
             left, top, right, bottom = (_number(file, entry, side) for side in ("xmin", "ymin", "xmax", "ymax"))
             is_crowd = name in ignored or _text(entry, "difficult") not in ("", "0")
-            rows["crowds" if is_crowd else "boxes"].append([left - first, top - first, right, bottom])
-            rows["crowd_classes" if is_crowd else "classes"].append(classes.get(name, -100))
+            marks.add([left - first, top - first, right, bottom], classes.get(name, IGNORE_INDEX), is_crowd=is_crowd)
     except FileProblem as problem:
         return Annotated(image, number, labelled=False, problem=str(problem))
-    return Annotated(image, number, **rows, size=size, refusal=refusal)
+    return marks.annotated(image, number, size=size, refusal=refusal)
 
 
 def _text(entry: Element, name: str) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms.v2 import RandomHorizontalFlip
 
 from lightning_taskonomy.data.batch import SkipSample
 from lightning_taskonomy.data.formats.coco import CocoDataModule, CocoKeypointsDataModule
@@ -71,6 +72,24 @@ def test_points_by_visibility(tmp_path: Path) -> None:
     assert [POINTS[place].replace("left", "right") for place in MIRROR] == [p.replace("left", "right") for p in POINTS]
     assert all(("left" in POINTS[place]) is ("right" in name) for place, name in zip(MIRROR, POINTS, strict=True))
     assert KEYPOINTS.targets["points"].mirror == MIRROR
+
+
+def test_batches_of_mirrored_and_enlarged_images(tmp_path: Path) -> None:
+    """Twice as wide and high, then mirrored: x becomes 24 - 2 x, and left points stand in the places of right ones."""
+    data = CocoKeypointsDataModule(
+        str(written(tmp_path, file="person_keypoints")),
+        size=(16, 24),
+        batch_size=2,
+        keys=["image", "boxes", "points", "crowd_boxes"],
+        transforms=[RandomHorizontalFlip(1.0)],
+    )
+    (batch,) = data.train_dataloader()
+    row = batch["id"].tolist().index(7)
+    assert batch["image"].shape == (2, 3, 16, 24) and batch[presence("boxes")].tolist() == [True, True]
+    torch.testing.assert_close(batch["boxes"][row], torch.tensor([[24 - 11.0, 4, 24 - 3, 14]]))
+    torch.testing.assert_close(batch["crowd_boxes"][row], torch.tensor([[24 - 6.0, 0, 24 - 2, 16]]))
+    assert batch["points"][row, 0, 16].tolist() == [24 - 5, 7] and batch["points"][row, 0, 15].tolist() == [24 - 9, 11]
+    assert bool(batch["boxes"][1 - row].isnan().all())
 
 
 CHANGES: dict[str, tuple[Change, str]] = {
