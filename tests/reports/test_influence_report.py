@@ -235,7 +235,7 @@ def test_gains_and_intervals_of_several_seeds_are_those_of_the_affinity_package(
     assert "+25.0▲ ±0.0" in page and "lies above 0 for 1 of these 1" in page
     folder = write(tmp_path / "noisy", [*chains[:1], chains[-1]], FOUR)
     assert "lies above 0 for 0 of these 1" in text(folder)
-    assert [row["take"] for row in rows(folder, "best-small")] == ["unclear: 0 is in the interval"]
+    assert [row["take"] for row in rows(folder, "best-small")] == ["unclear"]
 
 
 def test_the_quick_test_compares_signs(tmp_path):
@@ -444,11 +444,11 @@ def test_without_scikit_learn_a_sentence_stands_for_the_picture(tmp_path, monkey
 
 
 def test_a_made_up_study_of_several_settings_and_seeds_has_all_its_sections(tmp_path):
-    folder = many(tmp_path / "many", domains=2, types=2, per_domain=2, seeds=2, settings=("small", "small_source"))
+    folder = many(tmp_path / "many", domains=2, types=1, per_domain=2, seeds=2, settings=("small", "small_source"))
     page = report(folder)
     headings = re.findall("<h2[^>]*>([^<]+)", page.read_text())
     assert headings[:3] == ["Answer", "Gains", "Within and across domains and task types"]
     assert headings[-4:] == ["Sources", "Costs", "Configuration", "Failures"]
     pictures = {file.stem for file in page.parent.glob("*.png")}
     assert pictures >= {"gains-small", "gains-small_source", "distances", "distance-and-gain"}
-    assert len(rows(folder, "multi-source")) == 2 and len(rows(folder, "source-runs")) == 9
+    assert len(rows(folder, "multi-source")) == 2 and len(rows(folder, "source-runs")) == 5

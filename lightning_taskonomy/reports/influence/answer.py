@@ -73,7 +73,7 @@ def _domain_or_type(results: InfluenceResults) -> list[str]:
     """What the image domain does against the task type, in the settings of which the paper prints it."""
     domain: tuple[Across, Across] = ("within", "cross")
     task_type: tuple[Across, Across] = ("cross", "within")
-    lines = []
+    lines: list[str] = []
     for setting, gains in results.gains.items():
         groups, paper = by_factors(gains, results.factors), published("all", setting)
         ours, theirs = groups[domain], groups[task_type]
@@ -139,7 +139,7 @@ def _best(page: Page, results: InfluenceResults, setting: Setting) -> None:
         rows.append(
             [
                 readable(target), readable(gain.source), gain_text(gain), level(gain.value), _advice(gain),
-                relation(ours.same_domain(theirs), ours.same_type(theirs)),
+                _within(ours.same_domain(theirs)), _within(ours.same_type(theirs)),
                 MARK if (target, gain.source) in shared else "",
             ]
         )  # fmt: skip
@@ -149,11 +149,15 @@ def _best(page: Page, results: InfluenceResults, setting: Setting) -> None:
         "is, as it is selected by the same numbers."
     )
     if any(gain.half_width is not None for gain in best.values()):
-        caption += " ± half of the 95 % t interval over seeds; ▲ ▼: it lies above or below 0."
-    header = ["target", "best source", "gain, %", "level", "take", "source and target", "saw its images"]
+        caption += " ± half of the 95 % t interval over seeds; ▲ ▼: it lies above or below 0; unclear: 0 is in it."
+    header = ["target", "best source", "gain, %", "level", "take", "domain", "task type", "saw its images"]
     if not shared:
         header, rows = header[:-1], [row[:-1] for row in rows]
     page.table(f"best-{setting}", header, rows, caption=caption)
+
+
+def _within(same: bool) -> str:
+    return "within" if same else "across"
 
 
 def _advice(gain: Gain) -> str:
@@ -162,4 +166,4 @@ def _advice(gain: Gain) -> str:
         return ALONE
     if gain.half_width is None:
         return "this source"
-    return "this source" if gain.value > gain.half_width else "unclear: 0 is in the interval"
+    return "this source" if gain.value > gain.half_width else "unclear"

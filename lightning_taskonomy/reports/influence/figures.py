@@ -91,7 +91,7 @@ def gain_matrix(
             column = int(np.nanargmax(line))
             edge = text_on(*colors[row, column, :3])
             axis.add_patch(Rectangle((column - 0.46, row - 0.44), 0.92, 0.88, fill=False, ec=edge, lw=1.6))
-    numbers(axis, image, values, 7.5, _whole if len(sources) > 12 else _tenths)
+    numbers(axis, image, values, 8, _whole if len(sources) > 12 else _tenths)
     ticks = [-REACH, -10, -2, 2, 10, REACH]
     bar = figure.colorbar(image, ax=axis, shrink=min(1.0, 8 / len(targets)), pad=0.01, aspect=22, ticks=ticks)
     bar.ax.set_yticklabels([f"≤ −{REACH:g}", "−10", "−2", "+2", "+10", f"≥ +{REACH:g}"])
@@ -171,7 +171,7 @@ def gain_scatters(
 
 @styled
 def plane_figure(places: Mapping[str, NDArray[np.float64]], domains: Mapping[str, str]) -> Figure:
-    """Images in the plane (Fig. 3a): a colour per domain, and a marker per collection within it.
+    """Images in the plane (Fig. 3a): a colour per domain, a marker per collection.
 
     Args:
         places: (N, 2) by collection.
@@ -180,15 +180,12 @@ def plane_figure(places: Mapping[str, NDArray[np.float64]], domains: Mapping[str
     figure = new_figure(8.4, 5.2)
     axis = figure.subplots()
     order = list(dict.fromkeys(domains[name] for name in places))
-    within: dict[str, int] = {}
-    for name in sorted(places, key=lambda name: order.index(domains[name])):
+    for place, name in enumerate(sorted(places, key=lambda name: order.index(domains[name]))):
         domain = domains[name]
-        place, within[domain] = within.get(domain, 0), within.get(domain, 0) + 1
-        color, again = order.index(domain) % len(SERIES_COLORS), order.index(domain) // len(SERIES_COLORS)
-        label = _plain(name if name == domain else f"{name} ({domain})")
         axis.plot(
-            *places[name].T, _MARKERS[(place + 6 * again) % len(_MARKERS)], ms=4.5, alpha=0.75, mec="none", ls="none",
-            color=SERIES_COLORS[color], label=label,
+            *places[name].T, _MARKERS[place % len(_MARKERS)], ms=4.5, alpha=0.75, mec="none", ls="none",
+            color=SERIES_COLORS[order.index(domain) % len(SERIES_COLORS)],
+            label=_plain(name if name == domain else f"{name} ({domain})"),
         )  # fmt: skip
     axis.set_xticks([])
     axis.set_yticks([])
@@ -216,7 +213,7 @@ def _matrix(
 ) -> tuple[Figure, Axes, AxesImage]:
     """A heat map whose rows and columns are set apart by task type (thick) and domain (thin), which is named."""
     rows, columns = len(targets), len(sources)
-    cell = 0.36 if columns > 12 else 0.46
+    cell = 0.46 if columns <= 12 else 0.36 if columns <= 20 else 0.33
     letters = max(len(line.name) for line in (*targets, *sources))
     around = 0.075 * letters + 0.075 * max(len(line.block[1]) for line in (*targets, *sources))
     figure = new_figure(max(cell * columns + around + 1.4, 5.2), max(0.27 * rows + around + 0.8, 2.6))
