@@ -2,20 +2,31 @@
 
 import csv
 import html
-import json
 import re
-from pathlib import Path
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.patches import Polygon, Rectangle
+from scipy import stats
 
-from lightning_taskonomy.affinity.chains import Chain, ChainsTable, Distances, Factors, write_factors
+from lightning_taskonomy.affinity.chains import (
+    Chain,
+    ChainsTable,
+    Distances,
+    Factors,
+    relative_transfer_gains,
+    write_factors,
+)
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.files import write_csv, write_json
 from lightning_taskonomy.manifest import Manifest
 from lightning_taskonomy.reports import report
-from lightning_taskonomy.reports.influence import figures
+from lightning_taskonomy.reports.influence import InfluenceReport, figures
+from lightning_taskonomy.reports.influence.words import first_link
 
+SOURCES = ("source", "setting", "rate", "metric", "validation", "seconds")
 SETTINGS = {"sets": {}, "small": 150, "source_limit": 1500, "backbone": {"class_path": "x.TimmBackbone"}}
 
 
@@ -58,7 +69,7 @@ def many(folder, domains=4, types=3, per_domain=1, seeds=3, settings=("small", "
     generator = np.random.default_rng(0)
     domain_names = ("consumer", "driving", "indoor", "aerial", "underwater", "close-up", "synthetic")[:domains]
     type_names = ("segmentation", "depth", "detection", "keypoints")[:types]
-    places = {f"{domain}{copy or ''}": generator.normal(0, 0.3, 2) + [3 * np.cos(i), 3 * np.sin(i)]
+    places = {f"{domain}{copy or ''}": generator.normal((3 * np.cos(i), 3 * np.sin(i)), 0.3)
               for i, domain in enumerate(domain_names) for copy in range(per_domain)}  # fmt: skip
     factors = {
         f"{pool}/{kind}": Factors(kind, (pool.rstrip("0123456789"),), (pool,), int(generator.integers(100, 100_000)))
@@ -102,7 +113,7 @@ def many(folder, domains=4, types=3, per_domain=1, seeds=3, settings=("small", "
         jobs.append({"kind": "features", "name": pool, "done": [f"features/{pool}/features.npz"], "runs": []})
     write_json(folder / "jobs.json", {"features": jobs})
     runs = [[name, "full", 0.001, "miou", 0.4, 12.5] for name in factors]
-    write_csv(folder / "sources.csv", ("source", "setting", "rate", "metric", "validation", "seconds"), runs)
+    write_csv(folder / "sources.csv", SOURCES, runs)
     return folder
 
 
@@ -113,3 +124,331 @@ def rows(folder, name):
 
 def text(folder):
     return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", " ", report(folder).read_text())))
+
+
+FOUR = {
+    "a/segmentation": Factors("segmentation", ("indoor",), ("a",), 100),
+    "b/segmentation": Factors("segmentation", ("indoor",), ("b",), 200),
+    "c/segmentation": Factors("segmentation", ("driving",), ("c",), 50),
+    "a/depth": Factors("depth", ("indoor",), ("a",), 100),
+}
+BY_HAND = {  # the first link alone, and per source what it reaches
+    "a/segmentation": (0.40, {"": 0.30, "b/segmentation": 0.50, "c/segmentation": 0.39, "a/depth": 0.42}),
+    "a/depth": (0.20, {"a/segmentation": 0.17, "b/segmentation": 0.199, "c/segmentation": 0.30}),
+    "b/segmentation": (0.50, {"a/segmentation": 0.505}),
+    "c/segmentation": (0.50, {"a/segmentation": 0.45}),
+}
+DISTANCES = {
+    pair: distance
+    for a, b, distance in (("a", "b", 1.0), ("a", "c", 3.0), ("b", "c", 2.0))
+    for pair in ((a, b), (b, a))
+}
+
+
+def by_hand(setting="small", shifts=(1.0,), of=BY_HAND):
+    """Rows of chains, the values of all seeds multiplied by each of the shifts."""
+    return [
+        (target, source, setting, [value * shift for shift in shifts])
+        for target, (reference, reached) in of.items() for source, value in {"imagenet": reference, **reached}.items()
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def hand(tmp_path_factory):
+    """The study that is counted by hand, and the text of its page."""
+    folder = write(tmp_path_factory.mktemp("hand"), by_hand(), FOUR, DISTANCES)
+    return folder, text(folder)
+
+
+def test_the_answer_counts_targets_by_their_best_source(hand):
+    folder, page = hand
+    assert "for 2 of 4 targets (50 %; paper: 85 %), by more than 10 % for 2 (50 %; paper: 67 %)." in page
+    assert "b/segmentation for a/segmentation (+25.0 %) and a/segmentation for a/depth (+15.0 %)." in page
+    assert "With one seed no interval is known" in page and "nothing stands in for ILSVRC'12" in page
+    assert "2 of 8 chains and 1 of 4 best sources (small targets)" in page
+    best = rows(folder, "best-small")
+    assert [[row[name] for name in ("target", "gain, %", "level", "take", "saw its images")] for row in best] == [
+        ["a/segmentation", "+25.0", "VP", "this source", ""], ["b/segmentation", "+1.0", "I", "first link alone", ""],
+        ["c/segmentation", "-10.0", "N", "first link alone", ""], ["a/depth", "+15.0", "VP", "this source", "◥"],
+    ]  # fmt: skip
+
+
+def test_shares_of_tables_7_and_8_stand_beside_the_papers(hand):
+    folder, page = hand
+    columns = ("P", "VP", "N", "chains", "P, paper", "N, paper")
+    assert [[row[name] for name in columns] for row in rows(folder, "shares")] == [
+        ["38", "25", "38", "8", "21", "56"], ["50", "50", "0", "2", "69", "17"], ["67", "33", "0", "3", "43", "37"],
+        ["0", "0", "100", "2", "14", "55"], ["0", "0", "100", "1", "5", "79"],
+    ]  # fmt: skip
+    best = rows(folder, "best-shares")[0]
+    assert [best[name] for name in ("P", "VP", "N", "targets")] == ["50", "50", "25", "4"]
+    assert "of 3 chains within the domain, across task types, 67 % help and 0 % harm" in page
+    assert "A source of the target's domain is worth more than one of its task type. With so few chains" in page
+
+
+def test_task_types_sizes_and_scratch_are_counted(hand):
+    folder, page = hand
+    pairs = {(row["from"], row["to"], row["images"]): row for row in rows(folder, "task-types-small")}
+    assert {pair: [row[name] for name in ("P", "N", "chains", "P, paper")] for pair, row in pairs.items()} == {
+        ("segmentation", "depth", "same images"): ["100", "0", "1", "33"],
+        ("segmentation", "depth", "same domain"): ["0", "0", "1", "33"],
+        ("segmentation", "depth", "other domain"): ["0", "100", "1", ""],
+        ("depth", "segmentation", "same images"): ["100", "0", "1", "100"],
+    }
+    sizes = {row["the source is"]: (row["P"], row["P, paper"], row["chains"]) for row in rows(folder, "sizes")}
+    assert sizes == {"the larger one": ("100", "60", "1"), "the smaller one": ("0", "5", "1")}
+    assert "worse than the first link alone for 1 of 1 target, with gains of -25.0 to -25.0 %" in page
+
+
+def test_taus_are_those_of_scipy(hand):
+    folder, _ = hand
+    gains = {("a", "b"): 25, ("a", "c"): -2.5, ("a", "a"): 5, ("d", "a"): 15, ("d", "b"): 0.5, ("d", "c"): -50,
+             ("b", "a"): 1, ("c", "a"): -10}  # fmt: skip
+    apart = [DISTANCES.get((target.replace("d", "a"), source), 0.0) for target, source in gains]
+    sizes = [{"a": 100, "b": 200, "c": 50}[source] for _, source in gains]
+    table = {row["gains against"]: row for row in rows(folder, "correlations")}
+    line = table["distance, target to source"]
+    tau = stats.kendalltau(list(gains.values()), np.negative(apart)).statistic
+    assert line["tau, all chains"].startswith(f"{tau:.2f} (") and line["chains, all chains"] == "8"
+    assert line["tau, paper"] == "0.4" and table["distance, symmetric"]["tau, paper"] == ""
+    tau = stats.kendalltau(list(gains.values()), sizes).statistic
+    assert table["size of the source"]["tau, all chains"].startswith(f"{tau:.2f} (")
+    within = [place for place, chain in enumerate(gains) if chain in (("a", "b"), ("a", "c"), ("b", "a"), ("c", "a"))]
+    tau = stats.kendalltau(np.array(list(gains.values()))[within], np.negative(apart)[within]).statistic
+    assert line["tau, within task types"].startswith(f"{tau:.2f} (") and line["chains, within task types"] == "4"
+
+
+def test_gains_and_intervals_of_several_seeds_are_those_of_the_affinity_package(tmp_path):
+    chains = by_hand(of={"a/segmentation": (0.40, {"b/segmentation": 0.50})}, shifts=(1, 1.1, 0.9))
+    chains += [("a/segmentation", "c/segmentation", "small", (0.6, 0.3, 0.4))]
+    folder = write(tmp_path, chains, FOUR)
+    page = text(folder)
+    measured = {row["start"]: row for row in rows(folder, "measurements-small")}
+    for gain in relative_transfer_gains(ChainsTable.read(folder), "small"):
+        assert float(measured[gain.source]["gain, %"]) == gain.value
+        assert float(measured[gain.source]["half interval, %"]) == gain.half_width
+    values = [0.6, 0.3, 0.4]
+    low, high = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
+    assert float(measured["c/segmentation"]["half interval"]) == pytest.approx((high - low) / 2)
+    assert float(measured["first link alone"]["mean"]) == pytest.approx(0.4)
+    assert [row["take"] for row in rows(folder, "best-small")] == ["this source"]  # seeds agree: 25 % each
+    assert "+25.0▲ ±0.0" in page and "lies above 0 for 1 of these 1" in page
+    folder = write(tmp_path / "noisy", [*chains[:1], chains[-1]], FOUR)
+    assert "lies above 0 for 0 of these 1" in text(folder)
+    assert [row["take"] for row in rows(folder, "best-small")] == ["unclear"]
+
+
+def test_the_quick_test_compares_signs(tmp_path):
+    full = {"a/segmentation": (0.4, {"b/segmentation": 0.44, "c/segmentation": 0.401, "a/depth": 0.40}),
+            "a/depth": (0.20, {"a/segmentation": 0.199, "c/segmentation": 0.17})}  # fmt: skip
+    folder = write(tmp_path, [*by_hand(), *by_hand("full", of=full)], FOUR)
+    page = text(folder)
+    shares = [(row["percent"], row["percent, paper"]) for row in rows(folder, "quick-test")]
+    # small 25, -2.5, 5, 15, -50; full 10, 0.25, 0, 0.5, 15
+    assert shares == [("50", "80"), ("33", "43"), ("50", "100"), ("40", "")]
+    assert "5 chains measured with small and with full targets" in page
+    tau = stats.kendalltau([25, -2.5, 5, 15, -50], [10, 0.25, 0, 0.5, 15]).statistic
+    assert f"Kendall's tau of the two gains is {tau:.2f} over all chains" in page
+    assert (folder / "report/small-and-full.png").stat().st_size > 10_000
+
+
+def test_a_multi_source_model_meets_the_largest_source_where_it_was_not_trained(tmp_path):
+    several = {**FOUR, "two": Factors("segmentation", ("indoor", "driving"), ("b", "c"), 250)}
+    folder = write(tmp_path, [*by_hand(), ("a/segmentation", "two", "small", [0.48])], several)
+    assert "better by more than 2 points for small targets 1 of 1 (paper: 7 of 10)" in text(folder)
+    (row,) = rows(folder, "multi-source")
+    assert (row["largest source"], row["multi-source model"], row["better by > 2"]) == (
+        "b/segmentation",
+        "two",
+        "largest",
+    )
+    assert (row["gain of the largest, %"], row["gain of the model, %"]) == ("+25.0", "+20.0")
+    results = InfluenceReport(folder).results
+    assert results.was_trained_on("two", "b/segmentation") and not results.was_trained_on("two", "a/segmentation")
+    assert not results.was_trained_on("two", "a/depth")
+    assert results.ordered(several) == ["a/segmentation", "b/segmentation", "c/segmentation", "two", "a/depth"]
+
+
+def test_matrices_leave_blank_what_is_not_measured_by_design_and_hatch_the_rest():
+    lines = [figures.Line(name, ("depth", "indoor")) for name in ("a", "b")]
+    gains = [[np.nan, np.nan], [12.34, np.nan]]
+    figure = figures.gain_matrix(gains, targets=lines, sources=lines, blank={(0, 0), (1, 1)}, marked={(1, 0)})
+    axis = figure.axes[0]
+    hatched = [patch.get_xy() for patch in axis.patches if isinstance(patch, Rectangle) and patch.get_hatch()]
+    frames = [patch for patch in axis.patches if isinstance(patch, Rectangle) and not patch.get_hatch()]
+    assert hatched == [(0.5, -0.5)]
+    assert [round(frame.get_x() + frame.get_width() / 2) for frame in frames] == [0]
+    assert [patch for patch in axis.patches if isinstance(patch, Polygon) and not isinstance(patch, Rectangle)]
+    assert "+12.3" in [label.get_text() for label in axis.texts]
+    with pytest.raises(InputError, match="2 targets and 1 sources"):
+        figures.gain_matrix(gains, targets=lines, sources=lines[:1])
+    with pytest.raises(InputError, match="no point"):
+        figures.gain_scatters({}, kinds=[], x="", y="")
+
+
+def test_a_matrix_of_27_targets_and_30_sources_keeps_its_labels_apart():
+    blocks = [(kind, domain) for kind in ("segmentation", "depth", "detection") for domain in "abcdefghij"]
+    lines = [figures.Line(f"{domain * 8}/{kind}", (kind, domain * 8)) for kind, domain in blocks]
+    gains = np.random.default_rng(0).normal(0, 15, (27, 30))
+    figure = figures.gain_matrix(gains, targets=lines[:27], sources=lines, title="Small targets")
+    FigureCanvasAgg(figure).draw()
+    axis = figure.axes[0]
+    for labels in (axis.get_xticklabels(), axis.get_yticklabels()):
+        boxes = [label.get_window_extent() for label in labels]
+        assert not any(one.overlaps(other) for one, other in pairwise(boxes))
+        assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 and box.y0 >= figure.bbox.y0 for box in boxes)
+    numbers = [label.get_window_extent() for label in axis.texts[-27 * 30 :]]
+    assert not any(one.overlaps(other) for one, other in pairwise(numbers))
+
+
+@pytest.mark.parametrize(
+    ("of", "lacking"),
+    [
+        (["a/segmentation", "b/segmentation"], "no chain lies within the domain, across task types"),
+        (["a/segmentation", "a/depth"], "no chain lies across domains, within the task type"),
+        (["a/segmentation", "c/segmentation"], "no chain lies within the domain, across task types"),
+    ],
+)
+def test_one_task_type_or_one_domain_is_enough(tmp_path, of, lacking):
+    chains = [row for row in by_hand() if row[0] in of and row[1] in (*of, "imagenet")]
+    folder = write(tmp_path, chains, {name: FOUR[name] for name in of})
+    page = text(folder)
+    assert lacking in page
+    assert "From scratch (A1): not measured here" in page and "no distance of images is measured" in page
+    assert ("there is nothing across task types" in page) == ("a/depth" not in of)
+    counts = [row["chains"] for row in rows(folder, "shares")]
+    assert counts[0] == "2" and counts.count("0") == 3
+    assert all(row["P"] == "" for row in rows(folder, "shares") if row["chains"] == "0")
+
+
+def test_an_unfinished_study_shows_what_it_has_and_says_what_waits(tmp_path):
+    chains = [row for row in by_hand() if row[:2] != ("a/depth", "imagenet")]
+    folder = write(tmp_path, chains, FOUR, finished=False)
+    page = text(folder)
+    assert "This InfluenceStudy is not finished" in page
+    assert "Left out are 3 chains without a test of the first link alone with the same seed, of a/depth" in page
+    assert rows(folder, "shares")[0]["chains"] == "5"
+    assert "no source is trained" in page and "has not written features of images" in page
+    folder = write(tmp_path / "first", [row for row in chains if row[1] == "imagenet"], FOUR, finished=False)
+    assert "No chain can be compared with the first link alone yet" in text(folder)
+
+
+def test_targets_where_the_first_link_reaches_nothing_are_named(tmp_path):
+    folder = write(tmp_path, [*by_hand(), ("c/segmentation", "b/segmentation", "full", [0.1]),
+                              ("c/segmentation", "imagenet", "full", [0.0])], FOUR)  # fmt: skip
+    assert "No gain is known of c/segmentation: the first link alone reaches 0 there" in text(folder)
+
+
+def test_small_sources_alone_have_their_references_and_no_column_of_the_paper(tmp_path):
+    folder = write(tmp_path, by_hand("small_source"), FOUR, DISTANCES)
+    page = text(folder)
+    assert "Small sources and targets: a source beats" in page and "at most 1500 of a source" in page
+    assert all(row["P, paper"] == "" for row in rows(folder, "shares"))
+    papers = {row["gains against"]: row["tau, paper"] for row in rows(folder, "correlations")}
+    assert list(papers.values()) == ["0.42", "0.06", "0.27", "0.2", ""]
+
+
+def test_what_stands_in_for_ilsvrc_is_said():
+    data = {"class_path": "lightning_taskonomy.RoomsDataModule"}
+    first = {"data": data, "tasks": {"normals": "surface_normals"}, "domain": "indoor"}
+    assert first_link({"first": first}) == (
+        "In place of ILSVRC'12 the first link of all chains is surface normals on RoomsDataModule (indoor images), "
+        "trained by this study."
+    )
+    timm = {"class_path": "lightning_taskonomy.TimmBackbone", "init_args": {"name": "hrnet_w48", "pretrained": True}}
+    assert "hrnet_w48 with its published pretrained weights" in first_link({"backbone": timm})
+    timm["init_args"]["weights"] = "simclr.safetensors"
+    assert "hrnet_w48 with the weights of simclr.safetensors" in first_link({"backbone": timm})
+    assert "does not say" in first_link({})
+
+
+def test_names_are_escaped_on_the_page_and_are_no_mathematics_in_figures(tmp_path):
+    odd = {"<b>/$x^$": Factors("$d$", ("<i>",), ("<b>",), 10), "y_&/$x^$": Factors("$d$", ("<i>",), ("y_&",), 20)}
+    first, second = odd
+    chains = [(first, "imagenet", "small", [0.4]), (first, second, "small", [0.5])]
+    folder = write(tmp_path, chains, odd, {("<b>", "y_&"): 1.0, ("y_&", "<b>"): 1.0})
+    page = report(folder).read_text()
+    assert "<b>" not in page and "&lt;b&gt;/$x^$" in page and "y &amp;/$x^$" in page
+    assert not re.search(r"(?:src|href)=\"https?:", page)
+
+
+def damage(folder, name, old, new):
+    file = folder / name
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "message"),
+    [
+        ("chains.csv", "miou,1,0.4", "miou,1,none", r"chains.csv line 2: value 'none' is not a finite number"),
+        ("chains.csv", "value", "values", r"chains.csv line 1: column 'values' is unknown"),
+        ("factors.csv", "a/depth,", "a/depht,", r"factors.csv has no row of 'a/depth'.*did you mean 'a/depht'"),
+        ("factors.csv", "indoor,a,100", "indoor,a,many", r"factors.csv line 2: size 'many' is not a finite number"),
+        ("distances.csv", "1.0", "-1.0", r"distances.csv line 2: one_to_one -1 is below 0"),
+        ("sources.csv", "seconds", "minutes", r"sources.csv: column 'seconds' is missing"),
+        ("sources.csv", "12.5", "long", r"sources.csv: seconds 'long' is not a number"),
+        ("jobs.json", "{", "[", r"jobs.json cannot be read"),
+    ],
+)
+def test_damaged_files_are_named_with_the_reason(tmp_path, name, old, new, message):
+    folder = write(tmp_path, by_hand(), FOUR, DISTANCES)
+    write_csv(folder / "sources.csv", SOURCES, [["a/depth", "full", 0.001, "mae", 0.4, 12.5]])
+    write_json(folder / "jobs.json", {"features": []})
+    damage(folder, name, old, new)
+    with pytest.raises(InputError, match=message) as caught:
+        report(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_study_without_chains_says_how_to_go_on(tmp_path):
+    folder = write(tmp_path, by_hand(), FOUR)
+    (folder / "chains.csv").unlink()
+    with pytest.raises(InputError, match=r"has not written chains.csv yet; run its study again"):
+        report(folder)
+
+
+def features(folder, jobs):
+    """Files of features, and the jobs that wrote them."""
+    for name, array in jobs.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        np.savez(folder / name, features=array, id=np.arange(len(array)))
+    entries = [{"kind": "features", "name": name.split("/")[1], "done": [name], "runs": []} for name in jobs]
+    write_json(folder / "jobs.json", {"features": entries})
+
+
+def test_images_in_the_plane_are_those_of_the_last_plan_by_collection(tmp_path):
+    pytest.importorskip("sklearn")
+    sets = {"a": {"images": None}, "other": {"images": "b"}}
+    folder = write(tmp_path, by_hand(), FOUR, settings={**SETTINGS, "sets": sets})
+    generator = np.random.default_rng(0)
+    arrays = {"features/a/new.npz": generator.normal(0, 1, (6, 3)), "features/other/new.npz": np.ones((4, 3)) * 9}
+    features(folder, arrays)
+    (folder / "features/a/old.npz").write_bytes(b"an earlier choice")
+    assert set(InfluenceReport(folder).results.features) == {"a", "b"}
+    assert "Images of a and b as points in the plane" in html.unescape(report(folder).read_text())
+    features(folder, {**arrays, "features/c/new.npz": np.ones((4, 5))})
+    with pytest.raises(InputError, match=r"features of a \(3\), b \(3\) and c \(5\) are of different backbones"):
+        report(folder)
+    (folder / "features/a/new.npz").write_bytes(b"PK")
+    with pytest.raises(InputError, match=r"features/a/new.npz cannot be read"):
+        report(folder)
+    np.savez(folder / "features/a/new.npz", id=np.arange(3))
+    with pytest.raises(InputError, match=r"has no array 'features'"):
+        report(folder)
+
+
+def test_without_scikit_learn_a_sentence_stands_for_the_picture(tmp_path, monkeypatch):
+    monkeypatch.setattr("lightning_taskonomy.reports.influence.distance.find_spec", lambda name: None)
+    assert "t-SNE needs scikit-learn: pip install" in text(write(tmp_path, by_hand(), FOUR))
+
+
+def test_a_made_up_study_of_several_settings_and_seeds_has_all_its_sections(tmp_path):
+    folder = many(tmp_path / "many", domains=2, types=1, per_domain=2, seeds=2, settings=("small", "small_source"))
+    page = report(folder)
+    headings = re.findall("<h2[^>]*>([^<]+)", page.read_text())
+    assert headings[:3] == ["Answer", "Gains", "Within and across domains and task types"]
+    assert headings[-4:] == ["Sources", "Costs", "Configuration", "Failures"]
+    pictures = {file.stem for file in page.parent.glob("*.png")}
+    assert pictures >= {"gains-small", "gains-small_source", "distances", "distance-and-gain"}
+    assert len(rows(folder, "multi-source")) == 2 and len(rows(folder, "source-runs")) == 5

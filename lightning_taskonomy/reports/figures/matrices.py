@@ -1,6 +1,6 @@
 """Heat maps (Taskonomy, CVPR 2018): affinities (Fig. 7), gain and quality (Fig. 9), novel tasks (Fig. 10)."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib import colormaps
@@ -233,7 +233,14 @@ def _extreme(values: NDArray[np.float64], ufunc: np.ufunc) -> NDArray[np.float64
     return result
 
 
-def heat(axis: Axes, values: NDArray[np.float64], name: str, low: float, high: float) -> AxesImage:
+def heat(
+    axis: Axes,
+    values: NDArray[np.float64],
+    name: str,
+    low: float,
+    high: float,
+    blank: Collection[tuple[int, int]] = (),
+) -> AxesImage:
     """A heat map with thin gaps; what is missing stays hatched.
 
     Args:
@@ -242,11 +249,15 @@ def heat(axis: Axes, values: NDArray[np.float64], name: str, low: float, high: f
         name: The colour map.
         low: The value of its first colour.
         high: That of its last.
+        blank: Cells (row, column) without a value that are empty, not hatched.
     """
     axis.set_facecolor("none")
-    axis.add_patch(
-        Rectangle((-0.5, -0.5), values.shape[1], values.shape[0], hatch="////", fill=False, linewidth=0, zorder=-1)
-    )
+    rows, columns = values.shape
+    boxes = [((-0.5, -0.5), columns, rows)]
+    if blank:
+        boxes = [((c - 0.5, r - 0.5), 1, 1) for r, c in np.argwhere(~np.isfinite(values)) if (r, c) not in blank]
+    for corner, width, height in boxes:
+        axis.add_patch(Rectangle(corner, width, height, hatch="////", fill=False, linewidth=0, zorder=-1))
     image = axis.imshow(
         np.ma.masked_invalid(values), cmap=name, vmin=low, vmax=high, aspect="auto", interpolation="nearest"
     )

@@ -31,7 +31,7 @@ def answer(page: Page, results: InfluenceResults) -> None:
     if not lines:
         lines = [f"No chain can be compared with the {ALONE} yet."]
     else:
-        lines += [*_takes(results), _domain_or_type(results), *_shared(results)]
+        lines += [*_takes(results), *_domain_or_type(results), *_shared(results)]
         if results.seeds < 2:
             lines.append("With one seed no interval is known: a gain may be chance.")
     page.answer([*lines, first_link(results.settings)])
@@ -69,32 +69,31 @@ def _takes(results: InfluenceResults) -> list[str]:
     return [f"The best sources, {title(setting)}: {join(names)}."]
 
 
-def _domain_or_type(results: InfluenceResults) -> str:
-    """What the image domain does against the task type."""
+def _domain_or_type(results: InfluenceResults) -> list[str]:
+    """What the image domain does against the task type, in the settings of which the paper prints it."""
     domain: tuple[Across, Across] = ("within", "cross")
     task_type: tuple[Across, Across] = ("cross", "within")
-    texts = []
+    lines: list[str] = []
     for setting, gains in results.gains.items():
         groups, paper = by_factors(gains, results.factors), published("all", setting)
         ours, theirs = groups[domain], groups[task_type]
+        if not paper and lines:
+            continue
+        start = f"Image domain against task type, {title(setting)}: "
         if not ours.count or not theirs.count:
             lacking = relation(True, False) if not ours.count else relation(False, True)
-            texts.append(f"{title(setting)}: not to be compared, as no chain lies {lacking}.")
+            lines.append(f"{start}not to be compared, as no chain lies {lacking}.")
             continue
         text = (
-            f"{title(setting)}: of {plural(ours.count, 'chain')} {relation(True, False)}, {_percents(ours)}; of "
-            f"{theirs.count} {relation(False, True)}, {_percents(theirs)}"
+            f"{start}of {plural(ours.count, 'chain')} {relation(True, False)}, {_percents(ours)}; of {theirs.count} "
+            f"{relation(False, True)}, {_percents(theirs)}"
         )
         if paper:
-            shares = [
-                f"{getattr(paper[group], of)} %" for group in (domain, task_type) for of in ("positive", "negative")
-            ]
-            text += f" (paper: {join(shares)})"
+            shares = [paper[group] for group in (domain, task_type)]
+            text += f" (paper: {'; '.join(f'{one.positive} % and {one.negative} %' for one in shares)})"
         few = " With so few chains this may be chance." if min(ours.count, theirs.count) < _FEW else ""
-        texts.append(f"{text}. {_verdict(ours, theirs)}{few}")
-    return "Image domain against task type, " + " ".join(
-        text if not index else text[0].upper() + text[1:] for index, text in enumerate(texts)
-    )
+        lines.append(f"{text}. {_verdict(ours, theirs)}{few}")
+    return lines
 
 
 def _percents(shares: Shares) -> str:
@@ -140,7 +139,7 @@ def _best(page: Page, results: InfluenceResults, setting: Setting) -> None:
         rows.append(
             [
                 readable(target), readable(gain.source), gain_text(gain), level(gain.value), _advice(gain),
-                relation(ours.same_domain(theirs), ours.same_type(theirs)),
+                _within(ours.same_domain(theirs)), _within(ours.same_type(theirs)),
                 MARK if (target, gain.source) in shared else "",
             ]
         )  # fmt: skip
@@ -150,11 +149,15 @@ def _best(page: Page, results: InfluenceResults, setting: Setting) -> None:
         "is, as it is selected by the same numbers."
     )
     if any(gain.half_width is not None for gain in best.values()):
-        caption += " ± half of the 95 % t interval over seeds; ▲ ▼: it lies above or below 0."
-    header = ["target", "best source", "gain, %", "level", "take", "source and target", "saw its images"]
+        caption += " ± half of the 95 % t interval over seeds; ▲ ▼: it lies above or below 0; unclear: 0 is in it."
+    header = ["target", "best source", "gain, %", "level", "take", "domain", "task type", "saw its images"]
     if not shared:
         header, rows = header[:-1], [row[:-1] for row in rows]
     page.table(f"best-{setting}", header, rows, caption=caption)
+
+
+def _within(same: bool) -> str:
+    return "within" if same else "across"
 
 
 def _advice(gain: Gain) -> str:
@@ -163,4 +166,4 @@ def _advice(gain: Gain) -> str:
         return ALONE
     if gain.half_width is None:
         return "this source"
-    return "this source" if gain.value > gain.half_width else "unclear: 0 is in the interval"
+    return "this source" if gain.value > gain.half_width else "unclear"

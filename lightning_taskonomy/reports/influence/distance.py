@@ -35,12 +35,12 @@ from lightning_taskonomy.reports.words import join, readable
 __all__ = ["distances", "plane_of_images"]
 
 _ASSIGNMENTS: dict[Assignment, str] = {
-    "target_to_source": "distance, each target image to the nearest source image",
-    "source_to_target": "distance, each source image to the nearest target image",
-    "symmetric": "distance, the mean of both",
-    "one_to_one": "distance, images paired one to one",
+    "target_to_source": "distance, target to source",
+    "source_to_target": "distance, source to target",
+    "symmetric": "distance, symmetric",
+    "one_to_one": "distance, one to one",
 }
-_SIZE = "training images of the source"
+_SIZE = "size of the source"
 _PICTURED = 150
 """Images of a collection in the plane, as in the paper's Fig. 3."""
 
@@ -171,12 +171,15 @@ def _correlations(page: Page, results: InfluenceResults) -> None:
             rows.append([*row, _paper(setting, name)])
     header = ["setting", "gains against"]
     for scope in ("all chains", "within task types") if several else ("all chains",):
-        header += [f"tau, {scope}", f"mean tau of a target, {scope}", f"chains, {scope}"]
+        header += [f"tau, {scope}", f"per target, {scope}", f"chains, {scope}"]
     page.table(
-        "correlations", [*header, "tau (paper)"], rows,
+        "correlations", [*header, "tau, paper"], rows,
         caption="Kendall's tau-b with 95 % bootstrap intervals over targets; for distances positive where nearer "
-        "sources bring more. The paper prints one number per line and does not say whether it is over all chains or a "
-        "mean over targets; with small sources its chains are within segmentation.",
+        "sources bring more; per target: the mean of the tau of each target's sources. Target to source: each target "
+        "image to its nearest source image (Eq. 1); source to target the reverse; symmetric the mean of both; one to "
+        "one the best pairs. Size: training images in the full setting. The paper prints one number per line and does "
+        "not say whether it is over all chains or a mean over targets; with small sources its chains are within "
+        "segmentation.",
     )  # fmt: skip
 
 
@@ -200,9 +203,9 @@ def _paper(setting: Setting, name: str) -> float | None:
 
 
 def _tau(correlation: RankCorrelation, *, per_target: bool = False) -> str:
-    """``0.42 (0.11 to 0.63)``; a dash where it is not defined."""
+    """``0.42 (0.11, 0.63)``; a dash where it is not defined."""
     value = correlation.per_target if per_target else correlation.pooled
     interval = correlation.per_target_interval if per_target else correlation.pooled_interval
     if value is None:
         return "–"
-    return f"{value:.2f}" + ("" if interval is None else f" ({interval[0]:.2f} to {interval[1]:.2f})")
+    return f"{value:.2f}" + ("" if interval is None else f" ({interval[0]:.2f}, {interval[1]:.2f})")

@@ -79,9 +79,9 @@ def gain_matrix(
         title: Above the figure.
     """
     values = _checked(gains, targets, sources)
-    figure, axis, image = _matrix(values, targets, sources, "RdBu", (-REACH, REACH), title)
-    for row, column in blank:
-        axis.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, color="white", lw=0, zorder=-0.5))
+    figure, axis, image = _matrix(values, targets, sources, "RdBu", (-REACH, REACH), blank)
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=10, weight="bold")
     colors = image.to_rgba(values)
     for row, column in marked:
         corner = [(column + 0.47, row - 0.46), (column + 0.47, row - 0.1), (column + 0.2, row - 0.46)]
@@ -91,7 +91,7 @@ def gain_matrix(
             column = int(np.nanargmax(line))
             edge = text_on(*colors[row, column, :3])
             axis.add_patch(Rectangle((column - 0.46, row - 0.44), 0.92, 0.88, fill=False, ec=edge, lw=1.6))
-    numbers(axis, image, values, 7.5, _whole if len(sources) > 12 else _tenths)
+    numbers(axis, image, values, 8, _whole if len(sources) > 12 else _tenths)
     ticks = [-REACH, -10, -2, 2, 10, REACH]
     bar = figure.colorbar(image, ax=axis, shrink=min(1.0, 8 / len(targets)), pad=0.01, aspect=22, ticks=ticks)
     bar.ax.set_yticklabels([f"≤ −{REACH:g}", "−10", "−2", "+2", "+10", f"≥ +{REACH:g}"])
@@ -112,7 +112,7 @@ def distance_matrix(distances: ArrayLike, *, targets: Sequence[Line], sources: S
     values = _checked(distances, targets, sources)
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-    figure, axis, image = _matrix(values, targets, sources, "viridis", (low, max(high, low + 1e-9)), "")
+    figure, axis, image = _matrix(values, targets, sources, "viridis", (low, max(high, low + 1e-9)), ())
     digits = int(np.clip(2 - np.floor(np.log10(high)), 0, 6)) if high > 0 else 0
     numbers(axis, image, values, 7.0, lambda value: f"{value:.{digits}f}")
     bar = figure.colorbar(image, ax=axis, shrink=min(1.0, 8 / len(targets)), pad=0.01, aspect=22)
@@ -171,7 +171,7 @@ def gain_scatters(
 
 @styled
 def plane_figure(places: Mapping[str, NDArray[np.float64]], domains: Mapping[str, str]) -> Figure:
-    """Images in the plane (Fig. 3a): a colour per domain, and a marker per collection within it.
+    """Images in the plane (Fig. 3a): a colour per domain, a marker per collection.
 
     Args:
         places: (N, 2) by collection.
@@ -180,15 +180,12 @@ def plane_figure(places: Mapping[str, NDArray[np.float64]], domains: Mapping[str
     figure = new_figure(8.4, 5.2)
     axis = figure.subplots()
     order = list(dict.fromkeys(domains[name] for name in places))
-    within: dict[str, int] = {}
-    for name in sorted(places, key=lambda name: order.index(domains[name])):
+    for place, name in enumerate(sorted(places, key=lambda name: order.index(domains[name]))):
         domain = domains[name]
-        place, within[domain] = within.get(domain, 0), within.get(domain, 0) + 1
-        color, again = order.index(domain) % len(SERIES_COLORS), order.index(domain) // len(SERIES_COLORS)
-        label = _plain(name if name == domain else f"{name} ({domain})")
         axis.plot(
-            *places[name].T, _MARKERS[(place + 6 * again) % len(_MARKERS)], ms=4.5, alpha=0.75, mec="none", ls="none",
-            color=SERIES_COLORS[color], label=label,
+            *places[name].T, _MARKERS[place % len(_MARKERS)], ms=4.5, alpha=0.75, mec="none", ls="none",
+            color=SERIES_COLORS[order.index(domain) % len(SERIES_COLORS)],
+            label=_plain(name if name == domain else f"{name} ({domain})"),
         )  # fmt: skip
     axis.set_xticks([])
     axis.set_yticks([])
@@ -212,16 +209,16 @@ def _matrix(
     sources: Sequence[Line],
     colors: str,
     limits: tuple[float, float],
-    title: str,
+    blank: Collection[tuple[int, int]],
 ) -> tuple[Figure, Axes, AxesImage]:
     """A heat map whose rows and columns are set apart by task type (thick) and domain (thin), which is named."""
     rows, columns = len(targets), len(sources)
-    cell = 0.36 if columns > 12 else 0.46
+    cell = 0.46 if columns <= 12 else 0.36 if columns <= 20 else 0.33
     letters = max(len(line.name) for line in (*targets, *sources))
     around = 0.075 * letters + 0.075 * max(len(line.block[1]) for line in (*targets, *sources))
     figure = new_figure(max(cell * columns + around + 1.4, 5.2), max(0.27 * rows + around + 0.8, 2.6))
     axis = figure.subplots()
-    image = heat(axis, values, colors, *limits)
+    image = heat(axis, values, colors, *limits, blank)
     axis.set_xticks(range(columns), [_plain(readable(line.name)) for line in sources], rotation=90)
     axis.set_yticks(range(rows), [_plain(readable(line.name)) for line in targets])
     axis.tick_params(which="both", pad=4)
@@ -238,8 +235,6 @@ def _matrix(
             else:
                 place = {"x": middle, "y": -0.6, "va": "bottom", "ha": "center", "rotation": 90}
             axis.text(**place, s=_plain(readable(domain)), fontsize=7.5, style="italic", color=INK)  # type: ignore[arg-type]
-    if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=10, weight="bold")
     return figure, axis, image
 
 

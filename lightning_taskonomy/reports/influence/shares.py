@@ -142,9 +142,9 @@ def _several(page: Page, results: InfluenceResults) -> None:
         "setting",
         "target",
         "multi-source model",
-        "its gain, %",
+        "gain of the model, %",
         "largest source",
-        "its gain, % ",
+        "gain of the largest, %",
         "better by > 2",
     ]
     page.table("multi-source", header, rows)
