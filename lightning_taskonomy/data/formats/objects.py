@@ -27,6 +27,7 @@ from lightning_taskonomy.data.batch import Sample, Samples, size_of
 from lightning_taskonomy.data.geometry import outside
 from lightning_taskonomy.data.mtan import HALVES
 from lightning_taskonomy.data.reading import Labelled
+from lightning_taskonomy.data.stored import has_suffix
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.tasks import IGNORE_INDEX, presence, stored_keys_of
 
@@ -35,6 +36,10 @@ __all__ = ["Annotated", "Marks", "ObjectDataModule", "ObjectSamples", "halves", 
 _OBJECTS = ("boxes", "object_classes", "points")
 _CROWDS = ("crowd_boxes", "crowd_classes")
 _SETS = (*_OBJECTS, *_CROWDS)
+_HEAD = 65536
+_METADATA = (b"Exif", b"http://ns.adobe.com/xap")
+"""What stands in a JPEG file before its orientation, as EXIF or as XMP; the standard puts it first of all."""
+_TURNED = (2, 3, 4, 5, 6, 7, 8)
 _SIDES_EXCHANGED = (5, 6, 7, 8)
 """EXIF orientations of a picture that is as wide upright as it is stored high."""
 
@@ -69,7 +74,7 @@ class Annotated:
         id: What names it for good.
         boxes: (n, 4) left, top, right, bottom.
         classes: (n,) counted from 0.
-        points: (n, K, 2) x and y, NaN where not marked; None where the data set has none.
+        points: (n, K, 2) x and y, NaN where not marked; None where none is.
         crowds: (m, 4) regions that are neither object nor background.
         crowd_classes: (m,) the class of what is in them, -100 for any.
         size: Height and width that the annotations say the image has; None where they do not.
@@ -164,7 +169,10 @@ class _Part:
             "crowd_classes": _Column.of([one.crowd_classes for one in images], (), np.int64),
         }
         if channels:
-            points = [() if one.points is None else one.points for one in images]
+            points = [
+                np.full((len(np.atleast_1d(one.boxes)), channels, 2), np.nan) if one.points is None else one.points
+                for one in images
+            ]
             self.columns["points"] = _Column.of(points, (channels, 2), np.float32)
 
 
@@ -275,8 +283,7 @@ class ObjectSamples(Labelled):
     def _turn(self, index: int, upright_size: tuple[int, int]) -> tuple[int, tuple[int, int]]:
         """How annotations are to be turned (an EXIF orientation), and the size of the picture that they are of."""
         said = self.part.sizes[self.rows[index]]
-        with Image.open(self.images[index]) as image:
-            orientation = int(image.getexif().get(ExifTags.Base.Orientation, 1))
+        orientation = _orientation(self.images[index])
         stored = upright_size[::-1] if orientation in _SIDES_EXCHANGED else upright_size
         if said is None or said == stored:
             return orientation, stored
@@ -306,6 +313,27 @@ class ObjectSamples(Labelled):
         return [*self.part.remarks]
 
 
+def _orientation(file: Path) -> int:
+    """The EXIF orientation of a picture, 1 where there is none; most JPEG files say so in their first bytes."""
+    if has_suffix(file, (".jpg", ".jpeg")):
+        with file.open("rb") as stream:
+            head = stream.read(_HEAD)
+        if not any(mark in head for mark in _METADATA):
+            return 1
+    with Image.open(file) as image:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+
+
+def _is_sound(rows: Mapping[str, Tensor], keys: Sequence[str], stored: tuple[int, int]) -> bool:
+    """Whether nothing of a set is to be changed: all lies in order and within the image."""
+    boxes, limit = rows[keys[0]], torch.tensor([stored[1], stored[0]])
+    sound = (boxes[:, :2] >= 0).all() & (boxes[:, 2:] <= limit).all() & (boxes[:, 2:] > boxes[:, :2]).all()
+    if "points" in keys and "points" in rows:
+        points = rows["points"]
+        sound &= ~((points < 0) | (points > limit)).any()
+    return bool(sound)
+
+
 def _settle(
     rows: dict[str, Tensor],
     keys: Sequence[str],
@@ -318,6 +346,8 @@ def _settle(
     """Turns the labels of one set of objects and leaves out what cannot be; says what."""
     boxes, faults = rows[keys[0]], []
     count = len(boxes)
+    if not count or (orientation not in _TURNED and _is_sound(rows, keys, stored)):
+        return []
     ordered = (boxes[:, 2:] > boxes[:, :2]).all(1)
     height, width = stored
     beyond = ordered & outside(boxes.reshape(-1, 2, 2), stored).any(1)

@@ -62,6 +62,23 @@ def picture(folder: Path, width: int = 12, height: int = 8, name: str = "a.png")
     return folder / name
 
 
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_jpeg_turns_too(tmp_path: Path, orientation: int) -> None:
+    """Its head is looked at before Pillow is asked; a dark box on a bright ground stays where it is named."""
+    stored = np.full((32, 48, 3), 255, np.uint8)
+    stored[8:16, 24:40] = 0
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options: Any = {"exif": exif} if orientation > 1 else {}
+    Image.fromarray(stored).save(tmp_path / "a.jpg", quality=95, **options)
+    one = Annotated(tmp_path / "a.jpg", 1, [[24, 8, 40, 16]], [0], size=(32, 48))
+    sample = ThingsDataModule(tmp_path, one).build("train", ["image", "boxes"])[0]
+    left, top, right, bottom = (int(side) for side in sample["boxes"][0])
+    inside = sample["image"][:, top:bottom, left:right]
+    assert inside.numel() == 3 * 8 * 16 and inside.max() < 0.2
+    assert sample["image"].sum() > 0.95 * (sample["image"].numel() - inside.numel())
+
+
 @pytest.mark.parametrize(
     ("orientation", "said"),
     [(number, said) for number in range(1, 9) for said in ("stored", "nothing")]
