@@ -59,8 +59,9 @@ class DryPass(Callback):
 
 def _refuse_normalising(backbone: nn.Module) -> None:
     for part in backbone.modules():
-        normalises = isinstance(part, Backbone) and type(part).forward is Backbone.forward
-        if normalises and (part.mean.any() or not torch.equal(part.std, torch.ones_like(part.std))):
+        if not isinstance(part, Backbone) or type(part).forward is not Backbone.forward:
+            continue  # it leaves that to those within it
+        if part.mean.any() or not torch.equal(part.std, torch.ones_like(part.std)):
             raise InputError(
                 f"images come normalised, and {type(part).__name__} would normalise them again; give the backbone "
                 "normalises: false, or leave out the data's normalise"

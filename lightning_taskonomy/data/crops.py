@@ -54,9 +54,9 @@ class WholeObjectCrop(v2.RandomCrop):  # type: ignore[misc]  # torchvision has n
         left, top, right, bottom = params["padding"]
         height, width = functional.get_size(sample["image"])
         padded, crop = (height + top + bottom, width + left + right), (self.size[0], self.size[1])
-        places = _places(boxes + boxes.new_tensor([left, top, left, top]), padded, crop)
-        if len(places):
-            params["top"], params["left"] = places[int(torch.randint(len(places), ()))].tolist()
+        allowed = _places(boxes + boxes.new_tensor([left, top, left, top]), padded, crop)
+        if allowed.any():
+            params["top"], params["left"] = _draw(allowed)
         return {key: self.transform(entry, params) for key, entry in sample.items()}
 
 
@@ -78,7 +78,7 @@ def _extents(objects: Tensor) -> Tensor:
 
 
 def _places(boxes: Tensor, size: tuple[int, int], crop: tuple[int, int]) -> Tensor:
-    """Top and left (n, 2) of all crops of an image that contain a whole box."""
+    """Whether a crop contains a whole box, by its top and left: (rows, columns) bool."""
     free = [side - part for side, part in zip(size, crop, strict=True)]
     allowed = torch.zeros(free[0] + 1, free[1] + 1, dtype=torch.bool)
     for left, top, right, bottom in boxes.tolist():
@@ -87,7 +87,16 @@ def _places(boxes: Tensor, size: tuple[int, int], crop: tuple[int, int]) -> Tens
             for first, last, part, rest in ((top, bottom, crop[0], free[0]), (left, right, crop[1], free[1]))
         )
         allowed[rows, columns] = True
-    return allowed.nonzero()
+    return allowed
+
+
+def _draw(allowed: Tensor) -> tuple[int, int]:
+    """Row and column of one of the true entries, all being equally likely."""
+    ends = allowed.sum(1).cumsum(0)
+    number = int(torch.randint(int(ends[-1]), ()))
+    row = int(torch.searchsorted(ends, number, right=True))
+    before = int(ends[row - 1]) if row else 0
+    return row, int(allowed[row].nonzero()[number - before])
 
 
 class WholeImage(nn.Module):

@@ -205,15 +205,14 @@ def _simclr(height: int, width: int) -> nn.Module:
     from torchvision.transforms import v2
 
     blur = v2.GaussianBlur(round(min(height, width) / 10) // 2 * 2 + 1, (0.1, 2.0))  # a tenth of the picture, odd
-    return v2.Compose(
-        [
-            v2.RandomResizedCrop((height, width), scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3)),
-            v2.RandomHorizontalFlip(),
-            v2.RandomApply([v2.ColorJitter(0.8, 0.8, 0.8, 0.2)], 0.8),
-            v2.RandomGrayscale(0.2),
-            v2.RandomApply([blur], 0.5),
-        ]
-    )
+    steps = [
+        v2.RandomResizedCrop((height, width), scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3)),
+        v2.RandomHorizontalFlip(),
+        v2.RandomApply([v2.ColorJitter(0.8, 0.8, 0.8, 0.2)], 0.8),
+        v2.RandomGrayscale(0.2),
+        v2.RandomApply([blur], 0.5),
+    ]
+    return nn.Sequential(*steps)
 
 
 @cache

@@ -115,7 +115,7 @@ class SimCLRModule(BaseModule):
         views = batch[_VIEWS].transpose(0, 1)
         pooled = self.backbone(views.flatten(0, 1))[self._coarsest].mean((2, 3))
         projected: Tensor = self.projection(pooled)
-        return projected.unflatten(0, views.shape[:2])
+        return projected.reshape(*views.shape[:2], -1)
 
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         """The loss of the images of this process among those of all.
@@ -204,7 +204,7 @@ def _projection(sizes: list[int]) -> nn.Sequential:
     layers: list[nn.Module] = []
     for before, after in pairwise(sizes[:-1]):
         layers += [nn.Linear(before, after, bias=False), nn.BatchNorm1d(after), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers, nn.Linear(*sizes[-2:]))
+    return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
 
 
 def _first_of_each(ids: Tensor) -> Tensor:

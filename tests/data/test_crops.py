@@ -152,6 +152,11 @@ def test_the_augmentation_of_the_paper_keeps_boxes_on_their_pixels() -> None:
     assert whole > 5
 
 
+def test_torchvisions_rescaling_counts_width_before_height() -> None:
+    moved = Joint([v2.ScaleJitter([22, 15], [1.0, 1.0])], LABELS)(sample([]))
+    assert moved["image"].shape[1:] == (15, 22)
+
+
 @pytest.mark.parametrize(
     ("size", "expected"), [((15, 44), (15, 22)), ((60, 44), (30, 44)), ((60, 66), (45, 66)), ((7, 100), (7, 10))]
 )
