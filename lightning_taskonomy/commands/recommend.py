@@ -87,7 +87,7 @@ def recommend(
     if by == "inclusion":
         answer = by_inclusion(near, seed=seed)
     else:
-        gains = by_chain(relative_transfer_gains(ChainsTable.read(folder), setting))
+        gains = by_chain(relative_transfer_gains(ChainsTable.read(folder).comparable()[0], setting))
         distances = chain_distances(gains, Distances.read(folder), factors)
         distances |= {(target, name): float(values.mean()) for name, values in near.items()}
         answer = by_rule(target, candidates, gains, factors, distances, seed=seed)

@@ -10,6 +10,7 @@ from scipy.spatial.distance import cdist
 from lightning_taskonomy.checkpoints import WEIGHTS
 from lightning_taskonomy.data import RoomsDataModule
 from lightning_taskonomy.models.backbones import read_weights
+from lightning_taskonomy.reports.base import open_report
 from lightning_taskonomy.studies.executors import LocalExecutor
 from lightning_taskonomy.studies.influence import InfluenceStudy
 
@@ -80,6 +81,12 @@ def test_the_tables_hold_each_chain_once(finished):
     sizes = {row["name"]: (row["domains"], int(row["size"])) for row in rows(out / "factors.csv")}
     each = int(sizes["a/depth"][1])
     assert sizes["depths"] == ("near;far", each + sizes["b/depth"][1]) and sizes["a/normals"] == ("near", each)
+
+
+def test_its_page_has_the_answer(finished):
+    out, _, results = finished
+    assert results.report == out / "report/index.html" and type(open_report(out)).__name__ == "InfluenceReport"
+    assert {"gains", "chains", "distances"} <= results.tables.keys()
 
 
 def test_gains_are_those_of_the_paper(finished):

@@ -124,6 +124,21 @@ class ChainsTable:
         """The sources of chains, in the order of their first rows, without the first link."""
         return tuple(dict.fromkeys(row.source for row in self.chains if row.kind == "chain"))
 
+    def comparable(self) -> "tuple[ChainsTable, tuple[Chain, ...]]":
+        """The chains that have a reference under their seed, and the others, as an unfinished study has them."""
+        references = {
+            (row.target, row.metric, row.setting, row.seed) for row in self.chains if row.kind == "pretrained"
+        }
+        references |= {
+            (t, metric, "small_source", seed) for t, metric, setting, seed in references if setting == "small"
+        }
+        compared: list[Chain] = []
+        waiting: list[Chain] = []
+        for row in self.chains:
+            has_reference = (row.target, row.metric, row.setting, row.seed) in references
+            (compared if has_reference else waiting).append(row)
+        return ChainsTable(tuple(compared)), tuple(waiting)
+
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> "ChainsTable":
         """Reads and validates a table.

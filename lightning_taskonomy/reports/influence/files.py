@@ -127,7 +127,7 @@ def read_influence(folder: Path, manifest: Manifest) -> InfluenceResults:
     Raises:
         InputError: It has no table of chains or factors yet, or one of its files cannot be used; the file is named.
     """
-    table, waiting = _with_reference(ChainsTable.read(manifest.table("chains", folder)))
+    table, waiting = ChainsTable.read(manifest.table("chains", folder)).comparable()
     factors_file = manifest.table("factors", folder)
     distances = folder / manifest.tables.get("distances", "distances.csv")
     factors = read_factors(factors_file)
@@ -146,22 +146,6 @@ def read_influence(folder: Path, manifest: Manifest) -> InfluenceResults:
         settings=manifest.settings,
         waiting=waiting,
     )
-
-
-def _with_reference(table: ChainsTable) -> tuple[ChainsTable, tuple[Chain, ...]]:
-    """The chains that can be compared, and the others: of an unfinished study, or one with a failed reference."""
-    references = {(row.target, row.metric, row.setting): set[int]() for row in table.chains if row.kind == "pretrained"}
-    for row in table.chains:
-        if row.kind == "pretrained":
-            references[row.target, row.metric, row.setting].add(row.seed)
-    for target, metric, setting in list(references):
-        if setting == "small":  # the same targets
-            references.setdefault((target, metric, "small_source"), references[target, metric, setting])
-    compared: list[Chain] = []
-    waiting: list[Chain] = []
-    for row in table.chains:
-        (compared if row.seed in references.get((row.target, row.metric, row.setting), ()) else waiting).append(row)
-    return ChainsTable(tuple(compared)), tuple(waiting)
 
 
 def _runs(path: Path) -> tuple[SourceRun, ...]:

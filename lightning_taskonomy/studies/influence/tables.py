@@ -54,11 +54,8 @@ def influence_tables(plans: Sequence[InfluencePlan], images: int) -> Iterator[tu
     rows = [[name, f.task_type, ";".join(f.domains), ";".join(f.images), f.size] for name, f in factors.items()]
     yield "factors.csv", (FACTOR_COLUMNS, rows)
     yield "sources.csv", (SOURCES, list(_sources(plan)))
-    gains = [
-        gain
-        for setting in plan.settings.settings
-        for gain in relative_transfer_gains(ChainsTable(tuple(chains)), setting)
-    ]
+    table, _ = ChainsTable(tuple(chains)).comparable()
+    gains = [gain for setting in plan.settings.settings for gain in relative_transfer_gains(table, setting)]
     yield "gains.csv", (GAINS, [[*astuple(gain), level(gain.value)] for gain in gains])
     files = {
         plan.settings.sets[job.name].images or job.name: job.done[0] for job in plan.feature_jobs(images) if job.is_done
