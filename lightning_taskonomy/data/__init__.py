@@ -28,3 +28,5 @@ __all__ = [
     "TaskDataModule",
     "TaskonomyDataModule",
 ]
+
+from lightning_taskonomy.data import formats as formats  # below the names that its modules read

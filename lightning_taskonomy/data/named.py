@@ -1,4 +1,4 @@
-"""Data sets by their names: ``coco`` is ``CocoDataModule``."""
+"""Data sets by their names: ``coco`` is ``COCODataModule``."""
 
 import importlib
 import inspect

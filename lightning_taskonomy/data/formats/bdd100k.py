@@ -9,10 +9,10 @@ from lightning_taskonomy.data.stored import UnexpectedFiles
 from lightning_taskonomy.tasks import Task
 from lightning_taskonomy.tasks.catalog.bdd100k import CLASSES, DETECTION, IGNORED, NAMES
 
-__all__ = ["Bdd100kDataModule"]
+__all__ = ["BDD100KDataModule"]
 
 
-class Bdd100kDataModule(ObjectDataModule):
+class BDD100KDataModule(ObjectDataModule):
     """Images of BDD100K with ``boxes`` and ``object_classes``; crowds, and what only resembles a class, are ignored.
 
     Splits are ``train``, ``official_test`` (its validation images: the labels of its test images are not public),

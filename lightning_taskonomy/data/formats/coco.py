@@ -13,10 +13,10 @@ from lightning_taskonomy.data.stored import UnexpectedFiles
 from lightning_taskonomy.tasks import Task
 from lightning_taskonomy.tasks.catalog.coco import CLASSES, DETECTION, KEYPOINTS, POINTS
 
-__all__ = ["CocoDataModule", "CocoKeypointsDataModule"]
+__all__ = ["COCODataModule", "COCOKeypointsDataModule"]
 
 
-class CocoDataModule(ObjectDataModule):
+class COCODataModule(ObjectDataModule):
     """Images of COCO 2017 with ``boxes`` and ``object_classes``; crowds are regions to ignore, of their class.
 
     Splits are ``train`` (train2017), ``official_test`` (val2017, which papers report on: COCO keeps the labels of
@@ -101,7 +101,7 @@ class CocoDataModule(ObjectDataModule):
         """Takes its points into account, where there are any."""
 
 
-class CocoKeypointsDataModule(CocoDataModule):
+class COCOKeypointsDataModule(COCODataModule):
     """Images of COCO 2017 with ``boxes`` and ``points`` (n, 17, 2) of persons; crowds are regions to ignore.
 
     A point that is not visible but marked (v = 1) counts as marked. The files name the pixel that a point is in, from

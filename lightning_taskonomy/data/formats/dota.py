@@ -10,10 +10,10 @@ from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import Task
 from lightning_taskonomy.tasks.catalog.dota import CLASSES, DETECTION
 
-__all__ = ["DotaDataModule"]
+__all__ = ["DOTADataModule"]
 
 
-class DotaDataModule(ObjectDataModule):
+class DOTADataModule(ObjectDataModule):
     """Images of DOTA 1.0 with ``boxes`` and ``object_classes``; objects called difficult are to be ignored.
 
     Splits are ``train``, ``official_test`` (its validation images), and half of it each ``validation`` and

@@ -11,14 +11,14 @@ from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import IGNORE_INDEX, Task
 from lightning_taskonomy.tasks.catalog.kitti_objects import CLASSES, DETECTION, IGNORED
 
-__all__ = ["KittiObjectsDataModule"]
+__all__ = ["KITTIObjectsDataModule"]
 
 _WITHOUT = (
     "only its training images have labels; keep a part of them by fit_size, validation_share and test_split train"
 )
 
 
-class KittiObjectsDataModule(ObjectDataModule):
+class KITTIObjectsDataModule(ObjectDataModule):
     """Images of KITTI with ``boxes`` and ``object_classes``; where nobody looked (DontCare) is to be ignored.
 
     The one split is ``train`` (7481 images). Boxes are as in the files, which count pixels from 0.

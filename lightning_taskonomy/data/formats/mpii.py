@@ -15,7 +15,7 @@ from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import Task
 from lightning_taskonomy.tasks.catalog.mpii import KEYPOINTS, POINTS
 
-__all__ = ["MpiiDataModule"]
+__all__ = ["MPIIDataModule"]
 
 _RELEASE = "mpii_human_pose_v1_u12_1.mat"
 _FILES = ("train", "valid", "val", "trainval")
@@ -26,7 +26,7 @@ _MARGIN = 0.1
 """By what part of a person's height the box reaches beyond the points."""
 
 
-class MpiiDataModule(ObjectDataModule):
+class MPIIDataModule(ObjectDataModule):
     """Images of MPII with ``boxes`` and ``points`` (n, 16, 2) of persons.
 
     The points of its test images are not public. Splits are those of the JSON files that pose estimators share:

@@ -11,10 +11,10 @@ from lightning_taskonomy.data.stored import FileProblem, read_text
 from lightning_taskonomy.tasks import IGNORE_INDEX, Task
 from lightning_taskonomy.tasks.catalog.voc import CLASSES, DETECTION
 
-__all__ = ["VocDataModule", "read_voc"]
+__all__ = ["VOCDataModule", "read_voc"]
 
 
-class VocDataModule(ObjectDataModule):
+class VOCDataModule(ObjectDataModule):
     """Images of Pascal VOC with ``boxes`` and ``object_classes``; objects called difficult are regions to ignore.
 
     Splits are those of ``ImageSets/Main``: ``train``, ``validation``, ``trainval``, ``test`` (or ``official_test``;

@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from lightning_taskonomy.data.formats.bdd100k import Bdd100kDataModule
-from lightning_taskonomy.data.formats.dota import DotaDataModule
-from lightning_taskonomy.data.formats.kitti_objects import KittiObjectsDataModule
+from lightning_taskonomy.data.formats.bdd100k import BDD100KDataModule
+from lightning_taskonomy.data.formats.dota import DOTADataModule
+from lightning_taskonomy.data.formats.kitti_objects import KITTIObjectsDataModule
 from lightning_taskonomy.data.formats.underwater_trash import UnderwaterTrashDataModule
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import presence
@@ -53,7 +53,7 @@ def test_bdd(tmp_path: Path, release: int) -> None:
     (tmp_path / "labels" / file).write_text(json.dumps(frames if release == 2018 else {"frames": frames}))
     for frame in frames:
         picture(tmp_path / "images" / "100k" / "train" / frame["name"])
-    samples = Bdd100kDataModule(str(tmp_path)).build("train", KEYS)
+    samples = BDD100KDataModule(str(tmp_path)).build("train", KEYS)
     sample = samples[0]
     assert sample["boxes"].tolist() == [[2, 1, 5, 7], [0, 0, 12, 8]]  # the last pixel is within
     assert [bdd100k.CLASSES[n] for n in sample["object_classes"].tolist()] == ["pedestrian", "traffic light"]
@@ -65,11 +65,11 @@ def test_bdd(tmp_path: Path, release: int) -> None:
     frames.append({"name": "a.jpg"})
     (tmp_path / "labels" / file).write_text(json.dumps(frames))
     with pytest.raises(InputError, match=r"two frames are called a\.jpg; remove one"):
-        Bdd100kDataModule(str(tmp_path)).build("train", KEYS)
+        BDD100KDataModule(str(tmp_path)).build("train", KEYS)
     with pytest.raises(
         InputError, match=r"has no labels/det_20/det_val\.json or labels/bdd100k_labels_images_val\.json"
     ):
-        Bdd100kDataModule(str(tmp_path)).build("test", KEYS)
+        BDD100KDataModule(str(tmp_path)).build("test", KEYS)
 
 
 def test_underwater_trash(tmp_path: Path) -> None:
@@ -103,16 +103,16 @@ def test_kitti(tmp_path: Path) -> None:
     file.parent.mkdir()
     rest = "-1 -1 -1 -1000 -1000 -1000 -10"
     file.write_text(f"Car 0.00 0 -1.57 1.5 2 9 7.25 {rest}\nDontCare -1 -1 -10 0 0 4 4 {rest}\n\n")
-    samples = KittiObjectsDataModule(str(tmp_path)).build("train", KEYS)
+    samples = KITTIObjectsDataModule(str(tmp_path)).build("train", KEYS)
     assert samples[0]["boxes"].tolist() == [[1.5, 2, 9, 7.25]] and samples[0]["object_classes"].tolist() == [0]
     assert samples[0]["crowd_boxes"].tolist() == [[0, 0, 4, 4]] and samples[0]["crowd_classes"].tolist() == [-100]
     file.write_text("Car 0.00 0 -1.57 1.5 2 9\n")
-    assert not KittiObjectsDataModule(str(tmp_path)).build("train", KEYS)[0][presence("boxes")]
+    assert not KITTIObjectsDataModule(str(tmp_path)).build("train", KEYS)[0][presence("boxes")]
     file.write_text(f"Unicorn 0.00 0 -1.57 1.5 2 9 7.25 {rest}\n")
     with pytest.raises(InputError, match=r"000000\.txt, line 1: no type 'Unicorn'; there are Car"):
-        KittiObjectsDataModule(str(tmp_path)).build("train", KEYS)[0]
+        KITTIObjectsDataModule(str(tmp_path)).build("train", KEYS)[0]
     with pytest.raises(InputError, match="KittiObjects has no split 'test'; only its training images have labels"):
-        KittiObjectsDataModule(str(tmp_path)).build("test", KEYS)
+        KITTIObjectsDataModule(str(tmp_path)).build("test", KEYS)
 
 
 def test_dota(tmp_path: Path) -> None:
@@ -121,13 +121,13 @@ def test_dota(tmp_path: Path) -> None:
     file = tmp_path / "val" / "labelTxt" / "P1.txt"
     file.parent.mkdir()
     file.write_text("imagesource:GoogleEarth\ngsd:0.1\n4 0 8 4 4 8 0 4 ship 0\n8 0 9 0 9 1 8 1 harbor 1\n")
-    sample = DotaDataModule(str(tmp_path)).build("official_test", KEYS)[0]
+    sample = DOTADataModule(str(tmp_path)).build("official_test", KEYS)[0]
     assert sample["boxes"].tolist() == [[0, 0, 8, 8]] and sample["crowd_boxes"].tolist() == [[8, 0, 9, 1]]
     assert (
         dota.CLASSES[int(sample["object_classes"])] == "ship" and dota.CLASSES[int(sample["crowd_classes"])] == "harbor"
     )
     file.write_text("4 0 8 4 4 8 0 ship 0\n")
-    samples = DotaDataModule(str(tmp_path)).build("official_test", KEYS)
+    samples = DOTADataModule(str(tmp_path)).build("official_test", KEYS)
     assert not samples[0][presence("boxes")]
     (problem,) = samples.problems  # type: ignore[attr-defined]
     assert "line 1 is not eight numbers" in problem.reason
@@ -136,7 +136,7 @@ def test_dota(tmp_path: Path) -> None:
 @pytest.mark.skipif(not (SHARED / "kitti_object").is_dir(), reason=f"no KITTI at {SHARED}")
 def test_real_kitti() -> None:
     """Counted by hand in its three label files."""
-    samples = KittiObjectsDataModule(str(SHARED / "kitti_object")).build("train", KEYS)
+    samples = KITTIObjectsDataModule(str(SHARED / "kitti_object")).build("train", KEYS)
     names = [[kitti_objects.CLASSES[n] for n in samples[i]["object_classes"].tolist()] for i in range(len(samples))]
     crowds = [len(samples[index]["crowd_boxes"]) for index in range(len(samples))]
     for index, file in enumerate(sorted((SHARED / "kitti_object" / "training" / "label_2").glob("*.txt"))):
@@ -149,7 +149,7 @@ def test_real_kitti() -> None:
 
 @pytest.mark.skipif(not (SHARED / "dota").is_dir(), reason=f"no DOTA at {SHARED}")
 def test_real_dota() -> None:
-    samples = DotaDataModule(str(SHARED / "dota")).build("train", KEYS)
+    samples = DOTADataModule(str(SHARED / "dota")).build("train", KEYS)
     for index in range(len(samples)):
         sample = samples[index]
         file = SHARED / "dota" / "labelTxt" / f"{samples.images[index].stem}.txt"  # type: ignore[attr-defined]

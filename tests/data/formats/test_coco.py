@@ -12,7 +12,7 @@ from PIL import Image
 from torchvision.transforms.v2 import RandomHorizontalFlip
 
 from lightning_taskonomy.data.batch import SkipSample
-from lightning_taskonomy.data.formats.coco import CocoDataModule, CocoKeypointsDataModule
+from lightning_taskonomy.data.formats.coco import COCODataModule, COCOKeypointsDataModule
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import presence
 from lightning_taskonomy.tasks.catalog.coco import CLASSES, KEYPOINTS, MIRROR, POINTS
@@ -55,7 +55,7 @@ def written(root: Path, change: Change = lambda content: None, file: str = "inst
 
 
 def test_boxes_classes_crowds_and_images_without_objects(tmp_path: Path) -> None:
-    samples = CocoDataModule(str(written(tmp_path))).build("train", KEYS)
+    samples = COCODataModule(str(written(tmp_path))).build("train", KEYS)
     sample, empty = samples[0], samples[1]
     assert sample["boxes"].tolist() == [[1.5, 2, 5.5, 7], [6, 1, 9, 4]] and sample["object_classes"].tolist() == [0, 79]
     assert sample["crowd_boxes"].tolist() == [[1, 0, 3, 8]] and sample["crowd_classes"].tolist() == [0]
@@ -65,7 +65,7 @@ def test_boxes_classes_crowds_and_images_without_objects(tmp_path: Path) -> None
 
 def test_points_by_visibility(tmp_path: Path) -> None:
     written(tmp_path, file="person_keypoints")
-    sample = CocoKeypointsDataModule(str(tmp_path)).build("official_test", KEYS)[0]
+    sample = COCOKeypointsDataModule(str(tmp_path)).build("official_test", KEYS)[0]
     assert sample["points"].shape == (1, 17, 2) and bool(sample["points"][0, :15].isnan().all())
     assert sample["points"][0, 15:].tolist() == [[2.5, 3.5], [4.5, 5.5]]  # hidden and visible, in the middle of a pixel
     assert sample["crowd_boxes"].tolist() == [[1, 0, 3, 8]]
@@ -76,7 +76,7 @@ def test_points_by_visibility(tmp_path: Path) -> None:
 
 def test_batches_of_mirrored_and_enlarged_images(tmp_path: Path) -> None:
     """Twice as wide and high, then mirrored: x becomes 24 - 2 x, and left points stand in the places of right ones."""
-    data = CocoKeypointsDataModule(
+    data = COCOKeypointsDataModule(
         str(written(tmp_path, file="person_keypoints")),
         size=(16, 24),
         batch_size=2,
@@ -105,7 +105,7 @@ CHANGES: dict[str, tuple[Change, str]] = {
 def test_files_that_are_refused(tmp_path: Path, name: str) -> None:
     change, message = CHANGES[name]
     with pytest.raises(InputError, match=message) as caught:
-        CocoDataModule(str(written(tmp_path, change))).build("train", ["image"])
+        COCODataModule(str(written(tmp_path, change))).build("train", ["image"])
     assert "\n" not in str(caught.value) and "instances_train2017.json" in str(caught.value)
 
 
@@ -118,7 +118,7 @@ def test_annotations_that_are_refused_or_left_out(tmp_path: Path) -> None:
             {"id": 6, "image_id": 7, "category_id": 1, "bbox": [3, 3, 0, 2]},
         ]
 
-    samples = CocoDataModule(str(written(tmp_path, change))).build("train", KEYS)
+    samples = COCODataModule(str(written(tmp_path, change))).build("train", KEYS)
     with pytest.raises(InputError, match="annotation 4 is of category 91, 'unicorn', which is none of COCO's 80"):
         samples[1]
     assert len(samples[0]["boxes"]) == 2 and samples.remarks() == [  # type: ignore[attr-defined]
@@ -126,18 +126,18 @@ def test_annotations_that_are_refused_or_left_out(tmp_path: Path) -> None:
     ]
     written(tmp_path, lambda c: c["annotations"][0]["keypoints"].__setitem__(2, 7), "person_keypoints")
     with pytest.raises(InputError, match="annotation 1 has a visibility other than 0"):
-        CocoKeypointsDataModule(str(tmp_path)).build("train", KEYS)[0]
+        COCOKeypointsDataModule(str(tmp_path)).build("train", KEYS)[0]
 
 
 def test_files_and_splits_that_are_not_there(tmp_path: Path) -> None:
-    data = CocoDataModule(str(written(tmp_path)))
+    data = COCODataModule(str(written(tmp_path)))
     (tmp_path / "train2017" / "a.jpg").unlink()
     with pytest.raises(SkipSample):
         data.build("train", ["image"])[0]
     with pytest.raises(InputError, match="Coco has no split 'vall'; allowed: official_test, test"):
         data.build("vall", ["image"])
     with pytest.raises(InputError, match=r"has no annotations/person_keypoints_train2017\.json; root must hold"):
-        CocoKeypointsDataModule(str(tmp_path)).build("train", ["image"])
+        COCOKeypointsDataModule(str(tmp_path)).build("train", ["image"])
 
 
 @real
@@ -148,7 +148,7 @@ def test_real_boxes_lie_on_their_masks(split: str) -> None:
 
     part = {"train": "train2017", "official_test": "val2017"}[split]
     coco = COCO(str(REAL / "annotations" / f"instances_{part}.json"))
-    samples = CocoDataModule(str(REAL)).build(split, KEYS)
+    samples = COCODataModule(str(REAL)).build(split, KEYS)
     names = [category["name"] for category in coco.loadCats(coco.getCatIds())]
     assert tuple(names) == CLASSES and len(samples) == 50
     overlaps, crowds, without = [], 0, 0
@@ -177,7 +177,7 @@ def test_real_boxes_lie_on_their_masks(split: str) -> None:
 
 @real
 def test_real_points_lie_in_their_boxes() -> None:
-    samples = CocoKeypointsDataModule(str(REAL)).build("train", KEYS)
+    samples = COCOKeypointsDataModule(str(REAL)).build("train", KEYS)
     marked, inside, persons = 0, 0, 0
     for index in range(len(samples)):
         sample = samples[index]

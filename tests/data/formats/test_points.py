@@ -11,7 +11,7 @@ from PIL import Image
 from scipy.io import savemat
 from torchvision.ops import box_iou
 
-from lightning_taskonomy.data.formats.mpii import MpiiDataModule
+from lightning_taskonomy.data.formats.mpii import MPIIDataModule
 from lightning_taskonomy.data.formats.stanford_dogs import StanfordDogsDataModule
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import presence
@@ -49,20 +49,20 @@ def test_mpii_json(tmp_path: Path) -> None:
     ]
     (tmp_path / "annot" / "valid.json").write_text(json.dumps(persons))
     picture(tmp_path / "images" / "a.jpg")
-    samples = MpiiDataModule(str(tmp_path)).build("official_test", KEYS)
+    samples = MPIIDataModule(str(tmp_path)).build("official_test", KEYS)
     sample = samples[0]
     assert len(samples) == 1 and sample["points"].shape == (2, 16, 2)
     assert sample["points"][0, 9].tolist() == [10.5, 5.5] and int(sample["points"].isnan().sum()) == 2 * 32 - 6
     # a person of scale 0.1 is 20 pixels high; their box reaches 2 pixels beyond the points
     torch.testing.assert_close(sample["boxes"], torch.tensor([[8.5, 3.5, 12.5, 7.5], [28.5, 18.5, 42.5, 22.5]]))
     (tmp_path / "annot" / "trainval.json").write_text(json.dumps([{"image": "a.jpg", "center": [1, 1], "scale": 1}]))
-    assert not MpiiDataModule(str(tmp_path)).build("trainval", KEYS)[0][presence("points")]
+    assert not MPIIDataModule(str(tmp_path)).build("trainval", KEYS)[0][presence("points")]
     with pytest.raises(InputError, match=r"has no train\.json beside trainval\.json, valid\.json"):
-        MpiiDataModule(str(tmp_path)).build("train", KEYS)
+        MPIIDataModule(str(tmp_path)).build("train", KEYS)
     persons[0]["joints"] = [[1, 2]]
     (tmp_path / "annot" / "valid.json").write_text(json.dumps(persons))
     with pytest.raises(InputError, match=r"valid\.json: person 1 has 1 points, not 16"):
-        MpiiDataModule(str(tmp_path)).build("validation", KEYS)
+        MPIIDataModule(str(tmp_path)).build("validation", KEYS)
 
 
 def test_mpii_release(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_mpii_release(tmp_path: Path) -> None:
     savemat(tmp_path / "mpii_human_pose_v1_u12_1.mat", {"RELEASE": release})
     for name in "abc":
         picture(tmp_path / "images" / f"{name}.jpg")
-    samples = MpiiDataModule(str(tmp_path)).build("train", KEYS)
+    samples = MPIIDataModule(str(tmp_path)).build("train", KEYS)
     assert [file.name for file in samples.images] == ["a.jpg", "c.jpg"]  # type: ignore[attr-defined]
     sample = samples[0]
     assert sample["points"][0, [9, 8]].tolist() == [[10.5, 5.5], [14.5, 7.5]]
@@ -90,17 +90,17 @@ def test_mpii_release(tmp_path: Path) -> None:
     # the other person, 10 pixels high about (20, 10), has no points: a region to ignore
     torch.testing.assert_close(sample["crowd_boxes"], torch.tensor([[15.0, 5.0, 25.0, 15.0]]))
     with pytest.raises(InputError, match="has labels of the training images alone; validate on some"):
-        MpiiDataModule(str(tmp_path)).build("test", KEYS)
+        MPIIDataModule(str(tmp_path)).build("test", KEYS)
     (tmp_path / "mpii_human_pose_v1_u12_1.mat").write_bytes(b"MATLAB 5.0 MAT-file" + b" " * 200)
     with pytest.raises(InputError, match=r"mpii_human_pose_v1_u12_1\.mat: damaged") as caught:
-        MpiiDataModule(str(tmp_path)).build("train", KEYS)
+        MPIIDataModule(str(tmp_path)).build("train", KEYS)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.skipif(not (SHARED / "mpii").is_dir(), reason=f"no MPII at {SHARED}")
 def test_real_mpii() -> None:
     """Heads are above hips and left of a person who faces the camera is at the right: most of these five do."""
-    samples = MpiiDataModule(str(SHARED / "mpii")).build("train", KEYS)
+    samples = MPIIDataModule(str(SHARED / "mpii")).build("train", KEYS)
     persons = json.loads((SHARED / "mpii" / "annotations" / "test_mpii.json").read_text())
     assert len(samples) == 5
     above = 0

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lightning_taskonomy.batch import Batch
 from lightning_taskonomy.data.batch import collate
-from lightning_taskonomy.data.formats.coco import CocoDataModule
+from lightning_taskonomy.data.formats.coco import COCODataModule
 from lightning_taskonomy.data.named import named
 from lightning_taskonomy.metrics import KeypointAveragePrecision, ObjectAveragePrecision
 from lightning_taskonomy.tasks import Task, presence
@@ -43,7 +43,7 @@ def test_boxes_have_the_precision_that_pycocotools_measures_by_the_official_file
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO(str(REAL / "coco_tiny" / "annotations" / "instances_val2017.json"))
     categories, random = sorted(coco.cats), torch.Generator().manual_seed(0)
-    data = CocoDataModule(str(REAL / "coco_tiny"))
+    data = COCODataModule(str(REAL / "coco_tiny"))
     (task,) = data.own_tasks
     metric, guesses = ObjectAveragePrecision(task), []
     for batch, predicted in batches(data, "official_test", task):

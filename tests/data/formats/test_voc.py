@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torchvision.datasets import VOCDetection
 
-from lightning_taskonomy.data.formats.voc import VocDataModule
+from lightning_taskonomy.data.formats.voc import VOCDataModule
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import presence
 from lightning_taskonomy.tasks.catalog.voc import CLASSES
@@ -24,14 +24,14 @@ OBJECT = (
 )
 
 
-def written(root: Path, *objects: str, size: str = "<width>12</width><height>8</height>") -> VocDataModule:
+def written(root: Path, *objects: str, size: str = "<width>12</width><height>8</height>") -> VOCDataModule:
     for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.zeros((8, 12, 3), np.uint8)).save(root / "JPEGImages" / "000005.jpg")
     (root / "ImageSets" / "Main" / "trainval.txt").write_text("000005\n")
     text = f"<annotation><size>{size}<depth>3</depth></size>{''.join(objects)}</annotation>"
     (root / "Annotations" / "000005.xml").write_text(text)
-    return VocDataModule(str(root))
+    return VOCDataModule(str(root))
 
 
 def test_pixels_count_from_1_and_difficult_objects_are_to_be_ignored(tmp_path: Path) -> None:
@@ -60,15 +60,15 @@ def test_bad_annotations(tmp_path: Path) -> None:
         (problem,) = samples.problems  # type: ignore[attr-defined]
         assert reason in problem.reason and "000005.xml" in problem.reason
     (tmp_path / "Annotations" / "000005.xml").unlink()
-    assert not VocDataModule(str(tmp_path)).build("trainval", KEYS)[0][presence("boxes")]
+    assert not VOCDataModule(str(tmp_path)).build("trainval", KEYS)[0][presence("boxes")]
     with pytest.raises(InputError, match=r"has no ImageSets/Main/test\.txt; root must hold JPEGImages"):
-        VocDataModule(str(tmp_path)).build("test", KEYS)
+        VOCDataModule(str(tmp_path)).build("test", KEYS)
 
 
 @real
 @pytest.mark.parametrize(("split", "count"), [("train", 70), ("validation", 30)])
 def test_real_annotations_are_those_that_torchvision_reads(split: str, count: int) -> None:
-    samples = VocDataModule(str(REAL)).build(split, KEYS)
+    samples = VOCDataModule(str(REAL)).build(split, KEYS)
     assert len(samples) == count
     for index in range(count):
         sample, file = samples[index], REAL / "Annotations" / f"{samples.images[index].stem}.xml"  # type: ignore[attr-defined]
