@@ -16,6 +16,7 @@ SWEEPS = sorted(RECIPES.rglob("sweep*.yaml"))
 COMMANDS = [file for file in FILES if file not in SWEEPS]
 STUDIES = [file for file in COMMANDS if "study" in yaml.safe_load(file.read_text())]
 TAXONOMIES = [file for file in STUDIES if "TaxonomyStudy" in file.read_text()]
+CHAINS = [file for file in STUDIES if "InfluenceStudy" in file.read_text()]
 FITS = [file for file in COMMANDS if "model" in yaml.safe_load(file.read_text())]
 HERE = {"class_path": "LocalExecutor", "init_args": {"workers": 0}}
 SMALL = {
@@ -87,6 +88,25 @@ def test_the_runs_of_a_taxonomy_recipe_are_understood(file, capsys, tmp_path):
     for config in configs.values():
         check(config)
         assert "weight_decay" in config["model"]["init_args"]["optimizer"]["init_args"]
+
+
+@pytest.mark.parametrize(
+    "file", [pytest.param(one, marks=pytest.mark.slow if one.stem == "paper" else ()) for one in CHAINS], ids=named
+)
+def test_the_runs_of_a_recipe_of_chains_are_understood(file, capsys, tmp_path):
+    """A network of each task, its optimizer with a rate of its own, and each model of several sources."""
+    from lightning_taskonomy.studies.influence import InfluenceStudy
+    from lightning_taskonomy.training import check
+
+    status(*words(file), "--print_config")
+    study = InfluenceStudy(**yaml.safe_load(capsys.readouterr().out)["study"]["init_args"])
+    plan = study.but(normalise=False).plan(tmp_path)  # colours are not measured yet
+    runs = list(plan.firsts().values())
+    runs += [next(iter(plan.chain_runs(chain).values())) for chain in plan.chains() if chain.kind == "scratch"]
+    runs += [next(iter(plan.source_runs(name, "full").values())) for name in plan.settings.multi_source or {}]
+    assert {run.entry.tasks for run in runs} >= {(task.reference,) for task in plan.tasks.values()}
+    for run in runs:
+        check({**run.config, "weights": None})
 
 
 @pytest.mark.parametrize("file", FILES, ids=named)

@@ -1,7 +1,7 @@
 """Average precision of boxes, masks and keypoints, as COCO evaluates them: other libraries' behind a task's labels."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -34,6 +34,8 @@ class ObjectAveragePrecision(Metric):
         InputError: The task has neither boxes nor masks, or no back end is installed.
     """
 
+    outputs: ClassVar[tuple[str, ...]] = ("map", "map_50", "map_75", "mar_100")
+    """The numbers that it gives."""
     is_differentiable = False
     higher_is_better = True
     full_state_update = True
@@ -107,7 +109,7 @@ class ObjectAveragePrecision(Metric):
         -1 where there is no object, as COCO's evaluation has it.
         """
         figures = self.inner.compute()
-        return {name: figures[name].float() for name in ("map", "map_50", "map_75", "mar_100")}
+        return {name: figures[name].float() for name in self.outputs}
 
     def reset(self) -> None:
         """Begins anew."""
@@ -130,6 +132,8 @@ class KeypointAveragePrecision(Metric):
         InputError: The task has no boxes, no points, or no sigmas; or faster-coco-eval is not installed.
     """
 
+    outputs: ClassVar[tuple[str, ...]] = ("map", "map_50", "map_75", "mar_20")
+    """The numbers that it gives."""
     is_differentiable = False
     higher_is_better = True
     full_state_update = False
