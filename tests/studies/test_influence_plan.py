@@ -135,6 +135,11 @@ def test_rates_fall_as_the_paper_has_it(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        (
+            {"heads": {"dense": {"class_path": "DenseHead", "init_args": {"layers": 1}}}},
+            "task 'a/depth': .*at least 2 layers",
+        ),
+        ({"trainer": {"max_epoch": 3}}, "task '.*': .*max_epoch"),
         ({"targets": ["a/segmentaton"]}, "targets names 'a/segmentaton'.*did you mean 'a/segmentation'"),
         ({"multi_source": {"m": ["a/segmentation", "a/depth"]}}, "multi_source 'm'.*of one type"),
         ({"multi_source": {"imagenet": ["a/segmentation", "b/segmentation"]}}, "name of another source"),

@@ -166,6 +166,11 @@ class InfluencePlan:
         config = self._config(module, arguments, data, task.training, steps, rate, start)
         return RunSpec(kind, name, config, self.root)
 
+    def from_scratch(self, task: ChainTask) -> RunSpec:
+        """A network of a task from random weights, on all its images."""
+        data, steps, rate = self._data(task, None), task.training.steps, task.training.rates[0]
+        return self._run("scratch", task.name, task, data, steps, rate, SCRATCH)
+
     def _multi_source(self, label: str, name: str, rate: float, start: RunSpec | str) -> RunSpec:
         """A network of several sources, trained for the steps of all of them."""
         tasks = [self.tasks[part] for part in (self.settings.multi_source or {})[name]]

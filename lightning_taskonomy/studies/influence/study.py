@@ -9,6 +9,7 @@ from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.studies.base import Study, Table
 from lightning_taskonomy.studies.estimate import Probe
 from lightning_taskonomy.studies.graph import Job, Stage
+from lightning_taskonomy.studies.influence.checks import check_networks
 from lightning_taskonomy.studies.influence.plan import InfluencePlan
 from lightning_taskonomy.studies.influence.settings import InfluenceSettings
 from lightning_taskonomy.studies.influence.tables import influence_tables
@@ -46,6 +47,7 @@ class InfluenceStudy(InfluenceSettings, Study):
             raise InputError(f"seeds {self.all_seeds} repeat a seed; 'seeds' come in addition to 'seed'")
         if self.features < 2:
             raise InputError(f"features is {self.features}, must be at least 2 images")
+        check_networks(self.plan(Path(".")))
 
     @property
     def all_seeds(self) -> list[int]:
