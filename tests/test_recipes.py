@@ -18,6 +18,12 @@ STUDIES = [file for file in COMMANDS if "study" in yaml.safe_load(file.read_text
 TAXONOMIES = [file for file in STUDIES if "TaxonomyStudy" in file.read_text()]
 CHAINS = [file for file in STUDIES if "InfluenceStudy" in file.read_text()]
 FITS = [file for file in COMMANDS if "model" in yaml.safe_load(file.read_text())]
+OF_TASKS = [
+    file
+    for file in [*FITS, *STUDIES]
+    if "tasks"
+    in next(part for key, part in yaml.safe_load(file.read_text()).items() if key in ("model", "study"))["init_args"]
+]
 HERE = {"class_path": "LocalExecutor", "init_args": {"workers": 0}}
 SMALL = {
     "epochs": 1, "transfer_epochs": 1, "transfer_size": 4, "test_images": 4, "max_order": 1, "seeds": None,
@@ -137,7 +143,7 @@ def test_what_a_sweep_runs_is_understood(file, capsys):
         assert found == pytest.approx(value) if isinstance(value, float) else found == value
 
 
-@pytest.mark.parametrize("file", [*FITS, *STUDIES], ids=named)
+@pytest.mark.parametrize("file", OF_TASKS, ids=named)
 def test_a_wrong_key_exits_with_2_and_a_hint(file, tmp_path, capsys):
     held = yaml.safe_load(file.read_text())
     part = held["study"] if "study" in held else held["model"]
