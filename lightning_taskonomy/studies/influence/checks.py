@@ -27,7 +27,7 @@ def check_networks(plan: InfluencePlan) -> None:
         config = plan.from_scratch(task).config
         try:
             check(config)
-            with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            with torch.random.fork_rng(devices=[]):
                 instantiate_model(untrained(config["model"]))
         except InputError as error:
             raise InputError(f"task {task.name!r}: {error}") from error
