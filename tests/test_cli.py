@@ -497,10 +497,15 @@ def test_a_folder_without_files_is_one_line(recipe, tmp_path, capsys):
     assert "empty" in line
 
 
-@pytest.mark.parametrize("words", [["report"], ["solve", "taxonomy"], ["study"], ["data", "check"]])
+@pytest.mark.parametrize("words", [["report"], ["solve", "taxonomy"], ["study"]])
 def test_a_command_without_its_arguments_names_them(words, capsys):
     assert status(*words) == 2
     assert "required" in one_line(capsys)
+
+
+def test_a_check_of_nothing_says_what_to_give(capsys):
+    assert status("data", "check") == 1
+    assert "give --format NAME --root FOLDER, or --data MODULE" in one_line(capsys)
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])

@@ -10,7 +10,7 @@ from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.models.heads import DenseHead
 from lightning_taskonomy.modules import MultiSourceModule
 
-SETS = ("city", "home")
+SETS = ("city", "house")
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def data(rooms):
     return MultiSourceData(
         {
             "city": RoomsDataModule(**{**options, "appearance": "driving", "train_buildings": 3}),
-            "home": RoomsDataModule(**{**options, "size": 48, "cache": None, "train_buildings": 1}),
+            "house": RoomsDataModule(**{**options, "size": 48, "cache": None, "train_buildings": 1}),
         },
         seed=5,
     )
@@ -61,7 +61,7 @@ def test_batches_are_of_one_set_after_the_other(data, module, tmp_path):
     for number, batch in enumerate(batches):
         source, other = SETS[number % 2], SETS[1 - number % 2]
         assert origin_key(source) in batch and origin_key(other) not in batch
-        assert batch["image"].shape[-1] == {"city": 32, "home": 48}[source]
+        assert batch["image"].shape[-1] == {"city": 32, "house": 48}[source]
         assert origin_key(source) in labelled_keys(batch)
     assert {int(i) for batch in batches[::2] for i in batch["id"]} <= {
         int(sample["id"]) for sample in data.sources["city"].dataset("train", keys=["depth_z"])
@@ -80,10 +80,10 @@ def test_a_batch_teaches_its_own_head_alone(data, module, tmp_path):
     attached(data, module, tmp_path)
     batch = drawn(data)[1]
     losses, predictions = module.losses(batch)
-    assert set(losses) == set(predictions) == {"home"}
+    assert set(losses) == set(predictions) == {"house"}
     sum(losses.values()).backward()
     assert all(p.grad is None for p in module.heads["city"].parameters())
-    assert any(p.grad is not None and p.grad.any() for p in module.heads["home"].parameters())
+    assert any(p.grad is not None and p.grad.any() for p in module.heads["house"].parameters())
     assert any(p.grad is not None and p.grad.any() for p in module.backbone.parameters())
 
 
@@ -91,7 +91,7 @@ def test_a_fit_measures_each_set_by_its_name(data, module, tmp_path):
     trainer = attached(data, module, tmp_path, max_steps=4, max_epochs=-1)
     trainer.fit(module, datamodule=data)
     (metrics,) = trainer.validate(module, datamodule=data, verbose=False)
-    assert {"val/city/mae", "val/home/mae", "val/loss"} <= metrics.keys()
+    assert {"val/city/mae", "val/house/mae", "val/loss"} <= metrics.keys()
     (tested,) = trainer.test(module, datamodule=data, verbose=False)
     alone = data.sources["city"].dataset("test", keys=["image", "depth_z"])
     errors = []
@@ -111,6 +111,6 @@ def test_what_cannot_be(data, module, tmp_path, rooms):
     with pytest.raises(InputError, match="give two or more"):
         MultiSourceModule({"city": "depth_z"}, module.backbone)
     attached(data, module, tmp_path)
-    data.sources["town"] = data.sources.pop("home")
+    data.sources["town"] = data.sources.pop("house")
     with pytest.raises(InputError, match="no source 'town'"):
         data.train_dataloader()
