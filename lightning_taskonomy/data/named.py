@@ -13,7 +13,7 @@ from lightning_taskonomy.errors import InputError, hint
 
 __all__ = ["data_sets", "named"]
 
-_SHARED = ("objects", "pixels")
+_SHARED = ("objects", "pixels", "tiles")
 """Modules of ``formats`` that hold what several data sets share."""
 
 
@@ -27,9 +27,16 @@ def data_sets() -> Mapping[str, type[TaskDataModule]]:
         root = inspect.signature(kind).parameters.get("root")
         is_ours = module.startswith(f"{data.__name__}.") and module.rpartition(".")[2] not in _SHARED
         if is_ours and root is not None and root.default is inspect.Parameter.empty:
-            words = re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", kind.__name__.removesuffix("DataModule"))
-            found[words.lower()] = kind
+            found[_name(kind)] = kind
     return dict(sorted(found.items()))
+
+
+def _name(kind: type[TaskDataModule]) -> str:
+    """Its module's, or of another one there its class's in words."""
+    module, words = kind.__module__.rpartition(".")[2], kind.__name__.removesuffix("DataModule")
+    if _letters(words) == _letters(module):
+        return module
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", words).lower()
 
 
 def _below(kind: type[TaskDataModule]) -> Iterator[type[TaskDataModule]]:

@@ -370,6 +370,7 @@ class _First(Pipeline):
 
     def __init__(self, samples: Pipeline) -> None:
         self._first = samples[0]
+        self.normalisation = samples.normalisation
 
     def __len__(self) -> int:
         return 1

@@ -111,7 +111,7 @@ def test_kitti(tmp_path: Path) -> None:
     file.write_text(f"Unicorn 0.00 0 -1.57 1.5 2 9 7.25 {rest}\n")
     with pytest.raises(InputError, match=r"000000\.txt, line 1: no type 'Unicorn'; there are Car"):
         KITTIObjectsDataModule(str(tmp_path)).build("train", KEYS)[0]
-    with pytest.raises(InputError, match="KittiObjects has no split 'test'; only its training images have labels"):
+    with pytest.raises(InputError, match="KITTIObjects has no split 'test'; only its training images have labels"):
         KITTIObjectsDataModule(str(tmp_path)).build("test", KEYS)
 
 

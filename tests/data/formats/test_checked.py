@@ -23,10 +23,10 @@ COPIED = 4
 
 def test_data_sets_have_names() -> None:
     names = data_sets()
-    expected = {"coco", "coco_keypoints", "voc", "bdd100k", "underwater_trash", "mpii", "stanford_dogs", "image_net"}
+    expected = {"coco", "coco_keypoints", "voc", "bdd100k", "underwater_trash", "mpii", "stanford_dogs", "imagenet"}
     assert expected | {"cityscapes", "taskonomy", "folder"} <= names.keys() and "rooms" not in names
     assert (
-        named("ImageNet") is named("image-net") is names["image_net"] and named("camvid").__name__ == "CamVidDataModule"
+        named("ImageNet") is named("image-net") is names["imagenet"] and named("camvid").__name__ == "CamVidDataModule"
     )
     with pytest.raises(InputError, match="no data set 'coc'; did you mean 'coco'"):
         named("coc")

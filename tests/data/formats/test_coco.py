@@ -134,7 +134,7 @@ def test_files_and_splits_that_are_not_there(tmp_path: Path) -> None:
     (tmp_path / "train2017" / "a.jpg").unlink()
     with pytest.raises(SkipSample):
         data.build("train", ["image"])[0]
-    with pytest.raises(InputError, match="Coco has no split 'vall'; allowed: official_test, test"):
+    with pytest.raises(InputError, match="COCO has no split 'vall'; allowed: official_test, test"):
         data.build("vall", ["image"])
     with pytest.raises(InputError, match=r"has no annotations/person_keypoints_train2017\.json; root must hold"):
         COCOKeypointsDataModule(str(tmp_path)).build("train", ["image"])
