@@ -101,3 +101,20 @@ def test_wrong_factors_are_refused(tmp_path, row, message):
     (tmp_path / "factors.csv").write_text(f"name,task_type,domains,images,size\n{row}\n")
     with pytest.raises(InputError, match=message):
         read_factors(tmp_path)
+
+
+def test_chains_without_a_reference_under_their_seed_wait():
+    """Small sources have the references of small targets."""
+
+    def row(source, kind, setting, seed):
+        return Chain("a", source, kind, setting, seed, "miou", True, 0.5)
+
+    table = ChainsTable(
+        (
+            row("imagenet", "pretrained", "small", 0), row("b", "chain", "small", 0), row("b", "chain", "small", 1),
+            row("b", "chain", "small_source", 0), row("b", "chain", "full", 0), row("", "scratch", "small", 0),
+        )
+    )  # fmt: skip
+    compared, waiting = table.comparable()
+    assert [(one.setting, one.seed) for one in waiting] == [("small", 1), ("full", 0)]
+    assert len(compared.chains) == 4
