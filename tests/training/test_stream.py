@@ -228,8 +228,12 @@ def test_an_interrupt_ends_all(configs, tmp_path, monkeypatch):
         return plain(self, batch, batch_idx)
 
     monkeypatch.setattr(MultiTaskModule, "training_step", training_step)
-    with pytest.raises(KeyboardInterrupt):
-        execute_together(runs(configs, tmp_path, NAMES[:2]))
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has background jobs ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            execute_together(runs(configs, tmp_path, NAMES[:2]))
+    finally:
+        signal.signal(signal.SIGINT, handler)
     assert during == [before + 2] and threading.active_count() == before
     assert not any(is_finished(tmp_path / name) for name in NAMES)
 
