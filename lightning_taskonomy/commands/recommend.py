@@ -110,6 +110,7 @@ class _Features:
         if not described:
             raise InputError(f"{study} has no features.json; run its stages 'features' and 'analysis' first")
         self.encoder, self.count = study / described["encoder"], int(described["images"])
+        self.normalised = bool(described.get("normalised"))
         self.files = {name: study / file for name, file in described["files"].items()}
         self.measured: dict[str, NDArray[np.float32]] = {}
 
@@ -126,11 +127,18 @@ class _Features:
         return np.concatenate(parts)
 
     def measure(self, name: str, data: DataSpec) -> int:
-        """Takes the features of the training images of new data, and returns how many training images there are."""
+        """Takes the features of the training images of new data, and returns how many training images there are.
+
+        Where the study normalised its data sets, the new one is normalised by its own colours too (section 4.1).
+        """
+        from lightning_taskonomy.data.normalisation import measure_colours
         from lightning_taskonomy.models.sources import load_backbone
         from lightning_taskonomy.studies.influence.features import pooled
 
         module: Any = data
+        if self.normalised and module.normalise is None:
+            colours = measure_colours(module)
+            module.normalise = {"mean": list(colours.mean), "deviation": list(colours.deviation)}
         self.measured[name], _ = pooled(load_backbone(self.encoder), module, self.count)
         return len(module.dataset(module.fit_split, keys=["image"]))
 
@@ -165,6 +173,8 @@ def _table(answer: Recommendation, target: str) -> str:
             f"the rule misses gains that it has not seen by {answer.rule.error:.1f} points (their mean: "
             f"{answer.rule.error_of_mean:.1f}); the first is {answer.regret:.1f} points short of the best on average"
         )
+    if any(candidate.measured for candidate in answer.candidates):
+        lines.append("measured gains count as exact in the probabilities; with few seeds they are not")
     following = answer.measure_next
     if following is not None:
         teaches = "" if following.teaches is None else f", which is worth {following.teaches:.2f} points"

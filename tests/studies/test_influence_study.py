@@ -8,6 +8,7 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from lightning_taskonomy.checkpoints import WEIGHTS
+from lightning_taskonomy.cli import main
 from lightning_taskonomy.data import RoomsDataModule
 from lightning_taskonomy.models.backbones import read_weights
 from lightning_taskonomy.reports.base import open_report
@@ -115,6 +116,17 @@ def test_distances_are_those_of_the_features(finished):
     row = next(row for row in rows(out / "distances.csv") if (row["target"], row["source"]) == ("a", "b"))
     assert float(row["target_to_source"]) == pytest.approx(distance.min(1).mean(), rel=1e-5)
     assert float(row["source_to_target"]) == pytest.approx(distance.min(0).mean(), rel=1e-5)
+
+
+def test_a_data_set_of_the_study_is_no_distance_from_itself_as_a_new_target(finished, rooms, capsys):
+    """Its images reach the encoder as those of the study did: normalised by its own colours."""
+    out, _, _ = finished
+    options = [f"--data.{name}={value}" for name, value in rooms["init_args"].items()]
+    words = ["--target", "mine", "--by", "inclusion", "--data", "RoomsDataModule", *options, "--json"]
+    capsys.readouterr()
+    assert main(["recommend", str(out), *words]) == 0
+    distances = {one["source"]: one["distance"] for one in json.loads(capsys.readouterr().out)["candidates"]}
+    assert distances["a/depth"] == pytest.approx(0, abs=1e-6) and distances["b/depth"] > 1e-3
 
 
 def test_a_target_starts_from_the_backbone_of_its_source(finished, study):

@@ -62,7 +62,8 @@ def influence_tables(plans: Sequence[InfluencePlan], images: int) -> Iterator[tu
     }
     described = {name: str(file.relative_to(plan.root)) for name, file in files.items()}
     encoder = str(plan.encoder.folder.relative_to(plan.root))
-    yield "features.json", {"encoder": encoder, "images": images, "files": described}
+    normalised = plan.settings.normalise
+    yield "features.json", {"encoder": encoder, "images": images, "normalised": normalised, "files": described}
     values = Distances.measure(_features(files, factors)).values
     yield (
         "distances.csv",
