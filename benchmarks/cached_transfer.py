@@ -69,14 +69,14 @@ def cached(folder: Path, encoders: list[Backbone], images: Pictures) -> list[str
     """Writes each encoder's representations as a study does; returns their folders."""
     folders = []
     for number, encoder in enumerate(encoders):
-        own = folder / f"source_{number}"
-        own.mkdir()
+        source = folder / f"source_{number}"
+        source.mkdir()
         with torch.no_grad():
             maps = [encoder(images.image[i : i + 8]) for i in range(0, IMAGES, 8)]
         tensors = {f"map_{i}": torch.cat([m[i] for m in maps]) for i in range(len(maps[0]))}
-        save_file({"id": torch.arange(IMAGES), **tensors}, representation_file(own, "validation", "image"))
-        describe_representation(own, encoder, run=own)
-        folders.append(str(own))
+        save_file({"id": torch.arange(IMAGES), **tensors}, representation_file(source, "validation", "image"))
+        describe_representation(source, encoder, run=source)
+        folders.append(str(source))
     return folders
 
 

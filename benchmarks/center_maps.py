@@ -25,8 +25,8 @@ Array = NDArray[Any]
 def drawn(boxes: Array, classes: Array, shape: tuple[int, int, int, int]) -> Array:
     """CenterNet's maps, object by object; boxes (B, n, 4) in cells."""
     heat = np.zeros(shape, np.float32)
-    for image, (own, kinds) in enumerate(zip(boxes, classes, strict=True)):
-        for (left, top, right, bottom), kind in zip(own, kinds, strict=True):
+    for image, (edges, kinds) in enumerate(zip(boxes, classes, strict=True)):
+        for (left, top, right, bottom), kind in zip(edges, kinds, strict=True):
             radius = _radius(math.ceil(bottom - top), math.ceil(right - left))
             _draw(heat[image, kind], int((left + right) / 2), int((top + bottom) / 2), radius)
     return heat
@@ -57,17 +57,17 @@ def looped(maps: Array, classes: int, stride: int) -> list[list[tuple[float, int
     """The 100 surest boxes of each image, peak by peak."""
     decoded = []
     for image in maps:
-        every = []
+        peaks = []
         for kind in range(classes):
             plane = image[kind]
             padded = np.pad(plane, 1, constant_values=-np.inf)
             height, width = plane.shape
             around = np.maximum.reduce([padded[y : y + height, x : x + width] for y in range(3) for x in range(3)])
             ys, xs = np.nonzero(plane == around)
-            every += [(plane[y, x], kind, y, x) for y, x in zip(ys, xs, strict=True)]
-        every.sort(key=lambda one: -one[0])
+            peaks += [(plane[y, x], kind, y, x) for y, x in zip(ys, xs, strict=True)]
+        peaks.sort(key=lambda one: -one[0])
         boxes = []
-        for value, kind, y, x in every[:100]:
+        for value, kind, y, x in peaks[:100]:
             middle = np.array([x, y]) + image[classes : classes + 2, y, x]
             half = np.maximum(image[classes + 2 :, y, x], 0) / 2
             boxes.append((1 / (1 + math.exp(-value)), kind, np.concatenate([middle - half, middle + half]) * stride))

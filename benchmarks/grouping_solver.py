@@ -79,16 +79,16 @@ def main() -> None:
         program = compiled(folder)
         for method in ("dynamic", "branch_and_bound"):
             solver = GroupingSolver(method=method)
-            found: list[float] = []
+            losses: list[float] = []
             peer: list[float] = []
 
-            def ours(solver: GroupingSolver = solver, found: list[float] = found) -> None:
-                found[:] = [one.objective for table in tables for one in solver.sweep(table, BUDGETS)]
+            def ours(solver: GroupingSolver = solver, losses: list[float] = losses) -> None:
+                losses[:] = [one.objective for table in tables for one in solver.sweep(table, BUDGETS)]
 
-            def theirs(found: list[float] = found, peer: list[float] = peer) -> None:
+            def theirs(losses: list[float] = losses, peer: list[float] = peer) -> None:
                 answers = by_peer(program, problems, 600.0)
                 peer.append(sum(seconds for _, seconds in answers))
-                assert np.allclose([total for total, _ in answers], found, atol=1e-9), "the answers differ"
+                assert np.allclose([total for total, _ in answers], losses, atol=1e-9), "the answers differ"
 
             seconds = interleaved({"ours": ours, "peer": theirs}, given.rounds, warmup=1)["ours"]
             rows.append(

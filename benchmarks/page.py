@@ -29,7 +29,7 @@ def moves(page: Any, budgets: int) -> list[float]:
     """Seconds from each press of an arrow key to the changed cards."""
     handle = page.locator("#budget [role=slider]")
     handle.focus()
-    found = []
+    times = []
     for _ in range(budgets):
         page.evaluate("() => { window.seen = [] }")
         handle.press("ArrowRight")
@@ -37,8 +37,8 @@ def moves(page: Any, budgets: int) -> list[float]:
         page.wait_for_timeout(300)
         seen = page.evaluate("() => window.seen")
         start = next(at for name, at in seen if name == "key")
-        found.append(next(at - start for name, at in seen if name == "answer") / 1e3)
-    return found
+        times.append(next(at - start for name, at in seen if name == "answer") / 1e3)
+    return times
 
 
 def main() -> None:

@@ -46,10 +46,10 @@ def formulation(problem: TaxonomyProblem) -> tuple[np.ndarray, Any, np.ndarray, 
 def by_milp(costs: np.ndarray, matrix: Any, lower: np.ndarray, upper: np.ndarray, budget: float) -> float:
     """The objective that HiGHS finds."""
     limits = LinearConstraint(matrix, lower, np.append(upper[:-1], budget))
-    found = milp(
+    solution = milp(
         costs, constraints=limits, bounds=Bounds(0, 1), integrality=np.ones(len(costs)), options={"mip_rel_gap": 0.0}
     )
-    return -found.fun
+    return -solution.fun
 
 
 def published(path: Path, rounds: int, as_json: bool) -> None:
@@ -62,7 +62,7 @@ def published(path: Path, rounds: int, as_json: bool) -> None:
     objectives: dict[str, list[float]] = {}
 
     def ours() -> None:
-        objectives["ours"] = [found.objective for found in TaxonomySolver().sweep(table, BUDGETS, ORDERS)]
+        objectives["ours"] = [solution.objective for solution in TaxonomySolver().sweep(table, BUDGETS, ORDERS)]
 
     def peer() -> None:
         objectives["milp"] = [by_milp(*program, budget) for program in programs for budget in BUDGETS]
@@ -121,15 +121,15 @@ def growth(seconds: float, picture: Path, as_json: bool) -> None:
     for families, tasks, part in itertools.product((True, False), (50, 100, 200), (10, 5)):
         table = synthetic(tasks, families)
         start = time.perf_counter()
-        found = TaxonomySolver(tasks / part, 3, time_limit=seconds).solve(table)
+        solution = TaxonomySolver(tasks / part, 3, time_limit=seconds).solve(table)
         rows.append(
             {
                 "table": "families" if families else "uniform",
                 "tasks": tasks,
                 "transfers": len(table.candidates),
-                "budget": int(found.budget),
-                "objective": found.objective,
-                "gap, %": 100 * found.gap,
+                "budget": int(solution.budget),
+                "objective": solution.objective,
+                "gap, %": 100 * solution.gap,
                 "seconds": time.perf_counter() - start,
             }
         )

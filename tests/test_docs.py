@@ -47,8 +47,8 @@ def test_the_layers_are_those_that_are_checked():
     (layers,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
     checked = [re.findall(r"\w+", layer) for layer in layers]
     text = (DOCS / "architecture.md").read_text()
-    told = [re.findall(r"`(\w+)`", line.split(" | ")[0]) for line in text.splitlines() if line.startswith("| `")]
-    assert told == checked
+    names = [re.findall(r"`(\w+)`", line.split(" | ")[0]) for line in text.splitlines() if line.startswith("| `")]
+    assert names == checked
 
 
 def test_options_named_in_the_study_page_exist():
@@ -78,11 +78,11 @@ def test_commands_named_in_the_readme_exist(capsys):
     from lightning_taskonomy.cli import main
 
     assert main(["--help"]) == 0
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     table = (ROOT / "README.md").read_text().split("## Commands")[1].split("## Where")[0]
     named = re.findall(
         r"`(?:lightning-taskonomy )?((?:fit|validate|test|predict|study|solve|report|data)(?: [a-z]+)?)", table
     )
     assert len(named) >= 10
     for command in named:
-        assert command in told
+        assert command in printed

@@ -64,8 +64,8 @@ def samples_of(content, points=False):
     numbers = {category["id"]: place for place, category in enumerate(content["categories"])}
     samples = []
     for image in content["images"]:
-        own = [a for a in content["annotations"] if a["image_id"] == image["id"]]
-        objects, crowds = ([a for a in own if a["iscrowd"] == flag] for flag in (0, 1))
+        annotations = [a for a in content["annotations"] if a["image_id"] == image["id"]]
+        objects, crowds = ([a for a in annotations if a["iscrowd"] == flag] for flag in (0, 1))
         sample = {"id": torch.tensor(image["id"])}
         for key, ones in (("boxes", objects), ("crowd_boxes", crowds)):
             boxes = tensor([a["bbox"] for a in ones], 4)

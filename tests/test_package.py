@@ -105,7 +105,7 @@ def test_what_is_imported_is_declared():
         {modules.get(name, name) for name in re.findall(r"^([\w-]+)", text, re.M)}
         for text in (config["options"]["install_requires"], extras)
     )
-    own = set(sys.stdlib_module_names) | {"lightning_taskonomy"}
+    known = set(sys.stdlib_module_names) | {"lightning_taskonomy"}
     used = set()
     for file in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
@@ -113,7 +113,7 @@ def test_what_is_imported_is_declared():
                 used |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
                 used.add(node.module.partition(".")[0])
-    used -= own | optional | {"flask", "werkzeug"}  # these two come with Dash
+    used -= known | optional | {"flask", "werkzeug"}  # these two come with Dash
     assert used | {"wandb"} == declared  # wandb: the logger of the recipes
 
 
@@ -121,14 +121,14 @@ def test_nothing_of_the_machine_it_was_made_on():
     here = re.escape(str(ROOT.parent)) + "/"
     pattern = re.compile(rf"{here}|/(?:home|root|Users)/\w|https?://(?:localhost|\d+\.\d+)", re.I)
     texts = {".py", ".md", ".cfg", ".toml", ".yaml", ".yml", ".html", ".css", ".js", ".csv", ""}
-    found = [
+    offences = [
         f"{file.relative_to(ROOT)}: {match[0]}"
         for file in tracked_files()
         if file.suffix in texts and file != Path(__file__)
         for match in [pattern.search(file.read_text(errors="replace"))]
         if match
     ]
-    assert not found
+    assert not offences
 
 
 def test_the_check_is_a_command():

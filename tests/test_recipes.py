@@ -124,29 +124,29 @@ def test_a_recipe_opens_with_what_it_is_and_its_command(file):
 
 @pytest.mark.parametrize("file", SWEEPS, ids=named)
 def test_what_a_sweep_runs_is_understood(file, capsys):
-    held = yaml.safe_load(file.read_text())
-    assert held["method"] in ("grid", "random", "bayes") and held["program"] == "lightning-taskonomy"
+    recipe = yaml.safe_load(file.read_text())
+    assert recipe["method"] in ("grid", "random", "bayes") and recipe["program"] == "lightning-taskonomy"
     sampled = {}
-    for name, given in held["parameters"].items():
+    for name, given in recipe["parameters"].items():
         sampled[name] = given.get("value", given.get("values", [given.get("min")])[0])
     given = [f"--{name}={value}" for name, value in sampled.items()]  # as the agent writes ${args}
-    command = [word for part in held["command"] for word in (given if part == "${args}" else [part])]
+    command = [word for part in recipe["command"] for word in (given if part == "${args}" else [part])]
     assert command[0] == "${program}"
     assert status(*command[1:], "--print_config") in (0, None)
     printed = yaml.safe_load(capsys.readouterr().out)
     for name, value in sampled.items():
-        found = printed
+        setting = printed
         for part in name.split("."):
-            found = found[part]
-        assert found == pytest.approx(value) if isinstance(value, float) else found == value
+            setting = setting[part]
+        assert setting == pytest.approx(value) if isinstance(value, float) else setting == value
 
 
 @pytest.mark.parametrize("file", OF_TASKS, ids=named)
 def test_a_wrong_key_exits_with_2_and_a_hint(file, tmp_path, capsys):
-    held = yaml.safe_load(file.read_text())
-    part = held["study"] if "study" in held else held["model"]
+    recipe = yaml.safe_load(file.read_text())
+    part = recipe["study"] if "study" in recipe else recipe["model"]
     part["init_args"]["taks"] = ["normals"]
-    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(held))
+    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(recipe))
     assert status(words(file)[0], "--config", str(tmp_path / "wrong.yaml")) == 2
     error = capsys.readouterr().err.strip()
     assert len(error.splitlines()) == 1 and "'taks'" in error and "did you mean tasks" in error
@@ -172,16 +172,16 @@ def test_another_logger_is_one_override(logger, capsys):
 @pytest.mark.parametrize("file", [RECIPES / "quickstart.yaml"], ids=named)
 def test_a_small_version_of_the_quickstart_runs(file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    held = yaml.safe_load(file.read_text())
-    study = held["study"]["init_args"]
+    recipe = yaml.safe_load(file.read_text())
+    study = recipe["study"]["init_args"]
     study |= {name: value for name, value in SMALL.items() if name in study}
     study["tasks"] = [*study["tasks"][:2], "depth_z"]
     study["data"]["init_args"] |= {
         "size": 32, "views": 2, "train_buildings": 2, "validation_buildings": 2, "test_buildings": 2, "batch_size": 4,
         "cache": str(tmp_path / "cache"),
     }  # fmt: skip
-    held |= {"out": str(tmp_path / "out"), "logger": None, "execution": HERE}
-    (tmp_path / "small.yaml").write_text(yaml.safe_dump(held))
+    recipe |= {"out": str(tmp_path / "out"), "logger": None, "execution": HERE}
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(recipe))
     assert status("study", "--config", str(tmp_path / "small.yaml")) == 0
     assert (tmp_path / "out/affinity.csv").is_file()
     assert json.loads((tmp_path / "out/failures.json").read_text()) == []
@@ -193,8 +193,8 @@ def test_a_small_version_of_the_quickstart_runs(file, tmp_path, monkeypatch):
 def test_a_small_version_of_the_paper_and_its_stability_runs(tmp_path, rooms, tiny_backbone):
     """Sections 3, 4 and 5.2 on rooms: fewer tasks, variants and epochs, everything else as the recipes have it."""
     tasks = ["depth_euclidean", "room_layout", "scene_classification"]
-    held = yaml.safe_load((RECIPES / "taxonomy/paper.yaml").read_text())
-    study = held["study"]["init_args"]
+    recipe = yaml.safe_load((RECIPES / "taxonomy/paper.yaml").read_text())
+    study = recipe["study"]["init_args"]
     variants = yaml.safe_load((RECIPES / "taxonomy/paper_stability.yaml").read_text())["study"]["init_args"]["variants"]
     kept = {"VI every other task": {**variants["VI every other task"], "tasks": tasks[:2]}}
     study |= SMALL | {
@@ -202,8 +202,8 @@ def test_a_small_version_of_the_paper_and_its_stability_runs(tmp_path, rooms, ti
         "max_order": 2, "transitive": [["scene_classification", "room_layout", "depth_euclidean"]],
         "transitive_sizes": [4], "trainer": {"accelerator": "cpu"}, "scratch_epochs": 2, "variants": kept,
     }  # fmt: skip
-    held |= {"out": str(tmp_path / "out"), "execution": HERE}
-    (tmp_path / "small.yaml").write_text(yaml.safe_dump(held))
+    recipe |= {"out": str(tmp_path / "out"), "execution": HERE}
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(recipe))
     assert status("study", "--config", str(tmp_path / "small.yaml")) == 0
     assert json.loads((tmp_path / "out/failures.json").read_text()) == []
     for name in ("novel", "transitive", "stability"):

@@ -37,8 +37,8 @@ class Disks(LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Intersection over union of the masks."""
         head = self.heads["mask"]
-        found, true = head(self.backbone(batch["image"])) > 0, batch["mask"] > 0
-        self.log("iou", (found & true).sum() / (found | true).sum())
+        preds, true = head(self.backbone(batch["image"])) > 0, batch["mask"] > 0
+        self.log("iou", (preds & true).sum() / (preds | true).sum())
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Any optimizer will do."""

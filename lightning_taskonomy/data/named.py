@@ -21,14 +21,14 @@ def data_sets() -> Mapping[str, type[TaskDataModule]]:
     """All data sets of this library that lie in a folder, by name: ``coco``, ``coco_keypoints``, ``voc``, ..."""
     for info in pkgutil.iter_modules(formats.__path__):
         importlib.import_module(f"{formats.__name__}.{info.name}")
-    found = {}
+    classes = {}
     for kind in _below(TaskDataModule):
         module = kind.__module__
         root = inspect.signature(kind).parameters.get("root")
         is_ours = module.startswith(f"{data.__name__}.") and module.rpartition(".")[2] not in _SHARED
         if is_ours and root is not None and root.default is inspect.Parameter.empty:
-            found[_name(kind)] = kind
-    return dict(sorted(found.items()))
+            classes[_name(kind)] = kind
+    return dict(sorted(classes.items()))
 
 
 def _name(kind: type[TaskDataModule]) -> str:

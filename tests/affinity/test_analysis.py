@@ -37,9 +37,9 @@ def test_beam_takes_all_combinations_of_the_five_best_up_to_order_five():
     assert {name for (name,) in candidates(first_order, 1)} == set("abcdefgh")
     for order in (2, 3, 4, 5):
         expected = {tuple(sorted(chosen)) for chosen in itertools.combinations(best, order)}
-        found = candidates(first_order, order)
-        assert set(found) == expected
-        assert len(found) == len(expected)
+        sets = candidates(first_order, order)
+        assert set(sets) == expected
+        assert len(sets) == len(expected)
     assert candidates(first_order, 2)[0] == ("b", "e")
     assert candidates(first_order, 6) == [tuple(sorted([*best, "f"]))]
     assert candidates(first_order, 9) == []
@@ -59,8 +59,10 @@ def test_rank_correlation_is_scipys():
     generator = np.random.default_rng(0)
     ours, theirs = generator.integers(0, 5, (2, 20))
     names = [f"n{index}" for index in range(20)]
-    found = rank_correlation(dict(zip(names, ours, strict=True)), dict(zip(names, theirs, strict=True)) | {"x": 1.0})
-    assert found == pytest.approx(scipy.stats.spearmanr(ours, theirs).statistic)
+    correlation = rank_correlation(
+        dict(zip(names, ours, strict=True)), dict(zip(names, theirs, strict=True)) | {"x": 1.0}
+    )
+    assert correlation == pytest.approx(scipy.stats.spearmanr(ours, theirs).statistic)
     assert rank_correlation({"a": 1.0, "b": 1.0}, {"a": 1.0, "b": 2.0}) is None
     assert rank_correlation({"a": 1.0}, {"a": 1.0}) is None
 

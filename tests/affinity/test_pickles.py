@@ -80,8 +80,8 @@ def test_numbers_come_back_as_they_were(tmp_path, protocol, numpy_1):
 def test_byte_order_and_shared_types_are_kept(tmp_path):
     scalar = np._core.multiarray.scalar
     big = np.dtype(">f8")
-    held = {"a": Calls(scalar, big, b"\x3f\xe0" + bytes(6)), "b": Calls(scalar, big, b"\x40" + bytes(7))}
-    assert load_plain(save(tmp_path, pickle.dumps(held))) == {"a": 0.5, "b": 2.0}
+    content = {"a": Calls(scalar, big, b"\x3f\xe0" + bytes(6)), "b": Calls(scalar, big, b"\x40" + bytes(7))}
+    assert load_plain(save(tmp_path, pickle.dumps(content))) == {"a": 0.5, "b": 2.0}
 
 
 def test_python_2_texts_are_bytes_too(tmp_path):
@@ -277,10 +277,10 @@ def test_the_published_table_survives_the_repositorys_form(tmp_path):
     columns = ("affinity", "win_rate_vs_task_specific", "win_rate_vs_scratch")
     paths = []
     for column in columns:
-        held = {
+        content = {
             "__".join([*(["self"] if row.kind == "task_specific" else row.sources), row.target]): np.float64(number)
             for row in (*table.transfers, *table.unmeasured)
             if (number := getattr(row, column)) is not None
         }
-        paths.append(save(tmp_path, pickle.dumps(held), f"{column}.pkl"))
+        paths.append(save(tmp_path, pickle.dumps(content), f"{column}.pkl"))
     assert read_pickles(*paths) == table

@@ -38,11 +38,11 @@ def probabilities(rows, budget):
         options = [[row for row in rows if row.target == target and {*row.sources} <= {*chosen}] for target in targets]
         if all(options):
             feasible.append(options)
-    found = Counter()
+    counts = Counter()
     for options in feasible:
         for policy in itertools.product(*options):
-            found[round(sum(row.affinity for row in policy), 6)] += 1 / len(feasible) / np.prod([*map(len, options)])
-    return found
+            counts[round(sum(row.affinity for row in policy), 6)] += 1 / len(feasible) / np.prod([*map(len, options)])
+    return counts
 
 
 @pytest.mark.parametrize("budget", [2, 3])
@@ -59,10 +59,10 @@ def test_each_taxonomy_is_as_likely_as_the_paper_says(budget):
     expected = probabilities(rows, budget)
     count = 20_000
     drawn = random_taxonomies(TransfersTable(tuple(rows)), budget, max_order=2, count=count, seed=3)
-    found = Counter(np.round(drawn.objective, 6).tolist())
-    assert set(found) == set(expected)
+    counts = Counter(np.round(drawn.objective, 6).tolist())
+    assert set(counts) == set(expected)
     for value, share in expected.items():
-        assert found[value] / count == pytest.approx(share, abs=4 * np.sqrt(share * (1 - share) / count))
+        assert counts[value] / count == pytest.approx(share, abs=4 * np.sqrt(share * (1 - share) / count))
 
 
 def test_random_taxonomies_have_the_mean_of_uniform_draws_and_their_seed():

@@ -113,8 +113,8 @@ def test_linkages_are_compared_as_scipy_does():
     default = cophenet(linkage(np.log(affinity).T, "ward"))
     for row in rows:
         distances = pdist((np.log(affinity) if row.logarithm else affinity).T)
-        own, within = cophenet(linkage(distances, row.linkage), distances)
-        assert row.cophenetic == pytest.approx(own)
+        correlation, within = cophenet(linkage(distances, row.linkage), distances)
+        assert row.cophenetic == pytest.approx(correlation)
         assert row.agreement == pytest.approx(np.corrcoef(within, default)[0, 1])
 
 

@@ -40,8 +40,8 @@ def by_hand(module, batch):
             wanted = [features, *backbone, *named.values()]
             at_features[name], *rest = torch.autograd.grad(losses[name], wanted, retain_graph=True)
             in_backbone[name] = torch.cat([g.flatten() for g in rest[: len(backbone)]])
-            own = zip(named, rest[len(backbone) :], strict=True)
-            heads |= {f"heads.{name}.{parameter}": gradient for parameter, gradient in own}
+            head_gradients = zip(named, rest[len(backbone) :], strict=True)
+            heads |= {f"heads.{name}.{parameter}": gradient for parameter, gradient in head_gradients}
     losses = {name: loss.detach() for name, loss in losses.items()}
     return losses, {name: g.flatten() for name, g in at_features.items()}, in_backbone, heads
 

@@ -40,12 +40,12 @@ def losses_of(network, batch, names):
     return {name: functional.mse_loss(heads[name](features), batch[name]) for name in names}
 
 
-def literally(snapshot, lr, every=NAMES):
+def literally(snapshot, lr, tasks=NAMES):
     """Copy the network, step, measure: (3, T, T), NaN where a label is missing."""
     network, state, batch = snapshot
-    names = [name for name in every if name in batch]
+    names = [name for name in tasks if name in batch]
     before, gradients = torch.get_rng_state(), {}
-    values = np.full((3, len(every), len(every)), np.nan)
+    values = np.full((3, len(tasks), len(tasks)), np.nan)
     for partner in names:
         copied = copy.deepcopy(network)
         torch.set_rng_state(state)
@@ -58,10 +58,10 @@ def literally(snapshot, lr, every=NAMES):
         torch.set_rng_state(state)
         ahead = losses_of(copied, batch, names)
         for name in names:
-            values[0, every.index(partner), every.index(name)] = 1 - ahead[name].item() / losses[name].item()
+            values[0, tasks.index(partner), tasks.index(name)] = 1 - ahead[name].item() / losses[name].item()
     for partner in names:
         for name in names:
-            product, place = gradients[partner] @ gradients[name], (every.index(partner), every.index(name))
+            product, place = gradients[partner] @ gradients[name], (tasks.index(partner), tasks.index(name))
             values[1][place] = lr * product.item() / losses[name].item()
             values[2][place] = (product / gradients[partner].norm() / gradients[name].norm()).item()
     torch.set_rng_state(before)
@@ -79,12 +79,12 @@ def stacked(affinities):
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
-@pytest.mark.parametrize(("pattern", "every"), [("mmm", 1), ("mamam", 2), ("mam", 1), ("aa", 1)])
-def test_agrees_with_a_copy_that_takes_the_step(two_headed, batches_of, fit, tmp_path, pattern, every, dropout):
+@pytest.mark.parametrize(("pattern", "interval"), [("mmm", 1), ("mamam", 2), ("mam", 1), ("aa", 1)])
+def test_agrees_with_a_copy_that_takes_the_step(two_headed, batches_of, fit, tmp_path, pattern, interval, dropout):
     module = watched(two_headed(dropout=dropout, lr=0.3, momentum=0.9).double())
-    affinity = TaskAffinity(every, folder=tmp_path)
+    affinity = TaskAffinity(interval, folder=tmp_path)
     fit(module, [affinity], batches_of(pattern, dtype=torch.float64))
-    expected = means([literally(snapshot, 0.3) for snapshot in module.snapshots[::every]])
+    expected = means([literally(snapshot, 0.3) for snapshot in module.snapshots[::interval]])
     np.testing.assert_allclose(stacked(affinity.affinities), expected, rtol=1e-9, atol=1e-12)
     read = Affinities.read(tmp_path / "affinities.csv")
     assert read.tasks == NAMES

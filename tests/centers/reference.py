@@ -77,9 +77,9 @@ def sigmoid(value):
 
 def boxes(heat, offset, size, stride, most=100):
     """Boxes of one image, one peak after the other: (score, class, box, cell)."""
-    every = [(value, kind, y, x) for kind, plane in enumerate(heat) for value, y, x in peaks(plane)]
+    candidates = [(value, kind, y, x) for kind, plane in enumerate(heat) for value, y, x in peaks(plane)]
     decoded = []
-    for value, kind, y, x in sorted(every, key=lambda one: -one[0])[:most]:
+    for value, kind, y, x in sorted(candidates, key=lambda one: -one[0])[:most]:
         middle = np.array([x, y]) + offset[:, y, x]
         half = np.maximum(size[:, y, x], 0) / 2
         decoded.append((sigmoid(value), kind, np.concatenate([middle - half, middle + half]) * stride, (y, x)))

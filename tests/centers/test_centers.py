@@ -141,8 +141,8 @@ def test_detection_errors_equal_the_formulas_object_by_object(crowded):
         target |= {"crowd_boxes": crowds, "crowd_classes": crowd_classes}
     sums, counts = centers.detection_errors(preds, target, DETECTION)
     for image in range(3):
-        own, kinds = boxes[image].numpy() / 4, classes[image].tolist()
-        heat, cells, offset, size = reference.detection_maps(own, kinds, 3, 16, 16)
+        edges, kinds = boxes[image].numpy() / 4, classes[image].tolist()
+        heat, cells, offset, size = reference.detection_maps(edges, kinds, 3, 16, 16)
         counted = np.ones_like(heat, bool)
         if crowded:
             for y in range(16):
@@ -204,8 +204,8 @@ def test_keypoint_errors_equal_the_formulas_object_by_object():
     preds = torch.tensor(random.normal(-1, 1, (3, 16, 16, 16))).float()
     sums, counts = centers.keypoint_errors(preds, target_for(boxes, points=points), POINTS)
     for image in range(3):
-        own, spots, guess = boxes[image].numpy() / 4, points[image].numpy() / 4, preds[image].numpy()
-        heat, cells, offset, size = reference.detection_maps(own, [0] * len(own), 1, 16, 16)
+        edges, spots, guess = boxes[image].numpy() / 4, points[image].numpy() / 4, preds[image].numpy()
+        heat, cells, offset, size = reference.detection_maps(edges, [0] * len(edges), 1, 16, 16)
         wanted, marked, counted = np.zeros(6), 0, np.ones((3, 16, 16), bool)
         point_heat = np.zeros((3, 16, 16), np.float32)
         for row, (x, y) in enumerate(cells):
@@ -214,7 +214,7 @@ def test_keypoint_errors_equal_the_formulas_object_by_object():
             wanted[1] += np.abs(guess[1:3, y, x] - offset[row]).sum()
             wanted[2] += 0.1 * np.abs(guess[3:5, y, x] - size[row]).sum()
             inside = [k for k in range(3) if (spots[row, k] >= 0).all() and (spots[row, k] < 16).all()]
-            left, top, right, bottom = np.clip(own[row], 0, 16)
+            left, top, right, bottom = np.clip(edges[row], 0, 16)
             if not inside:
                 ys, xs = np.mgrid[:16, :16] + 0.5
                 counted[:, (xs > left) & (xs < right) & (ys > top) & (ys < bottom)] = False

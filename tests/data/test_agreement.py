@@ -325,8 +325,8 @@ def test_boxes_and_masks_in_files(tmp_path: Path, shift: int, named: str | None)
     Image.fromarray(pixels).save(tmp_path / "train" / "image" / "0.png")
     np.save(tmp_path / "train" / "boxes" / "0.npy", sample["boxes"].numpy() + np.float32([shift, 0, shift, 0]))
     np.save(tmp_path / "train" / "masks" / "0.npy", sample["masks"].numpy().astype(np.uint8))
-    own = dict.fromkeys(("head", "loss", "score", "decode"), "math.sin")
-    task = Task("disks", TaskKind.SET, "boxes", labels=(LABELS["boxes"], LABELS["masks"]), **own)  # type: ignore[arg-type]
+    options = dict.fromkeys(("head", "loss", "score", "decode"), "math.sin")
+    task = Task("disks", TaskKind.SET, "boxes", labels=(LABELS["boxes"], LABELS["masks"]), **options)  # type: ignore[arg-type]
     problems = check(FolderDataModule(str(tmp_path), tasks=[task]), splits=["train"]).problems
     assert problems == [] if named is None else any(named in problem for problem in problems), problems
 

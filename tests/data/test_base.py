@@ -75,7 +75,7 @@ def test_an_epoch_is_the_same_whatever_came_before() -> None:
     torch.manual_seed(99)
     assert same(epoch(NumbersModule(batch_size=5, keys=KEYS, transforms=flipping()).train_dataloader(), 2), epochs[2])
     ids = [torch.cat([batch["id"] for batch in batches]).tolist() for batches in epochs]
-    assert ids[0] != ids[1] and all(len(set(found)) == 20 for found in ids), "whole batches, no image twice"
+    assert ids[0] != ids[1] and all(len(set(order)) == 20 for order in ids), "whole batches, no image twice"
     other = epoch(NumbersModule(batch_size=5, keys=KEYS, seed=1).train_dataloader(), 0)
     assert torch.cat([batch["id"] for batch in other]).tolist() != ids[0]
 
@@ -155,11 +155,15 @@ def test_trains_on_a_subset_of_another_split() -> None:
 
 
 def test_halves_of_the_test_split_are_disjoint() -> None:
-    found = []
+    messages = []
     for part in ("first", "second", "all"):
         loader = NumbersModule(keys=["number"], test_part=part).test_dataloader()
-        found.append({int(i) for batch in loader for i in batch["id"]})
-    assert not found[0] & found[1] and found[0] | found[1] == found[2] and [len(f) for f in found] == [4, 3, 7]
+        messages.append({int(i) for batch in loader for i in batch["id"]})
+    assert (
+        not messages[0] & messages[1]
+        and messages[0] | messages[1] == messages[2]
+        and [len(f) for f in messages] == [4, 3, 7]
+    )
 
 
 def test_a_validation_share_is_one_block_that_is_never_trained_on() -> None:

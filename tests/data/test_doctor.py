@@ -27,10 +27,10 @@ def test_a_sound_download(taskonomy: Any) -> None:
     }  # fmt: skip
     stored = np.stack([depth for (building, _, _), depth in taskonomy.depth.items() if building == "darden"])
     metres = stored[stored != 65535] / 512
-    found = report.splits["test"].keys["depth_z"]
-    assert (found.samples, found.values, found.valid) == (6, stored.size, metres.size)
+    summary = report.splits["test"].keys["depth_z"]
+    assert (summary.samples, summary.values, summary.valid) == (6, stored.size, metres.size)
     np.testing.assert_allclose(
-        [found.low, found.high, found.mean], [metres.min(), metres.max(), metres.mean()], rtol=1e-5
+        [summary.low, summary.high, summary.mean], [metres.min(), metres.max(), metres.mean()], rtol=1e-5
     )
     assert report.splits["train"].buildings == ["allens", "beech"]
     assert sum(report.splits["train"].keys["scene_class"].histogram.values()) == 12

@@ -112,8 +112,8 @@ def test_300_segments_are_kept_apart(tmp_path: Path) -> None:
     save(tmp_path / "train" / "image" / "a.png", np.zeros((20, 15, 3), np.uint8))
     segments = np.random.default_rng(0).permutation(300).reshape(20, 15).astype(np.uint16) + 200
     save(tmp_path / "train" / "segments" / "a.png", segments)
-    found = data(tmp_path, SEGMENTS).build("train", ["image", "segments"])[0]["segments"]
-    assert found.tolist() == segments.tolist()
+    labels = data(tmp_path, SEGMENTS).build("train", ["image", "segments"])[0]["segments"]
+    assert labels.tolist() == segments.tolist()
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -309,8 +309,8 @@ def test_no_object_and_no_label_are_two_things(tmp_path: Path) -> None:
     assert batch["marks"].shape == (4, 1, 2, 2) and batch["shapes"].shape == (4, 1, HEIGHT, WIDTH), "as many rows"
     assert batch["marks"].isnan().all() and not batch["shapes"].any(), "of which none is an object's"
     assert labelled_keys(batch) >= {"boxes", "marks", "sorts", "shapes"}
-    found = check(module, splits=["train"]).splits["train"].keys
-    assert [found[key].samples for key in keys] == [4, 3, 1, 1, 1] and "boxes_labelled" not in found
+    summaries = check(module, splits=["train"]).splits["train"].keys
+    assert [summaries[key].samples for key in keys] == [4, 3, 1, 1, 1] and "boxes_labelled" not in summaries
 
 
 def test_objects_follow_a_resize(tmp_path: Path) -> None:

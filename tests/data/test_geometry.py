@@ -115,9 +115,9 @@ def test_normals_of_planes() -> None:
     for normal in ([0.0, 0.0, -1.0], [0.6, 0.0, -0.8], [0.1, -0.7, -0.7]):
         unit = torch.nn.functional.normalize(torch.tensor(normal), dim=0)
         depth = (-3 / torch.einsum("i,ihw->hw", unit, rays))[None]
-        found = normals_from_depth(depth, focal, centre, reach=3)
-        assert found[:, :3].isnan().all() and found[:, :, -3:].isnan().all()
-        inside = found[:, 3:-3, 3:-3]
+        normals = normals_from_depth(depth, focal, centre, reach=3)
+        assert normals[:, :3].isnan().all() and normals[:, :, -3:].isnan().all()
+        inside = normals[:, 3:-3, 3:-3]
         torch.testing.assert_close(inside, unit[:, None, None].expand_as(inside), atol=1e-4, rtol=0)
     step = torch.where(torch.arange(64) < 32, 1.0, 3.0).expand(1, 48, 64)
     assert normals_from_depth(step, focal, centre, reach=3)[0, 10, 29:35].isnan().all()

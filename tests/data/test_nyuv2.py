@@ -163,8 +163,8 @@ def test_bad_input_is_said_on_one_line(arrays: Path, official: Path, tmp_path: P
         (lambda: NYUv2DataModule(str(arrays), normal_axes=("right", "back", "up")).build("train", ["normals"])[0],
          "point away from the camera"),
     ]  # fmt: skip
-    for call, told in cases:
-        with pytest.raises(InputError, match=told) as caught:
+    for call, message in cases:
+        with pytest.raises(InputError, match=message) as caught:
             call()
         assert "\n" not in str(caught.value)
 
@@ -272,11 +272,11 @@ def test_real_arrays() -> None:
 @real
 def test_normals_from_real_depth_are_those_published_for_it() -> None:
     stored = torch.from_numpy(np.asarray(Image.open(REAL / "depth/test/000433.png")).astype(np.float32))[None] / 5000
-    found = normals_from_depth(torch.where(stored > 0, stored, torch.nan), (518.858, 519.470), (324.582, 252.736))
+    normals = normals_from_depth(torch.where(stored > 0, stored, torch.nan), (518.858, 519.470), (324.582, 252.736))
     published = np.asarray(Image.open(REAL / "normal/test/000433.png")).astype(np.float32) / 255 * 2 - 1
     x, forward, up = torch.from_numpy(published).unbind(-1)
     expected = torch.stack([x, -up, forward])
-    cosine = torch.nn.functional.cosine_similarity(found, expected, dim=0)[expected.norm(dim=0) > 0.5]
+    cosine = torch.nn.functional.cosine_similarity(normals, expected, dim=0)[expected.norm(dim=0) > 0.5]
     cosine = cosine[~cosine.isnan()]
     assert len(cosine) > 100_000
     assert torch.rad2deg(torch.acos(cosine.clamp(-1, 1))).median() < 6

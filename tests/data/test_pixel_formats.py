@@ -249,7 +249,7 @@ CASES = {
         wrong=((8, 0, 0), "has a segment 8, which its annotations do not"), lists=coco("annotations"),
     ),
 }  # fmt: skip
-every = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+each_format = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 files_with_wrong = pytest.mark.parametrize(
     "case", [case for case in CASES.values() if case.wrong], ids=[name for name, case in CASES.items() if case.wrong]
 )
@@ -264,7 +264,7 @@ def expected(case: Case, data: PixelDataModule) -> torch.Tensor:
     return torch.tensor([-100 if name is None else names.index(name) for name in case.meaning.values()]).repeat(2, 1)
 
 
-@every
+@each_format
 def test_labels_and_splits(case: Case, tmp_path: Path) -> None:
     data = case.data(case.write(tmp_path))
     sizes = {"train": 1, "official_test": 2, "validation": 1, "test": 1}
@@ -285,7 +285,7 @@ def test_labels_and_splits(case: Case, tmp_path: Path) -> None:
         assert len({ids["train", 0], ids["validation", 0], ids["test", 0]}) == 3
 
 
-@every
+@each_format
 def test_what_is_not_there(case: Case, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has no split 'trian'; did you mean 'train'\?"):
         case.data(tmp_path).build("trian", ["image"])
@@ -314,7 +314,7 @@ def test_values_that_there_are_not(case: Case, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value) and Path(label).name in str(caught.value)
 
 
-@every
+@each_format
 def test_label_of_another_size(case: Case, tmp_path: Path) -> None:
     case.write(tmp_path)
     _, label = next(iter(case.parts.values()))[0]
@@ -324,7 +324,7 @@ def test_label_of_another_size(case: Case, tmp_path: Path) -> None:
         case.data(tmp_path).build("train", ["image", case.key])[0]
 
 
-@every
+@each_format
 def test_images_of_one_pixel_and_damaged_files(case: Case, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     case.write(tmp_path)
     image, label = next(iter(case.parts.values()))[0]

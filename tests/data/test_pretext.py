@@ -76,9 +76,9 @@ def test_the_central_quarter_is_masked() -> None:
 
 def test_lab_by_the_standard() -> None:
     colours = [*itertools.product((0.0, 0.5, 1.0), repeat=3), (0.02, 0.01, 0.03), (0.2, 0.7, 0.3)]
-    found = srgb_to_lab(torch.tensor(colours, dtype=torch.float64).T).T
-    np.testing.assert_allclose(found, [lab(colour) for colour in colours], atol=0.02)
-    np.testing.assert_allclose(found[colours.index((1.0, 0.0, 0.0))], [53.24, 80.09, 67.20], atol=0.02)
+    converted = srgb_to_lab(torch.tensor(colours, dtype=torch.float64).T).T
+    np.testing.assert_allclose(converted, [lab(colour) for colour in colours], atol=0.02)
+    np.testing.assert_allclose(converted[colours.index((1.0, 0.0, 0.0))], [53.24, 80.09, 67.20], atol=0.02)
 
 
 def test_gray_has_the_pictures_lightness_and_no_colour() -> None:
@@ -105,9 +105,9 @@ def test_color_bins_are_the_nearest_centres() -> None:
 def test_color_centers_are_in_the_gamut_and_complete() -> None:
     """Every colour of a fine cube lies near a centre, and every centre is the a, b of some colour of the cube."""
     steps = torch.linspace(0, 1, 41)
-    found = srgb_to_lab(torch.cartesian_prod(steps, steps, steps).T)[1:].T
+    lab = srgb_to_lab(torch.cartesian_prod(steps, steps, steps).T)[1:].T
     centers = color_centers()
-    distances = torch.cdist(found, centers)
+    distances = torch.cdist(lab, centers)
     assert distances.min(0).values.max() < 3, "each centre is nearly met by a colour"
     assert distances.min(1).values.max() < 15, "each colour has a centre at hand, the rim of the gamut included"
     assert len(centers) == len(centers.unique(dim=0)) == 229 and (centers % 10 == 0).all()

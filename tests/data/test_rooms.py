@@ -255,18 +255,18 @@ def test_rays_agree_with_brute_force() -> None:
 
 
 def test_matching_patches_show_one_point() -> None:
-    found = {0: 0, 1: 0}
+    counts = {0: 0, 1: 0}
     for building in range(8):
         seen = View(building, 0, 96, 1)
         labels = seen.render(["pair_matching", "matching"])
         first, second = labels["pair_matching"].astype(float)
-        found[int(labels["matching"])] += 1
+        counts[int(labels["matching"])] += 1
         assert first.shape == (3, 96, 96)
         if labels["matching"]:
             middle = slice(32, 64)
             a, b = first[:, middle, middle].mean((1, 2)), second[:, middle, middle].mean((1, 2))
             assert np.abs(a - b).mean() < 60
-    assert found[0] and found[1]
+    assert counts[0] and counts[1]
     seen = View(1, 0, 64, 1)
     grid = np.stack(np.meshgrid(np.arange(64), np.arange(64)), -1).reshape(-1, 2).astype(float)
     where, visible = correspondences(grid, seen.pixels(0), seen.pixels(0), seen.camera(0))

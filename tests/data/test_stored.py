@@ -96,8 +96,8 @@ def test_pictures_are_upright_as_exif_says(tmp_path: Path, suffix: str, orientat
     lossless = {"webp": {"lossless": True}, "jpg": {"quality": 100, "subsampling": 0}}.get(suffix, {})
     Image.fromarray(np.ascontiguousarray(lying)).save(tmp_path / f"a.{suffix}", exif=exif, **lossless)
     expected = torch.tensor(upright).permute(2, 0, 1) / 255
-    found = read_image(tmp_path / f"a.{suffix}")
-    assert found.shape == expected.shape and (found - expected).abs().mean() < 0.01
+    image = read_image(tmp_path / f"a.{suffix}")
+    assert image.shape == expected.shape and (image - expected).abs().mean() < 0.01
     if suffix != "tif":  # Pillow's TIFF reader turns by itself, whoever asks
         assert read_pixels(tmp_path / f"a.{suffix}").shape == lying.shape
 

@@ -244,15 +244,15 @@ def test_egomotion_closes(taskonomy: Any) -> None:
 
 def test_points_match_in_half_of_the_pairs(taskonomy: Any) -> None:
     samples = TaskonomyDataModule(str(taskonomy.root), size=SIZE).build("train", ["pair_matching", "matching"])
-    found = set()
+    seen = set()
     for index in range(len(samples)):
         sample = samples[index]
         building, point = ("allens", "beech")[index // 6], index % 6 // 2
         same = taskonomy.file("rgb", building, point, 1 - index % 2)
         picture = torch.tensor(np.asarray(Image.open(same)) / 255).permute(2, 0, 1).float()
         assert bool(sample["matching"]) == torch.allclose(sample["pair_matching"][1], picture)
-        found.add(int(sample["matching"]))
-    assert found == {0, 1}
+        seen.add(int(sample["matching"]))
+    assert seen == {0, 1}
 
 
 def test_vanishing_points_and_layout(taskonomy: Any) -> None:
@@ -269,8 +269,8 @@ def test_vanishing_points_and_layout(taskonomy: Any) -> None:
     corners = np.array([[x, y, z] for x in box[0] for y in box[1] for z in box[2]])
     expected = (corners - eye) @ turn @ BLENDER
     signs = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)])
-    found = layout[:3] + Rotation.from_rotvec(layout[6:]).apply(signs * layout[3:6])
-    distance = np.linalg.norm(expected[:, None] - found, axis=-1)
+    vertices = layout[:3] + Rotation.from_rotvec(layout[6:]).apply(signs * layout[3:6])
+    distance = np.linalg.norm(expected[:, None] - vertices, axis=-1)
     assert distance.min(0).max() < 1e-4 and distance.min(1).max() < 1e-4, "the same eight corners"
     np.testing.assert_allclose(Rotation.from_rotvec(layout[6:]).as_matrix().T, frame, atol=1e-5)
 
@@ -309,9 +309,9 @@ def test_damaged_and_missing_files_are_listed_not_fatal(taskonomy: Any, caplog: 
         with pytest.raises(SkipSample):
             samples[1]
         samples[0]
-    found = {problem.file: problem.reason for problem in samples.problems}
-    assert found.keys() == {truncated, missing, broken, picture}
-    assert found[missing] == "missing" and found[truncated].startswith("damaged (")
+    problems = {problem.file: problem.reason for problem in samples.problems}
+    assert problems.keys() == {truncated, missing, broken, picture}
+    assert problems[missing] == "missing" and problems[truncated].startswith("damaged (")
     assert sum(str(truncated) in line for line in caplog.text.splitlines()) == 1, "said once"
 
 

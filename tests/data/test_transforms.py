@@ -114,8 +114,8 @@ def test_mirrored_layout_has_the_mirrored_corners() -> None:
     def corners(layout: Tensor) -> Tensor:
         signs = torch.cartesian_prod(*[torch.tensor([-0.5, 0.5])] * 3)
         turn = torch.tensor(Rotation.from_rotvec(layout[6:].numpy()).as_matrix()).float()
-        found = layout[:3] + (signs * layout[3:6]) @ turn.T
-        return found[(found * torch.tensor([1.0, 10.0, 100.0])).sum(1).argsort()]
+        vertices = layout[:3] + (signs * layout[3:6]) @ turn.T
+        return vertices[(vertices * torch.tensor([1.0, 10.0, 100.0])).sum(1).argsort()]
 
     out = Joint([v2.RandomHorizontalFlip(1)])({"image": torch.zeros(3, 4, 4), "room_layout": layout})["room_layout"]
     mirrored = corners(layout) * torch.tensor([-1.0, 1.0, 1.0])

@@ -46,7 +46,7 @@ def test_a_sampler_shuffles_anew_with_every_pass():
 
 
 @pytest.mark.parametrize(
-    ("parallel", "auxiliary", "options", "told"),
+    ("parallel", "auxiliary", "options", "message"),
     [
         ([1], [2], {"auxiliary_steps": 0}, "both must be at least 1"),
         ([1], [2], {"auxiliary_steps": 1, "accumulate": 0}, "both must be at least 1"),
@@ -54,8 +54,8 @@ def test_a_sampler_shuffles_anew_with_every_pass():
         ([1], [], {"auxiliary_steps": 1}, "the auxiliary loader gives no batch"),
     ],
 )
-def test_what_gives_no_cycle_is_refused(parallel, auxiliary, options, told):
-    with pytest.raises(InputError, match=told):
+def test_what_gives_no_cycle_is_refused(parallel, auxiliary, options, message):
+    with pytest.raises(InputError, match=message):
         list(InTurns(parallel, auxiliary, **options))
 
 

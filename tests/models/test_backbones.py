@@ -139,18 +139,18 @@ def test_taskonomy_takes_an_ordinary_resnet(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda s: s.pop("layer1.0.conv1.weight"), r"1 missing \(layer1.0.conv1.weight\)"),
         (lambda s: s.update(extra=torch.zeros(1)), r"1 not in the network \(extra\)"),
         (lambda s: s.update({"bn1.weight": torch.zeros(3)}), r"1 of another shape \(bn1.weight \(3,\)"),
     ],
 )
-def test_weights_that_do_not_fit_are_refused(tmp_path, change, told):
+def test_weights_that_do_not_fit_are_refused(tmp_path, change, message):
     state, path = timm.create_model("test_resnet").state_dict(), tmp_path / "weights.pt"
     change(state)
     torch.save(state, path)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         TimmBackbone("test_resnet", weights=path)
 
 

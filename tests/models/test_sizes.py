@@ -56,8 +56,8 @@ def test_what_failed_once_and_passes_now_is_not_the_sizes_fault():
 
 
 def test_images_of_other_channels_are_told_from_other_sizes():
-    told = str(refused(TimmBackbone("test_resnet", in_chans=1), (64, 64)))
-    assert told.startswith("TimmBackbone takes images of 1 channels, not 3; ")
+    message = str(refused(TimmBackbone("test_resnet", in_chans=1), (64, 64)))
+    assert message.startswith("TimmBackbone takes images of 1 channels, not 3; ")
 
 
 def test_a_pass_leaves_a_network_as_it_was():
@@ -82,11 +82,11 @@ def test_a_pass_leaves_a_network_as_it_was():
     ],
 )
 def test_the_options_that_are_told_help(name, given, size, options):
-    told = str(refused(TimmBackbone(name, options=given), size))
-    assert told.startswith(f"TimmBackbone refuses images of {size[0]}x{size[1]} pixels (Input height")
+    message = str(refused(TimmBackbone(name, options=given), size))
+    assert message.startswith(f"TimmBackbone refuses images of {size[0]}x{size[1]} pixels (Input height")
     for option in options:
         ((key, value),) = option.items()
-        assert f"{key}: {str(value).lower()}" in told
+        assert f"{key}: {str(value).lower()}" in message
         backbone = TimmBackbone(name, options={**given, **option})
         maps = backbone(torch.rand(1, 3, *size))
         expected = [

@@ -23,7 +23,7 @@ NETWORKS: dict[str, tuple[Any, Any, dict[str, bool]]] = {
     "SplitVGG, unpooling": (SplitVGG, SplitVGGHead, {"unpooling": True}),
     "SplitRes": (SplitRes, SplitResHead, {}),
 }
-every = pytest.mark.parametrize("name", NETWORKS)
+each_network = pytest.mark.parametrize("name", NETWORKS)
 splits = pytest.mark.parametrize("split", range(1, 6))
 
 
@@ -37,7 +37,7 @@ def weights(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-@every
+@each_network
 @splits
 def test_shapes_and_gradients(name: str, split: int) -> None:
     backbone, heads = network(name, split)
@@ -53,7 +53,7 @@ def test_shapes_and_gradients(name: str, split: int) -> None:
     assert silent == []
 
 
-@every
+@each_network
 def test_sizes_that_do_not_halve(name: str) -> None:
     backbone, heads = network(name, 2)
     assert heads[0](backbone(torch.rand(1, 3, 45, 70)), (45, 70)).shape == (1, 1, 45, 70)
@@ -61,7 +61,7 @@ def test_sizes_that_do_not_halve(name: str) -> None:
         backbone(torch.rand(1, 3, 31, 64))
 
 
-@every
+@each_network
 def test_the_last_split_cuts_where_the_first_one_joins(name: str) -> None:
     """The same weights, parted elsewhere, are the same network."""
     low, (low_head, _) = network(name, 2)
@@ -161,7 +161,7 @@ def test_weights_of_timm_and_of_a_run(make: Any, name: str, tmp_path: Path) -> N
 
 
 def test_bad_input_is_said_on_one_line() -> None:
-    for call, told in (
+    for call, message in (
         (lambda: SplitVGG(6), "split=6"),
         (lambda: SplitRes(3, width=0), "width=0"),
         (lambda: SplitVGGHead([17], [16], TASKS[0]), "reads the one map"),
@@ -170,7 +170,7 @@ def test_bad_input_is_said_on_one_line() -> None:
         (lambda: SplitVGGHead([8], [4], find("colorization"), unpooling=True), "stride 4"),
         (lambda: SplitResHead([8], [4], find("jigsaw")), "does not fit task 'jigsaw'"),
     ):  # fmt: skip
-        with pytest.raises(InputError, match=told) as caught:
+        with pytest.raises(InputError, match=message) as caught:
             call()
         assert "\n" not in str(caught.value)
     backbone = SplitVGG(2, unpooling=True, width=2)

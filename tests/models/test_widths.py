@@ -232,7 +232,7 @@ def test_the_full_size_is_the_network_itself():
 
 
 @pytest.mark.parametrize(
-    ("spec", "share", "told"),
+    ("spec", "share", "message"),
     [
         ({"class_path": "Chain"}, 0, "size 0; give a share"),
         ({"class_path": "Chain"}, -1, "size -1; give a share"),
@@ -251,8 +251,8 @@ def test_the_full_size_is_the_network_itself():
         ({"class_path": "TimmBackbone", "init_args": {"name": "resnet81"}}, 0.5, "no timm model 'resnet81'"),
     ],
 )
-def test_bad_shares_are_one_line(spec, share, told):
-    with pytest.raises(InputError, match=told) as caught:
+def test_bad_shares_are_one_line(spec, share, message):
+    with pytest.raises(InputError, match=message) as caught:
         shrunk(spec, share, (32, 32), build)
     assert "\n" not in str(caught.value)
 

@@ -138,7 +138,7 @@ def test_forward_mode_is_the_transpose_of_reverse_mode():
 
 
 @pytest.mark.parametrize(
-    ("build", "told"),
+    ("build", "message"),
     [
         (lambda: Xception(0.01), "width=0.01 leaves a layer of 24 channels without any"),
         (lambda: Xception(0.0), "width=0.0 is no factor"),
@@ -147,7 +147,7 @@ def test_forward_mode_is_the_transpose_of_reverse_mode():
         (lambda: XceptionHead([8], [16], find("scene_classification")), "does not fit task 'scene_classification'"),
     ],
 )
-def test_bad_input_is_one_line(build, told):
-    with pytest.raises(InputError, match=told) as caught:
+def test_bad_input_is_one_line(build, message):
+    with pytest.raises(InputError, match=message) as caught:
         build()
     assert "\n" not in str(caught.value)

@@ -1,5 +1,6 @@
 """Two processes on halves of a batch give the loss and gradients of one process on all of it."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy
 
+from lightning_taskonomy.data.batch import collate
 from lightning_taskonomy.modules import MultiTaskModule, SoftSharingModule
 from lightning_taskonomy.tasks import Task, TaskKind
 
@@ -64,6 +66,7 @@ MADE = """
 import torch
 from torch import nn
 from lightning_taskonomy.models.backbones import Backbone
+from lightning_taskonomy.data.batch import collate
 from lightning_taskonomy.modules import KIND
 from lightning_taskonomy.tasks import Task, TaskKind
 
@@ -117,6 +120,53 @@ def free_port():
         return listener.getsockname()[1]
 
 
+def on_both(folder, whole, strategy):
+    """What two processes saw, each on a half of the batch."""
+    (folder / "two.py").write_text(SCRIPT)
+    halves = [{name: value[at : at + 2] for name, value in whole.items()} for at in (0, 2)]
+    torch.save(halves, folder / "batch.pt")
+    port = str(free_port())
+    root = str(Path(__file__).parents[2])
+    both = [
+        subprocess.Popen([sys.executable, str(folder / "two.py"), str(folder), port, str(rank), strategy],
+                         env={**os.environ, "PYTHONPATH": root, "CUDA_VISIBLE_DEVICES": "", "LOCAL_RANK": str(rank),
+                              "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"},
+                         stderr=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]  # fmt: skip
+    for process in both:
+        _, error = process.communicate(timeout=240)
+        assert process.returncode == 0, error[-3000:]
+    return [torch.load(folder / f"seen{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+def gradients(module):
+    return {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
+
+
+def assert_same_gradients(seen, expected):
+    for of_rank in seen:
+        assert of_rank.keys() == expected.keys()
+        for name, gradient in expected.items():
+            torch.testing.assert_close(of_rank[name], gradient, rtol=1e-4, atol=1e-6)
+
+
+@pytest.fixture
+def made_for_both(tmp_path, monkeypatch):
+    """Writes the module's source for both processes and gives a module of it for this one."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def make(**changes):
+        source = MADE
+        for name, value in changes.items():
+            source = source.replace(name, value)
+        (tmp_path / "made_for_both.py").write_text(source)
+        return importlib.import_module("made_for_both").make()
+
+    yield make
+    sys.modules.pop("made_for_both", None)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "kind"),
@@ -126,9 +176,8 @@ def free_port():
         ("ddp", "SoftSharingModule"),
     ],
 )
-def test_labels_that_only_one_process_has_count_as_in_one_batch(tmp_path, monkeypatch, strategy, kind):
-    (tmp_path / "two.py").write_text(SCRIPT)
-    (tmp_path / "made_for_both.py").write_text(MADE.replace("KIND", kind))
+def test_labels_that_only_one_process_has_count_as_in_one_batch(tmp_path, made_for_both, strategy, kind):
+    alone: MultiTaskModule = made_for_both(KIND=kind)
     random = torch.Generator().manual_seed(0)
     whole = {"image": torch.rand(4, 3, 8, 8, generator=random)}
     for name in ("first", "second", "third"):
@@ -136,26 +185,8 @@ def test_labels_that_only_one_process_has_count_as_in_one_batch(tmp_path, monkey
     whole["first"][0, 1] = torch.nan  # three labels of "first" here, four there
     whole["second"][2:] = torch.nan  # none on the second process
     whole["third"][:] = torch.nan  # none at all
-    halves = [{name: value[at : at + 2] for name, value in whole.items()} for at in (0, 2)]
-    torch.save(halves, tmp_path / "batch.pt")
-    port = str(free_port())
-    root = str(Path(__file__).parents[2])
-    both = [
-        subprocess.Popen([sys.executable, str(tmp_path / "two.py"), str(tmp_path), port, str(rank), strategy],
-                         env={**os.environ, "PYTHONPATH": root, "CUDA_VISIBLE_DEVICES": "", "LOCAL_RANK": str(rank),
-                              "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"},
-                         stderr=subprocess.PIPE, text=True)
-        for rank in range(2)
-    ]  # fmt: skip
-    for process in both:
-        _, error = process.communicate(timeout=240)
-        assert process.returncode == 0, error[-3000:]
-    seen = [torch.load(tmp_path / f"seen{rank}.pt", weights_only=True) for rank in range(2)]
+    seen = on_both(tmp_path, whole, strategy)
 
-    monkeypatch.syspath_prepend(str(tmp_path))
-    from made_for_both import make
-
-    alone: MultiTaskModule = make()
     losses, _ = alone.losses(whole)
     loss = alone.combine(losses)
     logged = {"train/loss": loss, "train/loss_epoch": loss}
@@ -164,15 +195,43 @@ def test_labels_that_only_one_process_has_count_as_in_one_batch(tmp_path, monkey
     loss.backward()
     assert seen[0].pop("labelled") == seen[1].pop("labelled") == list(losses) == ["first", "second"]
     torch.testing.assert_close((seen[0].pop("loss") + seen[1].pop("loss")) / 2, loss.detach())
-    expected = {name: p.grad for name, p in alone.named_parameters() if p.grad is not None}
+    expected = gradients(alone)
     logged |= {f"train/{name}/loss": value for name, value in losses.items()}
     if isinstance(alone, SoftSharingModule):
         alone.configure_optimizers().step()
         logged["train/distance"] = alone.backbone.distance()
     for of_rank in seen:  # not one process's share: the second has no label of "second"
         torch.testing.assert_close(of_rank.pop("logged"), {name: value.detach() for name, value in logged.items()})
+    assert_same_gradients(seen, expected)
+
+
+@pytest.mark.slow
+def test_each_term_of_a_loss_is_divided_by_its_count_over_both_processes(tmp_path, made_for_both):
+    """Boxes and points: the terms of keypoints have counts of their own, and one process has no point."""
+    tasks = 'keypoints("people", ["a", "b"], (1, 0), (0.1, 0.1))'
+    alone: MultiTaskModule = made_for_both(
+        KIND="MultiTaskModule",
+        **{'Task(name, TaskKind.VECTOR, name, 2) for name in ("first", "second", "third")': tasks},
+        **{"Plain(), ": 'Plain(), {"set": partial(KeypointHead, hidden=4)}, ',
+           "from torch import nn": "from functools import partial\nfrom torch import nn\n"
+           "from lightning_taskonomy.models.heads import KeypointHead\n"
+           "from lightning_taskonomy.tasks.catalog.objects import keypoints"},
+    )  # fmt: skip
+    nan = float("nan")
+    boxes = [[[2, 2, 20, 28], [8, 0, 31, 16]], [[4, 4, 12, 30]], [[0, 10, 16, 26]], []]
+    points = [[[[5, 6], [nan, nan]], [[12, 3], [28, 9]]], [[[5, 20], [9, 9]]], [[[nan, nan]] * 2], []]
+    samples = [
+        {"boxes": torch.tensor(edges, dtype=torch.float32).reshape(-1, 4), "image": torch.rand(3, 32, 32),
+         "points": torch.tensor(spots, dtype=torch.float32).reshape(-1, 2, 2)}
+        for edges, spots in zip(boxes, points, strict=True)
+    ]  # fmt: skip
+    whole = collate(samples, alone.tasks["people"].targets)
+    seen = on_both(tmp_path, whole, "ddp")
+
+    losses, _ = alone.losses(whole)
+    losses["people"].backward()
+    assert [of_rank.pop("labelled") for of_rank in seen] == [["people"]] * 2
+    torch.testing.assert_close((seen[0].pop("loss") + seen[1].pop("loss")) / 2, losses["people"].detach())
     for of_rank in seen:
-        assert of_rank.keys() == expected.keys()
-        for name, gradient in expected.items():
-            torch.testing.assert_close(of_rank[name], gradient, rtol=1e-4, atol=1e-6)
-    sys.modules.pop("made_for_both", None)
+        torch.testing.assert_close(of_rank.pop("logged")["train/loss"], losses["people"].detach())
+    assert_same_gradients(seen, gradients(alone))

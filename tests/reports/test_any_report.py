@@ -148,9 +148,13 @@ def test_a_table_of_transfers_has_a_report_that_recommends_a_budget(tables, caps
 def test_a_table_of_groupings_has_a_report_of_even_budgets(tables, capsys):
     _, groupings = tables
     assert main(["report", str(groupings), "--out", str(groupings.parent / "page")]) == 0
-    found = {float(row["budget"]): row for row in rows(groupings.parent / "page/solutions.csv")}
-    assert min(found) == 1.0 and found[1.0]["networks"] == "1" and float(found[1.0]["total loss"]) == pytest.approx(0.8)
-    assert float(found[max(found)]["total loss"]) == pytest.approx(0.7)  # all together, and normals alone
+    by_budget = {float(row["budget"]): row for row in rows(groupings.parent / "page/solutions.csv")}
+    assert (
+        min(by_budget) == 1.0
+        and by_budget[1.0]["networks"] == "1"
+        and float(by_budget[1.0]["total loss"]) == pytest.approx(0.8)
+    )
+    assert float(by_budget[max(by_budget)]["total loss"]) == pytest.approx(0.7)  # all together, and normals alone
     groupings.write_text("0.1\t0.2\n0.15\t0.25\n")
     assert main(["report", str(groupings), "--tasks", "[a, b]"]) == 0
     assert "keep a (cost 0.5) and b (cost 0.5)" in (groupings.parent / "groups-report/index.html").read_text()

@@ -413,8 +413,11 @@ def features(folder, jobs):
     for name, array in jobs.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         np.savez(folder / name, features=array, id=np.arange(len(array)))
-    entries = [{"kind": "features", "name": name.split("/")[1], "done": [name], "runs": []} for name in jobs]
-    write_json(folder / "jobs.json", {"features": entries})
+    entries = {}
+    for name in jobs:
+        kind, *of = name.split("/")[:-1]
+        entries.setdefault(kind, []).append({"kind": kind, "name": "/".join(of), "done": [name], "runs": []})
+    write_json(folder / "jobs.json", entries)
 
 
 def test_images_in_the_plane_are_those_of_the_last_plan_by_collection(tmp_path):
@@ -452,3 +455,18 @@ def test_a_made_up_study_of_several_settings_and_seeds_has_all_its_sections(tmp_
     pictures = {file.stem for file in page.parent.glob("*.png")}
     assert pictures >= {"gains-small", "gains-small_source", "distances", "distance-and-gain"}
     assert len(rows(folder, "multi-source")) == 2 and len(rows(folder, "source-runs")) == 5
+
+
+def test_the_same_images_are_pictured_by_the_networks_of_each_task_type(tmp_path):
+    """Cosine distances: what one network sees is larger by a thousand, which moves no point (Fig. 3b and c)."""
+    pytest.importorskip("sklearn")
+    generator = np.random.default_rng(0)
+    arrays = {f"type_features/a/{kind}/x.npz": generator.normal(1, 1, (6, 3)) for kind in ("segmentation", "depth")}
+    pages = []
+    for scale in (1, 1000):
+        folder = write(tmp_path / str(scale), by_hand(), FOUR)
+        features(folder, {name: array * (scale if "depth" in name else 1) for name, array in arrays.items()})
+        assert {*InfluenceReport(folder).results.type_features["a"]} == {"segmentation", "depth"}
+        assert "Images of a in the features of networks of several task types" in report(folder).read_text()
+        pages.append((folder / "report" / "plane-of-task-types.png").read_bytes())
+    assert pages[0] == pages[1]

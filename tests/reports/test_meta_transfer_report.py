@@ -57,22 +57,22 @@ def rows(file):
 
 def test_the_papers_cityscapes_is_won_in_three_of_four_cases_and_second_in_one(tmp_path):
     write(tmp_path, TABLE_2)
-    found = read_comparison(tmp_path)
-    wins = found.wins()
+    comparison = read_comparison(tmp_path)
+    wins = comparison.wins()
     assert (wins.cases, wins.best, wins.second, wins.clear) == (4, 3, 1, None)
-    ((own, ahead),) = wins.beaten
-    assert own.primary == "semantic_19" and [cell.method for cell in ahead] == ["mtl"]
-    assert found.rank("SplitVGG-3", "semantic_7", "inverse_depth", "oracle") is None
-    assert [cell.method for cell in found.ranked("SplitVGG-3", "semantic_7", "inverse_depth")][:3] == [
+    ((method, ahead),) = wins.beaten
+    assert method.primary == "semantic_19" and [cell.method for cell in ahead] == ["mtl"]
+    assert comparison.rank("SplitVGG-3", "semantic_7", "inverse_depth", "oracle") is None
+    assert [cell.method for cell in comparison.ranked("SplitVGG-3", "semantic_7", "inverse_depth")][:3] == [
         "tmt", "kendall", "mtl",
     ]  # fmt: skip
 
 
 def test_reductions_are_of_the_error_and_of_one_minus_miou(tmp_path):
     write(tmp_path, TABLE_2)
-    found = read_comparison(tmp_path)
-    depth = found.cell("SplitVGG-3", "inverse_depth", "semantic_7", "tmt")
-    classes = found.cell("SplitVGG-3", "semantic_7", "inverse_depth", "tmt")
+    comparison = read_comparison(tmp_path)
+    depth = comparison.cell("SplitVGG-3", "inverse_depth", "semantic_7", "tmt")
+    classes = comparison.cell("SplitVGG-3", "semantic_7", "inverse_depth", "tmt")
     assert depth.reductions == [pytest.approx((2.31 - 1.80) / 2.31)]
     assert classes.reductions == [pytest.approx((39.48 - 37.42) / (100 - 37.42))]
 
@@ -88,12 +88,12 @@ def test_intervals_are_students(tmp_path):
 def test_a_lead_is_clear_where_the_seeds_agree_on_it(tmp_path):
     write(tmp_path, TABLE_2, (-0.3, 0.1, 0.2))  # the same shift of both: every seed has the same lead
     assert read_comparison(tmp_path).wins().clear == 3
-    held = rows(tmp_path / "results.csv")
-    for row in held:  # one case is still won on average, by a lead of +2.2, +0.2 and -0.8
+    results = rows(tmp_path / "results.csv")
+    for row in results:  # one case is still won on average, by a lead of +2.2, +0.2 and -0.8
         if (row["primary"], row["method"]) == ("semantic_7", "tmt"):
             row["test"] = float(row["test"]) + {"0": 0.02, "1": 0.0, "2": -0.01}[row["seed"]]
     with (tmp_path / "results.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([list(held[0]), *(list(row.values()) for row in held)])
+        csv.writer(file).writerows([list(results[0]), *(list(row.values()) for row in results)])
     wins = read_comparison(tmp_path).wins()
     assert (wins.best, wins.clear) == (3, 2)
 
@@ -124,26 +124,26 @@ def test_several_auxiliary_tasks_have_a_table_of_their_own(tmp_path):
 
 def measured_independently(folder):
     """What the rows of ``results.csv`` say, counted without the package: t tests of SciPy on arrays over the seeds."""
-    held = [row for row in rows(folder / "results.csv") if row["study"] == "main"]
-    cases = {(row["primary"], row["auxiliary"]) for row in held if row["auxiliary"]}
-    found = {"best": 0, "second": 0, "clear": 0}
+    results = [row for row in rows(folder / "results.csv") if row["study"] == "main"]
+    cases = {(row["primary"], row["auxiliary"]) for row in results if row["auxiliary"]}
+    counts = {"best": 0, "second": 0, "clear": 0}
     for primary, auxiliary in cases:
         errors = {}
         for method in METHODS[:-1]:
-            own = sorted(
+            ranked = sorted(
                 (int(row["seed"]), float(row["test"]) * (-1 if row["higher_is_better"] == "1" else 1))
-                for row in held if (row["primary"], row["method"]) == (primary, method)
+                for row in results if (row["primary"], row["method"]) == (primary, method)
                 and row["auxiliary"] in ("", auxiliary)
             )  # fmt: skip
-            errors[method] = np.array([error for _, error in own])
+            errors[method] = np.array([error for _, error in ranked])
         means = {method: values.mean() for method, values in errors.items() if method != "tmt"}
         place = sum(mean < errors["tmt"].mean() for mean in means.values())
-        found["best"] += place == 0
-        found["second"] += place == 1
+        counts["best"] += place == 0
+        counts["second"] += place == 1
         if place == 0:
             test = stats.ttest_rel(errors[min(means, key=means.get)], errors["tmt"])
-            found["clear"] += test.confidence_interval(0.95).low > 0
-    return found
+            counts["clear"] += test.confidence_interval(0.95).low > 0
+    return counts
 
 
 def test_wins_are_those_of_an_independent_count(tmp_path):
@@ -153,11 +153,11 @@ def test_wins_are_those_of_an_independent_count(tmp_path):
         table = {case: tuple(random.normal(20, 0.2, len(METHODS))) for case in TABLE_2}
         folder = tmp_path / str(number)
         write(folder, table, (0.0, 0.0, 0.0))
-        held = rows(folder / "results.csv")
-        for row in held:
+        results = rows(folder / "results.csv")
+        for row in results:
             row["test"] = float(row["test"]) + random.normal(0, 0.001)
         with (folder / "results.csv").open("w", newline="") as file:
-            csv.writer(file).writerows([list(held[0]), *(list(row.values()) for row in held)])
+            csv.writer(file).writerows([list(results[0]), *(list(row.values()) for row in results)])
         wins, expected = read_comparison(folder).wins(), measured_independently(folder)
         assert {name: getattr(wins, name) for name in expected} == expected
         assert wins.cases == 4 == wins.best + len(wins.beaten)
@@ -167,20 +167,20 @@ def test_wins_are_those_of_an_independent_count(tmp_path):
 
 def test_equals_share_the_first_place_and_no_lead_is_clear(tmp_path):
     write(tmp_path, {("depth", "normals"): (5, 4, 3, 4, 4, 4, 3, 1)}, (-0.1, 0.0, 0.1))
-    found = read_comparison(tmp_path)
-    wins = found.wins()
+    comparison = read_comparison(tmp_path)
+    wins = comparison.wins()
     assert (wins.best, wins.second, wins.clear) == (1, 0, 0)
-    assert [found.rank("SplitVGG-3", "depth", "normals", name) for name in METHODS[:-1]] == [7, 3, 1, 3, 3, 3, 1]
+    assert [comparison.rank("SplitVGG-3", "depth", "normals", name) for name in METHODS[:-1]] == [7, 3, 1, 3, 3, 3, 1]
 
 
 def test_what_is_not_measured_is_said(tmp_path):
     write(tmp_path, TABLE_2, (-0.1, 0.0, 0.1))
-    held = rows(tmp_path / "results.csv")
-    kept = [row for row in held
+    results = rows(tmp_path / "results.csv")
+    kept = [row for row in results
             if not (row["method"] == "mtl" and row["primary"] == "semantic_7" and row["seed"] == "1")
             and not (row["method"] == "du" and row["primary"] == "semantic_7")]  # fmt: skip
     with (tmp_path / "results.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([list(held[0]), *(list(row.values()) for row in kept)])
+        csv.writer(file).writerows([list(results[0]), *(list(row.values()) for row in kept)])
     text = report(tmp_path).read_text()
     assert "1 of 32 cells have no finished run" in text
     shown = {row["method"]: list(row.values())[1] for row in rows(tmp_path / "report/one_auxiliary.csv")}
@@ -201,9 +201,9 @@ def test_more_methods_than_the_papers_stand_below_each_other_a_table_per_network
     write(tmp_path, table, methods=methods, networks=("SplitVGG-3", "SplitRes-3"))
     report(tmp_path)
     for number, network in enumerate(("SplitVGG-3", "SplitRes-3"), 1):
-        held = rows(tmp_path / f"report/one_auxiliary_{number}.csv")
-        assert len(held) == len(methods) and len(held[0]) == 1 + len(table)
-        assert all(network in name for name in held[0] if name != "method")
+        written = rows(tmp_path / f"report/one_auxiliary_{number}.csv")
+        assert len(written) == len(methods) and len(written[0]) == 1 + len(table)
+        assert all(network in name for name in written[0] if name != "method")
 
 
 LONG = [f"a primary task of many letters ← auxiliary task {number} + one more" for number in range(9)]
@@ -225,9 +225,9 @@ def drawn(figure):
 def test_no_text_of_a_study_overlaps_or_leaves_the_figure(panels, bars):
     curves = {name: [(5, [1.0, 2.0]), (10, [2.0])] for name in LONG}
     few = dict.fromkeys(("Transfer Learning", "MTL", "TMT"), curves[LONG[0]])
-    held = {(title if panels > 1 else "", "10² × absolute error ↓"): curves if panels == 1 else few
+    expected = {(title if panels > 1 else "", "10² × absolute error ↓"): curves if panels == 1 else few
             for title in LONG[:panels]}  # fmt: skip
-    figure = figures.variation_panels(held, "images with primary labels", bars=bars)
+    figure = figures.variation_panels(expected, "images with primary labels", bars=bars)
     boxes, page = drawn(figure), figure.bbox
     assert all(box.x0 >= 0 and box.y0 >= 0 and box.x1 <= page.width and box.y1 <= page.height for box in boxes)
     assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
@@ -259,15 +259,15 @@ def test_a_mark_stands_at_the_mean_reduction():
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [(lambda text: text.replace(",test,", ",tset,"), "column 'test'"),
      (lambda text: text.replace("0.3742", "a lot"), "a lot")],
 )  # fmt: skip
-def test_a_damaged_file_is_named(tmp_path, change, told):
+def test_a_damaged_file_is_named(tmp_path, change, message):
     write(tmp_path, TABLE_2)
     file = tmp_path / "results.csv"
     file.write_text(change(file.read_text()))
-    with pytest.raises(InputError, match=rf"results.csv.*{told}"):
+    with pytest.raises(InputError, match=rf"results.csv.*{message}"):
         read_comparison(tmp_path)
     (tmp_path / "selection.csv").unlink()
     with pytest.raises(InputError, match=r"is missing|results.csv"):

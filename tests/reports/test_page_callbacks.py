@@ -71,7 +71,7 @@ def solved(tab, session="one", **given):
 
 def best(table, budget, order, targets, closed=(), required=(), costs=None, weights=None):
     """The highest objective over every set of sources."""
-    costs, weights, found = costs or {}, weights or {}, -math.inf
+    costs, weights, optimum = costs or {}, weights or {}, -math.inf
     for count in range(len(TASKS) + 1):
         for chosen in map(set, itertools.combinations([t for t in TASKS if t not in closed], count)):
             if not set(required) <= chosen or sum(costs.get(t, 1) for t in chosen) > budget:
@@ -80,8 +80,8 @@ def best(table, budget, order, targets, closed=(), required=(), costs=None, weig
             for target in targets:
                 usable = [r for r in table.candidates if r.target == target and r.order <= order]
                 values.append(max((r.affinity for r in usable if set(r.sources) <= chosen), default=-math.inf))
-            found = max(found, sum(weights.get(t, 1) * v for t, v in zip(targets, values, strict=True)))
-    return found
+            optimum = max(optimum, sum(weights.get(t, 1) * v for t, v in zip(targets, values, strict=True)))
+    return optimum
 
 
 def text(component):
@@ -142,9 +142,9 @@ def test_the_graph_holds_the_policy(tab):
 
 def test_what_more_budget_buys(tab, table):
     quick, _, now = solved(tab, budget=1)
-    told = text(tab.compared(quick["request"], "one"))
+    message = text(tab.compared(quick["request"], "one"))
     then = best(table, 2, 2, TASKS[:3])
-    assert f"{then - now.objective:+.4f}" in told
+    assert f"{then - now.objective:+.4f}" in message
     quick, _, _ = solved(tab, budget=4)
     assert "buys nothing" in text(tab.compared(quick["request"], "one"))
 
@@ -169,15 +169,15 @@ def test_the_curve_runs_over_all_budgets_that_something_meets(tab):
 )
 def test_what_cannot_be_met_is_said_in_one_line_in_place_of_the_answer(tab, given, words):
     asked = tab.asked(controls(tab, **given), "one")
-    found = asked if asked["request"] is None else tab.searched(asked["request"], "one")
-    line = text(found["state"])
+    answer = asked if asked["request"] is None else tab.searched(asked["request"], "one")
+    line = text(answer["state"])
     assert words in line and "\n" not in line and "Traceback" not in line
-    assert found["elements"] == [] and found["table"] is None
+    assert answer["elements"] == [] and answer["table"] is None
     if asked["request"] is None:
         refused = tab.as_json(1, None)
         assert refused["data"] is no_update and "no solution" in refused["refused"]
     else:
-        assert found["solved"] is None and tab.compared(None, "one") is None and tab.swept(None, "one") is None
+        assert answer["solved"] is None and tab.compared(None, "one") is None and tab.swept(None, "one") is None
         assert words in tab.as_json(1, asked["request"])["refused"]
 
 
@@ -231,9 +231,9 @@ def unpacked(data):
 
 def test_downloads(tab):
     quick, _, solution = solved(tab)
-    told = json.loads(base64.b64decode(tab.as_json(1, quick["request"])["data"]["content"]))
-    assert told["solution"] == json.loads(solution.to_json())
-    assert told["settings"]["budget"] == 2
+    saved = json.loads(base64.b64decode(tab.as_json(1, quick["request"])["data"]["content"]))
+    assert saved["solution"] == json.loads(solution.to_json())
+    assert saved["settings"]["budget"] == 2
     files = unpacked(tab.as_recipes(1, quick["request"])["data"])
     policy = {target: row for target, row in solution.policy.items() if row.kind != "task_specific"}
     wanted = {f"source_{n}.yaml" for n in solution.sources} | {f"target_{n}.yaml" for n in policy} | {"train.sh"}
@@ -292,7 +292,7 @@ def asked(tab, budget=1.5, objective="total", importance=(1, 1, 1), limit=(None,
 
 def lowest(table, budget, objective, importance, limit):
     """The lowest objective over every set of networks."""
-    found = math.inf
+    optimum = math.inf
     for count in (1, 2, 3):
         for kept in itertools.combinations(table.networks, count):
             if sum(network.cost for network in kept) > budget:
@@ -304,8 +304,8 @@ def lowest(table, budget, objective, importance, limit):
             if any(top is not None and loss > top for loss, top in zip(losses, limit, strict=True)):
                 continue
             weighted = [weight * loss for weight, loss in zip(importance, losses, strict=True)]
-            found = min(found, sum(weighted) if objective == "total" else max(weighted))
-    return found
+            optimum = min(optimum, sum(weighted) if objective == "total" else max(weighted))
+    return optimum
 
 
 @pytest.mark.parametrize(
@@ -331,8 +331,8 @@ def test_groupings_are_the_best_of_all(groups, given):
     assert len(drawn) == len(solution.networks)
     chart = groups.swept(quick["request"], "one").figure["data"][0]
     assert chart["y"] == sorted(chart["y"], reverse=True)
-    told = text(groups.compared(quick["request"], "one"))
-    assert "half network" in told
+    message = text(groups.compared(quick["request"], "one"))
+    assert "half network" in message
 
 
 def test_the_total_loss_is_told_once(groups):

@@ -73,8 +73,8 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch, capsys, tmp_path
     for name in [name for name in sys.modules if name.startswith("lightning_taskonomy.reports.page.")]:
         monkeypatch.delitem(sys.modules, name)
     assert main(["serve", str(tmp_path / "table.csv")]) == 1
-    told = capsys.readouterr().err
-    assert 'pip install "lightning-taskonomy[page]"' in told and len(told.strip().splitlines()) == 1
+    message = capsys.readouterr().err
+    assert 'pip install "lightning-taskonomy[page]"' in message and len(message.strip().splitlines()) == 1
 
 
 def test_a_missing_file_is_one_line(capsys, tmp_path):

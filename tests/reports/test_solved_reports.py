@@ -97,8 +97,8 @@ def test_a_page_about_some_targets_tells_of_no_others(tmp_path):
     assert results.targets == ["edge2d", "class_1000"] and results.source_only == ["rgb2depth", "rgb2sfnorm"]
     solver = TaxonomySolver(budget=2, max_order=2, novel="edge2d")
     page = write_solved_taxonomy(tmp_path, table, solver, solver.solve(table)).read_text()
-    own = [row for row in table.candidates if row.target == "edge2d"]
-    assert f"4 tasks: 1 targets, {len(own)} measured ways" in page
+    candidates = [row for row in table.candidates if row.target == "edge2d"]
+    assert f"4 tasks: 1 targets, {len(candidates)} measured ways" in page
     assert [row["target"] for row in rows(tmp_path / "affinity-first-order.csv")] == ["edge2d"]
     assert {row["target"] for row in rows(tmp_path / "policies.csv")} == {"edge2d"}
 

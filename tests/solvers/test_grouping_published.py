@@ -40,10 +40,10 @@ def solved(capsys, *words):
 def test_table_4_is_reproduced(approximation, method, capsys):
     words = ["--validation", VALIDATION, "--test", TEST, "--budget", BUDGETS, "--approximation", approximation]
     words += ["--early", EARLY] if approximation == "esa" else []
-    found = solved(capsys, *words, f"--solver.method={method}")["solutions"]
-    assert [one["budget"] for one in found] == BUDGETS
-    assert [round(one["test_loss"], 5) for one in found] == TABLE_4[approximation]
-    for one in found:
+    solutions = solved(capsys, *words, f"--solver.method={method}")["solutions"]
+    assert [one["budget"] for one in solutions] == BUDGETS
+    assert [round(one["test_loss"], 5) for one in solutions] == TABLE_4[approximation]
+    for one in solutions:
         assert one["proven"] is True
         assert sum(network["cost"] for network in one["networks"]) <= one["budget"]
         assert math.fsum(one["test_losses"].values()) == pytest.approx(one["test_loss"])
@@ -140,8 +140,8 @@ def test_without_test_losses_and_with_a_single_budget(files, capsys, tmp_path):
     captured = capsys.readouterr()
     assert "budget 1.5: validation loss 0.70000, proven optimal" in captured.out
     assert "serves c" in captured.out and not captured.err
-    (found,) = json.loads(out.read_text())["solutions"]
-    assert (found["test_loss"], found["test_losses"], found["cost"]) == (None, None, 1.5)
+    (solution,) = json.loads(out.read_text())["solutions"]
+    assert (solution["test_loss"], solution["test_losses"], solution["cost"]) == (None, None, 1.5)
 
 
 def test_a_study_has_its_early_losses_beside_the_others(tmp_path, capsys):

@@ -43,7 +43,7 @@ def most_covered(table, budget, limits=None, memory=None, **_):
 def enumerated(table, budget, importance=None, limits=None, objective="total", memory=None, largest=False):
     """The best set of networks by trying every one, ties by the documented rule; None if none is within the budget."""
     networks = sorted(table.networks, key=lambda network: (sorted(network.tasks), network.cost))
-    found = []
+    totals = []
     for size in range(1, len(networks) + 1):
         for places in itertools.combinations(range(len(networks)), size):
             chosen = [networks[place] for place in places]
@@ -60,10 +60,10 @@ def enumerated(table, budget, importance=None, limits=None, objective="total", m
                 continue
             losses = [exact((importance or {}).get(task, 1.0)) * exact(loss) for task, loss in lowest.items()]
             first = (max(losses), sum(losses)) if objective == "max" else (sum(losses),)
-            found.append((first, cost, size, places, chosen))
-    if not found:
+            totals.append((first, cost, size, places, chosen))
+    if not totals:
         return None
-    best = max(found) if largest else min(found)
+    best = max(totals) if largest else min(totals)
     return tuple(best[4]), float(best[0][0])
 
 
@@ -204,8 +204,8 @@ def test_a_sweep_is_its_single_solves_and_never_worse_with_more(table, budgets, 
                 GroupingSolver(**solver).sweep(table, budgets)
             met = [budget for budget in budgets if enumerated(table, budget) is not None]
             if met:
-                found = GroupingSolver(**solver).sweep(table, budgets, skip_infeasible=True)
-                assert [answer.budget for answer in found] == met
+                solutions = GroupingSolver(**solver).sweep(table, budgets, skip_infeasible=True)
+                assert [answer.budget for answer in solutions] == met
             else:
                 with pytest.raises(InputError, match=f"budget {max(budgets):g} is below"):
                     GroupingSolver(**solver).sweep(table, budgets, skip_infeasible=True)
@@ -251,8 +251,8 @@ def test_everything_equal_still_has_one_answer(way):
     names = tuple("abcd")
     rows = [Network(pair, 1.0, (0.25, 0.25)) for pair in itertools.combinations(names, 2)]
     tables = [GroupingsTable(names, tuple(rows)), GroupingsTable(names, tuple(reversed(rows)))]
-    found = {tuple(map(str, GroupingSolver(3, **way).solve(table).networks)) for table in tables}
-    assert found == {("a+b (cost 1)", "c+d (cost 1)")}
+    networks = {tuple(map(str, GroupingSolver(3, **way).solve(table).networks)) for table in tables}
+    assert networks == {("a+b (cost 1)", "c+d (cost 1)")}
 
 
 def test_importance_limits_and_max_move_the_answer():

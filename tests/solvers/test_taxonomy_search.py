@@ -70,7 +70,7 @@ def by_enumeration(table, options):
     free = [name for name in table.sources if name not in closed]
     rows = [row for row in table.transfers if row.order <= options["max_order"]]
     rows.sort(key=lambda row: (-row.affinity, row.order, row.kind, sorted(row.sources)))
-    found = {}
+    objectives = {}
     for size in range(len(free) + 1):
         for chosen in itertools.combinations(free, size):
             policy = [
@@ -83,8 +83,8 @@ def by_enumeration(table, options):
             cost = math.fsum(costs.get(name, 1.0) for name in used)
             if cost <= options["budget"] * (1 + SAME):
                 objective = math.fsum(weights.get(row.target, 1.0) * row.affinity for row in policy)
-                found[tuple(sorted(used))] = (objective, cost)
-    return [(objective, cost, sources) for sources, (objective, cost) in found.items()]
+                objectives[tuple(sorted(used))] = (objective, cost)
+    return [(objective, cost, sources) for sources, (objective, cost) in objectives.items()]
 
 
 def assert_first(answer, others):

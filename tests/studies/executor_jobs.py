@@ -44,8 +44,12 @@ def work(done: str, seconds: float = 0.0, text: str = "done") -> None:
 
 def tell(done: str, variables: list[str]) -> None:
     """Writes down its process and some environment variables."""
-    told = {"pid": os.getpid(), "torch": "torch" in sys.modules, **{name: os.environ.get(name) for name in variables}}
-    Path(done).write_text(json.dumps(told))
+    environment = {
+        "pid": os.getpid(),
+        "torch": "torch" in sys.modules,
+        **{name: os.environ.get(name) for name in variables},
+    }
+    Path(done).write_text(json.dumps(environment))
 
 
 def fail(done: str) -> None:

@@ -541,8 +541,8 @@ class TestSlurm(TestSubmitit):
         jobs.drive(tmp_path, make(partition="debug", cpus=2, threads=2, further={"comment": "a study"}), graph)
         (script,) = tmp_path.glob("slurm/logs/*_submission.sh")
         assert "#SBATCH --comment='a study'" in script.read_text()
-        told = json.loads((tmp_path / "results/a/done").read_text())
-        assert (told["SLURM_CPUS_ON_NODE"], told["OMP_NUM_THREADS"]) == ("2", "2")
+        environment = json.loads((tmp_path / "results/a/done").read_text())
+        assert (environment["SLURM_CPUS_ON_NODE"], environment["OMP_NUM_THREADS"]) == ("2", "2")
 
 
 @pytest.mark.parametrize(

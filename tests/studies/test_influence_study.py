@@ -5,12 +5,14 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from scipy.spatial.distance import cdist
 
 from lightning_taskonomy.checkpoints import WEIGHTS
 from lightning_taskonomy.cli import main
 from lightning_taskonomy.data import RoomsDataModule
 from lightning_taskonomy.models.backbones import read_weights
+from lightning_taskonomy.models.sources import load_backbone
 from lightning_taskonomy.reports.base import open_report
 from lightning_taskonomy.studies.executors import LocalExecutor
 from lightning_taskonomy.studies.influence import InfluenceStudy
@@ -116,6 +118,32 @@ def test_distances_are_those_of_the_features(finished):
     row = next(row for row in rows(out / "distances.csv") if (row["target"], row["source"]) == ("a", "b"))
     assert float(row["target_to_source"]) == pytest.approx(distance.min(1).mean(), rel=1e-5)
     assert float(row["source_to_target"]) == pytest.approx(distance.min(0).mean(), rel=1e-5)
+
+
+def test_the_same_images_are_seen_by_the_networks_of_several_task_types(finished, study):
+    """Fig. 3b and c: of the set with two types, by its sources and the first link, each by its own backbone."""
+    out, _, _ = finished
+    arrays = {}
+    for kind in ("depth", "normals", "curvature"):
+        (file,) = out.glob(f"type_features/a-{kind}-*/features.npz")
+        with np.load(file) as content:
+            arrays[kind] = {name: content[name] for name in content.files}
+    assert not list(out.glob("type_features/b-*"))
+    plan = study.plan(out)
+    runs = {kind: plan.source_run(f"a/{kind}", "full") for kind in ("depth", "normals")}
+    runs["curvature"] = plan.start("imagenet", "full")
+    data = plan.normalised("a", study.sets["a"])
+    images = RoomsDataModule(**data["init_args"], seed=study.seed)
+    batches = list(images.loader(images.dataset("train", keys=["image"])))
+    for kind, run in runs.items():
+        assert arrays[kind]["id"].tolist() == arrays["depth"]["id"].tolist()
+        backbone = load_backbone(run.folder).eval()
+        with torch.no_grad():
+            pooled = torch.cat([backbone(batch["image"])[-1].mean((2, 3)) for batch in batches])
+        ids = torch.cat([batch["id"] for batch in batches]).tolist()
+        wanted = pooled[[ids.index(one) for one in arrays[kind]["id"].tolist()]]
+        width = wanted.shape[1]
+        torch.testing.assert_close(torch.tensor(arrays[kind]["features"])[:, -width:], wanted)
 
 
 def test_a_data_set_of_the_study_is_no_distance_from_itself_as_a_new_target(finished, rooms, capsys):

@@ -58,17 +58,17 @@ def test_affinities_are_a_distribution_per_target(finished):
     table = TransfersTable.read(out / "affinity.csv")
     assert list(table.targets) == ["depth_z", "normals"]
     for target in table.targets:
-        own = [row for row in table.transfers if row.target == target]
-        values = [row.affinity for row in own if row.affinity is not None]
+        of_target = [row for row in table.transfers if row.target == target]
+        values = [row.affinity for row in of_target if row.affinity is not None]
         assert sum(values) == pytest.approx(1, abs=1e-6) and min(values) > 0
-        assert {row.order for row in own if row.kind == "transfer"} == {1, 2}
+        assert {row.order for row in of_target if row.kind == "transfer"} == {1, 2}
 
 
 def test_win_rates_are_counted_from_the_scores_of_held_out_images(finished):
     out, _ = finished
-    own = next(out.glob("runs/transfer-normals-from-depth_z-*/scores.npz"))
+    scores = next(out.glob("runs/transfer-normals-from-depth_z-*/scores.npz"))
     rival = next(out.glob("runs/scratch-normals-*/scores.npz"))
-    with np.load(own) as a, np.load(rival) as b:
+    with np.load(scores) as a, np.load(rival) as b:
         ids, ours, theirs = a["id"], a["normals"], b["normals"]
     first = np.zeros(len(ids), bool)
     first[np.random.default_rng(0).permutation(len(ids))[: (len(ids) + 1) // 2]] = True
@@ -83,8 +83,8 @@ def test_larger_budgets_and_orders_are_never_worse(finished):
     out, _ = finished
     solutions = json.loads((out / "solutions.json").read_text())
     for order in (1, 2):
-        own = [s["objective"] for s in solutions if s["max_order"] == order]
-        assert len(own) == 3 and all(a <= b + 1e-9 for a, b in pairwise(own))
+        objectives = [s["objective"] for s in solutions if s["max_order"] == order]
+        assert len(objectives) == 3 and all(a <= b + 1e-9 for a, b in pairwise(objectives))
     for solution in solutions:
         assert len(solution["sources"]) <= solution["budget"] and solution["proven"]
         assert sorted(solution["policy"]) == ["depth_z", "normals"]
@@ -147,14 +147,14 @@ def test_cached_transfers_predict_as_live_ones_would(finished):
     live = TransferModule("normals", [str(source)], width=8, head=_light)
     load_weights(live, folder)
     labels = config["data"]["init_args"]["labels"]["init_args"]
-    own = {name: labels[name] for name in ("size", "samples", "views", "test_buildings", "cache", "seed")}
-    data = RoomsDataModule(**own, keys=["image", "normals"])
+    options = {name: labels[name] for name in ("size", "samples", "views", "test_buildings", "cache", "seed")}
+    data = RoomsDataModule(**options, keys=["image", "normals"])
     batch = data.dataset("test").batch(range(8))
     with torch.no_grad():
         scores = live.eval().test_step(batch, 0)
-    with np.load(folder / "scores.npz") as held:
-        assert held["id"].tolist() == batch["id"].tolist()
-        np.testing.assert_allclose(held["normals"], scores["normals"].numpy(), rtol=1e-3)
+    with np.load(folder / "scores.npz") as content:
+        assert content["id"].tolist() == batch["id"].tolist()
+        np.testing.assert_allclose(content["normals"], scores["normals"].numpy(), rtol=1e-3)
 
 
 def _light(channels, reductions, task):
@@ -224,9 +224,9 @@ def test_damaged_scores_are_one_line(finished, tiny_settings, tmp_path):
 
 @pytest.fixture
 def recipe(tiny_settings, tmp_path):
-    held = {**tiny_settings, "controls": [list(pair) for pair in tiny_settings["controls"]]}
+    settings = {**tiny_settings, "controls": [list(pair) for pair in tiny_settings["controls"]]}
     execution = {"class_path": "LocalExecutor", "init_args": {"workers": 0}}
-    study = {"class_path": "TaxonomyStudy", "init_args": held}
+    study = {"class_path": "TaxonomyStudy", "init_args": settings}
     content = {"study": study, "execution": execution, "out": str(tmp_path / "out")}
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(content))
     return tmp_path / "study.yaml"

@@ -120,8 +120,8 @@ def test_an_error_inside_a_users_module_is_not_hidden(tmp_path, monkeypatch):
 
 
 def test_resolve_keeps_order_and_takes_both():
-    own = Task("walls", TaskKind.SEGMENTATION, "walls", 2)
-    assert list(resolve(["normals", own, "depth_z"])) == ["normals", "walls", "depth_z"]
+    walls = Task("walls", TaskKind.SEGMENTATION, "walls", 2)
+    assert list(resolve(["normals", walls, "depth_z"])) == ["normals", "walls", "depth_z"]
 
 
 @pytest.mark.parametrize(("tasks", "message"), [([], "no task given"), (["normals", "normals"], "listed twice")])

@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 
 from lightning_taskonomy.errors import InputError
 
-__all__ = ["plane"]
+__all__ = ["PICTURED", "plane"]
+
+PICTURED = 150
+"""Images of a collection that are pictured, as in Fig. 3."""
 
 
 def plane(
@@ -43,6 +46,8 @@ def plane(
         raise InputError(f"features are {features.shape}: t-SNE takes finite ones of at least 3 images, (N, D)")
     if metric == "cosine" and not features.any(axis=1).all():
         raise InputError("an image has no feature but 0, and no cosine distance: leave it out or take euclidean")
+    if metric == "cosine":  # where points start goes by their directions too
+        features = features / np.linalg.norm(features, axis=1, keepdims=True)
     model = _sklearn().TSNE(
         2,
         metric=metric,

@@ -1,11 +1,8 @@
-"""How far images of data sets are apart, and whether that says which source helps: Tables 9 and 10, Fig. 3a."""
+"""How far images of data sets are apart, and whether that says which source helps: Tables 9 and 10."""
 
 from collections.abc import Mapping
-from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lightning_taskonomy.affinity.chains import (
     PUBLISHED,
@@ -15,24 +12,20 @@ from lightning_taskonomy.affinity.chains import (
     Setting,
     by_chain,
     chain_distances,
-    plane,
     rank_correlation,
 )
-from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.reports.examples import read_examples
 from lightning_taskonomy.reports.html import Cell, Page
 from lightning_taskonomy.reports.influence.figures import (
     Line,
     Points,
     distance_matrix,
     gain_scatters,
-    plane_figure,
 )
 from lightning_taskonomy.reports.influence.files import InfluenceResults
 from lightning_taskonomy.reports.influence.words import RELATIONS, backbone_of_features, relation, title
-from lightning_taskonomy.reports.words import join, readable
+from lightning_taskonomy.reports.words import readable
 
-__all__ = ["distances", "plane_of_images"]
+__all__ = ["distances"]
 
 _ASSIGNMENTS: dict[Assignment, str] = {
     "target_to_source": "distance, target to source",
@@ -41,8 +34,6 @@ _ASSIGNMENTS: dict[Assignment, str] = {
     "one_to_one": "distance, one to one",
 }
 _SIZE = "size of the source"
-_PICTURED = 150
-"""Images of a collection in the plane, as in the paper's Fig. 3."""
 
 
 def distances(page: Page, results: InfluenceResults) -> None:
@@ -57,45 +48,6 @@ def distances(page: Page, results: InfluenceResults) -> None:
         _correlations(page, results)
 
 
-def plane_of_images(page: Page, results: InfluenceResults) -> None:
-    """Images as points in the plane, near ones near (Fig. 3a)."""
-    if find_spec("sklearn") is None:
-        page.text("Not here: t-SNE needs scikit-learn: pip install 'lightning-taskonomy[influence]'.")
-        return
-    features = {name: _features(file) for name, file in results.features.items()}
-    if sum(map(len, features.values())) < 3:
-        page.text("Not here yet: the study has not written features of images.")
-        return
-    widths = {name: rows.shape[1] for name, rows in features.items()}
-    if len(set(widths.values())) > 1:
-        sizes = join([f"{name} ({width})" for name, width in widths.items()])
-        raise InputError(f"features of {sizes} are of different backbones; run the study's stage 'features' again")
-    places = plane(np.concatenate(list(features.values())))
-    ends = np.cumsum([len(rows) for rows in features.values()])[:-1]
-    domains = {name: _domain(results, name) for name in features}
-    page.figure(
-        plane_figure(dict(zip(features, np.split(places, ends), strict=True)), domains),
-        "plane",
-        alt=f"Images of {join(list(features))} as points in the plane",
-        caption=f"t-SNE of the features by which distances are measured, of up to {_PICTURED} images of each data set. "
-        "Near points are alike; distances between far groups mean nothing.",
-    )
-
-
-def _features(file: Path) -> NDArray[np.float32]:
-    arrays = read_examples(file)
-    features = arrays.get("features")
-    if features is None or features.ndim != 2 or not np.issubdtype(features.dtype, np.floating):
-        raise InputError(f"{file} has no array 'features' (images, channels); run the study's stage 'features' again")
-    kept: NDArray[np.float32] = features[:_PICTURED]
-    return kept
-
-
-def _domain(results: InfluenceResults, collection: str) -> str:
-    """The domain of a collection of images, as its first task has it."""
-    return next((one.domains[0] for one in results.factors.values() if one.images == (collection,)), "")
-
-
 def _matrix(page: Page, results: InfluenceResults) -> None:
     """Table 9, of collections of one data set."""
     measured = {name for pair in results.distances.values for name in pair}
@@ -104,7 +56,7 @@ def _matrix(page: Page, results: InfluenceResults) -> None:
     ]
     names = list(dict.fromkeys(one.collection for one in of_tasks if not one.multi_source))
     domains = list(dict.fromkeys(domain for one in results.factors.values() for domain in one.domains))
-    names.sort(key=lambda name: domains.index(_domain(results, name)))
+    names.sort(key=lambda name: domains.index(results.domain_of(name)))
     if len(names) < 2:
         return
     values = np.full((len(names), len(names)), np.nan)
@@ -112,7 +64,7 @@ def _matrix(page: Page, results: InfluenceResults) -> None:
         for column, source in enumerate(names):
             if target == source or (target, source) in results.distances.values:
                 values[row, column] = results.distances.of(target, source)
-    shown = [Line(name, ("", _domain(results, name))) for name in names]
+    shown = [Line(name, ("", results.domain_of(name))) for name in names]
     count = results.settings.get("features")
     page.figure(
         distance_matrix(values, targets=shown, sources=shown),

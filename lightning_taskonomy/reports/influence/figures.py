@@ -22,7 +22,7 @@ from lightning_taskonomy.reports.figures.style import (
     text_on,
 )
 
-__all__ = ["Line", "Points", "distance_matrix", "gain_matrix", "gain_scatters", "plane_figure"]
+__all__ = ["Line", "Points", "distance_matrix", "gain_matrix", "gain_scatters", "plane_figure", "type_planes"]
 
 REACH = 20.0
 """The gain in percent from which on colours do not change any more."""
@@ -187,13 +187,43 @@ def plane_figure(places: Mapping[str, NDArray[np.float64]], domains: Mapping[str
             color=SERIES_COLORS[order.index(domain) % len(SERIES_COLORS)],
             label=_plain(name if name == domain else f"{name} ({domain})"),
         )  # fmt: skip
+    _bare(axis)
+    figure.legend(loc="outside right upper", markerscale=1.5)
+    return figure
+
+
+@styled
+def type_planes(panels: Mapping[str, Mapping[str, NDArray[np.float64]]]) -> Figure:
+    """The same images by networks of several task types (Fig. 3b and c): a panel per data set, a colour per type.
+
+    Args:
+        panels: (N, 2) by data set and task type.
+    """
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = new_figure(3.0 * columns + 1.6, 2.8 * rows)
+    axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
+    order = list(dict.fromkeys(kind for places in panels.values() for kind in places))
+    labels: dict[str, Any] = {}
+    for axis in axes:
+        _bare(axis)
+    for axis, (name, places) in zip(axes, panels.items(), strict=False):
+        for kind, points in places.items():
+            index = order.index(kind)
+            color, marker = SERIES_COLORS[index % len(SERIES_COLORS)], _MARKERS[index % len(_MARKERS)]
+            (labels[kind],) = axis.plot(*points.T, marker, ms=4, alpha=0.7, mec="none", ls="none", color=color)
+        axis.set_title(_plain(readable(name)))
+    figure.legend(list(labels.values()), [_plain(readable(kind)) for kind in labels], loc="outside right upper")
+    return figure
+
+
+def _bare(axis: Axes) -> None:
+    """Of places in the plane only their nearness has a meaning."""
     axis.set_xticks([])
     axis.set_yticks([])
     axis.set_aspect("equal", "datalim")
     for spine in axis.spines.values():
         spine.set_visible(False)
-    figure.legend(loc="outside right upper", markerscale=1.5)
-    return figure
 
 
 def _checked(values: ArrayLike, targets: Sequence[Line], sources: Sequence[Line]) -> NDArray[np.float64]:

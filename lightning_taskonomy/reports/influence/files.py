@@ -1,6 +1,6 @@
 """What a study of transfer chains left in its folder, read and checked."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -59,6 +59,7 @@ class InfluenceResults:
         distances: Between collections of images; none of them where they are not measured yet.
         runs: How sources were trained.
         features: The files of the features of images, by collection.
+        type_features: Those of the same images by networks of several task types, by data set and type.
         settings: The study's settings.
         waiting: Chains whose reference, the first link alone with the same seed, is not tested.
     """
@@ -68,6 +69,7 @@ class InfluenceResults:
     distances: Distances = field(default_factory=lambda: Distances({}))
     runs: tuple[SourceRun, ...] = ()
     features: Mapping[str, Path] = field(default_factory=dict)
+    type_features: Mapping[str, Mapping[str, Path]] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     waiting: tuple[Chain, ...] = ()
 
@@ -111,6 +113,10 @@ class InfluenceResults:
 
         return sorted(dict.fromkeys(names), key=place)
 
+    def domain_of(self, collection: str) -> str:
+        """The domain of a collection of images, as its first task has it."""
+        return next((one.domains[0] for one in self.factors.values() if one.images == (collection,)), "")
+
     def was_trained_on(self, source: str, target: str) -> bool:
         """Whether a source is the target itself, or a model of several sources that has it among them."""
         ours, theirs = self.factors[source], self.factors[target]
@@ -143,6 +149,7 @@ def read_influence(folder: Path, manifest: Manifest) -> InfluenceResults:
         distances=Distances.read(distances) if distances.is_file() else Distances({}),
         runs=_runs(folder / manifest.tables.get("sources", "sources.csv")),
         features=_features(folder, manifest.settings),
+        type_features=_type_features(folder),
         settings=manifest.settings,
         waiting=waiting,
     )
@@ -162,8 +169,21 @@ def _runs(path: Path) -> tuple[SourceRun, ...]:
 def _features(folder: Path, settings: Mapping[str, Any]) -> dict[str, Path]:
     """The features that the study planned last and that are there; an older choice of images may lie beside them."""
     sets, files = settings.get("sets") or {}, dict[str, Path]()
-    for job in read_json(folder / "jobs.json", dict, {}).get("features") or ():
-        file = folder / job["done"][0]
-        if file.is_file():
-            files.setdefault((sets.get(job["name"]) or {}).get("images") or job["name"], file)
+    for name, file in _planned(folder, "features"):
+        files.setdefault((sets.get(name) or {}).get("images") or name, file)
     return files
+
+
+def _type_features(folder: Path) -> dict[str, dict[str, Path]]:
+    files: dict[str, dict[str, Path]] = {}
+    for name, file in _planned(folder, "type_features"):
+        images, kind = name.rsplit("/", 1)
+        files.setdefault(images, {})[kind] = file
+    return files
+
+
+def _planned(folder: Path, kind: str) -> Iterator[tuple[str, Path]]:
+    """The names and files of jobs of a kind that the study planned last, as far as the files are there."""
+    for job in read_json(folder / "jobs.json", dict, {}).get(kind) or ():
+        if (file := folder / job["done"][0]).is_file():
+            yield job["name"], file

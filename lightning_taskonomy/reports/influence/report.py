@@ -6,9 +6,10 @@ from functools import cached_property, partial
 from lightning_taskonomy.reports.base import Report, Section
 from lightning_taskonomy.reports.html import Cell, Page
 from lightning_taskonomy.reports.influence.answer import answer
-from lightning_taskonomy.reports.influence.distance import distances, plane_of_images
+from lightning_taskonomy.reports.influence.distance import distances
 from lightning_taskonomy.reports.influence.files import InfluenceResults, read_influence
 from lightning_taskonomy.reports.influence.gains import gains
+from lightning_taskonomy.reports.influence.planes import planes
 from lightning_taskonomy.reports.influence.shares import observations, quick, shares_by_factors, shares_by_task_types
 from lightning_taskonomy.reports.influence.words import plural
 from lightning_taskonomy.reports.words import readable
@@ -50,7 +51,7 @@ class InfluenceReport(Report):
                 ("Scratch, several sources, sizes", observations),
                 ("Is the quick test enough?", quick),
             ]
-        sections += [("Domain distance", distances), ("Images in the plane", plane_of_images), ("Sources", sources)]
+        sections += [("Domain distance", distances), ("Images in the plane", planes), ("Sources", sources)]
         for heading, write in sections:
             yield heading, partial(self._section, write=write)
         yield from self.appendix()

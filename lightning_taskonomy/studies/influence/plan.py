@@ -23,7 +23,7 @@ from lightning_taskonomy.studies.influence.settings import (
     InfluenceSettings,
     Training,
 )
-from lightning_taskonomy.studies.runs import QUIET, RunSpec, hashed_folder
+from lightning_taskonomy.studies.runs import QUIET, RunSpec
 from lightning_taskonomy.studies.specs import Spec
 
 __all__ = ["InfluencePlan", "PlannedChain"]
@@ -117,12 +117,12 @@ class InfluencePlan:
         if size is not None:
             kept = max(1, round(size * share / (1 - share)))
             size, share = size + kept, kept / (size + kept)
-        data = self._normalised(task.set_name, task.images)
+        data = self.normalised(task.set_name, task.images)
         return with_arguments(data, fit_size=size, validation_share=share, seed=seed, **more)
 
-    def _normalised(self, name: str, images: ImageSet) -> Spec:
-        """The data module, normalised by what is measured of its colours."""
-        job = self._colours.get(name)
+    def normalised(self, name: str, images: ImageSet) -> Spec:
+        """The data module of a data set, normalised by what is measured of its colours."""
+        job = self.colours.get(name)
         return images.data if job is None else with_arguments(images.data, normalise=str(job.done[0]))
 
     @cached_property
@@ -130,12 +130,13 @@ class InfluencePlan:
         return preparations(self.settings, self.root)
 
     @cached_property
-    def _colours(self) -> dict[str, Job]:
+    def colours(self) -> dict[str, Job]:
+        """The measurement of each data set's colours, of those that are normalised by it."""
         return colour_jobs(self.settings, self._prepared, self.root)
 
     def prepared(self) -> list[Job]:
         """What data modules prepare once, and what is measured of their colours."""
-        return list({job.done: job for job in (*self._prepared.values(), *self._colours.values())}.values())
+        return list({job.done: job for job in (*self._prepared.values(), *self.colours.values())}.values())
 
     def prepared_split(self, task: ChainTask, split: str) -> Path:
         """The file that says how many images a split has, once it is prepared."""
@@ -334,38 +335,9 @@ class InfluencePlan:
         """The one test of each target, at the learning rate that was selected."""
         return [run.test_job() for chain in self.chains() if (run := self.kept(chain)).is_done]
 
-    @property
-    def encoder(self) -> RunSpec:
-        """The run whose backbone gives the features of images (section 3.2).
-
-        The first model of several sources where there is one, else the first link, else the first source.
-        """
-        for name in self.settings.multi_source or {}:
-            return self.source_run(name, "full")
-        start = self.start(FIRST_LINK, "full")
-        return start if isinstance(start, RunSpec) else self.source_run(self.sources[0], "full")
-
     def source_run(self, name: str, setting: Setting) -> RunSpec:
         """The run of a source that was selected on validation images."""
         return self.selected(self.source_runs(name, setting), self.tasks.get(name))
-
-    def feature_jobs(self, count: int) -> list[Job]:
-        """The features of so many training images of each data set."""
-        encoder, jobs = self.encoder, []
-        for name, images in self.settings.sets.items():
-            data = with_arguments(self._normalised(name, images), seed=self.settings.seed)
-            colours = self._colours[name].done if name in self._colours else ()
-            place = hashed_folder(self.root / "features", name, [encoder.config, data, count], self.root)
-            file = place.folder / "features.npz"
-            arguments = {"run": str(encoder.folder), "data": data, "count": count, "file": str(file)}
-            function = "lightning_taskonomy.studies.influence.features.pooled_features"
-            jobs.append(
-                Job(
-                    kind="features", name=name, function=function, arguments=arguments, done=(file,),
-                    needs=(encoder.done, *colours), hashed_folders=(place,),
-                )
-            )  # fmt: skip
-        return jobs
 
     def kept(self, chain: PlannedChain) -> RunSpec:
         """The run of a chain that was selected on validation images."""

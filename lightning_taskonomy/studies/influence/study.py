@@ -10,6 +10,7 @@ from lightning_taskonomy.studies.base import Study, Table
 from lightning_taskonomy.studies.estimate import Probe
 from lightning_taskonomy.studies.graph import Job, Stage
 from lightning_taskonomy.studies.influence.checks import check_networks
+from lightning_taskonomy.studies.influence.encoders import feature_jobs, task_type_jobs
 from lightning_taskonomy.studies.influence.plan import InfluencePlan
 from lightning_taskonomy.studies.influence.settings import InfluenceSettings
 from lightning_taskonomy.studies.influence.tables import influence_tables
@@ -83,7 +84,7 @@ class InfluenceStudy(InfluenceSettings, Study):
             Stage(name="chains", jobs=plan.chain_jobs, expected={"chain": sum(rates)}),
             *([several] if others else []),
             Stage(name="test", jobs=tests, expected={"test": len(rates) * len(self.all_seeds)}),
-            Stage(name="features", jobs=lambda: plan.feature_jobs(self.features)),
+            Stage(name="features", jobs=lambda: [*feature_jobs(plan, self.features), *task_type_jobs(plan)]),
         ]
 
     def analyse(self, folder: Path) -> Iterator[tuple[str, Table | Any]]:

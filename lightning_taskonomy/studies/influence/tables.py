@@ -22,6 +22,7 @@ from lightning_taskonomy.affinity.chains.factors import FACTOR_COLUMNS
 from lightning_taskonomy.affinity.chains.table import COLUMNS
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.studies.base import Table
+from lightning_taskonomy.studies.influence.encoders import encoder, feature_jobs
 from lightning_taskonomy.studies.influence.plan import InfluencePlan
 
 __all__ = ["DISTANCES", "GAINS", "SOURCES", "influence_tables"]
@@ -57,13 +58,12 @@ def influence_tables(plans: Sequence[InfluencePlan], images: int) -> Iterator[tu
     table, _ = ChainsTable(tuple(chains)).comparable()
     gains = [gain for setting in plan.settings.settings for gain in relative_transfer_gains(table, setting)]
     yield "gains.csv", (GAINS, [[*astuple(gain), level(gain.value)] for gain in gains])
-    files = {
-        plan.settings.sets[job.name].images or job.name: job.done[0] for job in plan.feature_jobs(images) if job.is_done
-    }
+    jobs = [job for job in feature_jobs(plan, images) if job.is_done]
+    files = {plan.settings.sets[job.name].images or job.name: job.done[0] for job in jobs}
     described = {name: str(file.relative_to(plan.root)) for name, file in files.items()}
-    encoder = str(plan.encoder.folder.relative_to(plan.root))
+    network = str(encoder(plan).folder.relative_to(plan.root))
     normalised = plan.settings.normalise
-    yield "features.json", {"encoder": encoder, "images": images, "normalised": normalised, "files": described}
+    yield "features.json", {"encoder": network, "images": images, "normalised": normalised, "files": described}
     values = Distances.measure(_features(files, factors)).values
     yield (
         "distances.csv",

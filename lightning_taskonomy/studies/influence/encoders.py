@@ -1,0 +1,69 @@
+"""Whose features of which images a study of chains writes: domains are compared by them, and task types pictured."""
+
+from lightning_taskonomy.affinity.chains import FIRST_LINK, PICTURED
+from lightning_taskonomy.configurations import with_arguments
+from lightning_taskonomy.studies.graph import Job
+from lightning_taskonomy.studies.influence.plan import InfluencePlan
+from lightning_taskonomy.studies.runs import RunSpec, hashed_folder
+
+__all__ = ["encoder", "feature_jobs", "task_type_jobs"]
+
+
+def encoder(plan: InfluencePlan) -> RunSpec:
+    """The run whose backbone gives the features by which domains are compared (section 3.2).
+
+    The first model of several sources where there is one, else the first link, else the first source.
+
+    Args:
+        plan: The study's runs.
+    """
+    for name in plan.settings.multi_source or {}:
+        return plan.source_run(name, "full")
+    start = plan.start(FIRST_LINK, "full")
+    return start if isinstance(start, RunSpec) else plan.source_run(plan.sources[0], "full")
+
+
+def feature_jobs(plan: InfluencePlan, count: int) -> list[Job]:
+    """The features of so many training images of each data set, all by one network.
+
+    Args:
+        plan: The study's runs.
+        count: Images of a data set; all where there are fewer.
+    """
+    run = encoder(plan)
+    return [_job(plan, "features", name, name, run, count) for name in plan.settings.sets]
+
+
+def task_type_jobs(plan: InfluencePlan) -> list[Job]:
+    """The features of the same images by the networks of several task types (Fig. 3b and c).
+
+    Of each data set that is a source by two or more task types: by each of these sources, and by the first link if it
+    is trained here.
+
+    Args:
+        plan: The study's runs.
+    """
+    trained = [name for name, setting in plan.trained_sources() if setting == "full" and name in plan.tasks]
+    jobs = []
+    for name in plan.settings.sets:
+        tasks = [plan.tasks[one] for one in trained if plan.tasks[one].set_name == name]
+        runs = {task.type: plan.source_run(task.name, "full") for task in tasks}
+        if len(runs) > 1:
+            start = plan.start(FIRST_LINK, "full")
+            if plan.settings.first_task and isinstance(start, RunSpec):
+                runs.setdefault(plan.settings.first_task.type, start)
+            jobs += [_job(plan, "type_features", f"{name}/{kind}", name, run, PICTURED) for kind, run in runs.items()]
+    return jobs
+
+
+def _job(plan: InfluencePlan, kind: str, label: str, name: str, run: RunSpec, count: int) -> Job:
+    """The features of images of a data set by the backbone of a run."""
+    data = with_arguments(plan.normalised(name, plan.settings.sets[name]), seed=plan.settings.seed)
+    colours = plan.colours[name].done if name in plan.colours else ()
+    place = hashed_folder(plan.root / kind, label.replace("/", "-"), [run.config, data, count], plan.root)
+    file = place.folder / "features.npz"
+    return Job(
+        kind=kind, name=label, function="lightning_taskonomy.studies.influence.features.pooled_features",
+        arguments={"run": str(run.folder), "data": data, "count": count, "file": str(file)}, done=(file,),
+        needs=(run.done, *colours), hashed_folders=(place,),
+    )  # fmt: skip
