@@ -413,11 +413,11 @@ def features(folder, jobs):
     for name, array in jobs.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         np.savez(folder / name, features=array, id=np.arange(len(array)))
-    entries = {}
+    entries = []
     for name in jobs:
         kind, *of = name.split("/")[:-1]
-        entries.setdefault(kind, []).append({"kind": kind, "name": "/".join(of), "done": [name], "runs": []})
-    write_json(folder / "jobs.json", entries)
+        entries.append({"kind": kind, "name": "/".join(of), "done": [name], "runs": []})
+    write_json(folder / "jobs.json", {"features": entries})
 
 
 def test_images_in_the_plane_are_those_of_the_last_plan_by_collection(tmp_path):

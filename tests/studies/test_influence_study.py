@@ -11,9 +11,11 @@ from scipy.spatial.distance import cdist
 from lightning_taskonomy.checkpoints import WEIGHTS
 from lightning_taskonomy.cli import main
 from lightning_taskonomy.data import RoomsDataModule
+from lightning_taskonomy.manifest import Manifest
 from lightning_taskonomy.models.backbones import read_weights
 from lightning_taskonomy.models.sources import load_backbone
 from lightning_taskonomy.reports.base import open_report
+from lightning_taskonomy.reports.influence.files import read_influence
 from lightning_taskonomy.studies.executors import LocalExecutor
 from lightning_taskonomy.studies.influence import InfluenceStudy
 
@@ -129,6 +131,9 @@ def test_the_same_images_are_seen_by_the_networks_of_several_task_types(finished
         with np.load(file) as content:
             arrays[kind] = {name: content[name] for name in content.files}
     assert not list(out.glob("type_features/b-*"))
+    results = read_influence(out, Manifest.read(out))
+    assert {*results.features} == {"a", "b"} and {*results.type_features} == {"a"}
+    assert {*results.type_features["a"]} == {*arrays}
     plan = study.plan(out)
     runs = {kind: plan.source_run(f"a/{kind}", "full") for kind in ("depth", "normals")}
     runs["curvature"] = plan.start("imagenet", "full")

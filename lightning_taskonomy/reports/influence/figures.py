@@ -199,7 +199,7 @@ def type_planes(panels: Mapping[str, Mapping[str, NDArray[np.float64]]]) -> Figu
     Args:
         panels: (N, 2) by data set and task type.
     """
-    columns = min(3, len(panels))
+    columns = 2 if len(panels) == 4 else min(3, len(panels))
     rows = -(-len(panels) // columns)
     figure = new_figure(3.0 * columns + 1.6, 2.8 * rows)
     axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()

@@ -184,6 +184,6 @@ def _type_features(folder: Path) -> dict[str, dict[str, Path]]:
 
 def _planned(folder: Path, kind: str) -> Iterator[tuple[str, Path]]:
     """The names and files of jobs of a kind that the study planned last, as far as the files are there."""
-    for job in read_json(folder / "jobs.json", dict, {}).get(kind) or ():
-        if (file := folder / job["done"][0]).is_file():
+    for job in read_json(folder / "jobs.json", dict, {}).get("features") or ():
+        if job["kind"] == kind and (file := folder / job["done"][0]).is_file():
             yield job["name"], file
