@@ -38,6 +38,9 @@ class DryPass(Callback):
                         f"the checkpoint's optimizer has no {absent[0]!r} and is not {type(optimizer).__name__}; "
                         "resume with the optimizer of that run, or start from its weights by --weights"
                     )
+        datasets = list(_datasets([trainer.train_dataloader, trainer.val_dataloaders]))
+        if any(dataset.normalisation is not None for dataset in datasets):
+            _refuse_normalising(pl_module)
         networks = pl_module.networks if isinstance(pl_module, GroupedModule) else [pl_module]
         if not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy):
             return
@@ -46,10 +49,7 @@ class DryPass(Callback):
             if not isinstance(network, MultiTaskModule) or getattr(network.backbone, "are_cached", False):
                 continue  # a cached source sees no image
             if samples is None:
-                loaders = list(_loaders([trainer.train_dataloader, trainer.val_dataloaders]))
-                if any(loader.dataset.normalisation is not None for loader in loaders):
-                    _refuse_normalising(network.backbone)
-                samples = [_first(loader) for loader in loaders]
+                samples = [dict(dataset[0]) for dataset in datasets]
             inputs = {task.input for task in network.tasks.values()}
             shapes = {tuple(sample[key].shape[-3:]) for sample in samples for key in inputs & sample.keys()}
             for channels, height, width in sorted(shapes):
@@ -57,8 +57,8 @@ class DryPass(Callback):
                     dry_pass(network.backbone, channels, (height, width))
 
 
-def _refuse_normalising(backbone: nn.Module) -> None:
-    for part in backbone.modules():
+def _refuse_normalising(module: nn.Module) -> None:
+    for part in module.modules():
         if not isinstance(part, Backbone) or type(part).forward is not Backbone.forward:
             continue  # it leaves that to those within it
         if part.mean.any() or not torch.equal(part.std, torch.ones_like(part.std)):
@@ -68,14 +68,11 @@ def _refuse_normalising(backbone: nn.Module) -> None:
             )
 
 
-def _loaders(loaders: Any) -> Iterator[Any]:
-    """The loaders of the library's data sets, however they are put together."""
-    if isinstance(getattr(loaders, "dataset", None), Pipeline):
-        yield loaders
+def _datasets(loaders: Any) -> Iterator[Pipeline]:
+    """The library's data sets behind some loaders, however these are put together."""
+    loaders = getattr(loaders, "loaders", loaders)  # of several sources
+    if isinstance(dataset := getattr(loaders, "dataset", None), Pipeline):
+        yield from getattr(dataset, "streams", [dataset])
     elif isinstance(loaders, dict | list | tuple):
         for part in loaders.values() if isinstance(loaders, dict) else loaders:
-            yield from _loaders(part)
-
-
-def _first(loader: Any) -> dict[str, Any]:
-    return dict(loader.dataset[0])
+            yield from _datasets(part)

@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 from torchvision.transforms import v2
 
 from lightning_taskonomy.commands.data import data_colours
-from lightning_taskonomy.data import ImageFiles
+from lightning_taskonomy.data import ImageFiles, MultiSourceData
 from lightning_taskonomy.data.base import TaskDataModule
 from lightning_taskonomy.data.batch import Sample
 from lightning_taskonomy.data.normalisation import Normalisation, measure_colours
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.models.backbones import TimmBackbone
-from lightning_taskonomy.modules import MultiTaskModule
+from lightning_taskonomy.modules import MultiSourceModule, MultiTaskModule, SimCLRModule
 from lightning_taskonomy.training import Run
 
 torch.set_num_threads(1)
@@ -120,18 +120,26 @@ def test_other_channels_and_a_flat_channel_are_refused() -> None:
         measure_colours(Grey())
 
 
-def test_images_are_not_normalised_twice(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["tasks", "self-supervised", "several sources"])
+def test_images_are_not_normalised_twice(tmp_path: Path, kind: str) -> None:
     class Same(SizesModule):
         def build(self, split: str, keys: Collection[str]) -> Any:
             return [{**Sizes(5)[2], "id": torch.tensor(i)} for i in range(2)]
 
     def fit(normalises: bool) -> None:
-        module = MultiTaskModule(["autoencoding"], TimmBackbone("test_resnet", normalises=normalises))
+        backbone = TimmBackbone("test_resnet", normalises=normalises)
+        data: TaskDataModule = Same(normalise={"mean": [0.5] * 3, "deviation": [0.5] * 3}, batch_size=2)
+        module: LightningModule = MultiTaskModule(["autoencoding"], backbone)
+        if kind == "self-supervised":
+            module = SimCLRModule(backbone)
+        if kind == "several sources":  # of which the second alone is normalised
+            module = MultiSourceModule({"a": "autoencoding", "b": "autoencoding"}, backbone)
+            data = MultiSourceData({"a": Same(batch_size=2), "b": data})
         trainer = Trainer(
             default_root_dir=tmp_path, accelerator="cpu", max_steps=1, logger=False, enable_checkpointing=False,
             enable_progress_bar=False, enable_model_summary=False, limit_val_batches=0, num_sanity_val_steps=0,
         )  # fmt: skip
-        Run(trainer, module, Same(normalise={"mean": [0.5] * 3, "deviation": [0.5] * 3}, batch_size=2)).fit()
+        Run(trainer, module, data).fit()
 
     with pytest.raises(InputError, match=r"TimmBackbone would normalise them again.*normalises: false"):
         fit(True)
