@@ -4,6 +4,8 @@ Where the samples are not in that layout, links make it. Metrics are those of th
 """
 
 import json
+import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +18,10 @@ from sklearn.metrics import confusion_matrix
 from torch import Tensor
 
 from lightning_taskonomy.data.base import TaskDataModule
+from lightning_taskonomy.data.batch import Samples
 from lightning_taskonomy.data.camvid import CamVidDataModule
 from lightning_taskonomy.data.cityscapes import CityscapesDataModule
+from lightning_taskonomy.data.doctor import check
 from lightning_taskonomy.data.formats.ade20k import ADE20KDataModule
 from lightning_taskonomy.data.formats.coco_panoptic import COCOPanopticDataModule
 from lightning_taskonomy.data.formats.isaid import ISAIDDataModule
@@ -179,6 +183,57 @@ def test_real_labels(name: str, tmp_path: Path) -> None:
         low, high = expected
         assert isinstance(low, float) and isinstance(high, float) and low < valid.min() and valid.max() < high
         assert metric_of(task, "rmse", pairs) == 0.0 and metric_of(task, "delta1", pairs) == 1.0
+
+
+_OPENED: list[str] | None = None
+
+
+def _note(event: str, args: tuple[object, ...]) -> None:
+    if event == "open" and _OPENED is not None and isinstance(args[0], str | Path):
+        _OPENED.append(str(args[0]))
+
+
+sys.addaudithook(_note)
+
+
+def opened_by(samples: Samples, copy: Path) -> list[Path]:
+    """The pictures and arrays in a folder that the first sample is made of."""
+    global _OPENED
+    _OPENED = opened = []
+    try:
+        samples[0]
+    finally:
+        _OPENED = None
+    files = {Path(file) for file in opened if Path(file).suffix in (".png", ".jpg", ".bmp", ".npy")}
+    return sorted(file for file in files if copy in file.resolve().parents)
+
+
+@each
+def test_a_damaged_copy_is_diagnosed(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the first sample each file in turn is cut in half and named; without its picture the sample is left out."""
+    sample, copy = SAMPLES[name], tmp_path / "copy"
+    if not (REAL / sample.folder).is_dir():
+        pytest.skip(f"no samples at {REAL / sample.folder}")
+    shutil.copytree(REAL / sample.folder, copy / sample.folder)
+    monkeypatch.setattr(sys.modules[__name__], "REAL", copy)
+    keys = ["image", find(sample.task).target]
+
+    def data(root: str) -> TaskDataModule:
+        return sample.data(tmp_path / root)
+
+    sound = check(data("sound"), keys=keys, splits=[sample.split])
+    pictures = opened_by(data("pictures").build(sample.split, ["image"]), copy)
+    files = opened_by(data("both").build(sample.split, keys), copy)
+    assert pictures and (len(files) > len(pictures) or name == "kitti")  # of which only the image is a real file
+    resolved = [picture.resolve() for picture in pictures]
+    for number, file in enumerate(files):
+        content = file.read_bytes()
+        file.write_bytes(content[: len(content) // 2])
+        report = check(data(f"damaged {number}"), keys=keys, splits=[sample.split])
+        new = [problem for problem in report.problems if problem not in sound.problems]
+        assert any(file.name in problem for problem in new), (file, new)
+        assert (len(report.skip) > len(sound.skip)) == (file.resolve() in resolved)
+        file.write_bytes(content)
 
 
 @pytest.mark.parametrize("name", [name for name, sample in SAMPLES.items() if "depth_z" not in sample.task])

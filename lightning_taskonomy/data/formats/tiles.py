@@ -164,8 +164,9 @@ class TileDataModule(PixelDataModule):
                 size = picture_size(image, upright=True)
             except FileProblem:
                 size = (self.side, self.side)  # one tile, which says what is wrong when it is read
-            for files in labels.values():
-                self._check(files[index], image, size)
+            else:
+                for files in labels.values():
+                    self._check(files[index], image, size)
             for top in starts(size[0], self.side, self.overlap):
                 for left in starts(size[1], self.side, self.overlap):
                     tiles.append(tile_of(image, self.side, left, top))
