@@ -87,10 +87,12 @@ def recommend(
     if by == "inclusion":
         answer = by_inclusion(near, seed=seed)
     else:
-        gains = by_chain(relative_transfer_gains(ChainsTable.read(folder).comparable()[0], setting))
+        measured = relative_transfer_gains(ChainsTable.read(folder).comparable()[0], setting)
+        gains = by_chain(measured)
+        widths = {(one.target, one.source): one.half_width for one in measured if one.half_width is not None}
         distances = chain_distances(gains, Distances.read(folder), factors)
         distances |= {(target, name): float(values.mean()) for name, values in near.items()}
-        answer = by_rule(target, candidates, gains, factors, distances, seed=seed)
+        answer = by_rule(target, candidates, gains, factors, distances, half_widths=widths, seed=seed)
     if out is not None:
         answer.write(out)
     print(dumps(_plain(answer), allow_nan=False) if json else _table(answer, target))
@@ -162,7 +164,7 @@ def _table(answer: Recommendation, target: str) -> str:
     for one in answer.candidates:
         line = f"  {one.source:{width}}  distance {one.distance:.3f}  best with probability {one.best:.2f}"
         if one.gain is not None:
-            line += f"  gain {one.gain:+.1f} % {'(measured)' if one.measured else ''}"
+            line += f"  gain {one.gain:+.1f} % {'(measured) ' if one.measured else ''}"
         if one.interval is not None:
             line += f"({one.interval[0]:+.1f} to {one.interval[1]:+.1f})"
         lines.append(line.rstrip())
@@ -173,8 +175,8 @@ def _table(answer: Recommendation, target: str) -> str:
             f"the rule misses gains that it has not seen by {answer.rule.error:.1f} points (their mean: "
             f"{answer.rule.error_of_mean:.1f}); the first is {answer.regret:.1f} points short of the best on average"
         )
-    if any(candidate.measured for candidate in answer.candidates):
-        lines.append("measured gains count as exact in the probabilities; with few seeds they are not")
+    if any(candidate.measured and candidate.interval is None for candidate in answer.candidates):
+        lines.append("gains measured at one seed count as exact in the probabilities, which they are not")
     following = answer.measure_next
     if following is not None:
         teaches = "" if following.teaches is None else f", which is worth {following.teaches:.2f} points"

@@ -20,6 +20,8 @@ from lightning_taskonomy.files import write_csv
 __all__ = ["Candidate", "Recommendation", "by_inclusion", "by_rule", "value_of_measuring"]
 
 Array = NDArray[np.float64]
+_NORMAL = 1.959963984540054
+"""Standard deviations in half of a normal distribution's 95 % interval."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Candidate:
         distance: Of the target's images to it, the target's nearest (Eq. (1)).
         best: The probability that it is the best of the candidates: the nearest, or the one with the highest gain.
         gain: The measured or expected gain in percent; None by distance alone.
-        interval: The 5th and 95th percentile of the gain; None by distance alone or where it is measured.
+        interval: The 5th and 95th percentile of the gain; None by distance alone, or where it is measured once.
         measured: Whether the gain is measured.
         teaches: By how many points of gain the choice gets better on average if this chain is measured before one
             chooses; None by distance alone or where it is measured.
@@ -114,14 +116,15 @@ def by_rule(
     factors: Mapping[str, Factors],
     distances: Mapping[tuple[str, str], float],
     *,
+    half_widths: Mapping[tuple[str, str], float] | None = None,
     draws: int = 1000,
     seed: int = 0,
 ) -> Recommendation:
     """Ranks sources by measured gains, and by a fitted rule where a chain was not measured.
 
     A bootstrap draws the measured targets with replacement (chains, where there are fewer than three targets), fits the
-    rule to them and adds to each prediction one of the errors that the rule made on what was left out. Measured gains
-    count as exact.
+    rule to them and adds to each prediction one of the errors that the rule made on what was left out. A measured gain
+    is drawn from the normal distribution whose 95 % interval is its own over seeds; without one it counts as exact.
 
     Args:
         target: The target.
@@ -129,6 +132,7 @@ def by_rule(
         gains: All measured gains in percent by (target, source), of this target or others.
         factors: Of all of them.
         distances: By (target, source); measured chains without one do not count for the rule.
+        half_widths: Half of the 95 % interval of measured gains over seeds, by (target, source).
         draws: How many bootstrap draws.
         seed: The same seed gives the same answer.
 
@@ -140,34 +144,36 @@ def by_rule(
         raise InputError(f"sources {', '.join(sources) or 'none'}: give at least one candidate, each once")
     chains = [chain for chain in gains if chain in distances]
     rows, measured = predictors(chains, factors, distances), np.array([gains[chain] for chain in chains])
-    wanted = predictors([(target, source) for source in sources], factors, distances)
+    candidates = [(target, source) for source in sources]
+    wanted = predictors(candidates, factors, distances)
     rule = fit_rule(chains, rows, measured)
-    exact = np.array([(target, source) in gains for source in sources])
-    mean = np.where(exact, [gains.get((target, source), 0.0) for source in sources], rule.predict(wanted))
+    known = np.array([chain in gains for chain in candidates])
+    mean = np.where(known, [gains.get(chain, 0.0) for chain in candidates], rule.predict(wanted))
+    spread = np.array([(half_widths or {}).get(chain, 0.0) for chain in candidates]) / _NORMAL
     generator = np.random.default_rng(seed)
     count = int(rule.groups.max()) + 1
     weights = generator.multinomial(count, np.full(count, 1 / count), draws)[:, rule.groups].astype(np.float64)
     intercepts, slopes = ridge(rows, measured, weights, rule.strength)
     errors = rule.residuals - rule.residuals.mean()
     guesses = intercepts[:, None] + slopes @ wanted.T + generator.choice(errors, (draws, len(sources)))
-    drawn = np.where(exact, mean, guesses)
+    drawn = np.where(known, mean + spread * generator.standard_normal((draws, len(sources))), guesses)
     chances = _chances(drawn)
     low, high = np.percentile(drawn, [5, 95], axis=0)
     values = value_of_measuring(mean, np.atleast_2d(np.cov(drawn, rowvar=False)))
     order = np.argsort(-mean, kind="stable")
-    candidates = tuple(
+    ranked = tuple(
         Candidate(
             sources[i],
             float(wanted[i, 0]),
             float(chances[i]),
             float(mean[i]),
-            None if exact[i] else (float(low[i]), float(high[i])),
-            bool(exact[i]),
-            None if exact[i] else float(values[i]),
+            None if known[i] and not spread[i] else (float(low[i]), float(high[i])),
+            bool(known[i]),
+            None if known[i] else float(values[i]),
         )
         for i in order
     )
-    return Recommendation(candidates, rule, float((drawn.max(axis=1) - drawn[:, order[0]]).mean()))
+    return Recommendation(ranked, rule, float((drawn.max(axis=1) - drawn[:, order[0]]).mean()))
 
 
 def value_of_measuring(mean: Array, covariance: Array) -> Array:
