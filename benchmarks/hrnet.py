@@ -2,7 +2,7 @@
 
 Both sides begin with the same weights and train on the same batch in one process, taking turns as in step_overhead.py.
 The plain side knows nothing of this library: timm's branches, enlarged and put side by side, a 1 x 1 convolution,
-bilinear enlargement, cross-entropy, SGD with momentum. That both lose the same in their first step is checked.
+probabilities enlarged bilinearly, their logarithm, SGD with momentum. That both lose the same at first is checked.
 """
 
 import copy
@@ -42,9 +42,9 @@ class PlainTimm:
         """One optimizer step; its loss."""
         first, *others = self.network((self.batch["image"] - self.mean) / self.std)
         enlarged = [F.interpolate(one, size=first.shape[-2:], mode="bilinear", align_corners=False) for one in others]
-        logits = self.readout(torch.cat([first, *enlarged], 1))
-        logits = F.interpolate(logits, size=self.batch["image"].shape[-2:], mode="bilinear", align_corners=False)
-        loss = F.cross_entropy(logits, self.batch["classes"], ignore_index=-100)
+        chances = self.readout(torch.cat([first, *enlarged], 1)).softmax(1)
+        chances = F.interpolate(chances, size=self.batch["image"].shape[-2:], mode="bilinear", align_corners=False)
+        loss = F.nll_loss(chances.clamp(min=1e-12).log(), self.batch["classes"], ignore_index=-100)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -56,6 +56,9 @@ def compare(width: int, rounds: int, size: int, count: int) -> dict[str, object]
     torch.manual_seed(0)
     task = Task("classes", TaskKind.SEGMENTATION, "classes", 20)
     module = MultiTaskModule([task], HRNetV2(width), {"segmentation": LinearHead}, optimizer=SGD)
+    with torch.no_grad():
+        for weight in module.heads.parameters():  # so that the two ways to enlarge would differ
+            weight.mul_(20)
     labels = torch.randint(20, (count, size, size))
     entries = {"image": torch.rand(count, 3, size, size), "id": torch.arange(count), "classes": labels}
     batch = Batch(entries, labelled_keys(entries))

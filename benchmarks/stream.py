@@ -76,11 +76,11 @@ def losses(folder: Path) -> Mapping[str, float]:
     """Validation and test losses of all networks in a folder."""
     import json
 
-    losses = {}
+    values = {}
     for file in sorted(folder.glob("*/metrics.json")):
         metrics = json.loads(file.read_text())
-        losses |= {f"{file.parent.name} {name}": value for name, value in metrics.items() if name.endswith("loss")}
-    return losses
+        values |= {f"{file.parent.name} {name}": value for name, value in metrics.items() if name.endswith("loss")}
+    return values
 
 
 def compare(

@@ -31,7 +31,7 @@ REAL = Path(__file__).parents[2] / "shared" / "realdata"
 @pytest.fixture(autouse=True)
 def _here():
     if not REAL.is_dir():
-        pytest.skip(f"the real labelled images of {REAL.name} are not on this machine")
+        pytest.skip(f"no real labelled images at {REAL}")
 
 
 def learnt(task, head, batch, steps, few=5):
@@ -65,7 +65,7 @@ def learnt(task, head, batch, steps, few=5):
 def objects(kind, size):
     """Twenty images of COCO with 1 to 8 of what is looked for, squeezed to a square, and the classes' names.
 
-    Objects whose shorter side is below a twelfth of the image, three cells, leave an image out.
+    Objects whose shorter side is below a twelfth of the image, about three cells, leave an image out.
     """
     content, folders = {"images": [], "annotations": []}, {}
     for split in ("train", "val"):
@@ -105,7 +105,7 @@ def test_objects_and_points_of_coco(kind):
 
 @pytest.mark.slow
 def test_classes_of_camvid():
-    """By a head that reaches full resolution: a quarter of these few pixels, enlarged, cannot hold poles and signs."""
+    """By a head that reaches full resolution: maps at a quarter of this one, enlarged, cannot hold poles and signs."""
     task = find("camvid.semantic_segmentation")
     data = CamVidDataModule(str(REAL / "camvid"), size=(96, 128), batch_size=5)
     (batch,) = data.loader(data.dataset("train", keys=["image", *task.targets], size=5))
@@ -122,7 +122,7 @@ def depth_of(file: Path, unit: float, size: tuple[int, int]) -> Tensor:
 
 @pytest.mark.slow
 def test_depths_of_nyuv2():
-    """Five images; of one its arrays through the reader, of the others the files."""
+    """Five images: one from arrays by the reader, four from files."""
     size, root, task = (96, 128), REAL / "nyuv2", find("depth_z")
     data = NYUv2DataModule(str(root / "mtan_npy_derived"), size=size, batch_size=1)
     (batch,) = data.loader(data.dataset("validation", keys=["image", "depth_z"]))

@@ -26,7 +26,7 @@ class DryPass(Callback):
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Looks at the optimizers, and at the first sample of each loader.
+        """Looks at the optimizers, and at the first sample of each data set.
 
         Raises:
             InputError: A checkpoint of another optimizer was resumed; or data and backbone would both normalise images.

@@ -89,10 +89,10 @@ def recommend(
     else:
         measured = relative_transfer_gains(ChainsTable.read(folder).comparable()[0], setting)
         gains = by_chain(measured)
-        widths = {(one.target, one.source): one.half_width for one in measured if one.half_width is not None}
+        errors = {(one.target, one.source): error for one in measured if (error := one.standard_error) is not None}
         distances = chain_distances(gains, Distances.read(folder), factors)
         distances |= {(target, name): float(values.mean()) for name, values in near.items()}
-        answer = by_rule(target, candidates, gains, factors, distances, half_widths=widths, seed=seed)
+        answer = by_rule(target, candidates, gains, factors, distances, deviations=errors, seed=seed)
     if out is not None:
         answer.write(out)
     print(dumps(_plain(answer), allow_nan=False) if json else _table(answer, target))

@@ -371,6 +371,7 @@ class _First(Pipeline):
     def __init__(self, samples: Pipeline) -> None:
         self._first = samples[0]
         self.normalisation = samples.normalisation
+        self.streams = [_First(stream) for stream in getattr(samples, "streams", [])] or [self]
 
     def __len__(self) -> int:
         return 1

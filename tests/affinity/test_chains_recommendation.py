@@ -9,6 +9,7 @@ from scipy import stats
 from lightning_taskonomy.affinity.chains import (
     PREDICTORS,
     Factors,
+    Gain,
     by_inclusion,
     by_rule,
     fit_rule,
@@ -17,6 +18,7 @@ from lightning_taskonomy.affinity.chains import (
     ridge,
     value_of_measuring,
 )
+from lightning_taskonomy.affinity.intervals import half_width
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.files import read_csv
 
@@ -132,20 +134,27 @@ def test_probabilities_of_the_nearest_are_those_of_the_bootstrap_in_closed_form(
         by_inclusion({"ours": ours, "theirs": theirs[:-1]})
 
 
-def test_measured_gains_are_as_sure_as_their_intervals():
+def test_measured_gains_are_as_sure_as_their_standard_errors():
     """Two normal gains: the first is the higher with probability Phi(difference / deviation of the difference)."""
     _, _, gains, distances = measurements(4, noise=3.0)
     target, pair = "indoor0.s", [name for name in FACTORS if name != "indoor0.s"][:2]
-    widths = {(target, pair[0]): 20.0, (target, pair[1]): 15.0}
-    result = by_rule(target, pair, gains, FACTORS, distances, half_widths=widths, draws=20_000)
+    deviations = {(target, pair[0]): 10.0, (target, pair[1]): 7.5}
+    result = by_rule(target, pair, gains, FACTORS, distances, deviations=deviations, draws=20_000)
     first, second = result.candidates
-    deviation = np.hypot(20.0, 15.0) / stats.norm.ppf(0.975)
-    assert first.best == pytest.approx(stats.norm.cdf((first.gain - second.gain) / deviation), abs=0.015)
-    reach = widths[target, first.source] * stats.norm.ppf(0.95) / stats.norm.ppf(0.975)
+    expected = stats.norm.cdf((first.gain - second.gain) / np.hypot(10.0, 7.5))
+    assert first.best == pytest.approx(expected, abs=0.015)
+    reach = deviations[target, first.source] * stats.norm.ppf(0.95)
     np.testing.assert_allclose(first.interval, (first.gain - reach, first.gain + reach), atol=0.75)
     assert first.measured and second.measured and result.measure_next is None and result.regret > 0
     (sure, _) = by_rule(target, pair, gains, FACTORS, distances).candidates
     assert sure.best == 1 and sure.interval is None
+
+
+def test_the_standard_error_of_a_gain_is_that_of_its_mean():
+    values = [1.0, 2.0, 4.0]
+    gain = Gain("t", "s", "small", "miou", np.mean(values), half_width(values), len(values))
+    assert gain.standard_error == pytest.approx(stats.sem(values))
+    assert Gain("t", "s", "small", "miou", 1.0).standard_error is None
 
 
 def test_candidates_are_ranked_by_rule_and_measurement(tmp_path):

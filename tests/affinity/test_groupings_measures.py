@@ -165,13 +165,13 @@ def test_agreement_counts_each_pair_once_and_leaves_out_what_it_should():
     names = relations.tasks
     pairs = [(i, j) for i, j in itertools.combinations(range(5), 2) if (i, j) != (1, 3)]
     left, right = ([values[pair] for pair in pairs] for values in (relations.symmetric, other))
-    agreed = agreement(relations, other, [(names[3], names[1])])
-    assert agreed.pairs == 9
-    assert agreed.pearson == pytest.approx(np.corrcoef(left, right)[0, 1])
+    result = agreement(relations, other, [(names[3], names[1])])
+    assert result.pairs == 9
+    assert result.pearson == pytest.approx(np.corrcoef(left, right)[0, 1])
     ranks = [np.argsort(np.argsort(values)) for values in (left, right)]
-    assert agreed.spearman == pytest.approx(np.corrcoef(*ranks)[0, 1])
-    t = agreed.pearson * math.sqrt(7 / (1 - agreed.pearson**2))
-    assert agreed.pearson_p == pytest.approx(2 * stats.t.sf(abs(t), 7))
+    assert result.spearman == pytest.approx(np.corrcoef(*ranks)[0, 1])
+    t = result.pearson * math.sqrt(7 / (1 - result.pearson**2))
+    assert result.pearson_p == pytest.approx(2 * stats.t.sf(abs(t), 7))
     assert agreement(relations, relations.symmetric).spearman == pytest.approx(1)
     with pytest.raises(InputError, match="'q' is unknown"):
         agreement(relations, other, [("q", "a")])
@@ -202,7 +202,7 @@ def test_idle_networks_change_nothing(seed):
 
 def feasible(table, budget):
     """Totals of every set that spends the budget and serves every task, rounded."""
-    seen = set()
+    totals = set()
     for size in range(1, len(table.networks) + 1):
         for chosen in itertools.combinations(table.networks, size):
             left = budget - sum(network.cost for network in chosen)
@@ -210,8 +210,8 @@ def feasible(table, budget):
                 continue
             losses = [[n.loss(t) for n in chosen if t in n.tasks] for t in table.tasks]
             if all(losses):
-                seen.add(round(sum(map(min, losses)), 9))
-    return seen
+                totals.add(round(sum(map(min, losses)), 9))
+    return totals
 
 
 @pytest.mark.parametrize("budget", [1, 1.5, 2.5])

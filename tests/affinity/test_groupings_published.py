@@ -70,8 +70,8 @@ def test_transfers_do_not_tell_which_pairs_to_train_together(published):
     """r = -0.54, p = 0.13 (Fig. 3) with Table 3 as printed; about -0.45 with the published 16k transfers."""
     relations = relationships(published["test"])
     table_3 = upper("1.740 1.828 0.723 0.700  1.915 0.406 0.468  0.089 0.118  0.232")
-    agreed = agreement(relations, table_3, [OUTLIER])
-    assert (agreed.pairs, round(agreed.pearson, 2), round(agreed.pearson_p, 2)) == (9, -0.54, 0.13)
+    result = agreement(relations, table_3, [OUTLIER])
+    assert (result.pairs, round(result.pearson, 2), round(result.pearson_p, 2)) == (9, -0.54, 0.13)
     assert agreement(relations, table_3).pearson > -0.2
     path = FOLDER / "taskonomy/transfers_16k.csv"
     if not path.exists():

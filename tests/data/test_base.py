@@ -155,15 +155,11 @@ def test_trains_on_a_subset_of_another_split() -> None:
 
 
 def test_halves_of_the_test_split_are_disjoint() -> None:
-    messages = []
+    ids = []
     for part in ("first", "second", "all"):
         loader = NumbersModule(keys=["number"], test_part=part).test_dataloader()
-        messages.append({int(i) for batch in loader for i in batch["id"]})
-    assert (
-        not messages[0] & messages[1]
-        and messages[0] | messages[1] == messages[2]
-        and [len(f) for f in messages] == [4, 3, 7]
-    )
+        ids.append({int(i) for batch in loader for i in batch["id"]})
+    assert not ids[0] & ids[1] and ids[0] | ids[1] == ids[2] and [len(f) for f in ids] == [4, 3, 7]
 
 
 def test_a_validation_share_is_one_block_that_is_never_trained_on() -> None:

@@ -3,12 +3,15 @@
 Where the samples are not in that layout, links make it. Metrics are those of the project, as ``objective`` gives them.
 """
 
+import builtins
+import io
 import json
 import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -185,25 +188,19 @@ def test_real_labels(name: str, tmp_path: Path) -> None:
         assert metric_of(task, "rmse", pairs) == 0.0 and metric_of(task, "delta1", pairs) == 1.0
 
 
-_OPENED: list[str] | None = None
-
-
-def _note(event: str, args: tuple[object, ...]) -> None:
-    if event == "open" and _OPENED is not None and isinstance(args[0], str | Path):
-        _OPENED.append(str(args[0]))
-
-
-sys.addaudithook(_note)
-
-
 def opened_by(samples: Samples, copy: Path) -> list[Path]:
     """The pictures and arrays in a folder that the first sample is made of."""
-    global _OPENED
-    _OPENED = opened = []
-    try:
+    opened: list[str] = []
+    plain = io.open
+
+    def noted(file: Any, *args: Any, **options: Any) -> Any:
+        opened.append(str(file))
+        return plain(file, *args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (builtins, io):
+            patch.setattr(module, "open", noted)
         samples[0]
-    finally:
-        _OPENED = None
     files = {Path(file) for file in opened if Path(file).suffix in (".png", ".jpg", ".bmp", ".npy")}
     return sorted(file for file in files if copy in file.resolve().parents)
 
@@ -224,7 +221,7 @@ def test_a_damaged_copy_is_diagnosed(name: str, tmp_path: Path, monkeypatch: pyt
     sound = check(data("sound"), keys=keys, splits=[sample.split])
     pictures = opened_by(data("pictures").build(sample.split, ["image"]), copy)
     files = opened_by(data("both").build(sample.split, keys), copy)
-    assert pictures and (len(files) > len(pictures) or name == "kitti")  # of which only the image is a real file
+    assert pictures and (len(files) > len(pictures) or name == "kitti")  # whose label is written here
     resolved = [picture.resolve() for picture in pictures]
     for number, file in enumerate(files):
         content = file.read_bytes()

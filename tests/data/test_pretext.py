@@ -105,9 +105,9 @@ def test_color_bins_are_the_nearest_centres() -> None:
 def test_color_centers_are_in_the_gamut_and_complete() -> None:
     """Every colour of a fine cube lies near a centre, and every centre is the a, b of some colour of the cube."""
     steps = torch.linspace(0, 1, 41)
-    lab = srgb_to_lab(torch.cartesian_prod(steps, steps, steps).T)[1:].T
+    colours = srgb_to_lab(torch.cartesian_prod(steps, steps, steps).T)[1:].T
     centers = color_centers()
-    distances = torch.cdist(lab, centers)
+    distances = torch.cdist(colours, centers)
     assert distances.min(0).values.max() < 3, "each centre is nearly met by a colour"
     assert distances.min(1).values.max() < 15, "each colour has a centre at hand, the rim of the gamut included"
     assert len(centers) == len(centers.unique(dim=0)) == 229 and (centers % 10 == 0).all()

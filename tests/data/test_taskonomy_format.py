@@ -244,15 +244,15 @@ def test_egomotion_closes(taskonomy: Any) -> None:
 
 def test_points_match_in_half_of_the_pairs(taskonomy: Any) -> None:
     samples = TaskonomyDataModule(str(taskonomy.root), size=SIZE).build("train", ["pair_matching", "matching"])
-    seen = set()
+    labels = set()
     for index in range(len(samples)):
         sample = samples[index]
         building, point = ("allens", "beech")[index // 6], index % 6 // 2
         same = taskonomy.file("rgb", building, point, 1 - index % 2)
         picture = torch.tensor(np.asarray(Image.open(same)) / 255).permute(2, 0, 1).float()
         assert bool(sample["matching"]) == torch.allclose(sample["pair_matching"][1], picture)
-        seen.add(int(sample["matching"]))
-    assert seen == {0, 1}
+        labels.add(int(sample["matching"]))
+    assert labels == {0, 1}
 
 
 def test_vanishing_points_and_layout(taskonomy: Any) -> None:

@@ -66,7 +66,6 @@ MADE = """
 import torch
 from torch import nn
 from lightning_taskonomy.models.backbones import Backbone
-from lightning_taskonomy.data.batch import collate
 from lightning_taskonomy.modules import KIND
 from lightning_taskonomy.tasks import Task, TaskKind
 
@@ -210,9 +209,9 @@ def test_each_term_of_a_loss_is_divided_by_its_count_over_both_processes(tmp_pat
     """Boxes and points: the terms of keypoints have counts of their own, and one process has no point."""
     tasks = 'keypoints("people", ["a", "b"], (1, 0), (0.1, 0.1))'
     alone: MultiTaskModule = made_for_both(
-        KIND="MultiTaskModule",
-        **{'Task(name, TaskKind.VECTOR, name, 2) for name in ("first", "second", "third")': tasks},
-        **{"Plain(), ": 'Plain(), {"set": partial(KeypointHead, hidden=4)}, ',
+        **{"KIND": "MultiTaskModule",
+           'Task(name, TaskKind.VECTOR, name, 2) for name in ("first", "second", "third")': tasks,
+           "Plain(), ": 'Plain(), {"set": partial(KeypointHead, hidden=4)}, ',
            "from torch import nn": "from functools import partial\nfrom torch import nn\n"
            "from lightning_taskonomy.models.heads import KeypointHead\n"
            "from lightning_taskonomy.tasks.catalog.objects import keypoints"},

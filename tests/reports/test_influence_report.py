@@ -409,14 +409,14 @@ def test_a_study_without_chains_says_how_to_go_on(tmp_path):
 
 
 def features(folder, jobs):
-    """Files of features, and the jobs that wrote them."""
+    """Files parts features, and the jobs that wrote them."""
     for name, array in jobs.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         np.savez(folder / name, features=array, id=np.arange(len(array)))
     entries = []
     for name in jobs:
-        kind, *of = name.split("/")[:-1]
-        entries.append({"kind": kind, "name": "/".join(of), "done": [name], "runs": []})
+        kind, *parts = name.split("/")[:-1]
+        entries.append({"kind": kind, "name": "/".join(parts), "done": [name], "runs": []})
     write_json(folder / "jobs.json", {"features": entries})
 
 
@@ -442,7 +442,7 @@ def test_images_in_the_plane_are_those_of_the_last_plan_by_collection(tmp_path):
 
 
 def test_without_scikit_learn_a_sentence_stands_for_the_picture(tmp_path, monkeypatch):
-    monkeypatch.setattr("lightning_taskonomy.reports.influence.distance.find_spec", lambda name: None)
+    monkeypatch.setattr("lightning_taskonomy.reports.influence.planes.find_spec", lambda name: None)
     assert "t-SNE needs scikit-learn: pip install" in text(write(tmp_path, by_hand(), FOUR))
 
 
@@ -458,12 +458,12 @@ def test_a_made_up_study_of_several_settings_and_seeds_has_all_its_sections(tmp_
 
 
 def test_the_same_images_are_pictured_by_the_networks_of_each_task_type(tmp_path):
-    """Cosine distances: what one network sees is larger by a thousand, which moves no point (Fig. 3b and c)."""
+    """Cosine distances: what one network sees is larger by 1024, which moves no point (Fig. 3b and c)."""
     pytest.importorskip("sklearn")
     generator = np.random.default_rng(0)
     arrays = {f"type_features/a/{kind}/x.npz": generator.normal(1, 1, (6, 3)) for kind in ("segmentation", "depth")}
     pages = []
-    for scale in (1, 1000):
+    for scale in (1, 1024):
         folder = write(tmp_path / str(scale), by_hand(), FOUR)
         features(folder, {name: array * (scale if "depth" in name else 1) for name, array in arrays.items()})
         assert {*InfluenceReport(folder).results.type_features["a"]} == {"segmentation", "depth"}

@@ -60,10 +60,10 @@ def test_the_papers_cityscapes_is_won_in_three_of_four_cases_and_second_in_one(t
     comparison = read_comparison(tmp_path)
     wins = comparison.wins()
     assert (wins.cases, wins.best, wins.second, wins.clear) == (4, 3, 1, None)
-    ((method, ahead),) = wins.beaten
-    assert method.primary == "semantic_19" and [cell.method for cell in ahead] == ["mtl"]
+    ((cell, ahead),) = wins.beaten
+    assert cell.primary == "semantic_19" and [other.method for other in ahead] == ["mtl"]
     assert comparison.rank("SplitVGG-3", "semantic_7", "inverse_depth", "oracle") is None
-    assert [cell.method for cell in comparison.ranked("SplitVGG-3", "semantic_7", "inverse_depth")][:3] == [
+    assert [other.method for other in comparison.ranked("SplitVGG-3", "semantic_7", "inverse_depth")][:3] == [
         "tmt", "kendall", "mtl",
     ]  # fmt: skip
 
@@ -130,12 +130,12 @@ def measured_independently(folder):
     for primary, auxiliary in cases:
         errors = {}
         for method in METHODS[:-1]:
-            ranked = sorted(
+            pairs = sorted(
                 (int(row["seed"]), float(row["test"]) * (-1 if row["higher_is_better"] == "1" else 1))
                 for row in results if (row["primary"], row["method"]) == (primary, method)
                 and row["auxiliary"] in ("", auxiliary)
             )  # fmt: skip
-            errors[method] = np.array([error for _, error in ranked])
+            errors[method] = np.array([error for _, error in pairs])
         means = {method: values.mean() for method, values in errors.items() if method != "tmt"}
         place = sum(mean < errors["tmt"].mean() for mean in means.values())
         counts["best"] += place == 0
@@ -225,9 +225,9 @@ def drawn(figure):
 def test_no_text_of_a_study_overlaps_or_leaves_the_figure(panels, bars):
     curves = {name: [(5, [1.0, 2.0]), (10, [2.0])] for name in LONG}
     few = dict.fromkeys(("Transfer Learning", "MTL", "TMT"), curves[LONG[0]])
-    expected = {(title if panels > 1 else "", "10² × absolute error ↓"): curves if panels == 1 else few
+    cases = {(title if panels > 1 else "", "10² × absolute error ↓"): curves if panels == 1 else few
             for title in LONG[:panels]}  # fmt: skip
-    figure = figures.variation_panels(expected, "images with primary labels", bars=bars)
+    figure = figures.variation_panels(cases, "images with primary labels", bars=bars)
     boxes, page = drawn(figure), figure.bbox
     assert all(box.x0 >= 0 and box.y0 >= 0 and box.x1 <= page.width and box.y1 <= page.height for box in boxes)
     assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])

@@ -145,13 +145,13 @@ def test_downloads(page, tmp_path):
     with page.expect_download() as waiting:
         page.locator("#taxonomy-json").click()
     waiting.value.save_as(tmp_path / "solution.json")
-    saved = json.loads((tmp_path / "solution.json").read_text())
-    assert saved["solution"]["budget"] == 4 and saved["solution"]["proven"]
+    content = json.loads((tmp_path / "solution.json").read_text())
+    assert content["solution"]["budget"] == 4 and content["solution"]["proven"]
     with page.expect_download() as waiting:
         page.locator("#taxonomy-recipe").click()
     waiting.value.save_as(tmp_path / "recipes.zip")
     with zipfile.ZipFile(tmp_path / "recipes.zip") as archive:
-        sources = {f"source_{name}.yaml" for name in saved["solution"]["sources"]}
+        sources = {f"source_{name}.yaml" for name in content["solution"]["sources"]}
         assert sources <= set(archive.namelist())
 
 

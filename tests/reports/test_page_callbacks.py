@@ -231,9 +231,9 @@ def unpacked(data):
 
 def test_downloads(tab):
     quick, _, solution = solved(tab)
-    saved = json.loads(base64.b64decode(tab.as_json(1, quick["request"])["data"]["content"]))
-    assert saved["solution"] == json.loads(solution.to_json())
-    assert saved["settings"]["budget"] == 2
+    content = json.loads(base64.b64decode(tab.as_json(1, quick["request"])["data"]["content"]))
+    assert content["solution"] == json.loads(solution.to_json())
+    assert content["settings"]["budget"] == 2
     files = unpacked(tab.as_recipes(1, quick["request"])["data"])
     policy = {target: row for target, row in solution.policy.items() if row.kind != "task_specific"}
     wanted = {f"source_{n}.yaml" for n in solution.sources} | {f"target_{n}.yaml" for n in policy} | {"train.sh"}

@@ -43,7 +43,7 @@ def most_covered(table, budget, limits=None, memory=None, **_):
 def enumerated(table, budget, importance=None, limits=None, objective="total", memory=None, largest=False):
     """The best set of networks by trying every one, ties by the documented rule; None if none is within the budget."""
     networks = sorted(table.networks, key=lambda network: (sorted(network.tasks), network.cost))
-    totals = []
+    choices = []
     for size in range(1, len(networks) + 1):
         for places in itertools.combinations(range(len(networks)), size):
             chosen = [networks[place] for place in places]
@@ -60,10 +60,10 @@ def enumerated(table, budget, importance=None, limits=None, objective="total", m
                 continue
             losses = [exact((importance or {}).get(task, 1.0)) * exact(loss) for task, loss in lowest.items()]
             first = (max(losses), sum(losses)) if objective == "max" else (sum(losses),)
-            totals.append((first, cost, size, places, chosen))
-    if not totals:
+            choices.append((first, cost, size, places, chosen))
+    if not choices:
         return None
-    best = max(totals) if largest else min(totals)
+    best = max(choices) if largest else min(choices)
     return tuple(best[4]), float(best[0][0])
 
 

@@ -61,7 +61,7 @@ def by_enumeration(table, *, budget, max_order, label_costs=None, importance=Non
     unused = {*closed.get("forbidden", ()), *closed.get("target_only", ())}
     free = [name for name in table.sources if name not in unused]
     rows = [row for row in table.transfers if row.order <= max_order]
-    objectives = []
+    choices = []
     for size in range(len(free) + 1):
         for chosen in itertools.combinations(free, size):
             cost = sum(costs.get(name, 1.0) for name in chosen)
@@ -76,11 +76,11 @@ def by_enumeration(table, *, budget, max_order, label_costs=None, importance=Non
             ]
             if None not in best:
                 total = math.fsum(weights.get(t, 1.0) * p for t, p in zip(targets, best, strict=True))
-                objectives.append((total, cost, size, tuple(sorted(chosen))))
-    if not objectives:
+                choices.append((total, cost, size, tuple(sorted(chosen))))
+    if not choices:
         return None
-    top = max(total for total, *_ in objectives)
-    equal = [item for item in objectives if item[0] >= top - 1e-9 * abs(top)]
+    top = max(total for total, *_ in choices)
+    equal = [item for item in choices if item[0] >= top - 1e-9 * abs(top)]
     cheapest = [item for item in equal if item[1] <= min(equal, key=lambda i: i[1])[1] + 1e-9]
     fewest = [item for item in cheapest if item[2] == min(i[2] for i in cheapest)]
     return top, [item[3] for item in fewest]

@@ -104,14 +104,14 @@ def test_a_novel_targets_own_network_is_no_member_of_its_tournament(tiny_setting
     """Its scores alone turn the order of two sources round: without it the other one is the better."""
     plan = TaxonomyStudy(**{**tiny_settings, "max_order": 1}).plan(tmp_path)
     sources = ("normals", "colorization")
-    scratch, first, second = (np.full(100, 0.5, np.float32) for _ in range(3))
+    specific, first, second = (np.full(100, 0.5, np.float32) for _ in range(3))
     first[:51], second[:51] = 0.6, 0.7  # the first beats the second on 51 images, the second it on 49
     first[51:], second[51:] = 0.4, 0.3
-    scratch[:51] = 0.1  # the own network beats both where the first is the better one, and on the rest
-    scratch[51:] = np.where(np.arange(49) < 45, 0.35, 0.2)  # ... only the first, on 45 of 49
+    specific[:51] = 0.1  # the task-specific network beats both where the first is the better one, and on the rest
+    specific[51:] = np.where(np.arange(49) < 45, 0.35, 0.2)  # ... only the first, on 45 of 49
     scores = {
         "depth_z": {
-            ("depth_z", "task_specific", ("depth_z",)): scratch,
+            ("depth_z", "task_specific", ("depth_z",)): specific,
             **{("depth_z", "transfer", (s,)): v for s, v in zip(sources, (first, second), strict=True)},
         }
     }
@@ -127,7 +127,7 @@ def test_a_novel_targets_own_network_is_no_member_of_its_tournament(tiny_setting
     (row,) = novel_tasks(Measurements(plan, same_images=True, novel=True), None)[1]
     assert row[:3] == ["depth_z", 1, "normals"] and row[3] == pytest.approx(0.51)  # of two, AHP gives the win rates
     quality, loss_of_own = row[5], row[8]
-    assert quality == pytest.approx(win_rate(first, scratch)) and loss_of_own == pytest.approx(float(scratch.mean()))
+    assert quality == pytest.approx(win_rate(first, specific)) and loss_of_own == pytest.approx(float(specific.mean()))
 
 
 def test_rivals_of_novel_tasks_are_the_papers():
@@ -148,13 +148,13 @@ def test_a_chain_is_compared_with_the_direct_transfer_image_by_image(extended):
 
 def test_fine_tuned_networks_are_ranked_beside_the_affinities_on_each_data_set(extended):
     out, _ = extended
-    tuned, rankings = rows(out / "fine_tune.csv"), json.loads((out / "fine_tune.json").read_text())
+    results, rankings = rows(out / "fine_tune.csv"), json.loads((out / "fine_tune.json").read_text())
     assert [entry["name"] for entry in rankings] == ["Scenes", "Points"]
     affinities = {
         (row.target, row.sources): row.affinity for row in TransfersTable.read(out / "affinity.csv").transfers
     }
     for entry, (name, task, target, metric) in zip(rankings, ELSEWHERE, strict=True):
-        of_task = [row for row in tuned if row["name"] == name]
+        of_task = [row for row in results if row["name"] == name]
         assert {row["source"] for row in of_task} == {"depth_z", "normals", "colorization"} - {target}
         for row in of_task:
             folder = next(out.glob(f"runs/fine_tuned-{task}-from-{row['source']}-*"))

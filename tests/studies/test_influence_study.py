@@ -126,8 +126,8 @@ def test_the_same_images_are_seen_by_the_networks_of_several_task_types(finished
     """Fig. 3b and c: of the set with two types, by its sources and the first link, each by its own backbone."""
     out, _, _ = finished
     arrays = {}
-    for kind in ("depth", "normals", "curvature"):
-        (file,) = out.glob(f"type_features/a-{kind}-*/features.npz")
+    for kind in ("depth", "normals", "first link"):
+        (file,) = out.glob(f"type_features/a-{kind.replace(' ', '?')}-*/features.npz")
         with np.load(file) as content:
             arrays[kind] = {name: content[name] for name in content.files}
     assert not list(out.glob("type_features/b-*"))
@@ -136,7 +136,7 @@ def test_the_same_images_are_seen_by_the_networks_of_several_task_types(finished
     assert {*results.type_features["a"]} == {*arrays}
     plan = study.plan(out)
     runs = {kind: plan.source_run(f"a/{kind}", "full") for kind in ("depth", "normals")}
-    runs["curvature"] = plan.start("imagenet", "full")
+    runs["first link"] = plan.start("imagenet", "full")
     data = plan.normalised("a", study.sets["a"])
     images = RoomsDataModule(**data["init_args"], seed=study.seed)
     batches = list(images.loader(images.dataset("train", keys=["image"])))
@@ -187,7 +187,7 @@ def test_test_images_are_read_by_what_was_selected_alone(finished):
     tested = {file.parent for file in out.glob("runs/*/test.json")}
     chains = rows(out / "chains.csv")
     assert len(tested) == len(after) and len(chains) >= len(tested)
-    features = 2  # training images of each data set, read last
+    features = 2 + 3  # training images of each data set, and of one by three networks, read last
     assert min(after) > sorted(fits)[-features - 1]
 
 

@@ -46,7 +46,7 @@ def plane(
         raise InputError(f"features are {features.shape}: t-SNE takes finite ones of at least 3 images, (N, D)")
     if metric == "cosine" and not features.any(axis=1).all():
         raise InputError("an image has no feature but 0, and no cosine distance: leave it out or take euclidean")
-    if metric == "cosine":  # where points start goes by their directions too
+    if metric == "cosine":  # PCA, which places the points first, must not see lengths either
         features = features / np.linalg.norm(features, axis=1, keepdims=True)
     model = _sklearn().TSNE(
         2,

@@ -48,6 +48,13 @@ class Gain:
     half_width: float | None = None
     seeds: int = 1
 
+    @property
+    def standard_error(self) -> float | None:
+        """The standard deviation of the mean over seeds; None of a single seed."""
+        from scipy.special import stdtrit
+
+        return None if self.half_width is None else self.half_width / float(stdtrit(self.seeds - 1, 0.975))
+
 
 def relative_transfer_gain(value: float, reference: float, higher_is_better: bool = True) -> float:
     """Eq. (2): r = (m(target | source) / m(target | ILSVRC) - 1) * 100, with its sign turned for errors.

@@ -20,8 +20,6 @@ from lightning_taskonomy.files import write_csv
 __all__ = ["Candidate", "Recommendation", "by_inclusion", "by_rule", "value_of_measuring"]
 
 Array = NDArray[np.float64]
-_NORMAL = 1.959963984540054
-"""Standard deviations in half of a normal distribution's 95 % interval."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Candidate:
         distance: Of the target's images to it, the target's nearest (Eq. (1)).
         best: The probability that it is the best of the candidates: the nearest, or the one with the highest gain.
         gain: The measured or expected gain in percent; None by distance alone.
-        interval: The 5th and 95th percentile of the gain; None by distance alone, or where it is measured once.
+        interval: The 5th and 95th percentile of the gain; None by distance alone, or where it counts as exact.
         measured: Whether the gain is measured.
         teaches: By how many points of gain the choice gets better on average if this chain is measured before one
             chooses; None by distance alone or where it is measured.
@@ -116,7 +114,7 @@ def by_rule(
     factors: Mapping[str, Factors],
     distances: Mapping[tuple[str, str], float],
     *,
-    half_widths: Mapping[tuple[str, str], float] | None = None,
+    deviations: Mapping[tuple[str, str], float] | None = None,
     draws: int = 1000,
     seed: int = 0,
 ) -> Recommendation:
@@ -124,7 +122,8 @@ def by_rule(
 
     A bootstrap draws the measured targets with replacement (chains, where there are fewer than three targets), fits the
     rule to them and adds to each prediction one of the errors that the rule made on what was left out. A measured gain
-    is drawn from the normal distribution whose 95 % interval is its own over seeds; without one it counts as exact.
+    is drawn from a normal distribution if its standard error is given, each for itself though all gains of a target
+    share its reference; else it counts as exact.
 
     Args:
         target: The target.
@@ -132,7 +131,7 @@ def by_rule(
         gains: All measured gains in percent by (target, source), of this target or others.
         factors: Of all of them.
         distances: By (target, source); measured chains without one do not count for the rule.
-        half_widths: Half of the 95 % interval of measured gains over seeds, by (target, source).
+        deviations: Standard errors of measured gains over seeds, by (target, source).
         draws: How many bootstrap draws.
         seed: The same seed gives the same answer.
 
@@ -149,7 +148,8 @@ def by_rule(
     rule = fit_rule(chains, rows, measured)
     known = np.array([chain in gains for chain in candidates])
     mean = np.where(known, [gains.get(chain, 0.0) for chain in candidates], rule.predict(wanted))
-    spread = np.array([(half_widths or {}).get(chain, 0.0) for chain in candidates]) / _NORMAL
+    exact = np.array([chain in gains and chain not in (deviations or {}) for chain in candidates])
+    spread = np.array([(deviations or {}).get(chain, 0.0) for chain in candidates])
     generator = np.random.default_rng(seed)
     count = int(rule.groups.max()) + 1
     weights = generator.multinomial(count, np.full(count, 1 / count), draws)[:, rule.groups].astype(np.float64)
@@ -167,7 +167,7 @@ def by_rule(
             float(wanted[i, 0]),
             float(chances[i]),
             float(mean[i]),
-            None if known[i] and not spread[i] else (float(low[i]), float(high[i])),
+            None if exact[i] else (float(low[i]), float(high[i])),
             bool(known[i]),
             None if known[i] else float(values[i]),
         )
@@ -187,7 +187,7 @@ def value_of_measuring(mean: Array, covariance: Array) -> Array:
 
     Args:
         mean: (C,) expected gains.
-        covariance: (C, C) of the gains; 0 where a gain is measured.
+        covariance: (C, C) of the gains; 0 where a gain is exact.
 
     Returns:
         (C,), at least 0, in the unit of the means.

@@ -202,18 +202,18 @@ def type_planes(panels: Mapping[str, Mapping[str, NDArray[np.float64]]]) -> Figu
     columns = 2 if len(panels) == 4 else min(3, len(panels))
     rows = -(-len(panels) // columns)
     figure = new_figure(3.0 * columns + 1.6, 2.8 * rows)
-    axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
     order = list(dict.fromkeys(kind for places in panels.values() for kind in places))
-    labels: dict[str, Any] = {}
+    handles: dict[str, Any] = {}
     for axis in axes:
         _bare(axis)
     for axis, (name, places) in zip(axes, panels.items(), strict=False):
         for kind, points in places.items():
             index = order.index(kind)
             color, marker = SERIES_COLORS[index % len(SERIES_COLORS)], _MARKERS[index % len(_MARKERS)]
-            (labels[kind],) = axis.plot(*points.T, marker, ms=4, alpha=0.7, mec="none", ls="none", color=color)
+            (handles[kind],) = axis.plot(*points.T, marker, ms=4, alpha=0.7, mec="none", ls="none", color=color)
         axis.set_title(_plain(readable(name)))
-    figure.legend(list(labels.values()), [_plain(readable(kind)) for kind in labels], loc="outside right upper")
+    figure.legend(list(handles.values()), [_plain(readable(kind)) for kind in handles], loc="outside right upper")
     return figure
 
 

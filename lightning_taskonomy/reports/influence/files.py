@@ -59,7 +59,7 @@ class InfluenceResults:
         distances: Between collections of images; none of them where they are not measured yet.
         runs: How sources were trained.
         features: The files of the features of images, by collection.
-        type_features: Those of the same images by networks of several task types, by data set and type.
+        type_features: Those of the same images by networks of several task types, by collection and type.
         settings: The study's settings.
         waiting: Chains whose reference, the first link alone with the same seed, is not tested.
     """
@@ -177,8 +177,8 @@ def _features(folder: Path, settings: Mapping[str, Any]) -> dict[str, Path]:
 def _type_features(folder: Path) -> dict[str, dict[str, Path]]:
     files: dict[str, dict[str, Path]] = {}
     for name, file in _planned(folder, "type_features"):
-        images, kind = name.rsplit("/", 1)
-        files.setdefault(images, {})[kind] = file
+        collection, kind = name.rsplit("/", 1)
+        files.setdefault(collection, {})[kind] = file
     return files
 
 

@@ -27,8 +27,7 @@ def planes(page: Page, results: InfluenceResults) -> None:
         page.text("Not here: t-SNE needs scikit-learn: pip install 'lightning-taskonomy[influence]'.")
         return
     _data_sets(page, results)
-    if results.type_features:
-        _task_types(page, results)
+    _task_types(page, results)
 
 
 def _data_sets(page: Page, results: InfluenceResults) -> None:
@@ -48,17 +47,17 @@ def _data_sets(page: Page, results: InfluenceResults) -> None:
 
 def _task_types(page: Page, results: InfluenceResults) -> None:
     """Fig. 3b and c."""
-    drawn = {name: _places(files, "cosine") for name, files in results.type_features.items()}
-    panels = {name: places for name, places in drawn.items() if places is not None}
+    files = results.type_features.items()
+    panels = {name: places for name, of_types in files if (places := _places(of_types, "cosine")) is not None}
     if panels:
         page.figure(
             type_planes(panels),
             "plane-of-task-types",
             alt=f"Images of {join(list(panels))} in the features of networks of several task types",
             caption=f"The same up to {PICTURED} images of a data set, by the backbones of its sources of several task "
-            "types and by the first link: t-SNE by cosine distance, which leaves out how large features are. In the "
-            "paper (Fig. 3b and c) each network keeps its images together: one image in two networks is farther apart "
-            "than two images in one.",
+            "types and by the first link where it was trained here: t-SNE by cosine distance, which leaves out how "
+            "large features are. In the paper (Fig. 3b and c) each network keeps its images together: one image in two "
+            "networks is farther apart than two images in one.",
         )
 
 

@@ -1,9 +1,10 @@
-"""Whose features of which images a study of chains writes: domains are compared by them, and task types pictured."""
+"""Jobs that write features of images: to compare domains, and to picture task types."""
 
 from lightning_taskonomy.affinity.chains import FIRST_LINK, PICTURED
 from lightning_taskonomy.configurations import with_arguments
 from lightning_taskonomy.studies.graph import Job
 from lightning_taskonomy.studies.influence.plan import InfluencePlan
+from lightning_taskonomy.studies.influence.settings import ChainTask
 from lightning_taskonomy.studies.runs import RunSpec, hashed_folder
 
 __all__ = ["encoder", "feature_jobs", "task_type_jobs"]
@@ -37,22 +38,27 @@ def feature_jobs(plan: InfluencePlan, count: int) -> list[Job]:
 def task_type_jobs(plan: InfluencePlan) -> list[Job]:
     """The features of the same images by the networks of several task types (Fig. 3b and c).
 
-    Of each data set that is a source by two or more task types: by each of these sources, and by the first link if it
-    is trained here.
+    Of each collection of images that is a source by two or more task types: by each of these sources, and by the first
+    link if it is trained here. Data sets that share images are one collection; those of the first are taken.
 
     Args:
         plan: The study's runs.
     """
-    trained = [name for name, setting in plan.trained_sources() if setting == "full" and name in plan.tasks]
+    collections: dict[str, dict[str, ChainTask]] = {}
+    for name, setting in plan.trained_sources():
+        if setting == "full" and name in plan.tasks:
+            task = plan.tasks[name]
+            collections.setdefault(task.pool, {}).setdefault(task.type, task)
     jobs = []
-    for name in plan.settings.sets:
-        tasks = [plan.tasks[one] for one in trained if plan.tasks[one].set_name == name]
-        runs = {task.type: plan.source_run(task.name, "full") for task in tasks}
-        if len(runs) > 1:
+    for collection, tasks in collections.items():
+        if len(tasks) > 1:
+            runs = {kind: plan.source_run(task.name, "full") for kind, task in tasks.items()}
             start = plan.start(FIRST_LINK, "full")
-            if plan.settings.first_task and isinstance(start, RunSpec):
-                runs.setdefault(plan.settings.first_task.type, start)
-            jobs += [_job(plan, "type_features", f"{name}/{kind}", name, run, PICTURED) for kind, run in runs.items()]
+            if isinstance(start, RunSpec):
+                runs["first link"] = start
+            name = next(iter(tasks.values())).set_name
+            for kind, run in runs.items():
+                jobs.append(_job(plan, "type_features", f"{collection}/{kind}", name, run, PICTURED))
     return jobs
 
 

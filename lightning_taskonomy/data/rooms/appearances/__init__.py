@@ -28,5 +28,5 @@ def appearance(name: str) -> Appearance:
     """
     if name not in names():
         raise InputError(f"rooms has no appearance {name!r}{hint(name, names())}; allowed: {', '.join(names())}")
-    appearance: Appearance = importlib.import_module(f"{__name__}.{name}").APPEARANCE
-    return appearance
+    look: Appearance = importlib.import_module(f"{__name__}.{name}").APPEARANCE
+    return look
