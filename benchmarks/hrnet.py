@@ -44,7 +44,9 @@ class PlainTimm:
         enlarged = [F.interpolate(one, size=first.shape[-2:], mode="bilinear", align_corners=False) for one in others]
         chances = self.readout(torch.cat([first, *enlarged], 1)).softmax(1)
         chances = F.interpolate(chances, size=self.batch["image"].shape[-2:], mode="bilinear", align_corners=False)
-        loss = F.nll_loss(chances.clamp(min=1e-12).log(), self.batch["classes"], ignore_index=-100)
+        loss = F.nll_loss(
+            chances.clamp(min=torch.finfo(torch.float32).tiny).log(), self.batch["classes"], ignore_index=-100
+        )
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -58,7 +60,7 @@ def compare(width: int, rounds: int, size: int, count: int) -> dict[str, object]
     module = MultiTaskModule([task], HRNetV2(width), {"segmentation": LinearHead}, optimizer=SGD)
     with torch.no_grad():
         for weight in module.heads.parameters():  # so that the two ways to enlarge would differ
-            weight.mul_(20)
+            weight.mul_(5)
     labels = torch.randint(20, (count, size, size))
     entries = {"image": torch.rand(count, 3, size, size), "id": torch.arange(count), "classes": labels}
     batch = Batch(entries, labelled_keys(entries))
