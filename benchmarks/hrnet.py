@@ -6,16 +6,12 @@ probabilities enlarged bilinearly, their logarithm, SGD with momentum. That both
 """
 
 import copy
-import tempfile
-import warnings
 from functools import partial
-from statistics import median
 
 import torch
 import torch.nn.functional as F
 from _timing import options, show
-from lightning import Trainer
-from step_overhead import BLOCK, DROPPED, TakingTurns
+from step_overhead import TakingTurns, timed
 from torch import nn
 
 from lightning_taskonomy import MultiTaskModule
@@ -67,13 +63,7 @@ def compare(width: int, rounds: int, size: int, count: int) -> dict[str, object]
     first = copy.deepcopy(module).train().losses(batch)[0]["classes"]
     torch.testing.assert_close(float(first), PlainTimm(module, batch).step(), rtol=1e-4, atol=0)
     turns = TakingTurns(PlainTimm(module, batch), rounds)  # type: ignore[arg-type]  # it has a batch and a step
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        trainer = Trainer(max_epochs=1, accelerator="cpu", default_root_dir=folder, enable_model_summary=False)
-        trainer.fit(module, torch.utils.data.DataLoader(turns, batch_size=None))
-    skip = BLOCK - DROPPED
-    under_trainer, plain = median(turns.trainer_times[skip:]), median(turns.plain_times[skip:])
-    return {"width": width, "Trainer s": under_trainer, "plain s": plain, "ratio": under_trainer / plain}
+    return {"width": width, **timed(module, turns)}
 
 
 def main() -> None:

@@ -72,6 +72,8 @@ def _places(files: Mapping[str, Path], metric: Literal["euclidean", "cosine"] = 
         InputError: They are of backbones of different widths.
     """
     features = {name: _features(file) for name, file in files.items()}
+    if metric == "cosine":  # an image that a network answers with 0 alone has no direction
+        features = {name: rows[rows.any(axis=1)] for name, rows in features.items()}
     if sum(map(len, features.values())) < 3:
         return None
     widths = {name: rows.shape[1] for name, rows in features.items()}
