@@ -107,11 +107,11 @@ def test_objects_and_points_of_coco(kind):
 def test_classes_of_camvid():
     """By a head that reaches full resolution: truth at a quarter of this one, enlarged, has a mIoU of 0.76 itself."""
     task = find("camvid.semantic_segmentation")
-    data = CamVidDataModule(str(REAL / "camvid"), size=(96, 128), batch_size=5)
-    (batch,) = data.loader(data.dataset("train", keys=["image", *task.targets], size=5))
-    first, last, metrics = learnt(task, partial(DenseHead, layers=5, min_width=32), batch, 900, few=3)
+    data = CamVidDataModule(str(REAL / "camvid"), size=(96, 128), batch_size=4)
+    (batch,) = data.loader(data.dataset("train", keys=["image", *task.targets], size=4))
+    first, last, metrics = learnt(task, partial(DenseHead, layers=5, min_width=32), batch, 700, few=4)
     assert last < 0.1 * first
-    assert metrics["miou"] > 0.85 and metrics["accuracy"] > 0.95
+    assert metrics["miou"] > 0.9 and metrics["accuracy"] > 0.95
 
 
 def depth_of(file: Path, unit: float, size: tuple[int, int]) -> Tensor:
