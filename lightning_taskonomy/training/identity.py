@@ -12,7 +12,7 @@ from typing import Any
 
 __all__ = ["CALLBACKS", "DATA", "OPTIONS", "RESULTS_VERSION", "TRAINER", "identity"]
 
-RESULTS_VERSION = 2
+RESULTS_VERSION = 3
 """Raised by a release under which the same configuration gives other numbers: a default, an order of random draws."""
 
 OPTIONS: Collection[str] = frozenset({"ckpt_path", "config", "out", "overwrite"})

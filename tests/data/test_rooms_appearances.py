@@ -245,7 +245,7 @@ def test_the_tasks_of_all_appearances() -> None:
     assert sorted((*tasks.THINGS, *tasks.STUFF)) == sorted(tasks.CLASSES)
     assert find("rooms.detection") is tasks.DETECTION and find("rooms.keypoints") is tasks.KEYPOINTS
     assert "detection" not in catalog()
-    assert {task.kind for task in tasks.FURTHER} == {TaskKind.SEGMENTATION, TaskKind.SET}
+    assert {task.kind for task in tasks.FURTHER} == {TaskKind.SEGMENTATION, TaskKind.SET, TaskKind.DENSE}
     assert tasks.KEYPOINTS.targets["points"].kind is LabelKind.POINTS
     for name, place in zip(tasks.POINTS, tasks.MIRROR, strict=True):
         swapped = {"left": "right", "right": "left"}[name.split()[0]]

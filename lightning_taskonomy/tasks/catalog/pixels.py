@@ -28,8 +28,11 @@ def segmentation(class_names: Iterable[str], *, name: str = "semantic_segmentati
 def depth(shift: float, scale: float) -> Task:
     """Metres along the camera's axis for each pixel, ``depth_z`` (1, H, W), missing where NaN.
 
+    The loss is that of "Factors of Influence" (A.5).
+
     Args:
         shift: About the mean, in metres.
         scale: About the spread, in metres.
     """
-    return Task("depth_z", TaskKind.DENSE, "depth_z", units="m", shift=shift, scale=scale)
+    loss = "lightning_taskonomy.losses.l1_and_gradients"
+    return Task("depth_z", TaskKind.DENSE, "depth_z", units="m", shift=shift, scale=scale, loss=loss)

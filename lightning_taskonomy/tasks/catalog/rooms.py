@@ -6,6 +6,8 @@ Shifts and scales are round numbers near mean and spread of the labels in rooms;
 Source-only are the four that the paper never uses as targets (section 4).
 """
 
+from dataclasses import replace
+
 from lightning_taskonomy.tasks.base import Family, Task, TaskKind
 from lightning_taskonomy.tasks.catalog.objects import detection, keypoints
 from lightning_taskonomy.tasks.labels import Label, LabelKind
@@ -105,5 +107,6 @@ SEGMENTATION = Task(
 )
 DETECTION = detection("detection", THINGS)
 KEYPOINTS = keypoints("keypoints", POINTS, MIRROR, (0.1,) * len(POINTS), class_name="object")
-FURTHER = (SEGMENTATION, DETECTION, KEYPOINTS)
+DEPTH = replace(DEPTH_Z, name="depth", loss="lightning_taskonomy.losses.l1_and_gradients")
+FURTHER = (SEGMENTATION, DETECTION, KEYPOINTS, DEPTH)
 """Tasks that are not of the dictionary of 26."""
