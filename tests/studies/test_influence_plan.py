@@ -42,6 +42,18 @@ def test_all_chains_of_the_small_setting(tmp_path):
     assert pairs == expected and len(plan.chains()) == len(expected)
 
 
+def test_the_images_that_are_prepared_are_those_that_are_trained_on_and_tested(tmp_path):
+    """Not those of the usual names, so that a split that is not there is refused before anything is trained."""
+    other = {**ROOMS, "init_args": {"size": 32, "fit_split": "validation", "test_split": "train"}}
+    plan = plan_of(tmp_path, sets={**SETTINGS["sets"], "b": {**SETTINGS["sets"]["b"], "data": other}})
+    prepared = [job for job in plan.prepared() if job.kind == "prepare"]
+    splits = {job.name: job.arguments["split"] for job in prepared}
+    usual = {f"{name} {split}": split for name in ("a", "c") for split in ("train", "test")}
+    assert splits == {**usual, "b validation": "validation", "b train": "train"}
+    (trained,) = [job for job in prepared if job.name == "b validation"]
+    assert plan.prepared_images(plan.tasks["b/segmentation"]) == trained.done[0]
+
+
 def test_a_model_of_several_sources_is_not_judged_on_what_it_has_seen(tmp_path):
     several = {"near": ["a/segmentation", "b/segmentation"]}
     plan = plan_of(tmp_path, multi_source=several, settings=["small", "full", "small_source"])

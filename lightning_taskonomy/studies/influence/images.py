@@ -14,7 +14,7 @@ __all__ = ["colour_jobs", "preparations"]
 
 
 def preparations(settings: InfluenceSettings, root: Path) -> dict[tuple[str, str], Job]:
-    """What data modules prepare once, by data set and split.
+    """What data modules prepare once: the images that are trained on (``fit``) and tested (``test``) of each data set.
 
     Args:
         settings: The study's settings.
@@ -23,11 +23,14 @@ def preparations(settings: InfluenceSettings, root: Path) -> dict[tuple[str, str
     by_set: dict[str, list[ChainTask]] = {}
     for task in [*settings.tasks.values(), *([settings.first_task] if settings.first_task else [])]:
         by_set.setdefault(task.set_name, []).append(task)
-    jobs = {}
+    jobs: dict[tuple[str, str], Job] = {}
     for name, of_set in by_set.items():
         keys = sorted({key for task in of_set for key in task.stored_keys})
-        for split, job in prepare_jobs(of_set[0].images.data, {"train": keys, "test": keys}, root).items():
-            jobs[name, split] = replace(job, name=f"{name} {split}")
+        data = of_set[0].images.data
+        splits = {"fit": "train", "test": "test"}
+        splits = {role: data.get("init_args", {}).get(f"{role}_split", split) for role, split in splits.items()}
+        by_split = prepare_jobs(data, dict.fromkeys(splits.values(), keys), root)
+        jobs |= {(name, role): replace(by_split[split], name=f"{name} {split}") for role, split in splits.items()}
     return jobs
 
 
@@ -50,6 +53,6 @@ def colour_jobs(settings: InfluenceSettings, prepared: Mapping[tuple[str, str], 
         jobs[name] = Job(
             kind="colours", name=name, function="lightning_taskonomy.studies.influence.features.colours",
             arguments={"data": data, "file": str(done)}, done=(done,), hashed_folders=(place,),
-            needs=prepared[name, "train"].done if (name, "train") in prepared else (),
+            needs=prepared[name, "fit"].done if (name, "fit") in prepared else (),
         )  # fmt: skip
     return jobs

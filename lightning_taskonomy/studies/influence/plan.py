@@ -138,9 +138,9 @@ class InfluencePlan:
         """What data modules prepare once, and what is measured of their colours."""
         return list({job.done: job for job in (*self._prepared.values(), *self.colours.values())}.values())
 
-    def prepared_split(self, task: ChainTask, split: str) -> Path:
-        """The file that says how many images a split has, once it is prepared."""
-        return self._prepared[task.set_name, split].done[0]
+    def prepared_images(self, task: ChainTask) -> Path:
+        """The file that says how many images there are to train on, once they are prepared."""
+        return self._prepared[task.set_name, "fit"].done[0]
 
     # networks
 

@@ -88,7 +88,7 @@ def _factors(plan: InfluencePlan) -> dict[str, Factors]:
     """
     factors = {}
     for name, task in plan.tasks.items():
-        prepared = plan.prepared_split(task, "train")
+        prepared = plan.prepared_images(task)
         if prepared.is_file():
             size = int(_read(prepared)["images"])
             factors[name] = Factors(task.type, (task.images.domain,), (task.pool,), size)
