@@ -345,6 +345,17 @@ def test_images_of_one_pixel_and_damaged_files(case: Case, tmp_path: Path, caplo
         samples[0]
 
 
+@pytest.mark.parametrize("name", ["copy of 000001_10.png", "\u00b2_10.png", "_10.png"])
+def test_pictures_of_kitti_that_have_no_number(tmp_path: Path, name: str) -> None:
+    root = CASES["kitti"].write(tmp_path)
+    write(root / "training/image_2" / name, np.zeros((2, 2, 3), np.uint8))
+    with pytest.raises(
+        InputError, match=f"image_2/{name} is no image of KITTI semantics, .* 000000_10.png to"
+    ) as caught:
+        CASES["kitti"].data(root).build("train", ["image"])
+    assert "\n" not in str(caught.value)
+
+
 def test_background_that_is_missing(tmp_path: Path) -> None:
     data = CASES["voc"].data(CASES["voc"].write(tmp_path), background=False)
     row = data.build("train", ["image", "semantic"])[0]["semantic"][0].tolist()
