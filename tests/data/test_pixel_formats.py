@@ -269,7 +269,7 @@ def test_labels_and_splits(case: Case, tmp_path: Path) -> None:
     data = case.data(case.write(tmp_path))
     sizes = {"train": 1, "official_test": 2, "validation": 1, "test": 1}
     if case.module is CamVid32DataModule:
-        sizes = {"train": 1, "validation": 2}
+        sizes = {"train": 1, "validation": 2, "official_test": 2}
     ids = {}
     for split, size in sizes.items():
         samples = data.build(split, ["image", case.key])
@@ -343,6 +343,17 @@ def test_images_of_one_pixel_and_damaged_files(case: Case, tmp_path: Path, caplo
     (tmp_path / image).write_bytes(b"")
     with pytest.raises(SkipSample):
         samples[0]
+
+
+@pytest.mark.parametrize("name", ["copy of 000001_10.png", "\u00b2_10.png", "_10.png"])
+def test_pictures_of_kitti_that_have_no_number(tmp_path: Path, name: str) -> None:
+    root = CASES["kitti"].write(tmp_path)
+    write(root / "training/image_2" / name, np.zeros((2, 2, 3), np.uint8))
+    with pytest.raises(
+        InputError, match=f"image_2/{name} is no image of KITTI semantics, .* 000000_10.png to"
+    ) as caught:
+        CASES["kitti"].data(root).build("train", ["image"])
+    assert "\n" not in str(caught.value)
 
 
 def test_background_that_is_missing(tmp_path: Path) -> None:

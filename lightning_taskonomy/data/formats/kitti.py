@@ -4,6 +4,7 @@ from pathlib import Path
 
 from lightning_taskonomy.data.formats.codes import Depth, Numbers
 from lightning_taskonomy.data.formats.pixels import PixelDataModule, below, first_of, pictures
+from lightning_taskonomy.data.stored import UnexpectedFiles
 from lightning_taskonomy.tasks import IGNORE_INDEX
 from lightning_taskonomy.tasks.catalog.cityscapes import IDS_32
 from lightning_taskonomy.tasks.catalog.kitti import DEPTH_Z, SEMANTIC_SEGMENTATION
@@ -17,6 +18,10 @@ _EVALUATED = (
 """The 50 of the 200 labelled images that MSeg, and with it the paper, evaluates on (``kitti-34/list/val.txt``)."""
 
 
+def _number(file: Path) -> str:
+    return file.stem.partition("_")[0]
+
+
 class KITTISemanticDataModule(PixelDataModule):
     """200 driving images with Cityscapes' classes, in ``data_semantics/training``: 150 and 50 as in MSeg's lists."""
 
@@ -28,9 +33,18 @@ class KITTISemanticDataModule(PixelDataModule):
     )),)  # fmt: skip
 
     def images(self, part: str) -> list[Path]:
-        """Those of a list."""
+        """Those of a list.
+
+        Raises:
+            UnexpectedFiles: A picture is not called by a number.
+        """
         files = pictures(self.root / "training" / "image_2")
-        return [file for file in files if (int(file.stem.partition("_")[0]) in _EVALUATED) == (part == "val")]
+        for file in files:
+            if not _number(file).isdecimal():
+                raise UnexpectedFiles(
+                    f"{file} is no image of {self.title}, which are called 000000_10.png to 000199_10.png; move it away"
+                )
+        return [file for file in files if (int(_number(file)) in _EVALUATED) == (part == "val")]
 
     def label(self, key: str, image: Path) -> Path:
         """The map of the same name."""
