@@ -17,6 +17,8 @@ COMMANDS = [file for file in FILES if file not in SWEEPS]
 STUDIES = [file for file in COMMANDS if "study" in yaml.safe_load(file.read_text())]
 TAXONOMIES = [file for file in STUDIES if "TaxonomyStudy" in file.read_text()]
 CHAINS = [file for file in STUDIES if "InfluenceStudy" in file.read_text()]
+PAPERS = [file for file in CHAINS if file.stem in ("paper", "paper_fixed_resolution")]
+MARKED_BACKGROUND = {"voc", "pascal_context", "suim", "isaid", "isprs", "vkitti2", "vgallery"}  # docs/data.md
 FITS = [file for file in COMMANDS if "model" in yaml.safe_load(file.read_text())]
 OF_TASKS = [
     file
@@ -111,6 +113,42 @@ def test_the_runs_of_a_recipe_of_chains_are_understood(file, capsys, tmp_path):
     runs += [next(iter(plan.source_runs(name, "full").values())) for name in plan.settings.multi_source or {}]
     for run in runs:
         check({**run.config, "weights": None})
+
+
+@pytest.mark.parametrize("file", PAPERS, ids=named)
+def test_a_recipe_of_the_papers_chains_agrees_with_its_table_of_data_sets(file):
+    """Splits that are there, domains, sizes of small targets, batches, ignored background (Table 1, appendix A)."""
+    import lightning_taskonomy.data.formats  # noqa: F401 - the classes below are those that it defines
+    from lightning_taskonomy.data import TaskDataModule
+    from lightning_taskonomy.tasks import find
+    from lightning_taskonomy.tasks.catalog.domains import COLLECTIONS
+
+    modules, waiting = {}, [TaskDataModule]
+    while waiting:
+        waiting += (classes := waiting.pop().__subclasses__())
+        modules |= {one.__name__: one for one in classes}
+    study = yaml.safe_load(file.read_text())["study"]["init_args"]
+    batches = {"segmentation": 32, "detection": 128, "keypoints": 128, "depth": 64}
+    beside = {"voc2007": "voc", "coco_objects": "coco", "coco_people": "coco", "bdd100k": "bdd"}
+    used = {}
+    for name, images in study["sets"].items():
+        collection = COLLECTIONS[beside.get(name, name)]
+        module, options = modules[images["data"]["class_path"]], images["data"]["init_args"]
+        assert collection.domain == images["domain"]
+        large = collection in (COLLECTIONS["coco"], COLLECTIONS["ade20k"])
+        assert images.get("small", study.get("small", 150)) == (1000 if large else 150)
+        splits = getattr(module, "splits", {"train", "official_test"})  # Cityscapes' names are checked by its own tests
+        assert {options.get("fit_split", "train"), options["test_split"]} <= set(splits)
+        for kind, reference in images["tasks"].items():
+            task = find(reference)
+            training = {**study["training"][kind], **(images.get("training") or {}).get(kind, {})}
+            assert training["batch_size"] == batches[kind] and len(training["rates"]) == 3
+            assert task.loss == "lightning_taskonomy.losses.l1_and_gradients" or kind != "depth"
+            if kind == "segmentation" and task.class_names[0] == "background" and name in MARKED_BACKGROUND:
+                assert options["background"] is False
+            used.setdefault(beside.get(name, name), set()).add(kind)
+    if file.stem == "paper":
+        assert used == {name: set(one.kinds) for name, one in COLLECTIONS.items() if name != "imagenet"}
 
 
 @pytest.mark.parametrize("file", FILES, ids=named)
