@@ -135,7 +135,7 @@ class RunSpec:
             kind="test",
             name=f"{self.kind} {self.name}",
             function="lightning_taskonomy.training.evaluate",
-            arguments={"folder": str(self.folder)},
+            arguments={"folder": str(self.folder), "config": self.config},  # the study may have been moved since
             done=(self.folder / "test.json",),
             needs=(self.done, *needs),
         )

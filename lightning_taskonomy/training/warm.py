@@ -110,11 +110,12 @@ def execute_anew(
     return metrics
 
 
-def evaluate(folder: str | Path) -> dict[str, float]:
+def evaluate(folder: str | Path, config: dict[str, Any] | None = None) -> dict[str, float]:
     """Tests a run that was fitted without a test, unless that was done: ``test.json`` and ``scores.npz`` in its folder.
 
     Args:
         folder: The folder of the finished run.
+        config: Its configuration with today's paths; the one in its folder where not given.
 
     Returns:
         The test's metrics.
@@ -124,7 +125,7 @@ def evaluate(folder: str | Path) -> dict[str, float]:
     """
     folder = Path(folder)
     if not (folder / TESTED).is_file():
-        config = _config(folder)
+        config = config or _config(folder)
         with refusing(), quiet():
             built = _instantiate({**config, "trainer": {**config["trainer"], "callbacks": None}})
             load_weights(built.model, folder)
@@ -159,7 +160,7 @@ def _config(folder: str | Path) -> dict[str, Any]:
 
 def _instantiate(config: dict[str, Any]) -> Namespace:
     """The objects that a configuration describes."""
-    built: Namespace = run_parser().instantiate(run_parser().parse_object(config))
+    built: Namespace = run_parser().instantiate(run_parser().parse_object(deepcopy(config)))
     return built
 
 

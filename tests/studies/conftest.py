@@ -100,7 +100,7 @@ def pretended(toy, monkeypatch, tmp_path):
         write_json(folder / "config.json", config)
         write_json(folder / "metrics.json", {**metrics, "seconds": 1.0})
 
-    def evaluate(folder):
+    def evaluate(folder, config):
         order.append(Path(folder).name)
         write_json(Path(folder) / "test.json", {f"test/{name}/{metric}": 0.5 for name, metric in METRICS.items()})
 

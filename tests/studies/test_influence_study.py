@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -189,6 +190,25 @@ def test_test_images_are_read_by_what_was_selected_alone(finished):
     assert len(tested) == len(after) and len(chains) >= len(tested)
     features = 2 + 3  # training images of each data set, and of one by three networks, read last
     assert min(after) > sorted(fits)[-features - 1]
+
+
+def test_a_study_that_was_moved_goes_on_without_the_old_folder(finished, study, tmp_path):
+    out, _, _ = finished
+    moved, hidden = tmp_path / "moved", out.with_name("hidden")
+    shutil.copytree(out, moved)
+    untested = [file for file in moved.glob("runs/*/test.json") if "imagenet" in file.parent.name]
+    for file in untested:
+        file.unlink()
+    fitted = {file: file.stat().st_mtime_ns for file in moved.glob("runs/*/metrics.json")}
+    assert untested
+    out.rename(hidden)
+    try:
+        study.run(moved, execution=LocalExecutor(workers=0))
+    finally:
+        hidden.rename(out)
+    assert json.loads((moved / "failures.json").read_text()) == []
+    assert {file: file.stat().st_mtime_ns for file in moved.glob("runs/*/metrics.json")} == fitted
+    assert rows(moved / "chains.csv") == rows(out / "chains.csv")
 
 
 def test_it_resumes_without_training_anything_again(finished, study):
