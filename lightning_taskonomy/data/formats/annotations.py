@@ -1,6 +1,7 @@
 """Files of annotations in JSON and XML, read without trust in what they hold."""
 
 import json
+import sys
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -42,18 +43,30 @@ class Member:
         return value
 
     def whole(self, name: str) -> int:
-        """A member that is a whole number."""
+        """A member that is a whole number, of 64 bits."""
         value = self.content.get(name)
-        if isinstance(value, bool) or not isinstance(value, int):
+        if not (_is_number(value) and isinstance(value, int) and -(2**63) <= value < 2**63):
             raise self._refuse(name, "a whole number")
         return value
 
     def number(self, name: str) -> float:
-        """A member that is a number."""
+        """A member that is a finite number."""
         value = self.content.get(name)
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if not _is_number(value):
             raise self._refuse(name, "a number")
         return float(value)
+
+    def flag(self, name: str) -> bool:
+        """A member that is true or false, or 1 or 0; false where there is none."""
+        value = self.content.get(name)
+        if value not in (None, False, True):
+            raise self._refuse(name, "true or false, or 1 or 0")
+        return bool(value)
+
+    def member(self, name: str) -> "Member":
+        """A member that is itself an object with named members; one without any where there is none, or null."""
+        value = self.content.get(name)
+        return Member(self.file, f"{name} of {self.where}", {} if value is None else value)
 
     def list_of(self, name: str) -> list[Any]:
         """A member that is a list."""
@@ -65,13 +78,14 @@ class Member:
     def numbers(self, name: str, count: int) -> list[float]:
         """A member that is a list of so many numbers."""
         value = self.content.get(name)
-        if (
-            not isinstance(value, list)
-            or len(value) != count
-            or any(isinstance(one, bool) or not isinstance(one, int | float) for one in value)
-        ):
+        if not isinstance(value, list) or len(value) != count or not all(map(_is_number, value)):
             raise self._refuse(name, f"{count} numbers")
         return [float(one) for one in value]
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a finite number; Python's reader also takes NaN, Infinity and 1e999."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _short(value: Any) -> str:
