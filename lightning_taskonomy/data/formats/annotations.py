@@ -1,7 +1,8 @@
-"""Files of annotations in JSON and XML, read without trust in what they hold."""
+"""Files of annotations in JSON, XML and MATLAB's format, read without trust in what they hold."""
 
 import json
 import sys
+import zlib
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,11 @@ from xml.etree import ElementTree
 from lightning_taskonomy.data.stored import FileProblem, near, read_text
 from lightning_taskonomy.errors import InputError
 
-__all__ = ["Member", "read_json", "read_xml", "required"]
+__all__ = ["Member", "read_json", "read_mat", "read_xml", "required"]
+
+_BROKEN = (OSError, EOFError, KeyError, IndexError, ValueError, TypeError, ArithmeticError, NotImplementedError,
+           zlib.error)  # fmt: skip
+"""What SciPy raises of a MATLAB file that is damaged, beside its own error."""
 
 
 class Member:
@@ -103,6 +108,28 @@ def read_json(file: Path) -> Any:
         return json.loads(read_text(file))
     except (ValueError, RecursionError) as error:
         raise FileProblem(file, f"damaged (no JSON: {error})") from error
+
+
+def read_mat(file: Path, name: str, *, simplify: bool = True) -> Any:
+    """What a MATLAB file before version 7.3 holds by a name.
+
+    Args:
+        file: Which file.
+        name: The variable.
+        simplify: Whether structures become dictionaries and arrays of one member the member, as SciPy does.
+
+    Raises:
+        FileProblem: It is missing or damaged, or holds nothing of that name.
+    """
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        return loadmat(file, variable_names=[name], simplify_cells=simplify)[name]
+    except FileNotFoundError as error:
+        raise FileProblem(file, "missing") from error
+    except (*_BROKEN, MatReadError) as error:
+        raise FileProblem(file, f"damaged ({error!r})") from error
 
 
 def read_xml(file: Path) -> ElementTree.Element:

@@ -1,4 +1,4 @@
-"""Files of annotations in JSON with a value of another type anywhere: read, left out or refused in one line."""
+"""Files of annotations in JSON or MATLAB's format, wrong or damaged anywhere: read, left out or said in one line."""
 
 import copy
 import json
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.io import savemat
 
 from lightning_taskonomy.data.base import TaskDataModule
 from lightning_taskonomy.data.batch import SkipSample
@@ -17,6 +18,7 @@ from lightning_taskonomy.data.formats.bdd100k import BDD100KDataModule
 from lightning_taskonomy.data.formats.coco import COCODataModule, COCOKeypointsDataModule
 from lightning_taskonomy.data.formats.coco_panoptic import COCOPanopticDataModule
 from lightning_taskonomy.data.formats.mpii import MPIIDataModule
+from lightning_taskonomy.data.formats.pascal_context import PascalContextDataModule
 from lightning_taskonomy.data.formats.stanford_dogs import StanfordDogsDataModule
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks.catalog.coco_panoptic import CATEGORIES
@@ -94,3 +96,43 @@ def test_a_value_of_another_type(name: str, tmp_path: Path) -> None:
             raise AssertionError(what) from error
     assert len(said) > len(OTHERS) and "as it is" not in dict(said)
     assert not [one for one in said if "\n" in one[1]]
+
+
+def test_matlab_files_that_are_damaged(tmp_path: Path) -> None:
+    """Cut off, or with something else under the name."""
+    name = "n02085620-Chihuahua/a.jpg"
+    for folder in ("images", "JPEGImages", f"Images/{name.partition('/')[0]}"):
+        (tmp_path / folder).mkdir(parents=True)
+        Image.fromarray(np.zeros((8, 12, 3), np.uint8)).save(tmp_path / folder / "a.jpg")
+    (tmp_path / "StanfordExtra_v12.json").write_text(json.dumps(CONTENTS["stanford_dogs"][2]))
+    (tmp_path / "train.txt").write_text("a\n")
+    (tmp_path / "trainval").mkdir()
+    person = {"annopoints": {"point": {"x": 3.0, "y": 3.0, "id": 9}}, "scale": 0.1, "objpos": {"x": 3.0, "y": 3.0}}
+    release = {"annolist": {"image": {"name": "a.jpg"}, "annorect": person}, "img_train": 1}
+    files = np.empty((1, 1), object)
+    files[0, 0] = name
+    for module, file, variable, content in (
+        (MPIIDataModule, "mpii_human_pose_v1_u12_1.mat", "RELEASE", release),
+        (StanfordDogsDataModule, "train_list.mat", "file_list", files),
+        (PascalContextDataModule, "trainval/a.mat", "LabelMap", np.full((8, 12), 284, np.uint16)),
+    ):
+        savemat(tmp_path / file, {variable: content}, do_compression=module is PascalContextDataModule)
+        good = (tmp_path / file).read_bytes()
+        states = [good, *(good[:length] for length in range(0, len(good), len(good) // 40))]
+        for other in ({variable: 7.0}, {variable: {"a": 1}}, {"other": 1}, {variable: np.nan}):
+            savemat(tmp_path / file, other)
+            states.append((tmp_path / file).read_bytes())
+        outcomes = []
+        for number, state in enumerate(states):
+            (tmp_path / file).write_bytes(state)
+            data = module(root=str(tmp_path))
+            try:
+                samples = data.build("train", [*data.keys_offered])
+                samples[0] if len(samples) else None
+                outcomes.append([problem.reason for problem in samples.problems])  # type: ignore[attr-defined]
+            except (InputError, SkipSample) as error:
+                outcomes.append([str(error)])
+            except Exception as error:
+                raise AssertionError((file, number)) from error
+        assert not outcomes[0] and all(outcomes[1:11]) and all(outcomes[-4:])
+        assert not [text for texts in outcomes for text in texts if "\n" in text]
