@@ -430,10 +430,12 @@ def test_annotations_of_coco_that_cannot_be(tmp_path: Path) -> None:
     case = CASES["coco"]
     listing = case.write(tmp_path) / "annotations/panoptic_train2017.json"
     content = json.loads(listing.read_text())
+    (first,) = content["annotations"]
     changes: dict[str, Callable[[], object]] = {
-        "has 000000000000.png twice": lambda: content["annotations"].append(content["annotations"][0]),
+        "has 000000000000.png twice": lambda: content["annotations"].append(first),
+        "a segment of 000000000000.png is of none": lambda: first["segments_info"][0].update(category_id=4),
         "has other categories": lambda: content["categories"][3].update(name="lorry"),
-        "is no panoptic annotation of COCO": lambda: content.pop("annotations"),
+        "the file has no 'categories'": lambda: content.pop("categories"),
     }
     for message, change in changes.items():
         change()
@@ -441,7 +443,7 @@ def test_annotations_of_coco_that_cannot_be(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=message):
             case.data(tmp_path).build("train", ["semantic"])
     (tmp_path / "annotations/panoptic_val2017.json").write_text("[")
-    with pytest.raises(InputError, match="is no panoptic annotation"):
+    with pytest.raises(InputError, match=r"panoptic_val2017\.json: damaged \(no JSON"):
         case.data(tmp_path).build("validation", ["semantic"])
 
 

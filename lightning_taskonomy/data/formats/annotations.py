@@ -1,6 +1,8 @@
-"""Files of annotations in JSON and XML, read without trust in what they hold."""
+"""Files of annotations in JSON, XML and MATLAB's format, read without trust in what they hold."""
 
 import json
+import sys
+import zlib
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,11 @@ from xml.etree import ElementTree
 from lightning_taskonomy.data.stored import FileProblem, near, read_text
 from lightning_taskonomy.errors import InputError
 
-__all__ = ["Member", "read_json", "read_xml", "required"]
+__all__ = ["Member", "read_json", "read_mat", "read_xml", "required"]
+
+_BROKEN = (OSError, EOFError, KeyError, IndexError, ValueError, TypeError, ArithmeticError, NotImplementedError,
+           zlib.error)  # fmt: skip
+"""What SciPy raises of a MATLAB file that is damaged, beside its own error."""
 
 
 class Member:
@@ -42,18 +48,30 @@ class Member:
         return value
 
     def whole(self, name: str) -> int:
-        """A member that is a whole number."""
+        """A member that is a whole number, of 64 bits."""
         value = self.content.get(name)
-        if isinstance(value, bool) or not isinstance(value, int):
+        if not (_is_number(value) and isinstance(value, int) and -(2**63) <= value < 2**63):
             raise self._refuse(name, "a whole number")
         return value
 
     def number(self, name: str) -> float:
-        """A member that is a number."""
+        """A member that is a finite number."""
         value = self.content.get(name)
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if not _is_number(value):
             raise self._refuse(name, "a number")
         return float(value)
+
+    def flag(self, name: str) -> bool:
+        """A member that is true or false, or 1 or 0; false where there is none."""
+        value = self.content.get(name)
+        if value not in (None, False, True):
+            raise self._refuse(name, "true or false, or 1 or 0")
+        return bool(value)
+
+    def member(self, name: str) -> "Member":
+        """A member that is itself an object with named members; one without any where there is none, or null."""
+        value = self.content.get(name)
+        return Member(self.file, f"{name} of {self.where}", {} if value is None else value)
 
     def list_of(self, name: str) -> list[Any]:
         """A member that is a list."""
@@ -65,13 +83,14 @@ class Member:
     def numbers(self, name: str, count: int) -> list[float]:
         """A member that is a list of so many numbers."""
         value = self.content.get(name)
-        if (
-            not isinstance(value, list)
-            or len(value) != count
-            or any(isinstance(one, bool) or not isinstance(one, int | float) for one in value)
-        ):
+        if not isinstance(value, list) or len(value) != count or not all(map(_is_number, value)):
             raise self._refuse(name, f"{count} numbers")
         return [float(one) for one in value]
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a finite number; Python's reader also takes NaN, Infinity and 1e999."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _short(value: Any) -> str:
@@ -89,6 +108,28 @@ def read_json(file: Path) -> Any:
         return json.loads(read_text(file))
     except (ValueError, RecursionError) as error:
         raise FileProblem(file, f"damaged (no JSON: {error})") from error
+
+
+def read_mat(file: Path, name: str, *, simplify: bool = True) -> Any:
+    """What a MATLAB file before version 7.3 holds by a name.
+
+    Args:
+        file: Which file.
+        name: The variable.
+        simplify: Whether structures become dictionaries and arrays of one member the member, as SciPy does.
+
+    Raises:
+        FileProblem: It is missing or damaged, or holds nothing of that name.
+    """
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        return loadmat(file, variable_names=[name], simplify_cells=simplify)[name]
+    except FileNotFoundError as error:
+        raise FileProblem(file, "missing") from error
+    except (*_BROKEN, MatReadError) as error:
+        raise FileProblem(file, f"damaged ({error!r})") from error
 
 
 def read_xml(file: Path) -> ElementTree.Element:

@@ -65,14 +65,13 @@ def _marks(labels: Sequence[Member]) -> tuple[Marks, str | None]:
     for label in labels:
         if label.content.get("box2d") is None:  # a lane, or where one may drive
             continue
-        box = Member(label.file, f"box2d of {label.where}", label.content["box2d"])
+        box, attributes = label.member("box2d"), label.member("attributes")
         called = label.text("category")
         name = NAMES.get(called, called)
         kind = IGNORED.get(name, name)
         if kind not in CLASSES:
             return marks, f"{label.file}: {label.where} is of category {called!r}, but there are {', '.join(CLASSES)}"
-        attributes = label.content.get("attributes") or {}
-        is_crowd = name in IGNORED or any(attributes.get(one) for one in ("crowd", "ignored", "ignore"))
+        is_crowd = name in IGNORED or any(map(attributes.flag, ("crowd", "ignored", "ignore")))
         sides = [box.number("x1"), box.number("y1"), box.number("x2") + 1, box.number("y2") + 1]
         marks.add(sides, CLASSES.index(kind), is_crowd=is_crowd)
     return marks, None

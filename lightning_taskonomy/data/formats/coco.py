@@ -92,7 +92,7 @@ class COCODataModule(ObjectDataModule):
                 f"{len(classes)}; use FolderDataModule for other classes"
             )
             return
-        is_crowd = bool(annotation.content.get("iscrowd"))
+        is_crowd = annotation.flag("iscrowd")
         rows.marks.add(box, classes.index(name), is_crowd=is_crowd)
         if not is_crowd:
             self._add_points(rows, annotation)

@@ -1,6 +1,5 @@
 """COCO panoptic (Kirillov et al., CVPR 2019): photos with the classes of 80 things and 53 kinds of stuff."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lightning_taskonomy.data.formats.annotations import Member, read_json
 from lightning_taskonomy.data.formats.codes import Code, lookup, read_packed
 from lightning_taskonomy.data.formats.pixels import PixelDataModule, first_of, halves
-from lightning_taskonomy.data.stored import read_text
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.tasks import IGNORE_INDEX, Task
 from lightning_taskonomy.tasks.catalog.coco_panoptic import CATEGORIES, SEMANTIC_SEGMENTATION
@@ -82,22 +81,24 @@ class COCOPanopticDataModule(PixelDataModule):
         listing = self.root / "annotations" / f"panoptic_{part}.json"
         if not listing.is_file():
             raise InputError(f"{listing} is missing; root must hold {self.layout}")
-        try:
-            content = json.loads(read_text(listing))
-            names = {entry["id"]: entry["name"] for entry in content["categories"]}
-            numbers = {id: number for number, id in enumerate(sorted(names), 1)}
-            segments = [
-                (entry["file_name"], {one["id"]: numbers[one["category_id"]] for one in entry["segments_info"]})
-                for entry in content["annotations"]
-            ]
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{listing} is no panoptic annotation of COCO ({error!r}); unpack it again") from error
+        content = Member(listing, "the file", read_json(listing))
+        names = {
+            category.whole("id"): category.text("name")
+            for category in (Member(listing, "a category", entry) for entry in content.list_of("categories"))
+        }
         if tuple(names[id] for id in sorted(names)) != CATEGORIES:
             raise InputError(
                 f"{listing} has other categories than the {len(CATEGORIES)} of COCO panoptic; unpack it again"
             )
-        files = dict(segments)
-        if len(files) < len(segments):
-            twice = next(name for name in files if [name for name, _ in segments].count(name) > 1)
-            raise InputError(f"{listing} has {twice} twice; leave one of them out")
+        numbers = {id: number for number, id in enumerate(sorted(names), 1)}
+        files: dict[str, dict[int, int]] = {}
+        for entry in content.list_of("annotations"):
+            annotation = Member(listing, "an annotation", entry)
+            name = annotation.text("file_name")
+            if name in files:
+                raise InputError(f"{listing} has {name} twice; leave one of them out")
+            segments = [Member(listing, f"a segment of {name}", one) for one in annotation.list_of("segments_info")]
+            files[name] = {one.whole("id"): numbers.get(one.whole("category_id"), 0) for one in segments}
+            if 0 in files[name].values():
+                raise InputError(f"{listing}: a segment of {name} is of none of the categories; unpack it again")
         return files

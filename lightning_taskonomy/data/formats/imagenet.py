@@ -58,6 +58,7 @@ class ImageNetDataModule(TaskDataModule):
             raise InputError(f"ImageNet has no split {split!r}{hint(split, _SPLITS)}")
         part, which = _SPLITS[split]
         names = [folder.name for folder in visible(self.root / "train") if folder.is_dir()]
+        numbers = {name: number for number, name in enumerate(names)}
         folder = self.root / part
         folders = [one for one in visible(folder) if one.is_dir()]
         if not names or not folders:
@@ -69,31 +70,27 @@ class ImageNetDataModule(TaskDataModule):
             raise UnexpectedFiles(
                 f"{self.root / 'train'} has {len(names)} folders, but there are {CLASSIFICATION.channels} classes"
             )
-        strange = sorted({one.name for one in folders}.difference(names))
+        strange = sorted({one.name for one in folders}.difference(numbers))
         if strange:
             raise UnexpectedFiles(
                 f"{folder} has {len(strange)} classes that train has not, such as {strange[0]}; sort its images into "
                 "the folders of their classes"
             )
         files = [
-            (file, names.index(one.name))
+            (file, numbers[one.name])
             for one in folders
             for file in visible(one)
             if has_suffix(file, IMAGE_SUFFIXES)
         ]  # fmt: skip
-        return _Classified(self, part, files[which], keys)
+        return _Classified(self, files[which], keys)
 
 
 class _Classified(Labelled):
     """Images with the class of their folder."""
 
-    def __init__(
-        self, module: ImageNetDataModule, part: str, files: list[tuple[Path, int]], keys: Collection[str]
-    ) -> None:
-        super().__init__(
-            [file for file, _ in files], {}, {}, ids=[stable_id("imagenet", part, file.name) for file, _ in files],
-            size=module.size, targets=module.targets,
-        )  # fmt: skip
+    def __init__(self, module: ImageNetDataModule, files: list[tuple[Path, int]], keys: Collection[str]) -> None:
+        ids = [stable_id("imagenet", file.relative_to(module.root).as_posix()) for file, _ in files]
+        super().__init__([file for file, _ in files], {}, {}, ids=ids, size=module.size, targets=module.targets)
         self.classes = torch.tensor([number for _, number in files])
         self.wanted = CLASSIFICATION.target in keys
 

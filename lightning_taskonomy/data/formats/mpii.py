@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_taskonomy.data.formats.annotations import Member, read_json
+from lightning_taskonomy.data.formats.annotations import Member, read_json, read_mat
 from lightning_taskonomy.data.formats.objects import Annotated, ObjectDataModule, halves, whole
 from lightning_taskonomy.data.reading import stable_id
 from lightning_taskonomy.data.stored import FileProblem, visible
@@ -151,10 +151,8 @@ def _of_release(file: Path, part: str) -> Iterator[tuple[str, _Person | None]]:
             f"{file} has labels of the training images alone; validate on some of them by "
             "--data.init_args.validation_share 0.1, or use the JSON files"
         )
-    from scipy.io import loadmat
-
+    release = read_mat(file, "RELEASE")
     try:
-        release = loadmat(file, simplify_cells=True)["RELEASE"]
         for_training = np.atleast_1d(release["img_train"]).astype(bool)
         images = _several(release["annolist"])
         if len(images) != len(for_training):
@@ -163,7 +161,7 @@ def _of_release(file: Path, part: str) -> Iterator[tuple[str, _Person | None]]:
             if is_training:
                 name = str(image["image"]["name"])
                 yield from ((name, person) for person in map(_of_rect, _several(image["annorect"])) if person)
-    except (KeyError, TypeError, ValueError, IndexError, NotImplementedError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise FileProblem(file, f"damaged (no release of MPII: {error!r})") from error
 
 

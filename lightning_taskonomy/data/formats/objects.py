@@ -3,8 +3,9 @@
 Inside, boxes are left, top, right, bottom and points x, y, in pixels from the outer corner of the upright image's
 first pixel. A reader translates from what its files say; all else is here:
 
-- an object whose box has no area, has its sides in the wrong order or lies outside the image is left out, one that
-  reaches beyond the edge is cut off there, and a point outside is not marked: each is reported, none stops a training;
+- an object whose box has no area, a side that is no finite number, its sides in the wrong order, or lies outside the
+  image is left out, one that reaches beyond the edge is cut off there, and a point outside is not marked: each is
+  reported, none stops a training;
 - annotations are of the picture as it is stored, as the official readers take them, and turn with it where EXIF says
   that it is to be turned; where they give the size of the upright picture alone, they are of that one;
 - an image of another size than its annotations say, or with a class that there is not, is refused;
@@ -142,7 +143,8 @@ class _Column:
 
     @classmethod
     def of(cls, parts: Sequence[ArrayLike], shape: tuple[int, ...], dtype: type) -> "_Column":
-        arrays: list[NDArray[Any]] = [np.asarray(part, dtype=dtype).reshape(-1, *shape) for part in parts]
+        with np.errstate(over="ignore"):  # a number beyond those of float32 is infinite, and said to be
+            arrays: list[NDArray[Any]] = [np.asarray(part, dtype=dtype).reshape(-1, *shape) for part in parts]
         return cls(np.concatenate([np.empty((0, *shape), dtype), *arrays]), np.cumsum([0, *map(len, arrays)]))
 
     def rows(self, index: int) -> Tensor:
@@ -348,13 +350,15 @@ def _settle(
     count = len(boxes)
     if not count or (orientation not in _TURNED and _is_sound(rows, keys, stored)):
         return []
-    ordered = (boxes[:, 2:] > boxes[:, :2]).all(1)
+    finite = boxes.isfinite().all(1)
+    ordered = finite & (boxes[:, 2:] > boxes[:, :2]).all(1)
     height, width = stored
     beyond = ordered & outside(boxes.reshape(-1, 2, 2), stored).any(1)
     cut = boxes.clamp(min=0).minimum(boxes.new_tensor([width, height, width, height]))
     keep = ordered & (cut[:, 2:] > cut[:, :2]).all(1)
     for which, reason in (
-        (~ordered, "left out, for their boxes have no area or their sides in the wrong order"),
+        (~finite, "left out, for a side of their boxes is not a finite number"),
+        (finite & ~ordered, "left out, for their boxes have no area or their sides in the wrong order"),
         (ordered & ~keep, "left out, for they lie outside the image"),
         (beyond & keep & (not are_made), "cut off at the edge of the image"),
     ):

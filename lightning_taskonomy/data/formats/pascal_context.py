@@ -1,13 +1,11 @@
 """Pascal Context (Mottaghi et al., CVPR 2014): photos of VOC 2010 with 59 classes and the background."""
 
-import zlib
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
+from lightning_taskonomy.data.formats.annotations import read_mat
 from lightning_taskonomy.data.formats.codes import Numbers, numbered
 from lightning_taskonomy.data.formats.pixels import PixelDataModule, first_of, listed
 from lightning_taskonomy.data.stored import FileProblem
@@ -19,23 +17,18 @@ _OF_459 = {**dict.fromkeys(range(461), 0), **{number: n for n, number in enumera
 """By number in a ``.mat`` file, 1 to 459 or none, the class."""
 
 
-_BROKEN = (OSError, KeyError, IndexError, ValueError, TypeError, NotImplementedError, MatReadError, zlib.error)
-
-
 class _Maps(Numbers):
     def load(self, file: Path) -> NDArray[np.int64]:
         """The map of a picture as it is, that of a ``.mat`` file in classes of 60."""
         if file.suffix != ".mat":
             return super().load(file).astype(np.int64)
-
-        try:
-            stored: NDArray[np.int64] = loadmat(file, variable_names=["LabelMap"])["LabelMap"].astype(np.int64)
-        except _BROKEN as error:
-            raise FileProblem(file, f"damaged ({error})") from error
-        if stored.min() < 0 or stored.max() > max(_OF_459):
+        stored = np.asarray(read_mat(file, "LabelMap", simplify=False))
+        if stored.dtype.kind not in "uif" or stored.ndim != 2 or not stored.size:
+            raise FileProblem(file, f"damaged (LabelMap is {stored.dtype} of shape {stored.shape}, no map)")
+        if not (stored.min() >= 0 and stored.max() <= max(_OF_459)):
             raise FileProblem(file, f"damaged (LabelMap has {stored.min()} to {stored.max()}, not 0 to {max(_OF_459)})")
         classes = np.array([_OF_459[number] for number in range(len(_OF_459))], dtype=np.int64)
-        return np.asarray(classes[stored])
+        return np.asarray(classes[stored.astype(np.int64)])
 
 
 class PascalContextDataModule(PixelDataModule):

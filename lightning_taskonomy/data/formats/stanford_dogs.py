@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lightning_taskonomy.data.formats.annotations import Member, read_json
+from lightning_taskonomy.data.formats.annotations import Member, read_json, read_mat
 from lightning_taskonomy.data.formats.objects import Annotated, ObjectDataModule, whole
 from lightning_taskonomy.data.reading import stable_id
 from lightning_taskonomy.data.stored import FileProblem, read_array, visible
@@ -89,14 +89,12 @@ class StanfordDogsDataModule(ObjectDataModule):
 
 def _listed(file: Path) -> set[str]:
     """The images that a list of Stanford Dogs names."""
-    from scipy.io import loadmat
-
     if not file.is_file():
         raise InputError(f"there is no {file}; Stanford Dogs has lists train_list.mat and test_list.mat")
-    try:
-        return {str(name) for name in np.atleast_1d(loadmat(file, simplify_cells=True)["file_list"])}
-    except (KeyError, TypeError, ValueError, IndexError, NotImplementedError, OSError) as error:
-        raise FileProblem(file, f"damaged ({error!r})") from error
+    names = np.atleast_1d(read_mat(file, "file_list")).tolist()
+    if not all(isinstance(name, str) for name in names):
+        raise FileProblem(file, "damaged (file_list is no list of names)")
+    return {*names}
 
 
 def _read(dog: Member, folder: Path) -> Annotated:

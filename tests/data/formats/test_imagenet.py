@@ -38,6 +38,16 @@ def test_classes_are_those_of_torchvision(tmp_path: Path) -> None:
     assert len(ids) == 6 and "image_class" not in data.build("train", ["image"])[0]
 
 
+def test_images_of_one_name_in_two_folders_have_two_ids(tmp_path: Path) -> None:
+    for folder in ("train/a", "train/b", "val/a", "val/b"):
+        (tmp_path / folder).mkdir(parents=True)
+        for name in ("1.jpg", "1.png"):
+            Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(tmp_path / folder / name)
+    data = ImageNetDataModule(str(tmp_path))
+    train, evaluated, half = (data.build(split, []).ids for split in ("train", "official_test", "test"))  # type: ignore[attr-defined]
+    assert len({*train, *evaluated}) == 8 and half == evaluated[1::2]
+
+
 def test_bad_folders(tmp_path: Path) -> None:
     data = ImageNetDataModule(str(written(tmp_path)))
     (tmp_path / "val" / "n11").mkdir()

@@ -110,11 +110,12 @@ def test_boxes_and_points_turn_with_the_picture(tmp_path: Path, orientation: int
 
 def test_objects_that_cannot_be_are_left_out_and_said(tmp_path: Path) -> None:
     boxes = [[1, 1, 4, 5], [2, 2, 2, 6], [6, 2, 3, 4], [20, 1, 25, 4], [-5, 3, 4, 20], [0.5, 0.5, 12.4, 8]]
-    points = np.full((6, 2, 2), np.nan)
+    boxes += [[0, 0, np.inf, 8], [-np.inf, 0, 4, 4], [0, np.nan, 4, 4], [0, 0, 4, 1e300]]
+    points = np.full((10, 2, 2), np.nan)
     points[0] = [[2, 3], [40, 3]]
     points[4] = [[12.5, 8.5], [-0.5, 4]]
     samples = ThingsDataModule(
-        tmp_path, Annotated(picture(tmp_path), 1, boxes, [0, 1, 2, 0, 1, 2], points, [[3, 3, 3, 9]], [-100])
+        tmp_path, Annotated(picture(tmp_path), 1, boxes, [0, 1, 2, 0, 1, 2, 0, 0, 0, 0], points, [[3, 3, 3, 9]], [-100])
     ).build("train", ["image", *KEYS])
     sample = samples[0]
     assert sample["boxes"].tolist() == [[1, 1, 4, 5], [0, 3, 4, 8], [0.5, 0.5, 12, 8]]
@@ -124,9 +125,10 @@ def test_objects_that_cannot_be_are_left_out_and_said(tmp_path: Path) -> None:
     (problem,) = samples.problems  # type: ignore[attr-defined]
     assert problem.file == tmp_path / "a.png" and "\n" not in problem.reason
     for text in (
-        "2 of 6 objects left out, for their boxes have no area or their sides in the wrong order (such as 2, 2, 2, 6)",
-        "1 of 6 objects left out, for they lie outside the image (such as 20, 1, 25, 4)",
-        "1 of 6 objects cut off at the edge of the image (such as -5, 3, 4, 20)",
+        "4 of 10 objects left out, for a side of their boxes is not a finite number (such as 0, 0, inf, 8)",
+        "2 of 10 objects left out, for their boxes have no area or their sides in the wrong order (such as 2, 2, 2, 6)",
+        "1 of 10 objects left out, for they lie outside the image (such as 20, 1, 25, 4)",
+        "1 of 10 objects cut off at the edge of the image (such as -5, 3, 4, 20)",
         "1 points outside the image are not marked",
         "1 of 1 regions to ignore left out",
     ):
@@ -183,6 +185,18 @@ def test_files_of_annotations_are_not_trusted(tmp_path: Path) -> None:
         member.numbers("bbox", 4)
     with pytest.raises(FileProblem, match=r"box is .* not 4 numbers"):
         member.numbers("box", 4)
+    text = '{"a": NaN, "b": [1e999], "c": HUGE, "d": "0", "e": 1, "f": null, "g": [], "h": {"i": true}}'
+    file.write_text(text.replace("HUGE", str(10**400)))
+    member = Member(file, "annotation 5", read_json(file))
+    for name, ask in (("a", member.number), ("c", member.number), ("c", member.whole), ("d", member.flag)):
+        with pytest.raises(FileProblem, match=f"annotation 5: {name} is .*, not (a number|a whole n.*|true or f.*)"):
+            ask(name)
+    with pytest.raises(FileProblem, match=r"b is .*, not 1 numbers"):
+        member.numbers("b", 1)
+    assert [member.flag(name) for name in "efz"] == [True, False, False] and member.member("h").flag("i")
+    assert member.member("f").content == member.member("z").content == {}
+    with pytest.raises(FileProblem, match=r"g of annotation 5 is \[\] where an object with named members belongs"):
+        member.member("g")
     with pytest.raises(FileProblem, match="is 3 where an object with named members belongs"):
         Member(file, "the file", 3)
     file.write_text('{"id": 5')
