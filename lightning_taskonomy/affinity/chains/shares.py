@@ -272,7 +272,7 @@ def shared_images(gains: Iterable[Gain], factors: Mapping[str, Factors]) -> dict
     marks = {}
     for gain in gains:
         source, target = factors_of(gain.source, factors), factors_of(gain.target, factors)
-        if source.shares_images(target) and not source.same_type(target):
+        if source.saw_images_of(target):
             marks[gain.target, gain.source] = tuple(name for name in target.images if name in source.images)
     return marks
 
