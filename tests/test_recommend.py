@@ -1,6 +1,7 @@
 """The command that recommends a source: from a study's files, and from the images of a new target."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from scipy.spatial.distance import cdist
 from lightning_taskonomy.affinity.chains import Chain, ChainsTable, Distances, Factors, write_factors
 from lightning_taskonomy.cli import main
 from lightning_taskonomy.files import write_json
+from lightning_taskonomy.manifest import Manifest
 
 DOMAINS = {"city": "driving", "road": "driving", "reef": "underwater", "home": "indoor"}
 SIZES = {"city": 3000, "road": 500, "reef": 1500, "home": 9000}
@@ -39,7 +41,14 @@ def folder(tmp_path):
                 gain = 20 - 3 * distances.of(target, source)
                 chains.append(Chain(target, source, "chain", "small", 0, "miou", True, 0.5 * (1 + gain / 100)))
     ChainsTable(tuple(chains)).write(tmp_path / "chains.csv")
+    manifest(tmp_path)
     return tmp_path, features
+
+
+def manifest(folder, **settings):
+    Manifest(study="x.InfluenceStudy", version=1, report="x.InfluenceReport", tables={}, settings=settings).write(
+        folder
+    )
 
 
 def run(capsys, folder, *words):
@@ -71,6 +80,113 @@ def test_by_the_rule_measured_gains_stay_and_others_are_predicted(folder, capsys
     assert not home["measured"] and home["interval"][0] <= home["gain"] <= home["interval"][1]
     assert home["gain"] == pytest.approx(20 - 3 * cdist(features["road"], features["home"]).min(1).mean(), abs=3)
     assert json.loads(out)["measure_next"] == "home"
+
+
+@pytest.fixture
+def several(folder):
+    """Three more tasks: a model of several sources, the depth of the city's images, and one that is a target only."""
+    path, features = folder
+    factors = {name: Factors("segmentation", (DOMAINS[name],), (name,), SIZES[name]) for name in features}
+    factors["city depth"] = Factors("depth", ("driving",), ("city",), SIZES["city"])
+    factors["all"] = Factors("segmentation", ("driving", "underwater"), ("city", "reef"), 4500)
+    write_factors(path / "factors.csv", factors)
+    manifest(path, sources=["city", "road", "reef", "city depth"], multi_source={"all": ["city", "reef"]})
+    return path, features
+
+
+@pytest.mark.parametrize("by", ["rule", "inclusion"])
+def test_only_sources_of_the_study_that_have_not_seen_the_target_are_candidates(several, capsys, by):
+    """As section 5.2: a model of several sources is not judged on its parts; other labels of its images are marked."""
+    path, features = several
+    code, out, _ = run(capsys, path, "--target", "city", "--by", by, "--json", "--out", str(path / "out.csv"))
+    answer = json.loads(out)
+    by_source = {one["source"]: one for one in answer["candidates"]}
+    assert code == 0 and by_source.keys() == {"road", "reef", "city depth"}
+    assert {name for name, one in by_source.items() if one["saw_images"]} == {"city depth"}
+    assert by_source["city depth"]["distance"] == 0 and answer["measure_next"] != "all"
+    header, *rows = [line.split(",") for line in (path / "out.csv").read_text().splitlines()]
+    assert {row[1]: row[header.index("saw_images")] for row in rows} == {"road": "0", "reef": "0", "city depth": "1"}
+    _, out, _ = run(capsys, path, "--target", "city", "--by", by)
+    assert [line.split()[0] for line in out.splitlines() if line.endswith(" ◥")] == ["city"]  # city depth
+    assert "◥: saw the target's images with other labels" in out
+    code, out, _ = run(capsys, path, "--target", "city depth", "--by", "inclusion", "--json")
+    marked = {one["source"]: one["saw_images"] for one in json.loads(out)["candidates"]}
+    assert marked == {"city": True, "all": True, "road": False, "reef": False}
+    code, out, _ = run(capsys, path, "--target", "home", "--by", "inclusion", "--json")
+    distances = {one["source"]: one["distance"] for one in json.loads(out)["candidates"]}
+    both = np.concatenate([features["city"], features["reef"]])
+    assert distances["all"] == pytest.approx(cdist(features["home"], both).min(1).mean(), rel=1e-5)
+    assert "home" not in distances
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--target", "city", "--sources", "[all]"], "sources names 'all', which was trained on the target itself"),
+        (["--target", "city", "--sources", "[home]"], "sources names 'home', which is not a source of"),
+    ],
+)
+def test_what_the_study_does_not_train_is_no_candidate(several, capsys, words, message):
+    code, _, err = run(capsys, several[0], *words)
+    assert code == 1 and message in err and len(err.strip().splitlines()) == 1
+
+
+def test_small_sources_have_no_models_of_several(several, capsys):
+    path, _ = several
+    table = ChainsTable.read(path)
+    ChainsTable(tuple(replace(row, setting="small_source") for row in table.chains)).write(path / "chains.csv")
+    code, out, _ = run(capsys, path, "--target", "road", "--setting", "small_source", "--json")
+    assert code == 0 and {one["source"] for one in json.loads(out)["candidates"]} == {"city", "reef", "city depth"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("reef.npz", None, "reef.npz cannot be read"),
+        ("reef.npz", b"PK", "reef.npz cannot be read"),
+        ("reef.npz", {"id": np.arange(3)}, "reef.npz has no array 'features'"),
+        ("reef.npz", {"features": np.arange(3.0)}, "reef.npz has no array 'features'"),
+        ("reef.npz", {"features": np.full((3, 2), np.nan)}, "features of the source are not all finite"),
+        ("reef.npz", {"features": np.ones((3, 5))}, "the target has 2 features per image, the source 5"),
+        ("features.json", None, "has no features.json"),
+        ("features.json", b"{", "features.json cannot be read"),
+        ("features.json", b"[]", "features.json holds a list"),
+        ("features.json", b"{}", "features.json: 'encoder' is None, must be the folder of a run"),
+        ("features.json", b'{"encoder": "x", "files": {}}', "'images' is None, must be a number of images"),
+        ("features.json", b'{"encoder": "x", "images": 3, "files": [1]}', "'files' is [1], must be a file for each"),
+        ("features.json", b'{"encoder": "x", "images": 3, "files": {}}', "the features of 'road' were not measured"),
+        ("study.json", None, "holds no study.json"),
+        ("factors.csv", None, "factors.csv cannot be read (No such file or directory)"),
+        ("factors.csv", b"\xff\xfe\x00", "factors.csv cannot be read (not UTF-8 text)"),
+        ("factors.csv", b"name,size\n", "is there 0 times"),
+        ("distances.csv", b"target,source\na", "is there 0 times"),
+        ("distances.csv", None, "distances.csv cannot be read"),
+        ("chains.csv", b'"' + b"a" * 200_000, "chains.csv cannot be read (field larger than field limit"),
+        ("chains.csv", b"", "is there 0 times"),
+    ],
+)  # fmt: skip
+def test_damaged_files_are_one_line(folder, capsys, name, content, message):
+    path, _ = folder
+    if content is None:
+        (path / name).unlink()
+    elif isinstance(content, bytes):
+        (path / name).write_bytes(content)
+    else:
+        np.savez(path / name, **content)
+    code, _, err = run(capsys, path, "--target", "road")
+    assert code == 1 and message in err and len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["reef.npz", "features.json", "factors.csv", "distances.csv", "chains.csv", "study.json"]
+)
+def test_files_cut_off_anywhere_are_read_or_refused(folder, capsys, name):
+    path, _ = folder
+    whole = (path / name).read_bytes()
+    for length in np.linspace(0, len(whole) - 1, 12, dtype=int):
+        (path / name).write_bytes(whole[:length])
+        code, _, err = run(capsys, path, "--target", "road")
+        assert (code, len(err.strip().splitlines())) in ((0, 0), (1, 1))
 
 
 def test_what_a_person_reads(folder, capsys):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lightning_taskonomy.affinity.chains import (
+    MARK,
     ChainsTable,
     Distances,
     Factors,
@@ -25,10 +26,13 @@ from lightning_taskonomy.affinity.chains import (
 )
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.files import check_writable
-from lightning_taskonomy.reports.reading import read_json
+from lightning_taskonomy.manifest import Manifest
+from lightning_taskonomy.reports.features import ImageFeatures, read_features
 from lightning_taskonomy.results import Results
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from lightning_taskonomy.studies.specs import DataSpec
@@ -54,7 +58,8 @@ def recommend(
     Args:
         folder: The folder of a study of chains, with its tables and the features of its data sets.
         target: A target of the study, or with data the name of a new one.
-        sources: The candidates; all sources of the study but the target where not given.
+        sources: The candidates; where not given all sources of the study but the target, and models of several sources
+            that were trained on it.
         data: The images of a new target: a data module. Nothing is trained.
         task_type: The task type of a new target, such as segmentation; needed for the rule.
         domain: The image domain of a new target, such as driving; needed for the rule.
@@ -65,6 +70,7 @@ def recommend(
         seed: Of the bootstrap.
     """
     factors, features = read_factors(folder), _Features(folder)
+    settings = Manifest.read(folder).settings
     if by not in ("rule", "inclusion"):
         raise InputError(f"by is {by!r}; allowed: 'rule' and 'inclusion'")
     if data is not None:
@@ -76,13 +82,19 @@ def recommend(
         factors = {**factors, target: Factors(task_type or "unknown", (domain or "unknown",), (target,), images)}
     if target not in factors:
         raise InputError(f"target {target!r} is not in {folder}{hint(target, factors)}; for a new one give its data")
-    known = [name for name in factors if name != target]
+    goal, trained = factors[target], _trained(settings, factors)
+    known = [name for name in trained if name != target and not factors[name].was_trained_on(goal)]
     for name in sources or ():
         if name not in known:
-            raise InputError(f"sources names {name!r}, which is not in {folder}{hint(name, known)}")
+            what = "was trained on the target itself" if name in trained else f"is not a source of {folder}"
+            raise InputError(f"sources names {name!r}, which {what}{hint(name, known)}")
+    if not known:
+        raise InputError(f"{folder} has no source for {target!r} but what was trained on it; take another target")
     candidates = sources or known
+    if sources is None and by == "rule" and setting == "small_source":
+        candidates = [name for name in known if not factors[name].multi_source]  # the study trains none of these
     check_writable(out)
-    ours = features.of(factors[target])
+    ours = features.of(goal)
     near = {name: nearest(ours, features.of(factors[name])).target_to_source for name in candidates}
     if by == "inclusion":
         answer = by_inclusion(near, seed=seed)
@@ -93,12 +105,15 @@ def recommend(
         distances = chain_distances(gains, Distances.read(folder), factors)
         distances |= {(target, name): float(values.mean()) for name, values in near.items()}
         answer = by_rule(target, candidates, gains, factors, distances, deviations=errors, seed=seed)
+    answer = answer.marked([name for name in candidates if factors[name].saw_images_of(goal)])
     if out is not None:
         answer.write(out)
     print(dumps(_plain(answer), allow_nan=False) if json else _table(answer, target))
     first = answer.candidates[0]
-    rows = [[c.source, c.distance, c.best, c.gain, int(c.measured), c.teaches] for c in answer.candidates]
-    columns = ["source", "distance", "best", "gain", "measured", "teaches"]
+    rows = [
+        [c.source, c.distance, c.best, c.gain, int(c.measured), c.teaches, int(c.saw_images)] for c in answer.candidates
+    ]
+    columns = ["source", "distance", "best", "gain", "measured", "teaches", "saw_images"]
     return Results(
         {"best": first.best}, {"recommendation": (columns, rows)}, artifacts={"recommendation": _plain(answer)}
     )
@@ -108,23 +123,21 @@ class _Features:
     """The features of the images of a study, by collection, and the network that they are of."""
 
     def __init__(self, study: Path) -> None:
-        described = read_json(study / "features.json", dict, {})
-        if not described:
+        described = ImageFeatures.read(study)
+        if described is None:
             raise InputError(f"{study} has no features.json; run its stages 'features' and 'analysis' first")
-        self.encoder, self.count = study / described["encoder"], int(described["images"])
-        self.normalised = bool(described.get("normalised"))
-        self.files = {name: study / file for name, file in described["files"].items()}
-        self.measured: dict[str, NDArray[np.float32]] = {}
+        self.described = described
+        self.measured: dict[str, NDArray[np.floating]] = {}
 
-    def of(self, factors: Factors) -> NDArray[np.float32]:
+    def of(self, factors: Factors) -> NDArray[np.floating]:
         """The features of the images of a source or target, of several collections together."""
         parts = []
         for name in factors.images:
             if name not in self.measured:
-                if name not in self.files:
-                    raise InputError(f"the features of {name!r} were not measured{hint(name, self.files)}")
-                with np.load(self.files[name]) as content:
-                    self.measured[name] = content["features"]
+                files = self.described.files
+                if name not in files:
+                    raise InputError(f"the features of {name!r} were not measured{hint(name, files)}")
+                self.measured[name] = read_features(files[name])
             parts.append(self.measured[name])
         return np.concatenate(parts)
 
@@ -138,11 +151,17 @@ class _Features:
         from lightning_taskonomy.studies.influence.features import pooled
 
         module: Any = data
-        if self.normalised and module.normalise is None:
+        if self.described.normalised and module.normalise is None:
             colours = measure_colours(module)
             module.normalise = {"mean": list(colours.mean), "deviation": list(colours.deviation)}
-        self.measured[name], _ = pooled(load_backbone(self.encoder), module, self.count)
+        self.measured[name], _ = pooled(load_backbone(self.described.encoder), module, self.described.images)
         return len(module.dataset(module.fit_split, keys=["image"]))
+
+
+def _trained(settings: Mapping[str, Any], factors: Mapping[str, Factors]) -> list[str]:
+    """The sources that a study trains: those that its settings name, or all tasks; and models of several sources."""
+    named = settings.get("sources")
+    return [name for name, one in factors.items() if named is None or name in named or one.multi_source]
 
 
 def _plain(answer: Recommendation) -> dict[str, Any]:
@@ -167,7 +186,9 @@ def _table(answer: Recommendation, target: str) -> str:
             line += f"  gain {one.gain:+.1f} % {'(measured) ' if one.measured else ''}"
         if one.interval is not None:
             line += f"({one.interval[0]:+.1f} to {one.interval[1]:+.1f})"
-        lines.append(line.rstrip())
+        lines.append(line.rstrip() + (f" {MARK}" if one.saw_images else ""))
+    if any(one.saw_images for one in answer.candidates):
+        lines.append(f"{MARK}: saw the target's images with other labels")
     if answer.rule is None:
         lines.append("by distance alone: probabilities are those of being the nearest, not of helping most")
     else:

@@ -10,7 +10,7 @@ from lightning_taskonomy.affinity.chains.distance import (
     one_to_one,
 )
 from lightning_taskonomy.affinity.chains.embedding import PICTURED, plane
-from lightning_taskonomy.affinity.chains.factors import Factors, factors_of, read_factors, write_factors
+from lightning_taskonomy.affinity.chains.factors import MARK, Factors, factors_of, read_factors, write_factors
 from lightning_taskonomy.affinity.chains.gains import (
     Gain,
     Level,
@@ -58,6 +58,7 @@ from lightning_taskonomy.affinity.chains.variants import Variant, compare_varian
 __all__ = [
     "FIRST_LINK",
     "GROUPS",
+    "MARK",
     "PICTURED",
     "PREDICTORS",
     "PUBLISHED",

@@ -11,10 +11,13 @@ from lightning_taskonomy.affinity.chains.reading import finite, read_rows
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.files import write_csv
 
-__all__ = ["FACTOR_COLUMNS", "Factors", "factors_of", "read_factors", "write_factors"]
+__all__ = ["FACTOR_COLUMNS", "MARK", "Factors", "factors_of", "read_factors", "write_factors"]
 
 FACTOR_COLUMNS = ("name", "task_type", "domains", "images", "size")
 """The columns of ``factors.csv``; several domains or collections of images are separated by ``;``."""
+
+MARK = "◥"
+"""Of a chain whose source saw the target's images with other labels."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,14 @@ class Factors:
         with other labels.
         """
         return not set(self.images).isdisjoint(other.images)
+
+    def saw_images_of(self, target: "Factors") -> bool:
+        """Whether, as a source, it saw the target's images with labels of another task type: such chains are marked."""
+        return self.shares_images(target) and not self.same_type(target)
+
+    def was_trained_on(self, target: "Factors") -> bool:
+        """Whether it is a model of several sources with the target among them, on which it is not judged."""
+        return self.multi_source and self.same_type(target) and self.shares_images(target)
 
 
 def factors_of(name: str, factors: Mapping[str, Factors]) -> Factors:

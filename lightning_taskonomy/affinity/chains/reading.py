@@ -32,12 +32,14 @@ def read_rows(
     path = Path(path)
     path = path / name if path.is_dir() else path
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        reader = csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""))
+        lines = [(cells, reader.line_num) for cells in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = (
+            "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else getattr(error, "strerror", None) or error
+        )
         raise InputError(f"{path} cannot be read ({reason}): give a CSV with {', '.join(columns)}") from error
-    reader = csv.reader(io.StringIO(text, newline=""))
-    header = [cell.strip() for cell in next(reader, [])]
+    header = [cell.strip() for cell in lines[0][0]] if lines else []
     for column in header:
         if column not in columns:
             raise InputError(f"{path} line 1: column {column!r} is unknown{hint(column, columns)}")
@@ -48,14 +50,14 @@ def read_rows(
                 f"{', '.join(columns)} once"
             )
     rows = []
-    for cells in reader:
-        where = f"{path} line {reader.line_num}"
+    for cells, number in lines[1:]:
+        where = f"{path} line {number}"
         if not cells:
             continue
         if len(cells) != len(header):
             raise InputError(f"{where}: {len(cells)} cells, but there are {len(header)} columns")
         try:
-            rows.append((reader.line_num, parse(dict(zip(header, map(str.strip, cells), strict=True)))))
+            rows.append((number, parse(dict(zip(header, map(str.strip, cells), strict=True)))))
         except InputError as error:
             raise InputError(f"{where}: {error}") from error
     return rows

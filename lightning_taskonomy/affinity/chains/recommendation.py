@@ -6,8 +6,8 @@ be, is not in the paper.
 """
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ class Candidate:
         measured: Whether the gain is measured.
         teaches: By how many points of gain the choice gets better on average if this chain is measured before one
             chooses; None by distance alone or where it is measured.
+        saw_images: Whether it saw the target's images with labels of another task type (section 5.2).
     """
 
     source: str
@@ -44,6 +45,7 @@ class Candidate:
     interval: tuple[float, float] | None = None
     measured: bool = False
     teaches: float | None = None
+    saw_images: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,19 @@ class Recommendation:
         unmeasured = [candidate for candidate in self.candidates if not candidate.measured]
         return max(unmeasured, key=lambda candidate: candidate.teaches or 0.0, default=None)
 
+    def marked(self, sources: Collection[str]) -> "Recommendation":
+        """The same with these sources marked: they saw the target's images with other labels."""
+        candidates = tuple(replace(one, saw_images=one.source in sources) for one in self.candidates)
+        return replace(self, candidates=candidates)
+
     def write(self, path: str | os.PathLike[str]) -> None:
         """Writes a CSV, one candidate a line, atomically; what is None is empty."""
-        header = ("rank", "source", "distance", "best", "gain", "low", "high", "measured", "teaches")
+        header = ("rank", "source", "distance", "best", "gain", "low", "high", "measured", "teaches", "saw_images")
         rows = (
-            (rank, c.source, c.distance, c.best, c.gain, *(c.interval or (None, None)), int(c.measured), c.teaches)
+            (rank, c.source, c.distance, c.best, c.gain, *(c.interval or (None, None)), int(c.measured), c.teaches,
+             int(c.saw_images))
             for rank, c in enumerate(self.candidates, 1)
-        )
+        )  # fmt: skip
         write_csv(path, header, (["" if cell is None else cell for cell in row] for row in rows))
 
 

@@ -2,12 +2,21 @@
 
 from contextlib import nullcontext
 
-from lightning_taskonomy.affinity.chains import GROUPS, Across, Gain, Setting, Shares, best_sources, by_factors, level
+from lightning_taskonomy.affinity.chains import (
+    GROUPS,
+    MARK,
+    Across,
+    Gain,
+    Setting,
+    Shares,
+    best_sources,
+    by_factors,
+    level,
+)
 from lightning_taskonomy.reports.html import Cell, Page
 from lightning_taskonomy.reports.influence.files import InfluenceResults
 from lightning_taskonomy.reports.influence.words import (
     ALONE,
-    MARK,
     first_link,
     gain_text,
     plural,

@@ -119,8 +119,7 @@ class InfluenceResults:
 
     def was_trained_on(self, source: str, target: str) -> bool:
         """Whether a source is the target itself, or a model of several sources that has it among them."""
-        ours, theirs = self.factors[source], self.factors[target]
-        return source == target or (ours.multi_source and ours.same_type(theirs) and ours.shares_images(theirs))
+        return source == target or self.factors[source].was_trained_on(self.factors[target])
 
 
 def read_influence(folder: Path, manifest: Manifest) -> InfluenceResults:

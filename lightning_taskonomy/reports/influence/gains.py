@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from lightning_taskonomy.affinity.chains import Chain, Gain, Setting, by_chain, level
+from lightning_taskonomy.affinity.chains import MARK, Chain, Gain, Setting, by_chain, level
 from lightning_taskonomy.affinity.intervals import half_width
 from lightning_taskonomy.reports.html import Cell, Page
 from lightning_taskonomy.reports.influence.figures import Line, gain_matrix
 from lightning_taskonomy.reports.influence.files import InfluenceResults
-from lightning_taskonomy.reports.influence.words import ALONE, MARK, images, plural, title
+from lightning_taskonomy.reports.influence.words import ALONE, images, plural, title
 from lightning_taskonomy.reports.words import join, readable
 
 __all__ = ["gains", "lines"]

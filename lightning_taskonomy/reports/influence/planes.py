@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lightning_taskonomy.affinity.chains import PICTURED, plane
 from lightning_taskonomy.errors import InputError
-from lightning_taskonomy.reports.examples import read_examples
+from lightning_taskonomy.reports.features import read_features
 from lightning_taskonomy.reports.html import Page
 from lightning_taskonomy.reports.influence.figures import plane_figure, type_planes
 from lightning_taskonomy.reports.influence.files import InfluenceResults
@@ -71,7 +71,7 @@ def _places(files: Mapping[str, Path], metric: Literal["euclidean", "cosine"] = 
     Raises:
         InputError: They are of backbones of different widths.
     """
-    features = {name: _features(file) for name, file in files.items()}
+    features = {name: read_features(file)[:PICTURED] for name, file in files.items()}
     if metric == "cosine":  # an image that a network answers with 0 alone has no direction
         features = {name: rows[rows.any(axis=1)] for name, rows in features.items()}
     if sum(map(len, features.values())) < 3:
@@ -83,12 +83,3 @@ def _places(files: Mapping[str, Path], metric: Literal["euclidean", "cosine"] = 
     places = plane(np.concatenate(list(features.values())), metric=metric)
     ends = np.cumsum([len(rows) for rows in features.values()])[:-1]
     return dict(zip(features, np.split(places, ends), strict=True))
-
-
-def _features(file: Path) -> NDArray[np.float32]:
-    arrays = read_examples(file)
-    features = arrays.get("features")
-    if features is None or features.ndim != 2 or not np.issubdtype(features.dtype, np.floating):
-        raise InputError(f"{file} has no array 'features' (images, channels); run the study's stage 'features' again")
-    kept: NDArray[np.float32] = features[:PICTURED]
-    return kept

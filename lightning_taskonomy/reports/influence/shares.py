@@ -82,7 +82,8 @@ def shares_by_task_types(page: Page, results: InfluenceResults) -> None:
                 ["from", "to", "images", *_headings("P", "N", "chains")],
                 rows,
                 caption=f"As Table 11 of the paper, {title(setting)}: chains across task types. Same domain: other "
-                f"images of a domain of the target. {_LEVELS}",
+                "images of a domain of the target. Among others: models of several sources that saw the target's "
+                f"images too, for which the paper's counts leave no room. {_LEVELS}",
             )
         folded = True
 

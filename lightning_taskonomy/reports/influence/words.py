@@ -14,7 +14,7 @@ from lightning_taskonomy.affinity.chains import (
 from lightning_taskonomy.reports.words import readable
 
 __all__ = [
-    "ALONE", "MARK", "RELATIONS", "backbone_of_features", "first_link", "gain_text", "images", "percent_of", "plural",
+    "ALONE", "RELATIONS", "backbone_of_features", "first_link", "gain_text", "images", "percent_of", "plural",
     "published", "relation", "title",
 ]  # fmt: skip
 
@@ -28,9 +28,6 @@ _RELATIONS = {
     (False, True): "across domains, within the task type",
     (False, False): "across domains and task types",
 }
-MARK = "◥"
-"""Of a chain whose source saw the target's images with other labels."""
-
 
 RELATIONS = tuple(_RELATIONS.values())
 """How source and target may be related."""
