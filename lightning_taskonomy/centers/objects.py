@@ -94,9 +94,10 @@ def centers_of(target: Mapping[str, Tensor], task: Task, size: tuple[int, int]) 
     if label is None:
         raise InputError(f"task {task.name!r} has no boxes of objects; centre points need a label of kind 'boxes'")
     extent = target[label.key].new_tensor([size[1], size[0], size[1], size[0]])
-    boxes = (target[label.key] / task.stride).clamp(min=0).minimum(extent)
+    whole = target[label.key] / task.stride
+    boxes = whole.clamp(min=0).minimum(extent)
     labelled = target[presence(label.key)]
-    valid = boxes.isfinite().all(-1) & (boxes[..., 2:] > boxes[..., :2]).all(-1) & labelled[:, None]
+    valid = whole.isfinite().all(-1) & (boxes[..., 2:] > boxes[..., :2]).all(-1) & labelled[:, None]
 
     classes = torch.zeros_like(valid, dtype=torch.int64)
     if class_label := label_of(task, LabelKind.OBJECT_CLASSES):

@@ -22,7 +22,7 @@ from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.inference import InferenceCost, InferenceCosts, Machine
 from lightning_taskonomy.models.backbones import Backbone, multiply_adds
 from lightning_taskonomy.models.heads import Head
-from lightning_taskonomy.tasks import Task
+from lightning_taskonomy.tasks import Task, map_size
 
 __all__ = ["activation_peak", "latencies", "measure_inference", "multiply_adds", "weight_bytes"]
 
@@ -202,7 +202,7 @@ def measure_inference(
         parts.append(_Part(float(size), "", copy.deepcopy(backbone).eval().to(where)))
         for name, head in heads.items():
             stride = tasks[name].stride if tasks else 1
-            decoder = _Decoder(copy.deepcopy(head), (image_size[0] // stride, image_size[1] // stride))
+            decoder = _Decoder(copy.deepcopy(head), map_size(image_size, stride))
             parts.append(_Part(float(size), name, decoder.eval().to(where)))
     shape = (networks[1][0].mean.shape[1], *image_size)
     one, many = (torch.rand(batch, *shape, generator=torch.Generator().manual_seed(0)).to(where) for batch in BATCHES)

@@ -19,7 +19,7 @@ from lightning_taskonomy.modules.bifurcation import LossHook
 from lightning_taskonomy.modules.evaluation import Evaluation
 from lightning_taskonomy.modules.objectives import HeadFactory, Objective, objective, target_of
 from lightning_taskonomy.optim import LateFlags, any_process
-from lightning_taskonomy.tasks import LabelKind, Task, TaskKind, keys_of, resolve
+from lightning_taskonomy.tasks import LabelKind, Task, TaskKind, keys_of, map_size, resolve
 
 __all__ = ["MultiTaskModule"]
 
@@ -140,9 +140,9 @@ class MultiTaskModule(BaseModule):
             features: What :meth:`encode` gave for the task's input.
             size: Height and width of the input image.
         """
-        height, width = (side // task.stride for side in size)
+        height, width = map_size(size, task.stride)
         padded = self.backbone.padded(size)
-        preds: Tensor = self.heads[task.name](features, (padded[0] // task.stride, padded[1] // task.stride)).float()
+        preds: Tensor = self.heads[task.name](features, map_size(padded, task.stride)).float()
         if padded != size and preds.dim() == 4:
             preds = preds[..., :height, :width]
         return preds if task.shift == 0 and task.scale == 1 else task.shift + task.scale * preds

@@ -2,7 +2,7 @@
 
 from lightning_taskonomy.tasks.base import VIEWS, Family, Task, TaskKind, imported, keys_of, stored_keys_of, targets_of
 from lightning_taskonomy.tasks.catalog import catalog, find, resolve
-from lightning_taskonomy.tasks.labels import CONVENTION, IGNORE_INDEX, Extent, Label, LabelKind, presence
+from lightning_taskonomy.tasks.labels import CONVENTION, IGNORE_INDEX, Extent, Label, LabelKind, map_size, presence
 
 __all__ = [
     "CONVENTION",
@@ -18,6 +18,7 @@ __all__ = [
     "find",
     "imported",
     "keys_of",
+    "map_size",
     "presence",
     "resolve",
     "stored_keys_of",

@@ -9,7 +9,7 @@ from typing import Literal
 
 from lightning_taskonomy.errors import InputError
 
-__all__ = ["CONVENTION", "IGNORE_INDEX", "Extent", "Label", "LabelKind", "presence"]
+__all__ = ["CONVENTION", "IGNORE_INDEX", "Extent", "Label", "LabelKind", "map_size", "presence"]
 
 IGNORE_INDEX = -100
 """The class of a missing label, per pixel, per image or per object: torch's own ``ignore_index``. A missing number is
@@ -168,7 +168,7 @@ class Label:
         Args:
             size: Height and width of the image.
         """
-        height, width = size[0] // self.stride, size[1] // self.stride
+        height, width = map_size(size, self.stride)
         match self.kind:
             case LabelKind.CLASSES:
                 return (height, width)
@@ -185,6 +185,16 @@ class Label:
             case LabelKind.OBJECT_CLASSES:
                 return (0,)
         return (self.channels,)
+
+
+def map_size(size: tuple[int, int], stride: int) -> tuple[int, int]:
+    """Height and width of a map with a value per so many pixels of an image: whole cells, but one at least.
+
+    Args:
+        size: Height and width of the image.
+        stride: Image pixels per cell, along each axis.
+    """
+    return max(1, size[0] // stride), max(1, size[1] // stride)
 
 
 def presence(key: str) -> str:

@@ -212,7 +212,7 @@ CASES = {
         VKITTI2DataModule,
         both("Scene02/fog", "Scene18/rain", VIRTUAL.format(part="{part}", kind="rgb", name="rgb", n="{n}", end="jpg"),
              VIRTUAL.format(part="{part}", kind="depth", name="depth", n="{n}", end="png")),
-        {8001: 80.01, 65535: 655.35}, key="depth_z", dtype=np.uint16, options={"farthest": None},
+        {8001: 80.01, 65534: 655.34, 65535: NONE}, key="depth_z", dtype=np.uint16, options={"farthest": None},
     ),
     "vgallery": Case(
         VGalleryDataModule,
@@ -225,7 +225,13 @@ CASES = {
         VGalleryDataModule,
         both("training", "testing", "{part}/gallery_light1_loop1/frames/rgb/camera_0/rgb_{n}.jpg",
              "{part}/gallery_light1_loop1/frames/depth/camera_0/depth_{n}.png"),
-        {21: 0.21, 1489: 14.89}, key="depth_z", dtype=np.uint16,
+        {21: 0.21, 1489: 14.89, 1490: NONE, 65535: NONE}, key="depth_z", dtype=np.uint16,
+    ),
+    "vgallery_far": Case(
+        VGalleryDataModule,
+        both("training", "testing", "{part}/gallery_light1_loop1/frames/rgb/camera_0/rgb_{n}.jpg",
+             "{part}/gallery_light1_loop1/frames/depth/camera_0/depth_{n}.png"),
+        {1490: 14.9, 65534: 655.34, 65535: NONE}, key="depth_z", dtype=np.uint16, options={"farthest": None},
     ),
     "sunrgbd": Case(
         SUNRGBDDataModule,
@@ -238,7 +244,16 @@ CASES = {
     "sunrgbd_depth": Case(
         SUNRGBDDataModule,
         both("a", "b", "SUNRGBD/{part}/{n}/image/x.jpg", "SUNRGBD/{part}/{n}/depth_bfx/y.png"),
-        {0: NONE, 8: 0.001, 8 * 1000: 1.0, 8 * 8191: 8.191, 1: 8.192}, key="depth_z", dtype=np.uint16,
+        {0: NONE, 8: 0.001, 8 * 1000: 1.0, 8 * 8000: 8.0, 8 * 8191: 8.0, 1: 8.0, 65535: 8.0}, key="depth_z",
+        dtype=np.uint16,
+        lists={"sunrgbd_training_images.txt": "SUNRGBD/a/0/image/x.jpg\n",
+               "sunrgbd_testing_images.txt": "SUNRGBD/b/1/image/x.jpg\nSUNRGBD/b/2/image/x.jpg\n"},
+    ),
+    "sunrgbd_far": Case(
+        SUNRGBDDataModule,
+        both("a", "b", "SUNRGBD/{part}/{n}/image/x.jpg", "SUNRGBD/{part}/{n}/depth_bfx/y.png"),
+        {0: NONE, 8: 0.001, 8 * 1000: 1.0, 8 * 8191: 8.191, 1: 8.192, 65535: 65.535}, key="depth_z", dtype=np.uint16,
+        options={"farthest": None},
         lists={"sunrgbd_training_images.txt": "SUNRGBD/a/0/image/x.jpg\n",
                "sunrgbd_testing_images.txt": "SUNRGBD/b/1/image/x.jpg\nSUNRGBD/b/2/image/x.jpg\n"},
     ),
@@ -450,9 +465,9 @@ def test_annotations_of_coco_that_cannot_be(tmp_path: Path) -> None:
 def test_measured_depth_of_sun(tmp_path: Path) -> None:
     case = CASES["sunrgbd_depth"]
     root = case.write(tmp_path)
-    write(root / "SUNRGBD/a/0/depth/y.png", np.full((2, 5), 8 * 500, np.uint16))
+    write(root / "SUNRGBD/a/0/depth/y.png", np.full((2, len(case.meaning)), 8 * 500, np.uint16))
     depth = case.data(root, depth="measured").build("train", ["depth_z"])[0]["depth_z"]
-    torch.testing.assert_close(depth, torch.full((1, 2, 5), 0.5))
+    torch.testing.assert_close(depth, torch.full((1, 2, len(case.meaning)), 0.5))
     with pytest.raises(InputError, match="depth is 'raw'; allowed"):
         case.data(root, depth="raw")
 

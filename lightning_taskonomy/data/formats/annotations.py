@@ -5,7 +5,7 @@ import sys
 import zlib
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 from xml.etree import ElementTree
 
 from lightning_taskonomy.data.stored import FileProblem, near, read_text
@@ -88,7 +88,7 @@ class Member:
         return [float(one) for one in value]
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[int | float]:
     """Whether it is a finite number; Python's reader also takes NaN, Infinity and 1e999."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 

@@ -33,6 +33,7 @@ Colour = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
 
 _WITHOUT_CLASS = np.iinfo(np.int64).min
+_MOST = np.iinfo(np.uint16).max
 _TURNED = (5, 6, 7, 8)
 """EXIF orientations in which rows and columns are exchanged."""
 
@@ -201,11 +202,15 @@ class Depth(Code):
         step: Metres per step.
         farthest: Beyond so many metres there is no label; None keeps all.
         turned: Turn the 16 bits to the right by so many first.
+        clips: Whether what is farther is taken to be as far as ``farthest`` instead.
+        is_cut: Whether the largest number, 65535, stands for all that is farther, and is no distance.
     """
 
     step: float
     farthest: float | None = None
     turned: int = 0
+    clips: bool = False
+    is_cut: bool = False
 
     def load(self, file: Path) -> NDArray[Any]:
         """Steps (H, W)."""
@@ -221,8 +226,10 @@ class Depth(Code):
         if self.turned:
             steps = (steps >> self.turned) | (steps << (16 - self.turned) & 0xFFFF)
         metres = steps * self.step
-        missing = steps == 0
-        if self.farthest is not None:
+        missing = (steps == 0) | (self.is_cut & (steps == _MOST))
+        if self.farthest is not None and self.clips:
+            metres = metres.clip(max=self.farthest)
+        elif self.farthest is not None:
             missing |= metres > self.farthest
         return torch.from_numpy(np.where(missing, np.nan, metres).astype(np.float32))[None]
 

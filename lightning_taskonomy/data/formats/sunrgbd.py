@@ -1,12 +1,14 @@
 """SUN RGB-D (Song et al., CVPR 2015): rooms with 37 classes and depth."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from lightning_taskonomy.data.formats.codes import Depth, Numbers, numbered
+from lightning_taskonomy.data.formats.codes import Code, Depth, Numbers, numbered
 from lightning_taskonomy.data.formats.pixels import PixelDataModule, first_of, halves, listed, pictures
 from lightning_taskonomy.data.stored import listed_path
 from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.tasks import Task
 from lightning_taskonomy.tasks.catalog.sunrgbd import DEPTH_Z, SEMANTIC_SEGMENTATION
 
 __all__ = ["SUNRGBDDataModule"]
@@ -27,6 +29,8 @@ class SUNRGBDDataModule(PixelDataModule):
         size: Height and width to resize to; None keeps the files'.
         background: Of no effect here: there is no such class.
         depth: ``filled``: of ``depth_bfx``, with holes filled; ``measured``: of ``depth``.
+        farthest: What is farther than so many metres is taken to be as far: 8 in the toolbox (``read3dPoints.m``) and
+            in the code of the paper's authors (``fids/sunrgbd.py``). None keeps what the files have.
         **options: Those of ``TaskDataModule``.
     """
 
@@ -37,7 +41,7 @@ class SUNRGBDDataModule(PixelDataModule):
     )
     codes = (
         (SEMANTIC_SEGMENTATION, Numbers(numbered(37, first=1, missing=(0,)), "labels of 37 classes have 0 to 37")),
-        (DEPTH_Z, Depth(0.001, turned=3)),
+        (DEPTH_Z, Depth(0.001, turned=3, clips=True)),
     )
     splits = halves("training", "testing")
 
@@ -47,12 +51,13 @@ class SUNRGBDDataModule(PixelDataModule):
         size: tuple[int, int] | None = None,
         background: bool = True,
         depth: Literal["filled", "measured"] = "filled",
+        farthest: float | None = 8.0,
         **options: Any,
     ) -> None:
         super().__init__(root, size, background, **options)
         if depth not in ("filled", "measured"):
             raise InputError(f"SUN RGB-D: depth is {depth!r}; allowed: 'filled', 'measured'")
-        self.depth = depth
+        self.depth, self.farthest = depth, farthest
         self._numbers: dict[Path, int] = {}
 
     def images(self, part: str) -> list[Path]:
@@ -68,3 +73,7 @@ class SUNRGBDDataModule(PixelDataModule):
             return self.root / "sunrgbd_train_test_labels" / f"img-{self._numbers[image]:06d}.png"
         folder = image.parents[1] / ("depth_bfx" if self.depth == "filled" else "depth")
         return first_of(folder / f"{image.stem}.png", *pictures(folder))
+
+    def reader(self, task: Task, code: Code) -> Code:
+        """Depths no farther than the farthest."""
+        return replace(code, farthest=self.farthest) if isinstance(code, Depth) else code

@@ -1,5 +1,6 @@
 """Virtual KITTI 2 (Cabon et al., 2020): rendered drives with 14 classes and depth."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ class VKITTI2DataModule(PixelDataModule):
         root: The folder with ``Scene01/clone/frames/rgb/Camera_0/rgb_00000.jpg`` and so on.
         size: Height and width to resize to; None keeps the files'.
         background: Whether what has no colour counts as a class; if not, it is missing.
-        farthest: Beyond so many metres there is no depth: the sky has 655.35 m. The authors cut depths off at 80 m.
+        farthest: Beyond so many metres there is no depth. The paper's authors give 0.94 to 80 m as the range to clip to
+            (``fids/vkitti2.py``). None keeps all but what the files cut off at 655.35 m, such as the sky.
         **options: Those of ``TaskDataModule``.
     """
 
@@ -35,7 +37,7 @@ class VKITTI2DataModule(PixelDataModule):
     )
     codes = (
         (SEMANTIC_SEGMENTATION, Colours({colour: number for number, colour in enumerate(COLOURS.values())})),
-        (DEPTH_Z, Depth(0.01)),
+        (DEPTH_Z, Depth(0.01, is_cut=True)),
     )
 
     def __init__(
@@ -62,4 +64,4 @@ class VKITTI2DataModule(PixelDataModule):
 
     def reader(self, task: Task, code: Code) -> Code:
         """Depths up to the farthest."""
-        return Depth(0.01, self.farthest) if task is DEPTH_Z else code
+        return replace(code, farthest=self.farthest) if isinstance(code, Depth) else code

@@ -51,11 +51,14 @@ COLLECTIONS: Mapping[str, Collection] = MappingProxyType({
     "voc": Collection(
         "Pascal VOC", "consumer", (_SEGMENTATION, _DETECTION), {_SEGMENTATION: 22, _DETECTION: 20}, 10_000, 1_449,
         "development kits of VOC2012 (segmentation) and VOC2007 (detection)",
-        "22 is one more than the 20 classes and the background; 10,000 is SBD's list of 10,582",
+        "22 is one more than the 20 classes and the background; 10,000 is SBD's list of 10,582; both sizes are those "
+        "of segmentation: VOC2007, of the detection, has 5,011 and 4,952 images",
     ),
     "mpii": Collection(
         "MPII Human Pose", "consumer", (_KEYPOINTS,), {_KEYPOINTS: 16}, 17_000, 7_000,
         "README of MPII's annotations",
+        "17,000 are train.json and valid.json of the pose estimators together (14,679 and 2,729 images); labels of the "
+        "7,000 test images are not public, so that valid.json is what can be evaluated",
     ),
     "ade20k": Collection(
         "ADE20K", "consumer", (_SEGMENTATION,), {_SEGMENTATION: 150}, 20_000, 2_000,
@@ -91,7 +94,8 @@ COLLECTIONS: Mapping[str, Collection] = MappingProxyType({
         "Berkeley Deep Drive (BDD)", "driving", (_SEGMENTATION, _DETECTION), {_SEGMENTATION: 20, _DETECTION: 10},
         7_000, 3_000, "doc.bdd100k.com (formats, download)",
         "20 are the 19 train ids and what has none; 3,000 are the validation and the test images, of which "
-        "1,000 have public labels",
+        "1,000 have public labels; both sizes are those of segmentation: BDD100K, of the detection, has "
+        "70,000 and 10,000 images",
     ),
     "mapillary": Collection(
         "Mapillary Vista Dataset", "driving", (_SEGMENTATION,), {_SEGMENTATION: 66}, 18_000, 2_000,
@@ -144,7 +148,7 @@ COLLECTIONS: Mapping[str, Collection] = MappingProxyType({
     "imagenet": Collection(
         "ILSVRC'12/ImageNet", "websearch", ("classification",), {"classification": 1_000}, 1_200_000, 50_000,
         "development kit of ILSVRC 2012",
-        "the first link of the paper's chains, not one of its 20 data sets",
+        "the first link of the paper's chains, not one of its 20 data sets; it has 1,281,167 training images",
     ),
 })  # fmt: skip
 """By short name, in the paper's order."""
