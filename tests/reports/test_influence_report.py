@@ -105,13 +105,8 @@ def many(folder, domains=4, types=3, per_domain=1, seeds=3, settings=("small", "
     }  # fmt: skip
     sets = {pool: {"images": None, "small": None} for pool in places}
     write(folder, chains, factors, apart, {**SETTINGS, "sets": sets, "features": 60})
-    jobs = []
-    for pool, place in places.items():
-        file = folder / "features" / pool / "features.npz"
-        file.parent.mkdir(parents=True)
-        np.savez(file, features=generator.normal(0, 0.4, (60, 8)) + np.r_[place, np.zeros(6)], id=np.arange(60))
-        jobs.append({"kind": "features", "name": pool, "done": [f"features/{pool}/features.npz"], "runs": []})
-    write_json(folder / "jobs.json", {"features": jobs})
+    arrays = {pool: generator.normal(0, 0.4, (60, 8)) + np.r_[place, np.zeros(6)] for pool, place in places.items()}
+    features(folder, {f"features/{pool}/features.npz": array for pool, array in arrays.items()})
     runs = [[name, "full", 0.001, "miou", 0.4, 12.5] for name in factors]
     write_csv(folder / "sources.csv", SOURCES, runs)
     return folder
@@ -388,13 +383,17 @@ def damage(folder, name, old, new):
         ("distances.csv", "1.0", "-1.0", r"distances.csv line 2: one_to_one -1 is below 0"),
         ("sources.csv", "seconds", "minutes", r"sources.csv: column 'seconds' is missing"),
         ("sources.csv", "12.5", "long", r"sources.csv: seconds 'long' is not a number"),
+        ("sources.csv", ",mae,0.4,12.5", ",mae", r"sources.csv, line 2: 4 cells under 6 headings"),
         ("jobs.json", "{", "[", r"jobs.json cannot be read"),
+        ("jobs.json", "[]", "[1]", r"jobs.json: 1 is no job"),
+        ("jobs.json", "[]", '[{"kind": "type_features", "name": "a", "done": ["chains.csv"]}]', r"is no job; run the"),
+        ("features.json", "images", "image", r"features.json: 'images' is None, must be a number of images"),
     ],
 )
 def test_damaged_files_are_named_with_the_reason(tmp_path, name, old, new, message):
     folder = write(tmp_path, by_hand(), FOUR, DISTANCES)
     write_csv(folder / "sources.csv", SOURCES, [["a/depth", "full", 0.001, "mae", 0.4, 12.5]])
-    write_json(folder / "jobs.json", {"features": []})
+    features(folder, {})
     damage(folder, name, old, new)
     with pytest.raises(InputError, match=message) as caught:
         report(folder)
@@ -413,19 +412,21 @@ def features(folder, jobs):
     for name, array in jobs.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         np.savez(folder / name, features=array, id=np.arange(len(array)))
-    entries = []
+    entries, files = [], {}
     for name in jobs:
         kind, *parts = name.split("/")[:-1]
         entries.append({"kind": kind, "name": "/".join(parts), "done": [name], "runs": []})
+        if kind == "features":
+            files["/".join(parts)] = name
     write_json(folder / "jobs.json", {"features": entries})
+    write_json(folder / "features.json", {"encoder": "runs/x", "images": 60, "normalised": True, "files": files})
 
 
 def test_images_in_the_plane_are_those_of_the_last_plan_by_collection(tmp_path):
     pytest.importorskip("sklearn")
-    sets = {"a": {"images": None}, "other": {"images": "b"}}
-    folder = write(tmp_path, by_hand(), FOUR, settings={**SETTINGS, "sets": sets})
+    folder = write(tmp_path, by_hand(), FOUR)
     generator = np.random.default_rng(0)
-    arrays = {"features/a/new.npz": generator.normal(0, 1, (6, 3)), "features/other/new.npz": np.ones((4, 3)) * 9}
+    arrays = {"features/a/new.npz": generator.normal(0, 1, (6, 3)), "features/b/new.npz": np.ones((4, 3)) * 9}
     features(folder, arrays)
     (folder / "features/a/old.npz").write_bytes(b"an earlier choice")
     assert set(InfluenceReport(folder).results.features) == {"a", "b"}
