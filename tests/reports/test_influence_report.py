@@ -210,7 +210,8 @@ def test_taus_are_those_of_scipy(hand):
     assert table["size of the source"]["tau, all chains"].startswith(f"{tau:.2f} (")
     within = [place for place, chain in enumerate(gains) if chain in (("a", "b"), ("a", "c"), ("b", "a"), ("c", "a"))]
     tau = stats.kendalltau(np.array(list(gains.values()))[within], np.negative(apart)[within]).statistic
-    assert line["tau, within task types"].startswith(f"{tau:.2f} (") and line["chains, within task types"] == "4"
+    for scope in ("within task types", "within segmentation"):  # no chain is within depth
+        assert line[f"tau, {scope}"].startswith(f"{tau:.2f} (") and line[f"chains, {scope}"] == "4"
 
 
 def test_gains_and_intervals_of_several_seeds_are_those_of_the_affinity_package(tmp_path):
@@ -339,8 +340,34 @@ def test_small_sources_alone_have_their_references_and_no_column_of_the_paper(tm
     page = text(folder)
     assert "Small sources and targets: a source beats" in page and "at most 1500 of a source" in page
     assert all(row["P, paper"] == "" for row in rows(folder, "shares"))
-    papers = {row["gains against"]: row["tau, paper"] for row in rows(folder, "correlations")}
-    assert list(papers.values()) == ["0.42", "0.06", "0.27", "0.2", ""]
+    table = rows(folder, "correlations")
+    assert [row["tau, paper, within segmentation"] for row in table] == ["0.42", "0.06", "0.27", "0.2", ""]
+    assert [row["tau, paper"] for row in table] == [""] * 5
+
+
+def test_taus_within_segmentation_stand_beside_table_10(tmp_path):
+    """Of small sources; depth alone would give another tau, and with one task type all chains are within it."""
+    factors = {f"{name}/{kind}": Factors(kind, ("indoor",), (name,), 10) for kind in ("segmentation", "depth")
+               for name in "abc"}  # fmt: skip
+    gains = {("a", "b"): 0.44, ("a", "c"): 0.38, ("b", "a"): 0.41, ("b", "c"): 0.5, ("c", "a"): 0.36, ("c", "b"): 0.45}
+    apart = {pair: 1.0 + place for place, pair in enumerate(gains)}
+    chains = [
+        (f"{name}/{kind}", "imagenet", "small_source", [0.4]) for kind in ("segmentation", "depth") for name in "abc"
+    ]
+    for kind in ("segmentation", "depth"):
+        chains += [(f"{t}/{kind}", f"{s}/{kind}", "small_source", [value]) for (t, s), value in gains.items()]
+    folder = write(tmp_path / "two", chains, factors, apart)
+    report(folder)
+    line = rows(folder, "correlations")[0]
+    tau = stats.kendalltau(list(gains.values()), np.negative(list(apart.values()))).statistic
+    assert line["tau, within segmentation"].startswith(f"{tau:.2f} (") and line["chains, within segmentation"] == "6"
+    assert line["tau, within task types"].startswith("0.00 (") and line["chains, within task types"] == "12"
+    alone = {name: one for name, one in factors.items() if one.task_type == "segmentation"}
+    folder = write(tmp_path / "one", [row for row in chains if row[0] in alone], alone, apart)
+    report(folder)
+    line = rows(folder, "correlations")[0]
+    assert line["tau, all chains"].startswith(f"{tau:.2f} (") and line["tau, paper"] == "0.42"
+    assert "tau, within segmentation" not in line
 
 
 def test_what_stands_in_for_ilsvrc_is_said():

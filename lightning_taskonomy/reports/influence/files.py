@@ -1,6 +1,6 @@
 """What a study of transfer chains left in its folder, read and checked."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,8 +24,12 @@ from lightning_taskonomy.manifest import Manifest
 from lightning_taskonomy.reports.features import ImageFeatures
 from lightning_taskonomy.reports.reading import read_json, read_number, read_rows
 
-__all__ = ["InfluenceResults", "SourceRun", "read_influence"]
+__all__ = ["ALL", "SEGMENTATION", "InfluenceResults", "SourceRun", "read_influence"]
 
+ALL, SEGMENTATION = "all chains", "within segmentation"
+"""Which chains a number is of."""
+
+_SEGMENTATION = "segmentation"
 _ORDER: tuple[Setting, ...] = ("small", "full", "small_source")
 
 
@@ -99,6 +103,20 @@ class InfluenceResults:
     def shared(self, setting: Setting) -> dict[tuple[str, str], tuple[str, ...]]:
         """The chains of a setting, as (target, source), whose source saw the target's images with other labels."""
         return shared_images(self.gains.get(setting, ()), self.factors)
+
+    def scopes(self, gains: Sequence[Gain]) -> dict[str, Sequence[Gain]]:
+        """Gains by scope: all chains; where there are several task types, also those within one, and in segmentation.
+
+        The paper's Tables 10, A.1 and A.2 are of chains from segmentation to segmentation.
+        """
+        types = {gain: [self.factors[name].task_type for name in (gain.source, gain.target)] for gain in gains}
+        scopes: dict[str, Sequence[Gain]] = {ALL: gains}
+        kinds = {one.task_type for one in self.factors.values()}
+        if len(kinds) > 1:
+            scopes["within task types"] = [gain for gain, (source, target) in types.items() if source == target]
+            if _SEGMENTATION in kinds:
+                scopes[SEGMENTATION] = [gain for gain, pair in types.items() if set(pair) == {_SEGMENTATION}]
+        return scopes
 
     def ordered(self, names: Iterable[str]) -> list[str]:
         """Names by task type, then domain, both as the study lists them, then from few training images to many.
