@@ -19,6 +19,7 @@ from lightning_taskonomy.affinity.chains import (
     relative_transfer_gains,
     write_factors,
 )
+from lightning_taskonomy.cli import main
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.files import write_csv, write_json
 from lightning_taskonomy.manifest import Manifest
@@ -368,6 +369,42 @@ def test_taus_within_segmentation_stand_beside_table_10(tmp_path):
     line = rows(folder, "correlations")[0]
     assert line["tau, all chains"].startswith(f"{tau:.2f} (") and line["tau, paper"] == "0.42"
     assert "tau, within segmentation" not in line
+
+
+def test_the_same_chains_under_another_protocol_are_compared(tmp_path, capsys):
+    """Appendix B, by hand; gains here: 25, -2.5, 5 of a/segmentation, 15, 0.5, -50 of a/depth, 1 of b, -10 of c."""
+    folder = write(tmp_path / "main", by_hand(), FOUR)
+    other = {  # gains 50, 5, 1 of a/segmentation, 20, 5 of a/depth, -20 of c/segmentation
+        "a/segmentation": (0.40, {"b/segmentation": 0.60, "c/segmentation": 0.42, "a/depth": 0.404}),
+        "a/depth": (0.20, {"a/segmentation": 0.16, "b/segmentation": 0.19}),
+        "c/segmentation": (0.50, {"a/segmentation": 0.40}),
+    }
+    variant = write(tmp_path / "fixed", by_hand(of=other), FOUR)
+    assert main(["report", str(folder), "--variant", str(variant)]) == 0
+    table = {row["chains"]: row for row in rows(folder, "other-protocol")}
+    columns = [name for name in table["all chains"] if name not in ("setting", "chains")]
+    assert {name: [row[column] for column in columns] for name, row in table.items()} == {
+        # of 25, -2.5, 5, 15, -10 those with 50, 20, -20; of all six 50, 20, 5, -20; of two losses one turned; both best
+        "all chains": ["60", "67", "50", "100", "6"],
+        "within task types": ["67", "67", "50", "100", "3"],
+        "within segmentation": ["67", "67", "50", "100", "3"],
+        "paper, within segmentation, fixed resolution": ["88", "", "", "", ""],
+        "paper, within segmentation, ResNet-50": ["81", "69", "13", "", ""],
+    }
+    assert "measured in this study and in fixed" in (folder / "report/index.html").read_text()
+    full = write(tmp_path / "full", by_hand("full"), FOUR)
+    assert main(["report", str(folder), "--variant", str(full)]) == 0
+    assert "no chain is measured here and in full" in (folder / "report/index.html").read_text()
+    capsys.readouterr()
+    assert main(["report", str(folder), "--variant", str(tmp_path)]) == 1
+    assert main(["report", str(folder / "chains.csv"), "--variant", str(folder)]) == 1
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 2 and "holds no study.json" in lines[0] and "stands beside a study's folder" in lines[1]
+    plain = Manifest(study="x.OtherStudy", version=1, report="lightning_taskonomy.reports.base.Report", tables={})
+    plain.write(tmp_path)
+    for first, second, said in ((tmp_path, folder, "is compared with no other"), (folder, tmp_path, "is a OtherStudy")):
+        with pytest.raises(InputError, match=said):
+            report(first, variant=second)
 
 
 def test_what_stands_in_for_ilsvrc_is_said():
