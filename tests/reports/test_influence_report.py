@@ -25,7 +25,7 @@ from lightning_taskonomy.files import write_csv, write_json
 from lightning_taskonomy.manifest import Manifest
 from lightning_taskonomy.reports import report
 from lightning_taskonomy.reports.influence import InfluenceReport, figures
-from lightning_taskonomy.reports.influence.words import first_link
+from lightning_taskonomy.reports.influence.words import first_link, images, short
 
 SOURCES = ("source", "setting", "rate", "metric", "validation", "seconds")
 SETTINGS = {"sets": {}, "small": 150, "source_limit": 1500, "backbone": {"class_path": "x.TimmBackbone"}}
@@ -405,6 +405,20 @@ def test_the_same_chains_under_another_protocol_are_compared(tmp_path, capsys):
     for first, second, said in ((tmp_path, folder, "is compared with no other"), (folder, tmp_path, "is a OtherStudy")):
         with pytest.raises(InputError, match=said):
             report(first, variant=second)
+
+
+def test_captions_say_how_many_images_are_trained_on(tmp_path):
+    settings = {**SETTINGS, "validation_share": 0.1, "sets": {"b": {"small": 60}}}
+    but_some = " but the 10 % on which learning rates are selected"
+    assert images("full", settings) == f"all training images of target and source{but_some}"
+    assert images("small", settings).endswith(f"all of a source{but_some}")
+    assert images("small_source", settings).endswith("at most 1500 of a source")
+    assert short(["a/x", "b/x", "c/x"], {"a/x": 167, "b/x": 67, "c/x": 150}, settings) == (
+        " Fewer images than asked had c/x (135)."  # KITTI: of 150, 17 in 167 select the learning rate
+    )
+    folder = write(tmp_path, by_hand(), FOUR, settings=settings)
+    page = text(folder)  # of 100, 200 and 50 images 90, 150 and 45; of b 60 were asked
+    assert "Fewer images than asked had a/segmentation (90), c/segmentation (45) and a/depth (90)." in page
 
 
 def test_what_stands_in_for_ilsvrc_is_said():

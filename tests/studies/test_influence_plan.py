@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
+from lightning_taskonomy.configurations import with_arguments
 from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.reports.influence.words import small_images
 from lightning_taskonomy.studies.influence import InfluenceStudy
 from lightning_taskonomy.studies.influence.encoders import feature_jobs, task_type_jobs
 from lightning_taskonomy.studies.influence.tables import influence_tables
+from lightning_taskonomy.training import instantiate_data
 
 ROOMS = {"class_path": "lightning_taskonomy.data.RoomsDataModule", "init_args": {"size": 32}}
 TRAINING = {"steps": 20, "small_steps": 10, "rates": [0.1, 0.01, 0.001]}
@@ -210,3 +213,15 @@ def test_the_images_of_several_task_types_are_those_of_their_owner(tmp_path):
     jobs = task_type_jobs(plan_of(tmp_path, sets=sets))
     assert {job.name for job in jobs} == {"a/depth", "a/segmentation"}
     assert not any("train_buildings" in job.arguments["data"]["init_args"] for job in jobs)
+
+
+def test_a_set_too_short_for_its_small_target_is_divided_as_the_report_says(tmp_path, rooms):
+    data = {**rooms, "init_args": {**rooms["init_args"], "limit": None}}
+    size = len(instantiate_data(data).dataset("train", keys=["image"]))
+    sets = {name: {"data": data, "tasks": {"depth": "depth_z"}, "domain": "near"} for name in "ab"}
+    for small in (size // 2, size - 1, size, 2 * size):
+        plan = plan_of(tmp_path, sets=sets, small=small, validation_share=0.25)
+        (run,) = plan.chain_runs(plan.chains()[0]).values()
+        module = instantiate_data(with_arguments(run.config["data"], normalise=None))
+        trained = module.dataset("train", keys=["image"], size=module.fit_size, part=module.fit_part)
+        assert len(trained) == small_images(size, small, 0.25) <= small

@@ -93,9 +93,11 @@ def sources(page: Page, results: InfluenceResults) -> None:
     if not rows:
         page.text("Not here yet: no source is trained.")
         return
+    share = results.settings.get("validation_share")
     header = ["source", "task type", "domain", "training images", "of which used", "learning rate", "by", "validation"]
     page.table(
         "source-runs", [*header, "seconds"], rows,
-        caption="Each source at the learning rate that was best on its validation images. Models of several sources go "
-        "by their summed loss. A limited source serves the chains of small sources.",
+        caption="Each source at the learning rate that was best on its validation images"
+        + (f", {100 * share:.3g} % of all, on which it is not trained" if share else "")
+        + ". Models of several sources go by their summed loss. A limited source serves the chains of small sources.",
     )  # fmt: skip
