@@ -463,8 +463,14 @@ def damage(folder, name, old, new):
         ("sources.csv", "12.5", "long", r"sources.csv: seconds 'long' is not a number"),
         ("sources.csv", ",mae,0.4,12.5", ",mae", r"sources.csv, line 2: 4 cells under 6 headings"),
         ("jobs.json", "{", "[", r"jobs.json cannot be read"),
-        ("jobs.json", "[]", "[1]", r"jobs.json: 1 is no job"),
-        ("jobs.json", "[]", '[{"kind": "type_features", "name": "a", "done": ["chains.csv"]}]', r"is no job; run the"),
+        ("jobs.json", "[]", "[1]", r"jobs.json: 'features' is no list of jobs"),
+        ("jobs.json", "[]", "5", r"jobs.json: 'features' is no list of jobs"),
+        (
+            "jobs.json",
+            "[]",
+            '[{"kind": "type_features", "name": "a", "done": ["chains.csv"]}]',
+            r"is no list of jobs; run the",
+        ),
         ("features.json", "images", "image", r"features.json: 'images' is None, must be a number of images"),
     ],
 )

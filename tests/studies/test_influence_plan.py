@@ -203,6 +203,10 @@ def test_the_set_that_owns_the_images_stands_for_those_that_share_them(tmp_path,
     columns, factors = tables["factors.csv"]
     images = {row[0]: row[columns.index("images")] for row in factors}
     assert images["x/depth"] == images["y/depth"] == "a" and images["v/depth"] == "w"
+    for file in (job.done[0], folder / "test.json"):  # damaged files are named
+        file.write_bytes(b"PK")
+        with pytest.raises(InputError, match=f"{file.name} cannot be read"):
+            dict(influence_tables([plan], 6))
 
 
 def test_the_images_of_several_task_types_are_those_of_their_owner(tmp_path):

@@ -193,13 +193,16 @@ def _features(folder: Path) -> dict[str, Path]:
 def _type_features(folder: Path) -> dict[str, dict[str, Path]]:
     """Those of the networks of task types that the study planned last, as far as they are there."""
     files: dict[str, dict[str, Path]] = {}
-    jobs = folder / "jobs.json"
-    for job in read_json(jobs, dict, {}).get("features") or ():
-        try:
+    path = folder / "jobs.json"
+    jobs = read_json(path, dict, {}).get("features") or []
+    try:
+        for job in jobs:
             kind, name, file = job["kind"], job["name"], folder / job["done"][0]
             if kind == "type_features" and file.is_file():
                 collection, task_type = name.rsplit("/", 1)
                 files.setdefault(collection, {})[task_type] = file
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"{jobs}: {job!r} is no job; run the study again: nothing is trained twice") from error
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{path}: 'features' is no list of jobs; run the study again: nothing is trained twice"
+        ) from error
     return files

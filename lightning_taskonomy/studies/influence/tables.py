@@ -1,6 +1,5 @@
 """What the finished runs of a study of chains say, as rows of plain data."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
@@ -22,6 +21,7 @@ from lightning_taskonomy.affinity.chains.factors import FACTOR_COLUMNS
 from lightning_taskonomy.affinity.chains.table import COLUMNS
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.reports.features import read_features
+from lightning_taskonomy.reports.reading import read_json
 from lightning_taskonomy.studies.base import Table
 from lightning_taskonomy.studies.influence.encoders import encoder, feature_jobs
 from lightning_taskonomy.studies.influence.plan import InfluencePlan
@@ -123,5 +123,5 @@ def _sources(plan: InfluencePlan) -> Iterator[list[Any]]:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(file.read_text())
+    content: dict[str, Any] = read_json(file, dict, {})
     return content
