@@ -55,6 +55,17 @@ class Report:
             yield readable(name).capitalize(), partial(self.table, file=file)
         yield from self.appendix()
 
+    def beside(self, variant: Path) -> "Report":
+        """This report with another study beside it; a subclass that compares studies overrides it.
+
+        Args:
+            variant: The folder of the other study.
+
+        Raises:
+            InputError: This report compares none, or the other study is not of its kind.
+        """
+        raise InputError(f"{self.folder} is a {self.manifest.name}, which is compared with no other; leave out variant")
+
     def appendix(self) -> Iterator[Section]:
         """The last headings of the page: costs, configuration, failures."""
         yield "Costs", self.costs

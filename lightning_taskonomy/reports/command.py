@@ -3,10 +3,17 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from lightning_taskonomy.errors import InputError
+
 __all__ = ["report"]
 
 
-def report(measurements: str | Path, out: Path | None = None, tasks: Sequence[str] | None = None) -> Path:
+def report(
+    measurements: str | Path,
+    out: Path | None = None,
+    tasks: Sequence[str] | None = None,
+    variant: Path | None = None,
+) -> Path:
     """Writes the report of a study, from the files in its folder alone, or of a table.
 
     Args:
@@ -14,6 +21,7 @@ def report(measurements: str | Path, out: Path | None = None, tasks: Sequence[st
             of groupings.
         out: Where the page goes; by default ``report`` in the folder, or beside the table.
         tasks: The columns of a table of groupings without a header.
+        variant: The folder of another study that is compared with this one.
 
     Returns:
         The path of ``index.html``.
@@ -25,7 +33,10 @@ def report(measurements: str | Path, out: Path | None = None, tasks: Sequence[st
     if path.is_dir() and tasks is None:
         from lightning_taskonomy.reports.base import open_report
 
-        return open_report(path).write(out)
+        opened = open_report(path)
+        return (opened if variant is None else opened.beside(variant)).write(out)
+    if variant is not None:
+        raise InputError(f"variant {variant} stands beside a study's folder, but {path} is a table; leave it out")
     from lightning_taskonomy.reports.tables import read_tables
 
     tables = read_tables(path, tasks=tasks)

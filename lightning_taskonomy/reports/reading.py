@@ -39,16 +39,15 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     """The rows of a CSV that has these columns and perhaps more; none where there is no file.
 
     Raises:
-        InputError: A column is missing.
+        InputError: It is not text, a column is missing, or a row has not as many cells as the header.
     """
     if not path.is_file():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        missing = [name for name in columns if name not in (reader.fieldnames or ())]
-        if missing:
-            raise InputError(f"{path}: column {missing[0]!r} is missing; its first line must name {', '.join(columns)}")
-        return list(reader)
+    header, rows = _cells(path)
+    missing = [name for name in columns if name not in header]
+    if missing:
+        raise InputError(f"{path}: column {missing[0]!r} is missing; its first line must name {', '.join(columns)}")
+    return [dict(zip(header, row, strict=True)) for row in rows]
 
 
 def read_number(row: Mapping[str, str], column: str, path: Path) -> float:
@@ -69,14 +68,20 @@ def read_cells(path: Path) -> tuple[list[str], list[list[str | float]]]:
     Raises:
         InputError: It is not text, or a row has not as many cells as the header.
     """
+    header, rows = _cells(path)
+    return header, [[_cell(cell) for cell in row] for row in rows]
+
+
+def _cells(path: Path) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of any CSV, each row as long as the header; without empty lines."""
     try:
         header, rows = read_csv(path)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read ({error}); run the study again: nothing is trained twice") from error
     for number, row in enumerate(rows, 2):
-        if len(row) != len(header):
+        if row and len(row) != len(header):
             raise InputError(f"{path}, line {number}: {len(row)} cells under {len(header)} headings; write it anew")
-    return header, [[_cell(cell) for cell in row] for row in rows]
+    return header, [row for row in rows if row]
 
 
 def _cell(text: str) -> str | float:

@@ -19,12 +19,13 @@ from lightning_taskonomy.affinity.chains import (
     relative_transfer_gains,
     write_factors,
 )
+from lightning_taskonomy.cli import main
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.files import write_csv, write_json
 from lightning_taskonomy.manifest import Manifest
 from lightning_taskonomy.reports import report
 from lightning_taskonomy.reports.influence import InfluenceReport, figures
-from lightning_taskonomy.reports.influence.words import first_link
+from lightning_taskonomy.reports.influence.words import first_link, images, short
 
 SOURCES = ("source", "setting", "rate", "metric", "validation", "seconds")
 SETTINGS = {"sets": {}, "small": 150, "source_limit": 1500, "backbone": {"class_path": "x.TimmBackbone"}}
@@ -105,13 +106,8 @@ def many(folder, domains=4, types=3, per_domain=1, seeds=3, settings=("small", "
     }  # fmt: skip
     sets = {pool: {"images": None, "small": None} for pool in places}
     write(folder, chains, factors, apart, {**SETTINGS, "sets": sets, "features": 60})
-    jobs = []
-    for pool, place in places.items():
-        file = folder / "features" / pool / "features.npz"
-        file.parent.mkdir(parents=True)
-        np.savez(file, features=generator.normal(0, 0.4, (60, 8)) + np.r_[place, np.zeros(6)], id=np.arange(60))
-        jobs.append({"kind": "features", "name": pool, "done": [f"features/{pool}/features.npz"], "runs": []})
-    write_json(folder / "jobs.json", {"features": jobs})
+    arrays = {pool: generator.normal(0, 0.4, (60, 8)) + np.r_[place, np.zeros(6)] for pool, place in places.items()}
+    features(folder, {f"features/{pool}/features.npz": array for pool, array in arrays.items()})
     runs = [[name, "full", 0.001, "miou", 0.4, 12.5] for name in factors]
     write_csv(folder / "sources.csv", SOURCES, runs)
     return folder
@@ -215,7 +211,8 @@ def test_taus_are_those_of_scipy(hand):
     assert table["size of the source"]["tau, all chains"].startswith(f"{tau:.2f} (")
     within = [place for place, chain in enumerate(gains) if chain in (("a", "b"), ("a", "c"), ("b", "a"), ("c", "a"))]
     tau = stats.kendalltau(np.array(list(gains.values()))[within], np.negative(apart)[within]).statistic
-    assert line["tau, within task types"].startswith(f"{tau:.2f} (") and line["chains, within task types"] == "4"
+    for scope in ("within task types", "within segmentation"):  # no chain is within depth
+        assert line[f"tau, {scope}"].startswith(f"{tau:.2f} (") and line[f"chains, {scope}"] == "4"
 
 
 def test_gains_and_intervals_of_several_seeds_are_those_of_the_affinity_package(tmp_path):
@@ -344,8 +341,84 @@ def test_small_sources_alone_have_their_references_and_no_column_of_the_paper(tm
     page = text(folder)
     assert "Small sources and targets: a source beats" in page and "at most 1500 of a source" in page
     assert all(row["P, paper"] == "" for row in rows(folder, "shares"))
-    papers = {row["gains against"]: row["tau, paper"] for row in rows(folder, "correlations")}
-    assert list(papers.values()) == ["0.42", "0.06", "0.27", "0.2", ""]
+    table = rows(folder, "correlations")
+    assert [row["tau, paper, within segmentation"] for row in table] == ["0.42", "0.06", "0.27", "0.2", ""]
+    assert [row["tau, paper"] for row in table] == [""] * 5
+
+
+def test_taus_within_segmentation_stand_beside_table_10(tmp_path):
+    """Of small sources; depth alone would give another tau, and with one task type all chains are within it."""
+    factors = {f"{name}/{kind}": Factors(kind, ("indoor",), (name,), 10) for kind in ("segmentation", "depth")
+               for name in "abc"}  # fmt: skip
+    gains = {("a", "b"): 0.44, ("a", "c"): 0.38, ("b", "a"): 0.41, ("b", "c"): 0.5, ("c", "a"): 0.36, ("c", "b"): 0.45}
+    apart = {pair: 1.0 + place for place, pair in enumerate(gains)}
+    chains = [
+        (f"{name}/{kind}", "imagenet", "small_source", [0.4]) for kind in ("segmentation", "depth") for name in "abc"
+    ]
+    for kind in ("segmentation", "depth"):
+        chains += [(f"{t}/{kind}", f"{s}/{kind}", "small_source", [value]) for (t, s), value in gains.items()]
+    folder = write(tmp_path / "two", chains, factors, apart)
+    report(folder)
+    line = rows(folder, "correlations")[0]
+    tau = stats.kendalltau(list(gains.values()), np.negative(list(apart.values()))).statistic
+    assert line["tau, within segmentation"].startswith(f"{tau:.2f} (") and line["chains, within segmentation"] == "6"
+    assert line["tau, within task types"].startswith("0.00 (") and line["chains, within task types"] == "12"
+    alone = {name: one for name, one in factors.items() if one.task_type == "segmentation"}
+    folder = write(tmp_path / "one", [row for row in chains if row[0] in alone], alone, apart)
+    report(folder)
+    line = rows(folder, "correlations")[0]
+    assert line["tau, all chains"].startswith(f"{tau:.2f} (") and line["tau, paper"] == "0.42"
+    assert "tau, within segmentation" not in line
+
+
+def test_the_same_chains_under_another_protocol_are_compared(tmp_path, capsys):
+    """Appendix B, by hand; gains here: 25, -2.5, 5 of a/segmentation, 15, 0.5, -50 of a/depth, 1 of b, -10 of c."""
+    folder = write(tmp_path / "main", by_hand(), FOUR)
+    other = {  # gains 50, 5, 1 of a/segmentation, 20, 5 of a/depth, -20 of c/segmentation
+        "a/segmentation": (0.40, {"b/segmentation": 0.60, "c/segmentation": 0.42, "a/depth": 0.404}),
+        "a/depth": (0.20, {"a/segmentation": 0.16, "b/segmentation": 0.19}),
+        "c/segmentation": (0.50, {"a/segmentation": 0.40}),
+    }
+    variant = write(tmp_path / "fixed", by_hand(of=other), FOUR)
+    assert main(["report", str(folder), "--variant", str(variant)]) == 0
+    table = {row["chains"]: row for row in rows(folder, "other-protocol")}
+    columns = [name for name in table["all chains"] if name not in ("setting", "chains")]
+    assert {name: [row[column] for column in columns] for name, row in table.items()} == {
+        # of 25, -2.5, 5, 15, -10 those with 50, 20, -20; of all six 50, 20, 5, -20; of two losses one turned; both best
+        "all chains": ["60", "67", "50", "100", "6"],
+        "within task types": ["67", "67", "50", "100", "3"],
+        "within segmentation": ["67", "67", "50", "100", "3"],
+        "paper, within segmentation, fixed resolution": ["88", "", "", "", ""],
+        "paper, within segmentation, ResNet-50": ["81", "69", "13", "", ""],
+    }
+    assert "measured in this study and in fixed" in (folder / "report/index.html").read_text()
+    full = write(tmp_path / "full", by_hand("full"), FOUR)
+    assert main(["report", str(folder), "--variant", str(full)]) == 0
+    assert "no chain is measured here and in full" in (folder / "report/index.html").read_text()
+    capsys.readouterr()
+    assert main(["report", str(folder), "--variant", str(tmp_path)]) == 1
+    assert main(["report", str(folder / "chains.csv"), "--variant", str(folder)]) == 1
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 2 and "holds no study.json" in lines[0] and "stands beside a study's folder" in lines[1]
+    plain = Manifest(study="x.OtherStudy", version=1, report="lightning_taskonomy.reports.base.Report", tables={})
+    plain.write(tmp_path)
+    for first, second, said in ((tmp_path, folder, "is compared with no other"), (folder, tmp_path, "is a OtherStudy")):
+        with pytest.raises(InputError, match=said):
+            report(first, variant=second)
+
+
+def test_captions_say_how_many_images_are_trained_on(tmp_path):
+    settings = {**SETTINGS, "validation_share": 0.1, "sets": {"b": {"small": 60}}}
+    but_some = " but the 10 % on which learning rates are selected"
+    assert images("full", settings) == f"all training images of target and source{but_some}"
+    assert images("small", settings).endswith(f"all of a source{but_some}")
+    assert images("small_source", settings).endswith("at most 1500 of a source")
+    assert short(["a/x", "b/x", "c/x"], {"a/x": 167, "b/x": 67, "c/x": 150}, settings) == (
+        " Fewer images than asked had c/x (135)."  # KITTI: of 150, 17 in 167 select the learning rate
+    )
+    folder = write(tmp_path, by_hand(), FOUR, settings=settings)
+    page = text(folder)  # of 100, 200 and 50 images 90, 150 and 45; of b 60 were asked
+    assert "Fewer images than asked had a/segmentation (90), c/segmentation (45) and a/depth (90)." in page
 
 
 def test_what_stands_in_for_ilsvrc_is_said():
@@ -388,13 +461,23 @@ def damage(folder, name, old, new):
         ("distances.csv", "1.0", "-1.0", r"distances.csv line 2: one_to_one -1 is below 0"),
         ("sources.csv", "seconds", "minutes", r"sources.csv: column 'seconds' is missing"),
         ("sources.csv", "12.5", "long", r"sources.csv: seconds 'long' is not a number"),
+        ("sources.csv", ",mae,0.4,12.5", ",mae", r"sources.csv, line 2: 4 cells under 6 headings"),
         ("jobs.json", "{", "[", r"jobs.json cannot be read"),
+        ("jobs.json", "[]", "[1]", r"jobs.json: 'features' is no list of jobs"),
+        ("jobs.json", "[]", "5", r"jobs.json: 'features' is no list of jobs"),
+        (
+            "jobs.json",
+            "[]",
+            '[{"kind": "type_features", "name": "a", "done": ["chains.csv"]}]',
+            r"is no list of jobs; run the",
+        ),
+        ("features.json", "images", "image", r"features.json: 'images' is None, must be a number of images"),
     ],
 )
 def test_damaged_files_are_named_with_the_reason(tmp_path, name, old, new, message):
     folder = write(tmp_path, by_hand(), FOUR, DISTANCES)
     write_csv(folder / "sources.csv", SOURCES, [["a/depth", "full", 0.001, "mae", 0.4, 12.5]])
-    write_json(folder / "jobs.json", {"features": []})
+    features(folder, {})
     damage(folder, name, old, new)
     with pytest.raises(InputError, match=message) as caught:
         report(folder)
@@ -413,19 +496,21 @@ def features(folder, jobs):
     for name, array in jobs.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         np.savez(folder / name, features=array, id=np.arange(len(array)))
-    entries = []
+    entries, files = [], {}
     for name in jobs:
         kind, *parts = name.split("/")[:-1]
         entries.append({"kind": kind, "name": "/".join(parts), "done": [name], "runs": []})
+        if kind == "features":
+            files["/".join(parts)] = name
     write_json(folder / "jobs.json", {"features": entries})
+    write_json(folder / "features.json", {"encoder": "runs/x", "images": 60, "normalised": True, "files": files})
 
 
 def test_images_in_the_plane_are_those_of_the_last_plan_by_collection(tmp_path):
     pytest.importorskip("sklearn")
-    sets = {"a": {"images": None}, "other": {"images": "b"}}
-    folder = write(tmp_path, by_hand(), FOUR, settings={**SETTINGS, "sets": sets})
+    folder = write(tmp_path, by_hand(), FOUR)
     generator = np.random.default_rng(0)
-    arrays = {"features/a/new.npz": generator.normal(0, 1, (6, 3)), "features/other/new.npz": np.ones((4, 3)) * 9}
+    arrays = {"features/a/new.npz": generator.normal(0, 1, (6, 3)), "features/b/new.npz": np.ones((4, 3)) * 9}
     features(folder, arrays)
     (folder / "features/a/old.npz").write_bytes(b"an earlier choice")
     assert set(InfluenceReport(folder).results.features) == {"a", "b"}

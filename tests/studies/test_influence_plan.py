@@ -3,10 +3,17 @@
 import json
 from itertools import pairwise
 
+import numpy as np
 import pytest
+from scipy.spatial.distance import cdist
 
+from lightning_taskonomy.configurations import with_arguments
 from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.reports.influence.words import small_images
 from lightning_taskonomy.studies.influence import InfluenceStudy
+from lightning_taskonomy.studies.influence.encoders import feature_jobs, task_type_jobs
+from lightning_taskonomy.studies.influence.tables import influence_tables
+from lightning_taskonomy.training import instantiate_data
 
 ROOMS = {"class_path": "lightning_taskonomy.data.RoomsDataModule", "init_args": {"size": 32}}
 TRAINING = {"steps": 20, "small_steps": 10, "rates": [0.1, 0.01, 0.001]}
@@ -169,3 +176,68 @@ def test_rates_fall_as_the_paper_has_it(tmp_path):
 def test_settings_that_cannot_be(tmp_path, changes, message):
     with pytest.raises(InputError, match=message):
         plan_of(tmp_path, **changes)
+
+
+@pytest.mark.parametrize("owner_first", [True, False])
+def test_the_set_that_owns_the_images_stands_for_those_that_share_them(tmp_path, owner_first):
+    """One file of features a collection; distances and features.json are of it, wherever the owner is listed."""
+    task = {"tasks": {"depth": "depth_z"}, "domain": "near"}
+    owner = {"a": {"data": ROOMS, **task}}
+    others = {
+        name: {"data": {**ROOMS, "init_args": {"size": 32, "train_buildings": buildings}}, "images": images, **task}
+        for name, buildings, images in (("x", 3, "a"), ("b", 4, None), ("y", 5, "a"), ("v", 6, "w"), ("w1", 7, "w"))
+    }
+    sets = {**owner, **others} if owner_first else {**others, **owner}
+    plan = plan_of(tmp_path, sets=sets)
+    for job in plan.prepared():
+        job.done[0].parent.mkdir(parents=True, exist_ok=True)
+        job.done[0].write_text(json.dumps({"images": 10}))
+    for chain in plan.chains():
+        folder = plan.kept(chain).folder
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "test.json").write_text(json.dumps({plan.tasks[chain.target].logged("test"): 0.5}))
+    features = {}
+    for place, job in enumerate(feature_jobs(plan, 6)):
+        buildings = job.arguments["data"]["init_args"].get("train_buildings")
+        features[buildings] = np.random.default_rng(place).normal(place, 1, (6, 3)).astype(np.float32)
+        job.done[0].parent.mkdir(parents=True)
+        np.savez(job.done[0], features=features[buildings], id=np.arange(6))
+    assert features.keys() == {None, 4, 6}  # of a itself, of b, and of v, the first with images of w
+    tables = dict(influence_tables([plan], 6))
+    assert tables["features.json"]["files"].keys() == {"a", "b", "w"}
+    header, rows = tables["distances.csv"]
+    measured = {(row[0], row[1]): row[header.index("target_to_source")] for row in rows}
+    by_name = {"a": features[None], "b": features[4], "w": features[6]}
+    assert measured == {
+        (one, other): pytest.approx(cdist(by_name[one], by_name[other]).min(1).mean(), rel=1e-5)
+        for one in by_name for other in by_name if one != other
+    }  # fmt: skip
+    columns, factors = tables["factors.csv"]
+    images = {row[0]: row[columns.index("images")] for row in factors}
+    assert images["x/depth"] == images["y/depth"] == "a" and images["v/depth"] == "w"
+    for file in (job.done[0], folder / "test.json"):  # damaged files are named
+        file.write_bytes(b"PK")
+        with pytest.raises(InputError, match=f"{file.name} cannot be read"):
+            dict(influence_tables([plan], 6))
+
+
+def test_the_images_of_several_task_types_are_those_of_their_owner(tmp_path):
+    """Fig. 3b and c: a set that shares the images of another is pictured with it."""
+    shares = {"data": {**ROOMS, "init_args": {"size": 32, "train_buildings": 3}}, "images": "a", "domain": "near"}
+    sets = {"x": {**shares, "tasks": {"depth": "depth_z"}}, "a": {"data": ROOMS, "domain": "near",
+            "tasks": {"segmentation": "semantic_segmentation"}}}  # fmt: skip
+    jobs = task_type_jobs(plan_of(tmp_path, sets=sets))
+    assert {job.name for job in jobs} == {"a/depth", "a/segmentation"}
+    assert not any("train_buildings" in job.arguments["data"]["init_args"] for job in jobs)
+
+
+def test_a_set_too_short_for_its_small_target_is_divided_as_the_report_says(tmp_path, rooms):
+    data = {**rooms, "init_args": {**rooms["init_args"], "limit": None}}
+    size = len(instantiate_data(data).dataset("train", keys=["image"]))
+    sets = {name: {"data": data, "tasks": {"depth": "depth_z"}, "domain": "near"} for name in "ab"}
+    for small in (size // 2, size - 1, size, 2 * size):
+        plan = plan_of(tmp_path, sets=sets, small=small, validation_share=0.25)
+        (run,) = plan.chain_runs(plan.chains()[0]).values()
+        module = instantiate_data(with_arguments(run.config["data"], normalise=None))
+        trained = module.dataset("train", keys=["image"], size=module.fit_size, part=module.fit_part)
+        assert len(trained) == small_images(size, small, 0.25) <= small

@@ -1,6 +1,6 @@
 """How far images of data sets are apart, and whether that says which source helps: Tables 9 and 10."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from lightning_taskonomy.reports.influence.figures import (
     distance_matrix,
     gain_scatters,
 )
-from lightning_taskonomy.reports.influence.files import InfluenceResults
+from lightning_taskonomy.reports.influence.files import ALL, SEGMENTATION, InfluenceResults
 from lightning_taskonomy.reports.influence.words import RELATIONS, backbone_of_features, relation, title
 from lightning_taskonomy.reports.words import readable
 
@@ -34,6 +34,8 @@ _ASSIGNMENTS: dict[Assignment, str] = {
     "one_to_one": "distance, one to one",
 }
 _SIZE = "size of the source"
+_PAPERS = {ALL: "tau, paper", SEGMENTATION: f"tau, paper, {SEGMENTATION}"}
+"""The columns of the paper's numbers by the chains that they are of."""
 
 
 def distances(page: Page, results: InfluenceResults) -> None:
@@ -111,33 +113,35 @@ def _scatter(page: Page, results: InfluenceResults) -> None:
 
 def _correlations(page: Page, results: InfluenceResults) -> None:
     """Tau of the four assignments and of the size of the source (A3, A4, Table 10)."""
-    several = len({one.task_type for one in results.factors.values()}) > 1
     rows: list[list[Cell]] = []
+    header = ["setting", "gains against"]
     for setting, gains in results.gains.items():
-        within = [g for g in gains if results.factors[g.source].same_type(results.factors[g.target])]
+        scopes = results.scopes(gains)
+        paper_scope = SEGMENTATION if setting == "small_source" and SEGMENTATION in scopes else ALL
         for name, words in (*_ASSIGNMENTS.items(), ("size", _SIZE)) if results.distances.values else (("size", _SIZE),):
             row: list[Cell] = [title(setting), words]
-            for part in (gains, within) if several else (gains,):
+            for scope, part in scopes.items():
                 one = _correlation(results, part, None if name == "size" else name)  # type: ignore[arg-type]
                 row += [_tau(one), _tau(one, per_target=True), one.count]
-            rows.append([*row, _paper(setting, name)])
-    header = ["setting", "gains against"]
-    for scope in ("all chains", "within task types") if several else ("all chains",):
+                if scope in _PAPERS:
+                    row.append(_paper(setting, name) if scope == paper_scope else None)
+            rows.append(row)
+    for scope in scopes:
         header += [f"tau, {scope}", f"per target, {scope}", f"chains, {scope}"]
+        if scope in _PAPERS:
+            header.append(_PAPERS[scope])
     page.table(
-        "correlations", [*header, "tau, paper"], rows,
+        "correlations", header, rows,
         caption="Kendall's tau-b with 95 % bootstrap intervals over targets; for distances positive where nearer "
         "sources bring more; per target: the mean of the tau of each target's sources. Target to source: each target "
         "image to its nearest source image (Eq. 1); source to target the reverse; symmetric the mean of both; one to "
         "one the best pairs. Size: training images in the full setting. The paper prints one number per line and does "
         "not say whether it is over all chains or a mean over targets; with small sources its chains are within "
-        "segmentation.",
+        "segmentation (Table 10), so that its number stands beside that of these.",
     )  # fmt: skip
 
 
-def _correlation(
-    results: InfluenceResults, gains: list[Gain] | tuple[Gain, ...], assignment: Assignment | None
-) -> RankCorrelation:
+def _correlation(results: InfluenceResults, gains: Sequence[Gain], assignment: Assignment | None) -> RankCorrelation:
     """Of gains with distances by an assignment, or with the source's size."""
     values = by_chain(gains)
     if assignment is None:

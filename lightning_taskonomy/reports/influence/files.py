@@ -1,6 +1,6 @@
 """What a study of transfer chains left in its folder, read and checked."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,10 +21,15 @@ from lightning_taskonomy.affinity.chains import (
 )
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.manifest import Manifest
+from lightning_taskonomy.reports.features import ImageFeatures
 from lightning_taskonomy.reports.reading import read_json, read_number, read_rows
 
-__all__ = ["InfluenceResults", "SourceRun", "read_influence"]
+__all__ = ["ALL", "SEGMENTATION", "InfluenceResults", "SourceRun", "read_influence"]
 
+ALL, SEGMENTATION = "all chains", "within segmentation"
+"""Which chains a number is of."""
+
+_SEGMENTATION = "segmentation"
 _ORDER: tuple[Setting, ...] = ("small", "full", "small_source")
 
 
@@ -99,6 +104,20 @@ class InfluenceResults:
         """The chains of a setting, as (target, source), whose source saw the target's images with other labels."""
         return shared_images(self.gains.get(setting, ()), self.factors)
 
+    def scopes(self, gains: Sequence[Gain]) -> dict[str, Sequence[Gain]]:
+        """Gains by scope: all chains; where there are several task types, also those within one, and in segmentation.
+
+        The paper's Tables 10, A.1 and A.2 are of chains from segmentation to segmentation.
+        """
+        types = {gain: [self.factors[name].task_type for name in (gain.source, gain.target)] for gain in gains}
+        scopes: dict[str, Sequence[Gain]] = {ALL: gains}
+        kinds = {one.task_type for one in self.factors.values()}
+        if len(kinds) > 1:
+            scopes["within task types"] = [gain for gain, (source, target) in types.items() if source == target]
+            if _SEGMENTATION in kinds:
+                scopes[SEGMENTATION] = [gain for gain, pair in types.items() if set(pair) == {_SEGMENTATION}]
+        return scopes
+
     def ordered(self, names: Iterable[str]) -> list[str]:
         """Names by task type, then domain, both as the study lists them, then from few training images to many.
 
@@ -147,7 +166,7 @@ def read_influence(folder: Path, manifest: Manifest) -> InfluenceResults:
         factors=factors,
         distances=Distances.read(distances) if distances.is_file() else Distances({}),
         runs=_runs(folder / manifest.tables.get("sources", "sources.csv")),
-        features=_features(folder, manifest.settings),
+        features=_features(folder),
         type_features=_type_features(folder),
         settings=manifest.settings,
         waiting=waiting,
@@ -165,24 +184,25 @@ def _runs(path: Path) -> tuple[SourceRun, ...]:
     )  # fmt: skip
 
 
-def _features(folder: Path, settings: Mapping[str, Any]) -> dict[str, Path]:
-    """The features that the study planned last and that are there; an older choice of images may lie beside them."""
-    sets, files = settings.get("sets") or {}, dict[str, Path]()
-    for name, file in _planned(folder, "features"):
-        files.setdefault((sets.get(name) or {}).get("images") or name, file)
-    return files
+def _features(folder: Path) -> dict[str, Path]:
+    """The features by which distances were measured last, and that are there."""
+    described = ImageFeatures.read(folder)
+    return {} if described is None else {name: file for name, file in described.files.items() if file.is_file()}
 
 
 def _type_features(folder: Path) -> dict[str, dict[str, Path]]:
+    """Those of the networks of task types that the study planned last, as far as they are there."""
     files: dict[str, dict[str, Path]] = {}
-    for name, file in _planned(folder, "type_features"):
-        collection, kind = name.rsplit("/", 1)
-        files.setdefault(collection, {})[kind] = file
+    path = folder / "jobs.json"
+    jobs = read_json(path, dict, {}).get("features") or []
+    try:
+        for job in jobs:
+            kind, name, file = job["kind"], job["name"], folder / job["done"][0]
+            if kind == "type_features" and file.is_file():
+                collection, task_type = name.rsplit("/", 1)
+                files.setdefault(collection, {})[task_type] = file
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{path}: 'features' is no list of jobs; run the study again: nothing is trained twice"
+        ) from error
     return files
-
-
-def _planned(folder: Path, kind: str) -> Iterator[tuple[str, Path]]:
-    """The names and files of jobs of a kind that the study planned last, as far as the files are there."""
-    for job in read_json(folder / "jobs.json", dict, {}).get("features") or ():
-        if job["kind"] == kind and (file := folder / job["done"][0]).is_file():
-            yield job["name"], file

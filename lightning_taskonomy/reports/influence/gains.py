@@ -7,7 +7,7 @@ from lightning_taskonomy.affinity.intervals import half_width
 from lightning_taskonomy.reports.html import Cell, Page
 from lightning_taskonomy.reports.influence.figures import Line, gain_matrix
 from lightning_taskonomy.reports.influence.files import InfluenceResults
-from lightning_taskonomy.reports.influence.words import ALONE, images, plural, title
+from lightning_taskonomy.reports.influence.words import ALONE, images, plural, short, title
 from lightning_taskonomy.reports.words import join, readable
 
 __all__ = ["gains", "lines"]
@@ -66,6 +66,8 @@ def _matrix(page: Page, results: InfluenceResults, setting: Setting) -> None:
         f"the source is the larger one. The frame is the best of a target. Empty: the source is the target, or was "
         "trained on it; hatched: not measured."
     )
+    if setting != "full":
+        caption += short(targets, {name: results.factors[name].size for name in targets}, results.settings)
     if marked:
         caption += f" {MARK}: the source saw the target's images with other labels."
     page.figure(

@@ -2,7 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
+from pathlib import Path
 
+from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.manifest import Manifest
 from lightning_taskonomy.reports.base import Report, Section
 from lightning_taskonomy.reports.html import Cell, Page
 from lightning_taskonomy.reports.influence.answer import answer
@@ -11,6 +14,7 @@ from lightning_taskonomy.reports.influence.files import InfluenceResults, read_i
 from lightning_taskonomy.reports.influence.gains import gains
 from lightning_taskonomy.reports.influence.planes import planes
 from lightning_taskonomy.reports.influence.shares import observations, quick, shares_by_factors, shares_by_task_types
+from lightning_taskonomy.reports.influence.variant import other_protocol
 from lightning_taskonomy.reports.influence.words import plural
 from lightning_taskonomy.reports.words import readable
 
@@ -27,11 +31,20 @@ class InfluenceReport(Report):
     """
 
     title = "Which source for which target?"
+    _variant: tuple[InfluenceResults, str] | None = None
 
     @cached_property
     def results(self) -> InfluenceResults:
         """What the study left."""
         return read_influence(self.folder, self.manifest)
+
+    def beside(self, variant: Path) -> "InfluenceReport":
+        """Compares the chains with those of another study, under another protocol (appendix B)."""
+        manifest = Manifest.read(variant)
+        if manifest.report != self.manifest.report:
+            raise InputError(f"variant {variant} is a {manifest.name}, this one a {self.manifest.name}; give another")
+        self._variant = read_influence(variant, manifest), Path(variant).resolve().name
+        return self
 
     @property
     def subtitle(self) -> str:
@@ -51,6 +64,9 @@ class InfluenceReport(Report):
                 ("Scratch, several sources, sizes", observations),
                 ("Is the quick test enough?", quick),
             ]
+        if self._variant is not None:
+            variant, name = self._variant
+            sections.append(("Under another protocol", partial(other_protocol, variant=variant, name=name)))
         sections += [("Domain distance", distances), ("Images in the plane", planes), ("Sources", sources)]
         for heading, write in sections:
             yield heading, partial(self._section, write=write)
@@ -77,9 +93,11 @@ def sources(page: Page, results: InfluenceResults) -> None:
     if not rows:
         page.text("Not here yet: no source is trained.")
         return
+    share = results.settings.get("validation_share")
     header = ["source", "task type", "domain", "training images", "of which used", "learning rate", "by", "validation"]
     page.table(
         "source-runs", [*header, "seconds"], rows,
-        caption="Each source at the learning rate that was best on its validation images. Models of several sources go "
-        "by their summed loss. A limited source serves the chains of small sources.",
+        caption="Each source at the learning rate that was best on its validation images"
+        + (f", {100 * share:.3g} % of all, on which it is not trained" if share else "")
+        + ". Models of several sources go by their summed loss. A limited source serves the chains of small sources.",
     )  # fmt: skip

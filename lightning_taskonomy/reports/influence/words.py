@@ -1,6 +1,6 @@
 """What settings, gains and shares are called in the report of a study of chains."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from lightning_taskonomy.affinity.chains import (
@@ -11,11 +11,11 @@ from lightning_taskonomy.affinity.chains import (
     Setting,
     Shares,
 )
-from lightning_taskonomy.reports.words import readable
+from lightning_taskonomy.reports.words import join, readable
 
 __all__ = [
     "ALONE", "RELATIONS", "backbone_of_features", "first_link", "gain_text", "images", "percent_of", "plural",
-    "published", "relation", "title",
+    "published", "relation", "short", "small_images", "title",
 ]  # fmt: skip
 
 ALONE = "first link alone"
@@ -56,8 +56,47 @@ def images(setting: Setting, settings: Mapping[str, Any]) -> str:
     if any((one or {}).get("small") for one in (settings.get("sets") or {}).values()):
         target += ", another number for some data sets"
     source = f"at most {settings['source_limit']} of a source" if "source_limit" in settings else "few of a source"
-    whole = "all training images of target and source"
-    return {"small": f"{target}, all of a source", "full": whole, "small_source": f"{target}, {source}"}[setting]
+    share = settings.get("validation_share")
+    rest = "" if share is None else f" but the {100 * share:.3g} % on which learning rates are selected"
+    return {
+        "small": f"{target}, all of a source{rest}",
+        "full": f"all training images of target and source{rest}",
+        "small_source": f"{target}, {source}",
+    }[setting]
+
+
+def small_images(size: int, small: int, share: float) -> int:
+    """How many images a small target is trained on.
+
+    Those that select its learning rate come on top; a data set too short for both is divided in the same proportion.
+
+    Args:
+        size: Training images of the data set.
+        small: Images that are asked for.
+        share: Those that select learning rates, per image of a training set that includes them.
+    """
+    kept = max(1, round(small * share / (1 - share)))
+    return min(small, size - max(1, round(kept / (small + kept) * size)))
+
+
+def short(targets: Sequence[str], sizes: Mapping[str, int], settings: Mapping[str, Any]) -> str:
+    """``Fewer images had kitti/segmentation (135).``; empty where all small targets have as many as asked.
+
+    Args:
+        targets: The targets, ``set/type``.
+        sizes: Training images of each.
+        settings: The study's.
+    """
+    share, sets = settings.get("validation_share"), settings.get("sets") or {}
+    if share is None or "small" not in settings:
+        return ""
+    names = []
+    for target in targets:
+        asked = (sets.get(target.rpartition("/")[0]) or {}).get("small") or settings["small"]
+        images = small_images(sizes[target], asked, share)
+        if images < asked:
+            names.append(f"{readable(target)} ({images})")
+    return f" Fewer images than asked had {join(names)}." if names else ""
 
 
 def gain_text(gain: Gain) -> str:

@@ -7,7 +7,23 @@ from lightning_taskonomy.studies.influence.plan import InfluencePlan
 from lightning_taskonomy.studies.influence.settings import ChainTask
 from lightning_taskonomy.studies.runs import RunSpec, hashed_folder
 
-__all__ = ["encoder", "feature_jobs", "task_type_jobs"]
+__all__ = ["collections", "encoder", "feature_jobs", "task_type_jobs"]
+
+
+def collections(plan: InfluencePlan) -> dict[str, str]:
+    """The collections of images, each with the data set whose training images stand for it: the set of that name.
+
+    Where sets share the images of one that is not in the study, the first of them stands for these.
+
+    Args:
+        plan: The study's runs.
+    """
+    sets = plan.settings.sets
+    pools = dict.fromkeys(images.images or name for name, images in sets.items())
+    return {
+        pool: next(name for name in (pool, *sets) if name in sets and (sets[name].images or name) == pool)
+        for pool in pools
+    }
 
 
 def encoder(plan: InfluencePlan) -> RunSpec:
@@ -25,40 +41,41 @@ def encoder(plan: InfluencePlan) -> RunSpec:
 
 
 def feature_jobs(plan: InfluencePlan, count: int) -> list[Job]:
-    """The features of so many training images of each data set, all by one network.
+    """The features of so many training images of each collection of images, all by one network.
 
     Args:
         plan: The study's runs.
-        count: Images of a data set; all where there are fewer.
+        count: Images of a collection; all where there are fewer.
     """
     run = encoder(plan)
-    return [_job(plan, "features", name, name, run, count) for name in plan.settings.sets]
+    return [_job(plan, "features", pool, name, run, count) for pool, name in collections(plan).items()]
 
 
 def task_type_jobs(plan: InfluencePlan) -> list[Job]:
     """The features of the same images by the networks of several task types (Fig. 3b and c).
 
     Of each collection of images that is a source by two or more task types: by each of these sources, and by the first
-    link if it is trained here. Data sets that share images are one collection; those of the first are taken.
+    link if it is trained here. Data sets that share images are one collection.
 
     Args:
         plan: The study's runs.
     """
-    collections: dict[str, dict[str, ChainTask]] = {}
+    by_pool: dict[str, dict[str, ChainTask]] = {}
     for name, setting in plan.trained_sources():
         if setting == "full" and name in plan.tasks:
             task = plan.tasks[name]
-            collections.setdefault(task.pool, {}).setdefault(task.type, task)
+            by_pool.setdefault(task.pool, {}).setdefault(task.type, task)
     jobs = []
-    for collection, tasks in collections.items():
+    owners = collections(plan)
+    for collection, tasks in by_pool.items():
         if len(tasks) > 1:
             runs = {kind: plan.source_run(task.name, "full") for kind, task in tasks.items()}
             start = plan.start(FIRST_LINK, "full")
             if isinstance(start, RunSpec):
                 runs["first link"] = start
-            name = next(iter(tasks.values())).set_name
             for kind, run in runs.items():
-                jobs.append(_job(plan, "type_features", f"{collection}/{kind}", name, run, PICTURED))
+                label = f"{collection}/{kind}"
+                jobs.append(_job(plan, "type_features", label, owners[collection], run, PICTURED))
     return jobs
 
 

@@ -1,6 +1,5 @@
 """What the finished runs of a study of chains say, as rows of plain data."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
@@ -21,6 +20,8 @@ from lightning_taskonomy.affinity.chains import (
 from lightning_taskonomy.affinity.chains.factors import FACTOR_COLUMNS
 from lightning_taskonomy.affinity.chains.table import COLUMNS
 from lightning_taskonomy.errors import InputError
+from lightning_taskonomy.reports.features import read_features
+from lightning_taskonomy.reports.reading import read_json
 from lightning_taskonomy.studies.base import Table
 from lightning_taskonomy.studies.influence.encoders import encoder, feature_jobs
 from lightning_taskonomy.studies.influence.plan import InfluencePlan
@@ -59,7 +60,7 @@ def influence_tables(plans: Sequence[InfluencePlan], images: int) -> Iterator[tu
     gains = [gain for setting in plan.settings.settings for gain in relative_transfer_gains(table, setting)]
     yield "gains.csv", (GAINS, [[*astuple(gain), level(gain.value)] for gain in gains])
     jobs = [job for job in feature_jobs(plan, images) if job.is_done]
-    files = {plan.settings.sets[job.name].images or job.name: job.done[0] for job in jobs}
+    files = {job.name: job.done[0] for job in jobs}
     described = {name: str(file.relative_to(plan.root)) for name, file in files.items()}
     network = str(encoder(plan).folder.relative_to(plan.root))
     normalised = plan.settings.normalise
@@ -101,12 +102,9 @@ def _factors(plan: InfluencePlan) -> dict[str, Factors]:
     return factors
 
 
-def _features(files: Mapping[str, Path], factors: Mapping[str, Factors]) -> dict[str, NDArray[np.float32]]:
+def _features(files: Mapping[str, Path], factors: Mapping[str, Factors]) -> dict[str, NDArray[np.floating]]:
     """Features by collection of images, those of several sources together under the names joined by ``+``."""
-    features = {}
-    for name, file in files.items():
-        with np.load(file) as content:
-            features[name] = content["features"]
+    features = {name: read_features(file) for name, file in files.items()}
     for one in factors.values():
         if one.multi_source and features.keys() >= set(one.images):
             features[one.collection] = np.concatenate([features[name] for name in one.images])
@@ -125,5 +123,5 @@ def _sources(plan: InfluencePlan) -> Iterator[list[Any]]:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(file.read_text())
+    content: dict[str, Any] = read_json(file, dict, {})
     return content
