@@ -37,6 +37,11 @@ def named(file):
     return file.relative_to(RECIPES).as_posix()
 
 
+def slow_but_quickstarts(files):
+    """Those that are no quickstart are for the slow tests: each takes seconds."""
+    return [pytest.param(one, marks=() if one.stem == "quickstart" else pytest.mark.slow) for one in files]
+
+
 def words(file):
     """The first command that a recipe's head names."""
     for line in file.read_text().splitlines():
@@ -66,7 +71,7 @@ def test_the_command_of_a_recipe_is_understood(file, capsys):
     assert set(yaml.safe_load(file.read_text())) <= set(printed)
 
 
-@pytest.mark.parametrize("file", TAXONOMIES, ids=named)
+@pytest.mark.parametrize("file", slow_but_quickstarts(TAXONOMIES), ids=named)
 def test_the_runs_of_a_taxonomy_recipe_are_understood(file, capsys, tmp_path):
     """Those of the study and of each variant: a network, one from scratch, a transfer, each way to fine-tune."""
     from lightning_taskonomy.studies.taxonomy import TaxonomyStudy
@@ -98,9 +103,7 @@ def test_the_runs_of_a_taxonomy_recipe_are_understood(file, capsys, tmp_path):
         assert "weight_decay" in config["model"]["init_args"]["optimizer"]["init_args"]
 
 
-@pytest.mark.parametrize(
-    "file", [pytest.param(one, marks=pytest.mark.slow if "paper" in one.stem else ()) for one in CHAINS], ids=named
-)
+@pytest.mark.parametrize("file", slow_but_quickstarts(CHAINS), ids=named)
 def test_the_runs_of_a_recipe_of_chains_are_understood(file, capsys, tmp_path):
     """A network of each task, its optimizer with a rate of its own, and each model of several sources."""
     from lightning_taskonomy.studies.influence import InfluenceStudy
@@ -248,6 +251,7 @@ def test_a_small_version_of_the_paper_and_its_stability_runs(tmp_path, rooms, ti
         assert len((tmp_path / f"out/{name}.csv").read_text().splitlines()) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.recipe
 @pytest.mark.filterwarnings("default")
 def test_a_small_version_of_the_meta_transfer_quickstart_runs(tmp_path):

@@ -332,6 +332,7 @@ def test_a_set_brings_its_own_parts():
         Task("things", TaskKind.DENSE, "boxes", labels=(Label("boxes", LabelKind.BOXES, 4),))
 
 
+@pytest.mark.slow
 def test_disks_are_learnt_measured_scored_and_shown(folder, example, tmp_path, monkeypatch):
     """The command line on a folder of files: fit with flips, test, predict."""
     run = tmp_path / "run"

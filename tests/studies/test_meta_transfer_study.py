@@ -98,6 +98,7 @@ def test_the_weights_are_those_of_the_best_validation(toy, tmp_path):
     assert len(noted) == 4 and metrics["val/depth_z/mae"] == pytest.approx(min(noted), rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
 def test_killed_within_a_run_it_ends_as_an_unbroken_one(measured, toy, tmp_path):

@@ -275,6 +275,7 @@ def process_lives(process):
     return process.poll() is None if isinstance(process, subprocess.Popen) else process.is_alive()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
 def test_killed_in_every_stage_it_ends_as_an_unbroken_one(finished, tiny_settings, tmp_path):
