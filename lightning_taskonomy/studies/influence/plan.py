@@ -1,6 +1,5 @@
 """Which networks a study of transfer chains trains: settings in, runs and jobs out. Nothing is trained here."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,6 +13,7 @@ from lightning_taskonomy.configurations import (
     untrained_backbone,
     with_arguments,
 )
+from lightning_taskonomy.reports.reading import read_json
 from lightning_taskonomy.studies.graph import Job
 from lightning_taskonomy.studies.influence.images import colour_jobs, preparations
 from lightning_taskonomy.studies.influence.settings import (
@@ -288,7 +288,7 @@ class InfluencePlan:
             task: Its task; None of several sources, whose summed loss decides.
         """
         key, higher = ("val/loss", False) if task is None else (task.logged("val"), task.metric[1])
-        values = {rate: json.loads(run.done.read_text())[key] for rate, run in runs.items() if run.is_done}
+        values = {rate: read_json(run.done, dict, {})[key] for rate, run in runs.items() if run.is_done}
         if not values:
             return next(iter(runs.values()))
         return runs[(max if higher else min)(values, key=lambda rate: values[rate])]
