@@ -202,17 +202,18 @@ def test_taus_are_those_of_scipy(hand):
              ("b", "a"): 1, ("c", "a"): -10}  # fmt: skip
     apart = [DISTANCES.get((target.replace("d", "a"), source), 0.0) for target, source in gains]
     sizes = [{"a": 100, "b": 200, "c": 50}[source] for _, source in gains]
-    table = {row["gains against"]: row for row in rows(folder, "correlations")}
-    line = table["distance, target to source"]
+    table = {(row["which"], row["gains against"]): row for row in rows(folder, "correlations")}
+    line = table["all chains", "distance, target to source"]
     tau = stats.kendalltau(list(gains.values()), np.negative(apart)).statistic
-    assert line["tau, all chains"].startswith(f"{tau:.2f} (") and line["chains, all chains"] == "8"
-    assert line["tau, paper"] == "0.4" and table["distance, symmetric"]["tau, paper"] == ""
+    assert line["tau"].startswith(f"{tau:.2f} (") and line["chains"] == "8"
+    assert line["tau, paper"] == "0.4" and table["all chains", "distance, symmetric"]["tau, paper"] == ""
     tau = stats.kendalltau(list(gains.values()), sizes).statistic
-    assert table["size of the source"]["tau, all chains"].startswith(f"{tau:.2f} (")
+    assert table["all chains", "size of the source"]["tau"].startswith(f"{tau:.2f} (")
     within = [place for place, chain in enumerate(gains) if chain in (("a", "b"), ("a", "c"), ("b", "a"), ("c", "a"))]
     tau = stats.kendalltau(np.array(list(gains.values()))[within], np.negative(apart)[within]).statistic
     for scope in ("within task types", "within segmentation"):  # no chain is within depth
-        assert line[f"tau, {scope}"].startswith(f"{tau:.2f} (") and line[f"chains, {scope}"] == "4"
+        line = table[scope, "distance, target to source"]
+        assert line["tau"].startswith(f"{tau:.2f} (") and (line["chains"], line["tau, paper"]) == ("4", "")
 
 
 def test_gains_and_intervals_of_several_seeds_are_those_of_the_affinity_package(tmp_path):
@@ -342,8 +343,9 @@ def test_small_sources_alone_have_their_references_and_no_column_of_the_paper(tm
     assert "Small sources and targets: a source beats" in page and "at most 1500 of a source" in page
     assert all(row["P, paper"] == "" for row in rows(folder, "shares"))
     table = rows(folder, "correlations")
-    assert [row["tau, paper, within segmentation"] for row in table] == ["0.42", "0.06", "0.27", "0.2", ""]
-    assert [row["tau, paper"] for row in table] == [""] * 5
+    papers = [row["tau, paper"] for row in table if row["which"] == "within segmentation"]
+    assert papers == ["0.42", "0.06", "0.27", "0.2", ""]
+    assert not any(row["tau, paper"] for row in table if row["which"] != "within segmentation")
 
 
 def test_taus_within_segmentation_stand_beside_table_10(tmp_path):
@@ -359,16 +361,17 @@ def test_taus_within_segmentation_stand_beside_table_10(tmp_path):
         chains += [(f"{t}/{kind}", f"{s}/{kind}", "small_source", [value]) for (t, s), value in gains.items()]
     folder = write(tmp_path / "two", chains, factors, apart)
     report(folder)
-    line = rows(folder, "correlations")[0]
+    lines = {row["which"]: row for row in rows(folder, "correlations")[::-1]}  # of each the first, by Eq. 1
     tau = stats.kendalltau(list(gains.values()), np.negative(list(apart.values()))).statistic
-    assert line["tau, within segmentation"].startswith(f"{tau:.2f} (") and line["chains, within segmentation"] == "6"
-    assert line["tau, within task types"].startswith("0.00 (") and line["chains, within task types"] == "12"
+    assert lines["within segmentation"]["tau"].startswith(f"{tau:.2f} (")
+    assert lines["within task types"]["tau"].startswith("0.00 (")
+    assert (lines["within segmentation"]["chains"], lines["within task types"]["chains"]) == ("6", "12")
     alone = {name: one for name, one in factors.items() if one.task_type == "segmentation"}
     folder = write(tmp_path / "one", [row for row in chains if row[0] in alone], alone, apart)
     report(folder)
     line = rows(folder, "correlations")[0]
-    assert line["tau, all chains"].startswith(f"{tau:.2f} (") and line["tau, paper"] == "0.42"
-    assert "tau, within segmentation" not in line
+    assert line["tau"].startswith(f"{tau:.2f} (") and (line["which"], line["tau, paper"]) == ("all chains", "0.42")
+    assert {row["which"] for row in rows(folder, "correlations")} == {"all chains"}
 
 
 def test_the_same_chains_under_another_protocol_are_compared(tmp_path, capsys):

@@ -34,8 +34,6 @@ _ASSIGNMENTS: dict[Assignment, str] = {
     "one_to_one": "distance, one to one",
 }
 _SIZE = "size of the source"
-_PAPERS = {ALL: "tau, paper", SEGMENTATION: f"tau, paper, {SEGMENTATION}"}
-"""The columns of the paper's numbers by the chains that they are of."""
 
 
 def distances(page: Page, results: InfluenceResults) -> None:
@@ -114,24 +112,17 @@ def _scatter(page: Page, results: InfluenceResults) -> None:
 def _correlations(page: Page, results: InfluenceResults) -> None:
     """Tau of the four assignments and of the size of the source (A3, A4, Table 10)."""
     rows: list[list[Cell]] = []
-    header = ["setting", "gains against"]
+    against = (*_ASSIGNMENTS.items(), ("size", _SIZE)) if results.distances.values else (("size", _SIZE),)
     for setting, gains in results.gains.items():
         scopes = results.scopes(gains)
         paper_scope = SEGMENTATION if setting == "small_source" and SEGMENTATION in scopes else ALL
-        for name, words in (*_ASSIGNMENTS.items(), ("size", _SIZE)) if results.distances.values else (("size", _SIZE),):
-            row: list[Cell] = [title(setting), words]
-            for scope, part in scopes.items():
+        for scope, part in scopes.items():
+            for name, words in against:
                 one = _correlation(results, part, None if name == "size" else name)  # type: ignore[arg-type]
-                row += [_tau(one), _tau(one, per_target=True), one.count]
-                if scope in _PAPERS:
-                    row.append(_paper(setting, name) if scope == paper_scope else None)
-            rows.append(row)
-    for scope in scopes:
-        header += [f"tau, {scope}", f"per target, {scope}", f"chains, {scope}"]
-        if scope in _PAPERS:
-            header.append(_PAPERS[scope])
+                paper = _paper(setting, name) if scope == paper_scope else None
+                rows.append([title(setting), scope, words, _tau(one), paper, _tau(one, per_target=True), one.count])
     page.table(
-        "correlations", header, rows,
+        "correlations", ["setting", "which", "gains against", "tau", "tau, paper", "tau per target", "chains"], rows,
         caption="Kendall's tau-b with 95 % bootstrap intervals over targets; for distances positive where nearer "
         "sources bring more; per target: the mean of the tau of each target's sources. Target to source: each target "
         "image to its nearest source image (Eq. 1); source to target the reverse; symmetric the mean of both; one to "
@@ -164,4 +155,5 @@ def _tau(correlation: RankCorrelation, *, per_target: bool = False) -> str:
     interval = correlation.per_target_interval if per_target else correlation.pooled_interval
     if value is None:
         return "–"
-    return f"{value:.2f}" + ("" if interval is None else f" ({interval[0]:.2f}, {interval[1]:.2f})")
+    shown = [f"{round(number, 2) + 0.0:.2f}" for number in (value, *(interval or ()))]  # 0.00, not -0.00
+    return shown[0] + (f" ({shown[1]}, {shown[2]})" if interval else "")
