@@ -70,7 +70,7 @@ def test_readme_has_the_two_commands_in_code_blocks():
     commands = [line for line in text.splitlines() if line.startswith("pip install -e")]
     assert commands == [
         "pip install -e . && lightning-taskonomy study --config recipes/quickstart.yaml",
-        'pip install -e ".[dev]" && pytest',
+        'pip install -e ".[dev]" && pytest -n 2 --dist loadfile',
     ]
     assert all(command in blocks.splitlines() for command in commands)
 
