@@ -114,6 +114,7 @@ def main() -> None:
     parser.add_argument("--objects", type=int, default=20, help="objects of an image; 20 by default")
     parser.add_argument("--side", type=int, default=128, help="cells of a map along each side; 128 by default")
     parser.add_argument("--classes", type=int, nargs="+", default=[1, 20], help="classes of a map; 1 and 20 by default")
+    parser.add_argument("--least", type=float, default=0.0, help="seconds of a turn at the least; 0: one call of each")
     parser.set_defaults(threads=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -122,7 +123,7 @@ def main() -> None:
         sides = cases(classes, args.images, args.objects, args.side)
         for what in ("maps", "decoding"):
             pair = {name: side for name, side in sides.items() if name.startswith(what)}
-            seconds = interleaved(pair, args.rounds)
+            seconds = interleaved(pair, args.rounds, least=args.least)
             ours, loop = (1000 * seconds[f"{what} {name}"] for name in ("ours", "loop"))
             rows.append({"what": what, "classes": classes, "ours_ms": ours, "loop_ms": loop, "ratio": loop / ours})
     show(rows, args.json, threads=args.threads, images=args.images, objects=args.objects, side=args.side)

@@ -64,6 +64,8 @@ class Manifest:
         try:
             content = dict(json.loads(path.read_text(encoding="utf-8")))
             schema = int(content.get("schema", 0))
+            if not isinstance(content.get("settings", {}), dict):
+                raise TypeError("its settings are no mapping")
         except (ValueError, TypeError) as error:
             raise InputError(
                 f"{path} is damaged ({error}); remove it and run the study again: nothing is trained twice"
@@ -94,11 +96,11 @@ class Manifest:
         """
         if kind not in self.tables:
             has = f"it has {', '.join(self.tables)}" if self.tables else "it has no table"
-            raise InputError(f"{folder} is a {self.name} without a table of {kind}; {has}")
+            raise InputError(f"{folder} holds {self.name} without a table of {kind}; {has}")
         file = folder / self.tables[kind]
         if not file.is_file():
             raise InputError(
-                f"{folder} is a {self.name} that has not written {self.tables[kind]} yet; run its study "
+                f"{folder} holds {self.name}, which has not written {self.tables[kind]} yet; run its study "
                 f"again ('lightning-taskonomy status {folder}' says what is left)"
             )
         return file

@@ -108,7 +108,7 @@ def test_only_sources_of_the_study_that_have_not_seen_the_target_are_candidates(
     assert {row[1]: row[header.index("saw_images")] for row in rows} == {"road": "0", "reef": "0", "city depth": "1"}
     _, out, _ = run(capsys, path, "--target", "city", "--by", by)
     assert [line.split()[0] for line in out.splitlines() if line.endswith(" ◥")] == ["city"]  # city depth
-    assert "◥: saw the target's images with other labels" in out
+    assert "◥: saw the target's images for another task" in out
     code, out, _ = run(capsys, path, "--target", "city depth", "--by", "inclusion", "--json")
     marked = {one["source"]: one["saw_images"] for one in json.loads(out)["candidates"]}
     assert marked == {"city": True, "all": True, "road": False, "reef": False}

@@ -58,8 +58,8 @@ def recommend(
     Args:
         folder: The folder of a study of chains, with its tables and the features of its data sets.
         target: A target of the study, or with data the name of a new one.
-        sources: The candidates; where not given all sources of the study but the target, and models of several sources
-            that were trained on it.
+        sources: The candidates; where not given all sources of the study that were not trained on the target (with
+            small sources none of several).
         data: The images of a new target: a data module. Nothing is trained.
         task_type: The task type of a new target, such as segmentation; needed for the rule.
         domain: The image domain of a new target, such as driving; needed for the rule.
@@ -188,7 +188,7 @@ def _table(answer: Recommendation, target: str) -> str:
             line += f"({one.interval[0]:+.1f} to {one.interval[1]:+.1f})"
         lines.append(line.rstrip() + (f" {MARK}" if one.saw_images else ""))
     if any(one.saw_images for one in answer.candidates):
-        lines.append(f"{MARK}: saw the target's images with other labels")
+        lines.append(f"{MARK}: saw the target's images for another task")
     if answer.rule is None:
         lines.append("by distance alone: probabilities are those of being the nearest, not of helping most")
     else:

@@ -64,7 +64,7 @@ class Report:
         Raises:
             InputError: This report compares none, or the other study is not of its kind.
         """
-        raise InputError(f"{self.folder} is a {self.manifest.name}, which is compared with no other; leave out variant")
+        raise InputError(f"{self.folder} holds {self.manifest.name}, compared with no other; leave out variant")
 
     def appendix(self) -> Iterator[Section]:
         """The last headings of the page: costs, configuration, failures."""

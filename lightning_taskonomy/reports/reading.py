@@ -10,7 +10,7 @@ from typing import Any
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.files import read_csv
 
-__all__ = ["read_cells", "read_json", "read_number", "read_rows"]
+__all__ = ["read_cells", "read_json", "read_number", "read_rows", "read_values"]
 
 
 def read_json(path: Path, kind: type, default: Any) -> Any:
@@ -33,6 +33,19 @@ def read_json(path: Path, kind: type, default: Any) -> Any:
     if not isinstance(content, kind):
         raise InputError(f"{path} holds a {type(content).__name__}, not a {kind.__name__}; run that stage again")
     return content
+
+
+def read_values(path: Path, *names: str) -> list[Any]:
+    """What a file of one JSON object has of these names.
+
+    Raises:
+        InputError: There is no such file, it is damaged, or it lacks one of them.
+    """
+    content = read_json(path, dict, {})
+    missing = [name for name in names if name not in content]
+    if missing:
+        raise InputError(f"{path} has no {missing[0]!r}; remove its folder and run the study again")
+    return [content[name] for name in names]
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:

@@ -165,7 +165,7 @@ def test_a_table_of_groupings_has_a_report_of_even_budgets(tables, capsys):
 
 def test_columns_of_a_folder_are_refused(folder, capsys):
     assert main(["report", str(folder), "--tasks", "[a]"]) == 1
-    assert "is a LearningCurveStudy without a table of transfers; it has curve, summary" in capsys.readouterr().err
+    assert "holds LearningCurveStudy without a table of transfers; it has curve, summary" in capsys.readouterr().err
 
 
 # folders in place of tables

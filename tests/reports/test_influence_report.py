@@ -372,6 +372,10 @@ def test_taus_within_segmentation_stand_beside_table_10(tmp_path):
     line = rows(folder, "correlations")[0]
     assert line["tau"].startswith(f"{tau:.2f} (") and (line["which"], line["tau, paper"]) == ("all chains", "0.42")
     assert {row["which"] for row in rows(folder, "correlations")} == {"all chains"}
+    depths = {name: one for name, one in factors.items() if one.task_type == "depth"}
+    folder = write(tmp_path / "depth", [row for row in chains if row[0] in depths], depths, apart)
+    report(folder)
+    assert not any(row["tau, paper"] for row in rows(folder, "correlations"))
 
 
 def test_the_same_chains_under_another_protocol_are_compared(tmp_path, capsys):
@@ -405,7 +409,10 @@ def test_the_same_chains_under_another_protocol_are_compared(tmp_path, capsys):
     assert len(lines) == 2 and "holds no study.json" in lines[0] and "stands beside a study's folder" in lines[1]
     plain = Manifest(study="x.OtherStudy", version=1, report="lightning_taskonomy.reports.base.Report", tables={})
     plain.write(tmp_path)
-    for first, second, said in ((tmp_path, folder, "is compared with no other"), (folder, tmp_path, "is a OtherStudy")):
+    for first, second, said in (
+        (tmp_path, folder, "compared with no other"),
+        (folder, tmp_path, "holds OtherStudy"),
+    ):
         with pytest.raises(InputError, match=said):
             report(first, variant=second)
 

@@ -197,7 +197,7 @@ def test_no_study_is_refused_in_one_line(tmp_path, study):
     for where, message in (
         (tmp_path / "absent", "cannot be read .No such file or directory.: give a study's folder or a table"),
         (tmp_path, "holds no study.json"),
-        (folder, "is a TaxonomyStudy that has not written affinity.csv yet; run"),
+        (folder, "holds TaxonomyStudy, which has not written affinity.csv yet; run"),
     ):
         with pytest.raises(InputError, match=message) as error:
             report(where)

@@ -11,7 +11,7 @@ from lightning_taskonomy.configurations import with_arguments
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.reports.influence.words import small_images
 from lightning_taskonomy.studies.influence import InfluenceStudy
-from lightning_taskonomy.studies.influence.encoders import feature_jobs, task_type_jobs
+from lightning_taskonomy.studies.influence.encoders import collections, feature_jobs, task_type_jobs
 from lightning_taskonomy.studies.influence.tables import influence_tables
 from lightning_taskonomy.training import instantiate_data
 
@@ -59,6 +59,27 @@ def test_the_images_that_are_prepared_are_those_that_are_trained_on_and_tested(t
     assert splits == {**usual, "b validation": "validation", "b train": "train"}
     (trained,) = [job for job in prepared if job.name == "b validation"]
     assert plan.prepared_images(plan.tasks["b/segmentation"]) == trained.done[0]
+
+
+def test_the_data_of_what_is_neither_target_nor_source_are_not_needed(tmp_path):
+    two = {"targets": ["a/segmentation"], "sources": ["b/segmentation"]}
+    plan = plan_of(tmp_path, **two)
+    assert {job.name.split()[0] for job in plan.prepared()} == {"a", "b"}
+    assert all("depth_z" not in job.arguments.get("keys", ()) for job in plan.prepared())
+    assert list(collections(plan)) == ["a", "b"]
+    assert set(plan_of(tmp_path, **two, multi_source={"both": ["b/segmentation", "c/segmentation"]}).colours) == set(
+        "abc"
+    )
+    assert set(plan_of(tmp_path, targets=["a/segmentation"]).colours) == set("abc")
+
+
+def test_metrics_that_lack_what_counts_are_one_line(tmp_path):
+    plan = plan_of(tmp_path)
+    task = plan.tasks["b/segmentation"]
+    runs = plan.source_runs(task.name, "small")
+    pretend(next(iter(runs.values())), 0.5, key="val/other")
+    with pytest.raises(InputError, match=r"metrics.json has no 'val/semantic_segmentation/miou'; remove its folder"):
+        plan.selected(runs, task)
 
 
 def test_a_model_of_several_sources_is_not_judged_on_what_it_has_seen(tmp_path):

@@ -10,7 +10,7 @@ from lightning_taskonomy.affinity.chains.distance import (
     one_to_one,
 )
 from lightning_taskonomy.affinity.chains.embedding import PICTURED, plane
-from lightning_taskonomy.affinity.chains.factors import MARK, Factors, factors_of, read_factors, write_factors
+from lightning_taskonomy.affinity.chains.factors import MARK, Factors, factors_of, on_top, read_factors, write_factors
 from lightning_taskonomy.affinity.chains.gains import (
     Gain,
     Level,
@@ -100,6 +100,7 @@ __all__ = [
     "level",
     "multi_against_largest",
     "nearest",
+    "on_top",
     "one_to_one",
     "plane",
     "predictors",

@@ -11,13 +11,23 @@ from lightning_taskonomy.affinity.chains.reading import finite, read_rows
 from lightning_taskonomy.errors import InputError, hint
 from lightning_taskonomy.files import write_csv
 
-__all__ = ["FACTOR_COLUMNS", "MARK", "Factors", "factors_of", "read_factors", "write_factors"]
+__all__ = ["FACTOR_COLUMNS", "MARK", "Factors", "factors_of", "on_top", "read_factors", "write_factors"]
 
 FACTOR_COLUMNS = ("name", "task_type", "domains", "images", "size")
 """The columns of ``factors.csv``; several domains or collections of images are separated by ``;``."""
 
 MARK = "◥"
-"""Of a chain whose source saw the target's images with other labels."""
+"""Of a chain whose source saw the target's images for another task."""
+
+
+def on_top(images: int, share: float) -> int:
+    """Images that select the learning rate of a small target, on top of those that it is trained on.
+
+    Args:
+        images: Images that it is trained on.
+        share: Those that select learning rates, per image of a training set that includes them.
+    """
+    return max(1, round(images * share / (1 - share)))
 
 
 @dataclass(frozen=True)
@@ -72,7 +82,7 @@ class Factors:
         """Whether they have a collection of images in common.
 
         Between task types this is the caveat of section 5.2: the source saw all images of the target's training part,
-        with other labels.
+        for another task.
         """
         return not set(self.images).isdisjoint(other.images)
 

@@ -72,7 +72,7 @@ class Recommendation:
         return max(unmeasured, key=lambda candidate: candidate.teaches or 0.0, default=None)
 
     def marked(self, sources: Collection[str]) -> "Recommendation":
-        """The same with these sources marked: they saw the target's images with other labels."""
+        """The same with these sources marked: they saw the target's images for another task."""
         candidates = tuple(replace(one, saw_images=one.source in sources) for one in self.candidates)
         return replace(self, candidates=candidates)
 

@@ -257,7 +257,7 @@ def quick_test(small: Iterable[Gain], full: Iterable[Gain]) -> QuickTest:
 
 
 def shared_images(gains: Iterable[Gain], factors: Mapping[str, Factors]) -> dict[tuple[str, str], tuple[str, ...]]:
-    """The chains to mark: their source saw images of the target with other labels (section 5.2).
+    """The chains to mark: their source saw images of the target for another task (section 5.2).
 
     Args:
         gains: Of any setting.

@@ -14,8 +14,8 @@ from lightning_taskonomy.errors import InputError
 __all__ = ["Member", "read_json", "read_mat", "read_xml", "required"]
 
 _BROKEN = (OSError, EOFError, KeyError, IndexError, ValueError, TypeError, ArithmeticError, NotImplementedError,
-           zlib.error)  # fmt: skip
-"""What SciPy raises of a MATLAB file that is damaged, beside its own error."""
+           UnboundLocalError, zlib.error)  # fmt: skip
+"""What SciPy raises of a MATLAB file that is damaged, beside its own error; the unbound variable is one of its own."""
 
 
 class Member:

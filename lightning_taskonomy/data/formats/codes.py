@@ -33,7 +33,7 @@ Colour = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
 
 _WITHOUT_CLASS = np.iinfo(np.int64).min
-_MOST = np.iinfo(np.uint16).max
+_LARGEST = np.iinfo(np.uint16).max
 _TURNED = (5, 6, 7, 8)
 """EXIF orientations in which rows and columns are exchanged."""
 
@@ -226,7 +226,7 @@ class Depth(Code):
         if self.turned:
             steps = (steps >> self.turned) | (steps << (16 - self.turned) & 0xFFFF)
         metres = steps * self.step
-        missing = (steps == 0) | (self.is_cut & (steps == _MOST))
+        missing = (steps == 0) | (self.is_cut & (steps == _LARGEST))
         if self.farthest is not None and self.clips:
             metres = metres.clip(max=self.farthest)
         elif self.farthest is not None:

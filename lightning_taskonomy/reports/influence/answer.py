@@ -134,7 +134,7 @@ def _shared(results: InfluenceResults) -> list[str]:
             )
     if not texts:
         return []
-    return [f"Marked {MARK}: the source saw the target's images with other labels; {join(texts)}."]
+    return [f"Marked {MARK}: the source saw the target's images for another task; {join(texts)}."]
 
 
 def _best(page: Page, results: InfluenceResults, setting: Setting) -> None:

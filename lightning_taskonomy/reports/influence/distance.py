@@ -113,9 +113,10 @@ def _correlations(page: Page, results: InfluenceResults) -> None:
     """Tau of the four assignments and of the size of the source (A3, A4, Table 10)."""
     rows: list[list[Cell]] = []
     against = (*_ASSIGNMENTS.items(), ("size", _SIZE)) if results.distances.values else (("size", _SIZE),)
+    kinds = {one.task_type for one in results.factors.values()}
     for setting, gains in results.gains.items():
         scopes = results.scopes(gains)
-        paper_scope = SEGMENTATION if setting == "small_source" and SEGMENTATION in scopes else ALL
+        paper_scope = SEGMENTATION if setting == "small_source" and kinds != {"segmentation"} else ALL
         for scope, part in scopes.items():
             for name, words in against:
                 one = _correlation(results, part, None if name == "size" else name)  # type: ignore[arg-type]

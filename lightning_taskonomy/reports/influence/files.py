@@ -101,7 +101,7 @@ class InfluenceResults:
         return len({row.seed for row in self.chains.chains})
 
     def shared(self, setting: Setting) -> dict[tuple[str, str], tuple[str, ...]]:
-        """The chains of a setting, as (target, source), whose source saw the target's images with other labels."""
+        """The chains of a setting, as (target, source), whose source saw the target's images for another task."""
         return shared_images(self.gains.get(setting, ()), self.factors)
 
     def scopes(self, gains: Sequence[Gain]) -> dict[str, Sequence[Gain]]:

@@ -69,7 +69,7 @@ def _matrix(page: Page, results: InfluenceResults, setting: Setting) -> None:
     if setting != "full":
         caption += short(targets, {name: results.factors[name].size for name in targets}, results.settings)
     if marked:
-        caption += f" {MARK}: the source saw the target's images with other labels."
+        caption += f" {MARK}: the source saw the target's images for another task."
     page.figure(
         gain_matrix(
             shown, targets=lines(results, targets), sources=columns, blank=blank, marked=marked,

@@ -42,7 +42,7 @@ class InfluenceReport(Report):
         """Compares the chains with those of another study, under another protocol (appendix B)."""
         manifest = Manifest.read(variant)
         if manifest.report != self.manifest.report:
-            raise InputError(f"variant {variant} is a {manifest.name}, this one a {self.manifest.name}; give another")
+            raise InputError(f"variant {variant} holds {manifest.name}, this one {self.manifest.name}; give another")
         self._variant = read_influence(variant, manifest), Path(variant).resolve().name
         return self
 

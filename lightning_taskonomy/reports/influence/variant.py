@@ -4,7 +4,6 @@ from lightning_taskonomy.affinity.chains import PUBLISHED, Variant, compare_vari
 from lightning_taskonomy.reports.html import Cell, Page
 from lightning_taskonomy.reports.influence.files import SEGMENTATION, InfluenceResults
 from lightning_taskonomy.reports.influence.words import title
-from lightning_taskonomy.reports.words import readable
 
 __all__ = ["other_protocol"]
 
@@ -34,13 +33,12 @@ def other_protocol(page: Page, results: InfluenceResults, variant: InfluenceResu
     if not rows:
         page.text(f"Nothing to compare: no chain is measured here and in {name}; name tasks alike in both recipes.")
         return
-    for protocol, names in _PAPER.items():
+    for protocol, names in _PAPER.items() if rows[0][0] == title("small") else ():
         numbers: list[Cell] = [round(PUBLISHED[one]) for one in names]
         rows.append([title("small"), f"paper, {SEGMENTATION}, {protocol}", *numbers, *[None] * (5 - len(numbers))])
     page.table(
         "other-protocol",
-        ["setting", "chains", *map(readable, ("same_sign, %", "stronger, %", "turned_positive, %", "same_best, %")),
-         "count"],
+        ["setting", "chains", "same sign, %", "stronger, %", "turned positive, %", "same best, %", "count"],
         rows,
         caption=f"Chains measured in this study and in {name}, in whole percent. Same sign: of those above 2 or below "
         "-2 % here, those that are so there with the same sign. Stronger: of all, those of the same sign with a larger "

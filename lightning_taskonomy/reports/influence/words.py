@@ -10,6 +10,7 @@ from lightning_taskonomy.affinity.chains import (
     PublishedShares,
     Setting,
     Shares,
+    on_top,
 )
 from lightning_taskonomy.reports.words import join, readable
 
@@ -75,7 +76,7 @@ def small_images(size: int, small: int, share: float) -> int:
         small: Images that are asked for.
         share: Those that select learning rates, per image of a training set that includes them.
     """
-    kept = max(1, round(small * share / (1 - share)))
+    kept = on_top(small, share)
     return min(small, size - max(1, round(kept / (small + kept) * size)))
 
 

@@ -18,7 +18,7 @@ def collections(plan: InfluencePlan) -> dict[str, str]:
     Args:
         plan: The study's runs.
     """
-    sets = plan.settings.sets
+    sets = plan.settings.used_sets
     pools = dict.fromkeys(images.images or name for name, images in sets.items())
     return {
         pool: next(name for name in (pool, *sets) if name in sets and (sets[name].images or name) == pool)

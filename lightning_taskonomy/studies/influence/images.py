@@ -21,7 +21,7 @@ def preparations(settings: InfluenceSettings, root: Path) -> dict[tuple[str, str
         root: Its folder.
     """
     by_set: dict[str, list[ChainTask]] = {}
-    for task in [*settings.tasks.values(), *([settings.first_task] if settings.first_task else [])]:
+    for task in [*settings.used.values(), *([settings.first_task] if settings.first_task else [])]:
         by_set.setdefault(task.set_name, []).append(task)
     jobs: dict[tuple[str, str], Job] = {}
     for name, of_set in by_set.items():
@@ -42,7 +42,7 @@ def colour_jobs(settings: InfluenceSettings, prepared: Mapping[tuple[str, str], 
         prepared: What is prepared before.
         root: The study's folder.
     """
-    sets = {**settings.sets, **({FIRST_LINK: settings.first} if settings.first else {})}
+    sets = {**settings.used_sets, **({FIRST_LINK: settings.first} if settings.first else {})}
     jobs = {}
     for name, images in sets.items():
         data = with_arguments(images.data, seed=0)  # all training images are measured, whatever the seed

@@ -6,14 +6,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lightning_taskonomy.affinity.chains import FIRST_LINK, ChainKind, Setting
+from lightning_taskonomy.affinity.chains import FIRST_LINK, ChainKind, Setting, on_top
 from lightning_taskonomy.configurations import (
     fit_configuration,
     network_arguments,
     untrained_backbone,
     with_arguments,
 )
-from lightning_taskonomy.reports.reading import read_json
+from lightning_taskonomy.reports.reading import read_values
 from lightning_taskonomy.studies.graph import Job
 from lightning_taskonomy.studies.influence.images import colour_jobs, preparations
 from lightning_taskonomy.studies.influence.settings import (
@@ -77,8 +77,8 @@ class InfluencePlan:
 
     @property
     def tasks(self) -> dict[str, ChainTask]:
-        """All tasks by name."""
-        return dict(self.settings.tasks)
+        """The tasks by name, but those that are neither target nor source."""
+        return dict(self.settings.used)
 
     @cached_property
     def targets(self) -> list[str]:
@@ -115,7 +115,7 @@ class InfluencePlan:
         share, seed = self.settings.validation_share, self.settings.seed
         more: dict[str, Any] = {} if task.training.batch_size is None else {"batch_size": task.training.batch_size}
         if size is not None:
-            kept = max(1, round(size * share / (1 - share)))
+            kept = on_top(size, share)
             size, share = size + kept, kept / (size + kept)
         data = self.normalised(task.set_name, task.images)
         return with_arguments(data, fit_size=size, validation_share=share, seed=seed, **more)
@@ -288,7 +288,7 @@ class InfluencePlan:
             task: Its task; None of several sources, whose summed loss decides.
         """
         key, higher = ("val/loss", False) if task is None else (task.logged("val"), task.metric[1])
-        values = {rate: read_json(run.done, dict, {})[key] for rate, run in runs.items() if run.is_done}
+        values = {rate: read_values(run.done, key)[0] for rate, run in runs.items() if run.is_done}
         if not values:
             return next(iter(runs.values()))
         return runs[(max if higher else min)(values, key=lambda rate: values[rate])]

@@ -231,6 +231,20 @@ class InfluenceSettings:
         return {task.name: task for task in listed}
 
     @cached_property
+    def used(self) -> Mapping[str, ChainTask]:
+        """The tasks that are a target, a source or one of several sources: the data of no others are needed."""
+        if self.targets is None or self.sources is None:
+            return self.tasks
+        parts = [part for parts in (self.multi_source or {}).values() for part in parts]
+        names = {*self.targets, *self.sources, *parts}
+        return {name: task for name, task in self.tasks.items() if name in names}
+
+    @property
+    def used_sets(self) -> Mapping[str, ImageSet]:
+        """The data sets of the tasks that are used."""
+        return {task.set_name: task.images for task in self.used.values()}
+
+    @cached_property
     def first_task(self) -> ChainTask | None:
         """The task of the first link; None where the backbone's own weights are it."""
         return None if self.first is None else next(iter(self._tasks_of(FIRST_LINK, self.first)))

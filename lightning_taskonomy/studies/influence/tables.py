@@ -21,7 +21,7 @@ from lightning_taskonomy.affinity.chains.factors import FACTOR_COLUMNS
 from lightning_taskonomy.affinity.chains.table import COLUMNS
 from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.reports.features import read_features
-from lightning_taskonomy.reports.reading import read_json
+from lightning_taskonomy.reports.reading import read_values
 from lightning_taskonomy.studies.base import Table
 from lightning_taskonomy.studies.influence.encoders import encoder, feature_jobs
 from lightning_taskonomy.studies.influence.plan import InfluencePlan
@@ -77,7 +77,7 @@ def _chains(plan: InfluencePlan) -> Iterator[Chain]:
         tested, task = plan.kept(chain).folder / "test.json", plan.tasks[chain.target]
         if tested.is_file():
             name, higher = task.metric
-            value = _read(tested)[task.logged("test")]
+            (value,) = read_values(tested, task.logged("test"))
             source = "" if chain.kind == "scratch" else chain.source
             yield Chain(chain.target, source, chain.kind, chain.setting, plan.settings.seed, name, higher, value)
 
@@ -91,7 +91,7 @@ def _factors(plan: InfluencePlan) -> dict[str, Factors]:
     for name, task in plan.tasks.items():
         prepared = plan.prepared_images(task)
         if prepared.is_file():
-            size = int(_read(prepared)["images"])
+            size = int(read_values(prepared, "images")[0])
             factors[name] = Factors(task.type, (task.images.domain,), (task.pool,), size)
     for name, parts in (plan.settings.multi_source or {}).items():
         if factors.keys() >= set(parts):
@@ -118,10 +118,5 @@ def _sources(plan: InfluencePlan) -> Iterator[list[Any]]:
             metric, key = (
                 (task.metric[0], task.logged("val")) if (task := plan.tasks.get(name)) else ("loss", "val/loss")
             )
-            fitted, rate = _read(run.done), run.config["model"]["init_args"]["optimizer"]["init_args"]["lr"]
-            yield [name, setting, rate, metric, fitted[key], fitted["seconds"]]
-
-
-def _read(file: Path) -> dict[str, Any]:
-    content: dict[str, Any] = read_json(file, dict, {})
-    return content
+            rate = run.config["model"]["init_args"]["optimizer"]["init_args"]["lr"]
+            yield [name, setting, rate, metric, *read_values(run.done, key, "seconds")]
