@@ -342,9 +342,10 @@ def test_a_folder_of_another_class_or_a_newer_release_is_one_line(tmp_path, job)
     for read in (lambda: Nothing(stages).run(tmp_path / "s", execution=HERE), lambda: status(tmp_path / "s")):
         with pytest.raises(InputError, match=r"has schema 9, this release reads up to 1; install a newer release"):
             read()
-    (tmp_path / "s" / MANIFEST).write_text("{")
-    with pytest.raises(InputError, match="is damaged"):
-        status(tmp_path / "s")
+    for content in ("{", "[]", '{"settings": []}'):
+        (tmp_path / "s" / MANIFEST).write_text(content)
+        with pytest.raises(InputError, match="is damaged"):
+            status(tmp_path / "s")
 
 
 def test_a_folder_without_a_study_is_one_line(tmp_path):
