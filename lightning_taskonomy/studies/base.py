@@ -17,7 +17,7 @@ from lightning_taskonomy.files import read_csv, write_csv, write_json, write_tex
 from lightning_taskonomy.manifest import MANIFEST, Manifest
 from lightning_taskonomy.results import Results
 from lightning_taskonomy.studies.adoption import Adoption
-from lightning_taskonomy.studies.estimate import Probe, estimate
+from lightning_taskonomy.studies.estimate import Planned, Probe, estimate
 from lightning_taskonomy.studies.executors import Executor, LocalExecutor
 from lightning_taskonomy.studies.graph import Stage
 from lightning_taskonomy.studies.ledger import Ledger
@@ -167,12 +167,19 @@ class Study(ABC):
         Args:
             out: The study's folder; what is done there is not counted, and what it took is known.
             execution: Where the jobs would run.
+
+        Raises:
+            InputError: A setting is wrong, or nothing can be timed, such as without the data; the jobs are counted.
         """
         from lightning_taskonomy.studies.probe import threads_of_a_worker
 
         folder, execution = Path(out), execution or LocalExecutor()
+        planned = Planned.of(self._planned(folder))
         with threads_of_a_worker(execution.threads):
-            return str(estimate(self._planned(folder), self.probes(folder), folder, execution.workers))
+            try:
+                return str(estimate(planned, self.probes(folder), folder, execution.workers))
+            except InputError as error:
+                raise InputError(f"{error}; so nothing was timed of what is to run: {planned}") from error
 
     def _planned(self, folder: Path) -> Sequence[Stage]:
         stages = self.stages(folder)

@@ -9,7 +9,7 @@ from pathlib import Path
 from lightning_taskonomy.studies.graph import Job, Stage
 from lightning_taskonomy.studies.ledger import read_costs, seconds_each
 
-__all__ = ["Estimate", "Probe", "duration", "estimate"]
+__all__ = ["Estimate", "Planned", "Probe", "duration", "estimate"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,39 +73,66 @@ def duration(seconds: float) -> str:
     return f"{hours} h {rest:02d} min" if hours else f"{rest} min"
 
 
-def estimate(stages: Sequence[Stage], probes: Mapping[str, Probe], folder: Path, workers: int) -> Estimate:
-    """Counts what is left to do and times each kind of it.
+@dataclass(frozen=True)
+class Planned:
+    """The jobs of some stages, counted.
 
     Args:
-        stages: What would run. Of a stage whose jobs are planned late, the expected number counts.
+        jobs: How many are left of each kind.
+        first: The first of each kind.
+        done: How many are done.
+    """
+
+    jobs: Counter[str]
+    first: dict[str, Job]
+    done: int
+
+    @classmethod
+    def of(cls, stages: Sequence[Stage]) -> "Planned":
+        """Counts them.
+
+        Args:
+            stages: What would run. Of a stage whose jobs are planned late, the expected number counts.
+        """
+        jobs: Counter[str] = Counter()
+        first: dict[str, Job] = {}
+        seen: set[tuple[Path, ...]] = set()
+        done = 0
+        for stage in stages:
+            if stage.expected is not None and jobs:  # it waits for what is not done
+                jobs.update(stage.expected)
+                continue
+            for job in stage.jobs():
+                if job.done in seen:
+                    continue
+                seen.add(job.done)
+                if job.is_done:
+                    done += 1
+                else:
+                    jobs[job.kind] += 1
+                    first.setdefault(job.kind, job)
+        return cls(+jobs, first, done)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{count} {kind}" for kind, count in self.jobs.items())
+
+
+def estimate(planned: Planned, probes: Mapping[str, Probe], folder: Path, workers: int) -> Estimate:
+    """Times each kind of what is left to do.
+
+    Args:
+        planned: What is left to do.
         probes: What a job of some kinds costs; for others a fit of that kind is timed by a few of its steps.
         folder: The study's folder; what jobs took there is taken from its ``costs.json``.
         workers: How many run at once.
     """
-    jobs: Counter[str] = Counter()
-    first: dict[str, Job] = {}
-    seen: set[tuple[Path, ...]] = set()
-    done = 0
-    for stage in stages:
-        if stage.expected is not None and jobs:  # it waits for what is not done
-            jobs.update(stage.expected)
-            continue
-        for job in stage.jobs():
-            if job.done in seen:
-                continue
-            seen.add(job.done)
-            if job.is_done:
-                done += 1
-            else:
-                jobs[job.kind] += 1
-                first.setdefault(job.kind, job)
     recorded = seconds_each(read_costs(folder))
     costs = dict(probes)
-    for kind, job in first.items():
+    for kind, job in planned.first.items():
         if kind not in costs and kind not in recorded and job.runs:
             from lightning_taskonomy.studies.probe import probe_fit
 
             costs[kind] = probe_fit(job)
     for kind, seconds in recorded.items():
         costs[kind] = Probe(seconds=seconds, disk=costs[kind].disk if kind in costs else 0)
-    return Estimate(jobs=+jobs, costs=costs, workers=workers, recorded=frozenset(recorded), done=done)
+    return Estimate(jobs=planned.jobs, costs=costs, workers=workers, recorded=frozenset(recorded), done=planned.done)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from lightning_taskonomy.configurations import untrained
 from lightning_taskonomy.files import write_json
 from lightning_taskonomy.studies.estimate import Probe
 from lightning_taskonomy.studies.graph import Job
@@ -77,7 +78,7 @@ class Clock(Callback):
 
 
 def probe_fit(job: Job, cycle: int = 1) -> Probe:
-    """Times a few steps of a fit, its validation and its test, and counts up; nothing is kept.
+    """Times a few steps of a fit, its validation and its test, and counts up; nothing is downloaded or kept.
 
     Args:
         job: The fit, as ``RunSpec.job`` makes it.
@@ -93,6 +94,7 @@ def probe_fit(job: Job, cycle: int = 1) -> Probe:
         few |= {} if trainer.get("limit_val_batches") == 0 else {"limit_val_batches": 2}
         callbacks = [clock, *trainer.get("callbacks", [])]
         shortened = {**config, "trainer": {**trainer, **few, "callbacks": callbacks}, "weights": None}
+        shortened["model"] = untrained(config["model"])
         test = job.arguments.get("test", True)
         start = time.monotonic()
         execute(shortened, folder, checkpoint_seconds=math.inf, test=test)

@@ -12,6 +12,7 @@ from scipy.spatial.distance import cdist
 from lightning_taskonomy.checkpoints import WEIGHTS
 from lightning_taskonomy.cli import main
 from lightning_taskonomy.data import RoomsDataModule
+from lightning_taskonomy.errors import InputError
 from lightning_taskonomy.manifest import Manifest
 from lightning_taskonomy.models.backbones import read_weights
 from lightning_taskonomy.models.sources import load_backbone
@@ -190,6 +191,39 @@ def test_test_images_are_read_by_what_was_selected_alone(finished):
     assert len(tested) == len(after) and len(chains) >= len(tested)
     features = 2 + 3  # training images of each data set, and of one by three networks, read last
     assert min(after) > sorted(fits)[-features - 1]
+
+
+def test_a_dry_run_downloads_no_weights(study, tmp_path, monkeypatch):
+    import timm
+
+    create, asked = timm.create_model, []
+
+    def noted(*given, pretrained=False, **options):
+        asked.append(pretrained)
+        return create(*given, **options)
+
+    monkeypatch.setattr(timm, "create_model", noted)
+    backbone = {
+        "class_path": "lightning_taskonomy.models.backbones.TimmBackbone",
+        "init_args": {"name": "test_resnet", "pretrained": True, "out_indices": [2]},
+    }
+    downloading = study.but(backbone=backbone, first=None, seeds=None)
+    assert "source " in downloading.dry_run(tmp_path, execution=LocalExecutor(workers=1))
+    assert asked and not any(asked)
+
+
+def test_a_dry_run_without_the_data_counts_the_jobs(study, tmp_path):
+    absent = {"class_path": "VOC2012DataModule", "init_args": {"root": str(tmp_path / "none"), "batch_size": 2}}
+    sets = {
+        name: {"data": absent, "tasks": {"segmentation": "voc2012.semantic_segmentation"}, "domain": "consumer"}
+        for name in "ab"
+    }
+    training = {"segmentation": {"steps": 3, "small_steps": 2, "rates": [0.1, 0.01], "batch_size": 2}}
+    other = study.but(sets=sets, training=training, first=None, multi_source=None, heads=None, seeds=None)
+    # by two rates: two sources, and two targets from the other one, the first link and from scratch
+    counts = "2 prepare, 2 colours, 4 source, 12 chain, 6 test, 2 features"
+    with pytest.raises(InputError, match=rf"none/.* is missing; .*; so nothing was timed of what is to run: {counts}$"):
+        other.dry_run(tmp_path / "s", execution=LocalExecutor(workers=1))
 
 
 def test_a_study_that_was_moved_goes_on_without_the_old_folder(finished, study, tmp_path):
