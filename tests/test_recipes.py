@@ -146,12 +146,23 @@ def test_a_recipe_of_the_papers_chains_agrees_with_its_table_of_data_sets(file):
             task = find(reference)
             training = {**study["training"][kind], **(images.get("training") or {}).get(kind, {})}
             assert training["batch_size"] == batches[kind] and len(training["rates"]) == 3
-            assert task.loss == "lightning_taskonomy.losses.l1_and_gradients" or kind != "depth"
             if kind == "segmentation" and task.class_names[0] == "background" and name in MARKED_BACKGROUND:
                 assert options["background"] is False
             used.setdefault(beside.get(name, name), set()).add(kind)
     if file.stem == "paper":
         assert used == {name: set(one.kinds) for name, one in COLLECTIONS.items() if name != "imagenet"}
+
+
+def test_depth_has_the_papers_loss_in_all_recipes_of_chains():
+    """Appendix A.5, in studies and in the fit of depth alone."""
+    from lightning_taskonomy.tasks import find
+
+    references = yaml.safe_load((RECIPES / "influence/depth.yaml").read_text())["model"]["init_args"]["tasks"]
+    for file in CHAINS:
+        sets = yaml.safe_load(file.read_text())["study"]["init_args"].get("sets") or {}
+        references += [images["tasks"]["depth"] for images in sets.values() if "depth" in images["tasks"]]
+    assert {"rooms.depth", "sunrgbd.depth_z", "vgallery.depth_z", "vkitti2.depth_z"} == set(references)
+    assert {find(name).loss for name in references} == {"lightning_taskonomy.losses.l1_and_gradients"}
 
 
 @pytest.mark.parametrize("file", FILES, ids=named)
